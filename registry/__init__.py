@@ -1,0 +1,1 @@
+"""Stockpot: from a finished hyperparameter sweep to a registered model soup."""

@@ -1,0 +1,87 @@
+"""Frozen values that cross every wall. Standard library only; no I/O."""
+
+from registry.entities.checkpoint import Checkpoint, TensorSpec, WeightsFormat, WeightsSource
+from registry.entities.digest import Digest, digest_of_bytes, digest_of_document, short
+from registry.entities.evaluation import (
+    Bound,
+    Comparison,
+    EvaluationProtocol,
+    Outcome,
+    Score,
+    Threshold,
+    Trial,
+)
+from registry.entities.recipe import Arithmetic, Ingredient, Recipe
+from registry.entities.registration import (
+    Measurement,
+    ModelVersion,
+    Publication,
+    Registration,
+    RegistrationState,
+)
+from registry.entities.report import (
+    MEAN_OF_SHIFTS,
+    CandidatePoint,
+    PublishedSoup,
+    ReportRow,
+    Snapshot,
+    SoupOutcome,
+    SoupReport,
+)
+from registry.entities.request import Accept, Direction, SoupRequest
+from registry.entities.selection import Contender, Selection, Step
+from registry.entities.sweep import (
+    Candidate,
+    Exclusion,
+    ExclusionReason,
+    IngestedSource,
+    Run,
+    Sweep,
+    SweepSelector,
+)
+
+__all__ = [
+    "MEAN_OF_SHIFTS",
+    "Accept",
+    "Arithmetic",
+    "Bound",
+    "Candidate",
+    "CandidatePoint",
+    "Checkpoint",
+    "Comparison",
+    "Contender",
+    "Digest",
+    "Direction",
+    "EvaluationProtocol",
+    "Exclusion",
+    "ExclusionReason",
+    "IngestedSource",
+    "Ingredient",
+    "Measurement",
+    "ModelVersion",
+    "Outcome",
+    "Publication",
+    "PublishedSoup",
+    "Recipe",
+    "Registration",
+    "RegistrationState",
+    "ReportRow",
+    "Run",
+    "Score",
+    "Selection",
+    "Snapshot",
+    "SoupOutcome",
+    "SoupReport",
+    "SoupRequest",
+    "Step",
+    "Sweep",
+    "SweepSelector",
+    "TensorSpec",
+    "Threshold",
+    "Trial",
+    "WeightsFormat",
+    "WeightsSource",
+    "digest_of_bytes",
+    "digest_of_document",
+    "short",
+]

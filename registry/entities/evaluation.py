@@ -1,0 +1,95 @@
+"""Scores, and under which protocol they were measured."""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from registry.entities.digest import Digest, digest_of_document
+from registry.entities.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """Everything that a score depends on, apart from the weights."""
+
+    task: str
+    task_version: str
+    """The task's own ``version`` and a hash of the module that defines it."""
+    task_args: tuple[tuple[str, str], ...]
+    split: str
+    dataset: Digest
+    n: int
+    """Number of examples in the split."""
+    dtype: str
+    tf32: bool
+    batch_size: int
+    device: str
+    """Device model, for example "cpu x86_64" or "NVIDIA H100 80GB HBM3"."""
+    torch_version: str
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The name under which scores are remembered."""
+        return digest_of_document(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A completed evaluation: per-example scores in the split's own order; higher is better."""
+
+    examples: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """The mean, from an exact sum; NaN as soon as one example's score is NaN."""
+        return math.fsum(self.examples) / len(self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An evaluation that stopped because its threshold cannot be reached any more."""
+
+    upper: float
+    """The full evaluation's score would be at most this."""
+
+
+Outcome = Score | Bound
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a trial's score must reach to be accepted."""
+
+    value: float
+    strict: bool
+    """True: must exceed the value. False: must not be below it."""
+
+    def met_by(self, score: float) -> bool:
+        """Whether this score is accepted. NaN never is."""
+        return score > self.value if self.strict else score >= self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe that a selection method wants evaluated."""
+
+    recipe: Recipe
+    must_reach: Threshold | None = None
+    """Evaluators may stop early with a Bound once this is out of reach; None: measure in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison of two recipes on the same examples."""
+
+    split: str
+    n: int
+    """Independent units: examples, or groups of examples that share an origin."""
+    difference: float
+    """Mean of challenger minus baseline."""
+    low: float
+    high: float
+    """Ends of the paired bootstrap interval."""
+    level: float
+    mcnemar_p: float | None
+    """Exact McNemar test, two-sided; None where the scores are not all 0 or 1."""

@@ -1,0 +1,109 @@
+"""Every error that Stockpot raises on purpose.
+
+StockpotError
+├── BadRequest            the request contradicts itself, or names what does not exist
+│   ├── UnknownSweep      no such run or experiment
+│   ├── UnknownPlugin     no such task or selection method
+│   └── BadModelName      MLflow refuses the registered model's name
+├── NothingToSoup         the sweep has fewer than two usable candidates
+├── BadCheckpoint         weights that are damaged, hostile or not averageable
+│   ├── NotFinite         NaN or infinity in the weights
+│   └── Incompatible      weights that cannot be averaged with, or loaded into, others
+├── BadTask               a user's task breaks its contract
+├── StoreError            Stockpot's own database
+│   └── SchemaMismatch    the database is older or newer than this program
+└── TrackingError         MLflow
+    ├── Unreachable       no answer
+    ├── NotPermitted      refused
+    └── RegistryConflict  what is registered is not what was built
+
+Each message says what is wrong, where, and the command that mends it. `faults` holds the parts of a
+message that reports several things at once. Foreign exceptions are mapped in one place per adapter.
+"""
+
+from collections.abc import Sequence
+
+
+class StockpotError(Exception):
+    """What is wrong, where, and how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, mend: str = "", faults: Sequence[str] = ()) -> None:
+        self.what = what
+        self.mend = mend
+        self.faults = tuple(faults)
+        lines = [what, *(f"  - {fault}" for fault in faults), *([f"To mend it: {mend}"] if mend else [])]
+        super().__init__("\n".join(lines))
+
+
+class BadRequest(StockpotError):
+    """The request contradicts itself, or names what does not exist."""
+
+    exit_code = 3
+
+
+class UnknownSweep(BadRequest):
+    """No such run or experiment."""
+
+
+class UnknownPlugin(BadRequest):
+    """No such task or selection method."""
+
+
+class BadModelName(BadRequest):
+    """MLflow refuses the registered model's name."""
+
+
+class NothingToSoup(StockpotError):
+    """The sweep has fewer than two usable candidates."""
+
+    exit_code = 4
+
+
+class BadCheckpoint(StockpotError):
+    """Weights that are damaged, hostile or not averageable."""
+
+    exit_code = 5
+
+
+class NotFinite(BadCheckpoint):
+    """NaN or infinity in the weights."""
+
+
+class Incompatible(BadCheckpoint):
+    """Weights that cannot be averaged with others, or loaded into the task's model."""
+
+
+class BadTask(StockpotError):
+    """A user's task breaks its contract."""
+
+    exit_code = 6
+
+
+class StoreError(StockpotError):
+    """Stockpot's own database fails."""
+
+    exit_code = 7
+
+
+class SchemaMismatch(StoreError):
+    """The database is older or newer than this program."""
+
+
+class TrackingError(StockpotError):
+    """MLflow fails."""
+
+    exit_code = 8
+
+
+class Unreachable(TrackingError):
+    """MLflow does not answer."""
+
+
+class NotPermitted(TrackingError):
+    """MLflow refuses."""
+
+
+class RegistryConflict(TrackingError):
+    """What is registered is not what was built."""
