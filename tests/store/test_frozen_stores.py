@@ -1,0 +1,54 @@
+"""Databases that earlier revisions left behind: upgraded, then used."""
+
+import sqlite3
+from contextlib import closing
+from math import nan
+from pathlib import Path
+
+import pytest
+
+from registry.entities import Digest, RegistrationState, Score, Selection
+from registry.store import SqlStore, current, head, upgrade
+from registry.testing.store_contract import VALIDATION, bits, ingested
+
+# Written out, since they may never change: they name what people keep.
+RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51eed4d41a53")
+PROTOCOL = Digest("sha256:4f4c6b36183113aac8736e439cffb8d0e1158b8b019b8d3b3d86ef990fcbd8b5")
+
+
+@pytest.fixture(
+    params=sorted(Path(__file__).parent.glob("assets/revision_*.sql")), ids=lambda path: path.stem
+)
+def frozen(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    with closing(sqlite3.connect(tmp_path / "stockpot.db")) as database:
+        database.executescript(request.param.read_text())
+    return f"sqlite:///{tmp_path}/stockpot.db"
+
+
+def test_a_frozen_store_is_upgraded_and_still_knows_everything(frozen: str) -> None:
+    assert upgrade(frozen) == current(frozen) == head()
+    with closing(SqlStore(frozen)) as store:
+        recipe = store.recipe(RECIPE)
+        assert recipe is not None
+        assert recipe.digest == RECIPE
+        assert VALIDATION.digest == PROTOCOL
+        assert bits(store.score(RECIPE, PROTOCOL)) == bits(Score((nan, -0.0, 0.1)))
+        assert store.ingested("file:///a") == ingested("file:///a")
+        (search,) = store.selections(RECIPE)
+        assert (search.recipe, len(search.steps), search.complete) == (recipe, 3, False)
+        (row,) = store.registrations("digits")
+        assert (row.state, row.version, row.model_id) == (RegistrationState.REGISTERED, "3", "m-1")
+
+
+def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:
+    upgrade(frozen)
+    with closing(SqlStore(frozen)) as store:
+        recipe = store.recipe(RECIPE)
+        assert recipe is not None
+        first = store.score(RECIPE, PROTOCOL)
+        assert bits(store.commit_score(recipe, VALIDATION, Score((0.0,)))) == bits(first)
+        (search,) = store.selections(RECIPE)
+        store.commit_selection(search, VALIDATION)
+        store.commit_selection(Selection("uniform", "", (), recipe, 0.5), VALIDATION)
+        assert [found.method for found in store.selections(RECIPE)] == ["greedy", "uniform"]
+        assert store.claim_registration("digits", recipe, owner="you", now=9, until=19).owner == "me"

@@ -1,0 +1,180 @@
+import ast
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+
+from registry.entities import Score
+from registry.errors import SchemaMismatch, StoreError
+from registry.store import SqlStore, current, head, schema, upgrade
+from registry.store.tables import Row
+from registry.testing.store_contract import VALIDATION, at_once, soup
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def tables(url: str) -> set[str]:
+    with schema.connected(url) as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def described(connection: Connection) -> dict[str, Any]:
+    """Columns, and constraints with their names, of every table of the store."""
+    inspector = inspect(connection)
+    return {
+        table: (
+            [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)],
+            inspector.get_pk_constraint(table),
+            sorted(inspector.get_foreign_keys(table), key=str),
+            inspector.get_unique_constraints(table),
+            inspector.get_indexes(table),
+        )
+        for table in Row.metadata.tables
+    }
+
+
+@pytest.fixture
+def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this the program after the next release: its migrations hold a revision 0002."""
+    folder = tmp_path / "migrations of the next 100%"
+    shutil.copytree(REPOSITORY / "alembic", folder)
+    revision = folder / "versions" / "0002_next.py"
+    revision.write_text(
+        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0002", "0001"\n'
+        'def upgrade():\n    op.create_table("stockpot_next", sa.Column("id", sa.Integer))\n'
+        'def downgrade():\n    op.drop_table("stockpot_next")\n'
+    )
+    monkeypatch.setattr(schema, "_migrations", lambda: folder)
+    return revision
+
+
+def test_the_migrations_arrive_at_the_models(url: str) -> None:
+    upgrade(url)
+    with schema.connected(url) as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        assert compare_metadata(context, Row.metadata) == []
+        migrated = described(connection)
+    with schema.connected(url, writes=True) as connection:
+        command.downgrade(schema._config(connection), "base")
+        Row.metadata.create_all(connection)
+        assert described(connection) == migrated
+
+
+def test_upgrade_downgrade_upgrade_arrives_where_it_began(url: str) -> None:
+    assert upgrade(url) == head()
+    with schema.connected(url) as connection:
+        before = described(connection)
+    with schema.connected(url, writes=True) as connection:
+        command.downgrade(schema._config(connection), "base")
+    assert tables(url) == {schema.VERSION_TABLE}
+    assert current(url) is None
+    assert upgrade(url) == head()
+    with schema.connected(url) as connection:
+        assert described(connection) == before
+
+
+def test_upgrading_twice_changes_nothing(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        assert upgrade(url) == upgrade(url) == current(url) == head()
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
+
+
+@pytest.mark.parametrize("empty_file", [False, True])
+def test_opening_an_empty_sqlite_database_creates_the_schema(tmp_path: Path, *, empty_file: bool) -> None:
+    if empty_file:
+        (tmp_path / "stockpot.db").touch()
+    url = f"sqlite:///{tmp_path}/stockpot.db"
+    assert current(url) is None
+    SqlStore(url).close()
+    assert current(url) == head()
+
+
+def test_threads_that_create_files_at_once_all_succeed(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number % 4}.db" for number in range(8)]
+    for store in at_once(lambda number: SqlStore(urls[number])):
+        store.close()
+    assert {current(url) for url in urls} == {head()}
+
+
+def test_a_database_of_another_program_is_joined_only_when_told_to(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mlflow.db"
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as mlflow:
+        mlflow.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        mlflow.execute("INSERT INTO alembic_version VALUES ('c0ffee')")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(SchemaMismatch, match="stockpot db upgrade"):
+        SqlStore(url)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+    upgrade(url)
+    SqlStore(url).close()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as mlflow:
+        assert mlflow.execute("SELECT * FROM alembic_version").fetchall() == [("c0ffee",)]
+
+
+def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pytest.FixtureRequest) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+    request.getfixturevalue("next_revision")
+    with pytest.raises(SchemaMismatch, match="at revision 0001; this Stockpot needs 0002") as error:
+        SqlStore(url)
+    assert error.value.mend == "stockpot db upgrade"
+    assert current(url) == "0001"
+    assert upgrade(url) == "0002"
+    with closing(SqlStore(url)) as store:
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
+
+
+def test_a_newer_schema_asks_for_a_newer_stockpot(
+    url: str, next_revision: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert next_revision.exists()
+    upgrade(url)
+    monkeypatch.undo()
+    for use in (SqlStore, upgrade):
+        with pytest.raises(SchemaMismatch, match="0002, which a newer Stockpot made") as error:
+            use(url)
+        assert error.value.mend.startswith("upgrade Stockpot")
+
+
+def test_a_migration_that_fails_half_way_leaves_the_old_schema(url: str, next_revision: Path) -> None:
+    whole = next_revision.read_text()
+    next_revision.write_text(whole.replace("def downgrade", '    op.execute("nonsense")\ndef downgrade'))
+    with pytest.raises(StoreError, match="nonsense"):
+        upgrade(url)
+    assert current(url) is None
+    assert tables(url) == set()
+
+
+def imported(program: str) -> set[str]:
+    """Top-level names of the packages that this program imports."""
+    nodes = list(ast.walk(ast.parse(program)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+def test_migrations_import_nothing_of_this_program() -> None:
+    for migration in (REPOSITORY / "alembic" / "versions").glob("*.py"):
+        assert imported(migration.read_text()) == {"alembic", "sqlalchemy"}
+
+
+def test_import_alembic_means_the_library_even_in_the_checkout() -> None:
+    program = [sys.executable, "-c", "import alembic; print(alembic.__version__)"]
+    assert subprocess.run(program, cwd=REPOSITORY, check=True, capture_output=True).stdout
+
+
+def test_a_developer_can_run_alembic_in_the_checkout(url: str) -> None:
+    for arguments in (["upgrade", "head"], ["check"]):
+        program = [sys.executable, "-m", "alembic", "-x", f"url={url}", *arguments]
+        subprocess.run(program, cwd=REPOSITORY, check=True, capture_output=True)
+    assert current(url) == head()

@@ -1,0 +1,146 @@
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from math import nan
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select, text
+from sqlalchemy.exc import IntegrityError
+
+from registry.entities import Score
+from registry.errors import StoreError
+from registry.ports import Store
+from registry.store import SqlStore, engine
+from registry.store.schema import connected
+from registry.store.tables import EvaluationRow, IngredientRow, RecipeRow
+from registry.testing.store_contract import VALIDATION, StoreContract, selection, soup
+
+
+class TestSqlStore(StoreContract):
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        with closing(SqlStore(url)) as store:
+            yield store
+
+
+def test_another_store_on_the_same_database_knows_it_all(url: str) -> None:
+    with closing(SqlStore(url)) as first:
+        first.commit_score(soup("a", "b"), VALIDATION, Score((nan, -0.0)))
+        first.commit_selection(selection(soup("a", "b")), VALIDATION)
+        row = first.claim_registration("digits", soup("a", "b"), owner="me", now=0, until=1)
+        with closing(SqlStore(url)) as second:
+            assert (
+                repr(second.score(soup("a", "b").digest, VALIDATION.digest)) == "Score(examples=(nan, -0.0))"
+            )
+            assert len(second.selections(soup("a", "b").digest)) == 1
+            assert second.registrations("digits") == (row,)
+
+
+def test_sql_can_ask_which_recipes_hold_a_checkpoint(url: str) -> None:
+    recipes = [soup("a", "b"), soup("c", "b", "a"), soup("c")]
+    with closing(SqlStore(url)) as store:
+        for recipe in recipes:
+            store.commit_score(recipe, VALIDATION, Score((1.0,)))
+    shared = recipes[0].checkpoints[1]
+    with connected(url) as connection:
+        rows = connection.execute(
+            select(IngredientRow.recipe, IngredientRow.position, IngredientRow.coefficient)
+            .where(IngredientRow.checkpoint == shared)
+            .order_by(IngredientRow.coefficient)
+        ).all()
+    assert [tuple(row) for row in rows] == [(recipes[1].digest, 1, 1 / 3), (recipes[0].digest, 1, 1 / 2)]
+
+
+@pytest.mark.parametrize(("examples", "mean"), [((1.0, 0.0), 0.5), ((nan, 1.0), None), ((), None)])
+def test_sql_sees_the_mean_and_null_where_there_is_none(
+    url: str, examples: tuple[float, ...], mean: float | None
+) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score(examples))
+    with connected(url) as connection:
+        assert connection.scalar(select(EvaluationRow.value)) == mean
+        assert connection.scalar(select(EvaluationRow.n)) == len(examples)
+
+
+def test_foreign_keys_are_enforced(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        with pytest.raises(IntegrityError), store._writes.begin() as connection:
+            connection.execute(delete(RecipeRow))
+
+
+def test_a_store_answers_while_another_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_BUSY_SECONDS", 0)
+    with closing(SqlStore(f"sqlite:///{tmp_path}/stockpot.db")) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        with closing(sqlite3.connect(tmp_path / "stockpot.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            other.execute("UPDATE stockpot_evaluations SET n = 0")
+            assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
+
+
+def test_a_lock_that_is_never_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_BUSY_SECONDS", 0)
+    with (
+        closing(SqlStore(f"sqlite:///{tmp_path}/stockpot.db")) as store,
+        closing(sqlite3.connect(tmp_path / "stockpot.db", isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"stockpot\.db fails: database is locked"):
+            store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+
+
+def test_damaged_scores_are_an_error(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        with connected(url, writes=True) as connection:
+            connection.execute(text("UPDATE stockpot_evaluations SET examples = :damaged"), {"damaged": b"x"})
+        with pytest.raises(StoreError, match="fails"):
+            store.score(soup("a").digest, VALIDATION.digest)
+
+
+@pytest.mark.parametrize("damaged", ["{", "{}", '{"ingredients": []}'])
+def test_a_damaged_document_is_an_error(url: str, damaged: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        with connected(url, writes=True) as connection:
+            connection.execute(text("UPDATE stockpot_recipes SET document = :damaged"), {"damaged": damaged})
+        with pytest.raises(StoreError, match="fails"):
+            store.recipe(soup("a").digest)
+
+
+def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but worth keeping " * 100)
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match=r"notes\.txt fails: file is not a database"):
+        SqlStore(f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("sqlite:////no/such/folder/stockpot.db", "unable to open database file"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("mysql://localhost/stockpot", "cannot live in mysql"),
+        ("stockpot.db", "no database that can be opened"),
+        ("postgresql+nonsense://localhost/stockpot", "no database that can be opened"),
+    ],
+)
+def test_an_url_that_cannot_work_says_why_and_what_would(url: str, what: str) -> None:
+    with pytest.raises(StoreError, match=what) as error:
+        SqlStore(url)
+    assert error.value.mend
+
+
+def test_passwords_are_not_shown() -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/stockpot?sslpassword=hunter2"
+    assert engine.shown(url) == "postgresql://me:***@127.0.0.1:1/stockpot"
+    with pytest.raises(StoreError) as error:
+        SqlStore(url)
+    assert "hunter2" not in f"{error.value} {error.value.__cause__}"
