@@ -1,0 +1,34 @@
+"""The search for a recipe: pure state machines that ask for trials and are told their outcomes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from registry.entities import Selection
+
+if TYPE_CHECKING:
+    from registry.ports import Evaluator, SelectionMethod
+
+__all__ = ["run_selection"]
+
+
+def _never() -> bool:
+    return False
+
+
+def run_selection(
+    method: "SelectionMethod", evaluator: "Evaluator", *, stop: Callable[[], bool] = _never
+) -> Selection:
+    """Ask, evaluate, tell, until the search is over or `stop` is true between two asks.
+
+    The first ask, which ranks the contenders, is always carried out. A stopped search's result has
+    ``complete=False``.
+    """
+    started = False
+    while trials := method.ask():
+        if started and stop():
+            return replace(method.result(), complete=False)
+        for trial, outcome in zip(trials, evaluator.evaluate(trials), strict=True):
+            method.tell(trial, outcome)
+        started = True
+    return method.result()
