@@ -1,0 +1,31 @@
+"""Settings, from the environment. MLflow's and Prefect's own variables are theirs to read."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where Stockpot keeps its things. Each is set by an environment variable ``STOCKPOT_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="STOCKPOT_", frozen=True)
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".stockpot")
+    """The folder for what has no place of its own."""
+    store_url: str = ""
+    """The store's database, as SQLAlchemy writes it; a SQLite file in `home` by default."""
+    cache: Path | None = None
+    """The folder of downloaded weights; in `home` by default."""
+    device: str = ""
+    """The torch device to evaluate on; by default CUDA where there is one, else the CPU."""
+
+    @property
+    def database(self) -> str:
+        """The store's URL."""
+        return self.store_url or f"sqlite:///{self.home.absolute() / 'stockpot.db'}"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where weights are cached."""
+        return self.cache or self.home / "cache"

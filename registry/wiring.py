@@ -1,0 +1,109 @@
+"""The one place that picks adapters."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from registry.entities import SoupRequest
+from registry.settings import Settings
+
+if TYPE_CHECKING:
+    from registry.evaluation import TorchBench
+    from registry.ports import MakeMethod, Progress, Store, Tracker
+    from registry.soup import CheckpointCache
+    from registry.workflow.plan import Plan
+    from registry.workflow.publish import Models, Publisher
+    from registry.workflow.supply import Supply
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def advance(self, stage: str) -> None:
+        """Say nothing."""
+
+    def say(self, message: str) -> None:
+        """Say nothing."""
+
+
+progress: ContextVar["Progress"] = ContextVar("progress", default=Silent())  # noqa: B039 - it has no state
+"""Who watches: set by the command line, read by the flow that runs in the same process."""
+
+
+class Workplace:
+    """The adapters that the settings name, each made when it is first used."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    @cached_property
+    def tracker(self) -> "Tracker":
+        """MLflow, where its own variables say."""
+        from registry.tracking import MlflowTracker
+
+        return MlflowTracker()
+
+    @cached_property
+    def store(self) -> "Store":
+        """The database. Raises SchemaMismatch for one that is older or newer than this program."""
+        from registry.store import SqlStore
+
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        return SqlStore(self.settings.database)
+
+    @cached_property
+    def cache(self) -> "CheckpointCache":
+        """The local folder of weights."""
+        from registry.soup import CheckpointCache
+
+        self.settings.cache_folder.mkdir(parents=True, exist_ok=True)
+        return CheckpointCache(self.settings.cache_folder)
+
+    @cached_property
+    def supply(self) -> "Supply":
+        """Weights by digest."""
+        from registry.workflow.supply import Supply
+
+        return Supply(self.tracker, self.store, self.cache)
+
+    def bench(self, request: SoupRequest) -> "TorchBench":
+        """The request's task on this machine's device. Raises UnknownPlugin or BadTask."""
+        from registry.evaluation import TorchBench, choose_device
+        from registry.tasks.loading import load_task, task_identity
+
+        task = load_task(request.task, request.task_args)
+        return TorchBench(
+            task,
+            identity=task_identity(task),
+            task_args=request.task_args,
+            weights=self.supply.tensors,
+            device=choose_device(self.settings.device or None),
+        )
+
+    def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
+        """The request's selection methods by name. Raises UnknownPlugin."""
+        from registry.tasks.loading import load_method
+
+        return {name: load_method(name) for name in request.methods}
+
+    def plan(self, request: SoupRequest, watch: "Progress") -> "Plan":
+        """What the request would do."""
+        from registry.workflow.gather import gather
+        from registry.workflow.measure import open_splits
+        from registry.workflow.plan import plan
+
+        bench = self.bench(request)
+        evaluators = open_splits(request, bench)
+        sweep = gather(request, self.tracker, self.supply, bench.fits, watch)
+        return plan(request, sweep, evaluators, self.store)
+
+    def publisher(self, bench: "Models", watch: "Progress") -> "Publisher":
+        """What registers soups."""
+        from registry.figure import draw
+        from registry.workflow.publish import Publisher
+
+        return Publisher(self.tracker, self.store, self.cache, self.supply, bench, draw, watch)

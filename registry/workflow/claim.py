@@ -1,0 +1,97 @@
+"""One process at a time registers a soup; a dead one's claim is taken over."""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from registry.entities import Recipe, Registration
+from registry.errors import StoreError
+
+if TYPE_CHECKING:
+    from registry.ports import Progress, Store
+
+LEASE_SECONDS = 600.0
+"""Longer than any single step of a registration; renewed before each."""
+POLL_SECONDS = 0.5
+"""Databases announce nothing: a waiting process asks again this often."""
+_TOKEN = uuid.uuid4().hex
+
+
+class Claim:
+    """A held claim on the registration of one soup."""
+
+    def __init__(self, store: "Store", model: str, recipe: Recipe, lease: float = LEASE_SECONDS) -> None:
+        self._store = store
+        self._model = model
+        self._recipe = recipe
+        self._lease = lease
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{_TOKEN}"
+
+    def attempt(self) -> Registration | None:
+        """The row, if the claim is ours now."""
+        before = self._store.registration(self._model, self._recipe.digest)
+        holder = before.owner if before else None
+        now = time.time()
+        row = self._store.claim_registration(
+            self._model,
+            self._recipe,
+            owner=self._owner,
+            now=now,
+            until=now + self._lease,
+            dead=holder if holder and _is_dead(holder) else None,
+        )
+        return row if row.owner == self._owner else None
+
+    def renew(self) -> None:
+        """Go on holding it. Raises StoreError if another process has taken it over meanwhile."""
+        if self.attempt() is None:
+            raise StoreError(
+                f"another process took over the registration of {self._model} ({self._recipe.digest})",
+                mend="run the same request again: it adopts what the other one registered",
+            )
+
+    def advance(self, **changes: str | None) -> None:
+        """Write ids to the row, and hold it."""
+        self.renew()
+        row = self._store.registration(self._model, self._recipe.digest)
+        if row is not None:
+            self._store.advance_registration(replace(row, **changes))  # type: ignore[arg-type]  # ids are strings
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._store.release_registration(self._model, self._recipe.digest, owner=self._owner)
+
+
+@contextmanager
+def claimed(store: "Store", model: str, recipe: Recipe, progress: "Progress") -> Iterator[Claim]:
+    """Hold the claim, waiting for a living process that holds it now."""
+    claim = Claim(store, model, recipe)
+    if claim.attempt() is None:
+        progress.say(f"another process is registering this soup of {model}: waiting for it")
+        while claim.attempt() is None:
+            time.sleep(POLL_SECONDS)
+    try:
+        yield claim
+    finally:
+        claim.release()
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner was a process of this host that is no more."""
+    host, pid, token = owner.split("/")
+    if host != socket.gethostname() or token == _TOKEN:
+        return False
+    if int(pid) == os.getpid():
+        return True  # an earlier process had our number: usual in containers
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

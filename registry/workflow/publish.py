@@ -1,0 +1,185 @@
+"""From a measured recipe to exactly one version in MLflow's Model Registry.
+
+The soup's row in the store is claimed first. Every call that creates something in MLflow is preceded by
+a look-up, so that a second attempt goes on where a first one stopped.
+"""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from registry.entities import (
+    Digest,
+    ModelVersion,
+    Publication,
+    PublishedSoup,
+    Recipe,
+    RegistrationState,
+    ReportRow,
+    SoupReport,
+    WeightsFormat,
+)
+from registry.errors import RegistryConflict
+from registry.soup import CheckpointCache, canonical_names, open_pt2
+from registry.workflow.claim import Claim, claimed
+from registry.workflow.publication import Draw, compose
+from registry.workflow.supply import Supply
+from registry.workflow.verdict import earns_alias
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from registry.ports import Progress, Store, Tracker
+    from registry.workflow.search import Ranking
+
+CHALLENGER = "challenger"
+EXAMPLES = 7
+"""Examples in the input that a registered model is exported with, where no ingredient brings one."""
+
+
+class Models(Protocol):
+    """Makes what is exported: the task's model with a recipe's weights, and an input for it."""
+
+    def module_with(self, recipe: Recipe) -> "nn.Module":
+        """A fresh module on the CPU, in evaluation mode."""
+        ...
+
+    def example(self, split: str, n: int) -> Any:
+        """The model's input for the first `n` examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Registers soups. Holds the adapters; keeps no state."""
+
+    tracker: "Tracker"
+    store: "Store"
+    cache: CheckpointCache
+    supply: Supply
+    models: Models
+    draw: Draw
+    progress: "Progress"
+
+    def publish(self, report: SoupReport, ranking: "Ranking") -> tuple[PublishedSoup, ...]:
+        """Register every soup of the report that is not registered yet, and set the alias it earned."""
+        soups = [row for row in report.rows if row.recipe.is_soup]
+        self.progress.start("register", len(soups))
+        published = []
+        for row in soups:
+            published.append(self._publish(report, row, ranking))
+            self.progress.advance("register")
+        return tuple(published)
+
+    def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
+        model = report.request.model
+        with claimed(self.store, model, row.recipe, self.progress) as claim:
+            soup, version = self._registered(model, row.recipe)
+            adopted = version is not None
+            if version is None:
+                soup = self.supply.build(row.recipe).digest
+                publication = compose(report, row, ranking, soup, self.draw)
+                version = self._resume(publication, report, claim)
+            claim.advance(
+                state=RegistrationState.REGISTERED,
+                checkpoint=soup,
+                run_id=version.run_id,
+                model_id=version.model_id,
+                version=version.version,
+            )
+            aliases = self._alias(report, row, version)
+        return PublishedSoup(
+            row.methods,
+            row.recipe.digest,
+            soup,
+            version.uri,
+            version.run_id or "",
+            aliases,
+            adopted,
+            self.tracker.link(version),
+        )
+
+    def _registered(self, model: str, recipe: Recipe) -> tuple[Digest, ModelVersion | None]:
+        version = self.tracker.find_version(model, recipe.digest)
+        digest = Digest(version.tags.get("stockpot.checkpoint", "")) if version else Digest("")
+        return digest, version
+
+    def _resume(self, publication: Publication, report: SoupReport, claim: Claim) -> ModelVersion:
+        """Create what is missing in MLflow, in order."""
+        tracker = self.tracker
+        claim.renew()
+        run_id = tracker.find_run(publication) or tracker.create_run(publication)
+        claim.advance(run_id=run_id, checkpoint=publication.checkpoint)
+        ingredients = []
+        for candidate in publication.ingredients:
+            claim.renew()
+            model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
+            ingredients.append(model)
+        claim.renew()
+        model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
+        claim.advance(model_id=model_id)
+        publication = self._upload(model_id, publication, report)
+        tracker.record(run_id, model_id, ingredients, publication)
+        claim.renew()
+        return tracker.create_version(run_id, model_id, publication)
+
+    def _upload(self, model_id: str, publication: Publication, report: SoupReport) -> Publication:
+        """Package, upload, download again and compare. Returns the publication with what packaging found."""
+        request = report.request
+        like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
+        with tempfile.TemporaryDirectory(dir=self.cache.folder, prefix=".package-") as folder:
+            package, returned = Path(folder) / "package", Path(folder) / "returned"
+            kind = self.tracker.package(
+                self.models.module_with(publication.recipe),
+                self.cache.path(publication.checkpoint),
+                self.models.example(request.select_on, EXAMPLES),
+                package,
+                model_id=model_id,
+                like=like,
+                architecture=(request.task, request.task_args),
+            )
+            for name, content in publication.files.items():
+                (package / name).write_bytes(content)
+            self.tracker.upload(model_id, package)
+            self._verify(self.tracker.download(model_id, returned), publication)
+        if kind == "pt2":
+            return publication
+        note = f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind})."
+        return replace(publication, description=publication.description + note)
+
+    def _verify(self, folder: Path, publication: Publication) -> None:
+        """What came back is what was built: the safetensors file, and the exported model's tensors."""
+        soup = publication.checkpoint
+        file, exported = folder / "model.safetensors", folder / "data" / "model.pt2"
+        found = self.cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
+        faults = [] if found == soup else [f"{file.name} is {found}"]
+        if exported.exists() and not faults:
+            faults = [f"{name} differs in the exported model" for name in self._differing(exported, soup)]
+        if faults:
+            raise RegistryConflict(
+                f"{soup} was uploaded for {publication.model}, something else came back",
+                faults=faults,
+                mend="look at the artifact store, then run the same request again",
+            )
+
+    def _differing(self, exported: Path, soup: Digest) -> list[str]:
+        """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
+        with open_pt2(exported) as archive, self.cache.open(soup) as built:
+            names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
+            differing = []
+            for spec in built.tensors:
+                if spec.name not in names:
+                    differing.append(spec.name)
+                    continue
+                theirs = archive.read(names[spec.name])
+                if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
+                    differing.append(spec.name)
+            return differing
+
+    def _alias(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> tuple[str, ...]:
+        if "greedy" not in row.methods or not earns_alias(row, report.request):
+            return ()
+        if CHALLENGER not in version.aliases:
+            self.tracker.set_alias(version.name, CHALLENGER, version.version)
+        return (CHALLENGER,)

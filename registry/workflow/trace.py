@@ -1,0 +1,57 @@
+"""From a registered version back to what it is made of, and to the same bytes again."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.documents import from_document
+from registry.entities import Checkpoint, ModelVersion, Snapshot
+from registry.errors import BadRequest, RegistryConflict
+from registry.soup import CheckpointCache
+from registry.workflow.publication import SNAPSHOT
+from registry.workflow.supply import Supply
+
+if TYPE_CHECKING:
+    from registry.ports import Tracker
+
+
+def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
+    """The version, and what was kept beside it. Raises BadRequest where Stockpot did not make it."""
+    version = tracker.version(uri)
+    if version.tags.get("stockpot.role") != "soup" or version.model_id is None:
+        raise BadRequest(f"{version.uri} is no soup: Stockpot did not register it")
+    document = json.loads(tracker.read_file(version.model_id, SNAPSHOT))
+    return version, from_document(Snapshot, document)
+
+
+def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache, out: Path) -> Checkpoint:
+    """Average the ingredients again, from their runs' own artifacts, and write the soup's file.
+
+    Raises RegistryConflict when the result has another digest than the registered soup: then nothing
+    is written. An existing file is replaced only by the same request's bytes, at once and whole.
+    """
+    version, snapshot = snapshot_of(uri, tracker)
+    supply.offer(snapshot.ingredients)
+    built = supply.build(snapshot.recipe)
+    if built.digest != snapshot.checkpoint:
+        raise RegistryConflict(
+            f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
+            mend="compare the versions of torch that `stockpot show` tells with those of this machine",
+        )
+    _copy_whole(cache.path(built.digest), out)
+    return built
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy so that `target` is either untouched or complete."""
+    if not target.parent.is_dir():
+        raise BadRequest(f"{target.parent} is no folder", mend=f"mkdir -p {target.parent}")
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as temporary:
+        part = Path(temporary.name)
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""The walk of one sweep, from its name to its registered soups."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from registry.entities import SoupOutcome, SoupRequest, TensorSpec
+from registry.evaluation import RememberingEvaluator
+from registry.workflow.gather import gather
+from registry.workflow.measure import Bench, measure, open_splits
+from registry.workflow.publish import Models, Publisher
+from registry.workflow.search import rank, search
+from registry.workflow.supply import Supply
+
+if TYPE_CHECKING:
+    from registry.ports import MakeMethod, Progress, Store, Tracker
+
+T = TypeVar("T")
+
+
+class Stage(Protocol):
+    """Runs one named stage of the walk: plainly, or as a task of an orchestrator."""
+
+    def __call__(self, name: str, work: Callable[[], T], /) -> T:
+        """What the work returns."""
+        ...
+
+
+class TaskBench(Bench, Models, Protocol):
+    """A task on a device."""
+
+    def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
+        """How these tensors differ from the task's model; empty when they fit."""
+        ...
+
+
+class Place(Protocol):
+    """The adapters that a walk needs."""
+
+    @property
+    def tracker(self) -> "Tracker":
+        """MLflow."""
+        ...
+
+    @property
+    def store(self) -> "Store":
+        """Stockpot's own memory."""
+        ...
+
+    @property
+    def supply(self) -> Supply:
+        """Weights by digest."""
+        ...
+
+    def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
+        """The request's selection methods by name."""
+        ...
+
+    def bench(self, request: SoupRequest) -> TaskBench:
+        """The request's task."""
+        ...
+
+    def publisher(self, bench: Models, watch: "Progress") -> Publisher:
+        """What registers soups."""
+        ...
+
+
+def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") -> SoupOutcome:
+    """Gather, prove permissions, rank, select, measure, publish.
+
+    Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
+    request asks the same questions, finds them answered, and ends in the same versions.
+    """
+    stop = _deadline(request.max_seconds)
+    methods, bench = place.methods(request), place.bench(request)
+    evaluators = {
+        split: RememberingEvaluator(evaluator, place.store)
+        for split, evaluator in open_splits(request, bench).items()
+    }
+    held_out = evaluators[request.select_on]
+    sweep = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
+    experiment = sweep.candidates[0].run.experiment_id
+    stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
+    ranking = stage("rank", lambda: rank(sweep, held_out, watch))
+    selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch))
+    for selection in selections:
+        place.store.commit_selection(selection, held_out.protocol)
+    report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
+    soups = stage("publish", lambda: place.publisher(bench, watch).publish(report, ranking))
+    return SoupOutcome(report, soups, sum(evaluator.started for evaluator in evaluators.values()))
+
+
+def in_turn(_name: str, work: Callable[[], T], /) -> T:
+    """Run a stage as a plain call."""
+    return work()
+
+
+def _deadline(seconds: float | None) -> Callable[[], bool]:
+    if seconds is None:
+        return lambda: False
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end

@@ -1,0 +1,92 @@
+"""One process at a time registers a soup."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from threading import Event, Thread
+
+import pytest
+
+from registry.entities import Digest, Recipe
+from registry.errors import StoreError
+from registry.store import MemoryStore
+from registry.wiring import Silent
+from registry.workflow.claim import Claim, claimed
+
+RECIPE = Recipe.mean([Digest("sha256:a"), Digest("sha256:b")])
+
+
+def _held_by(owner: str, store: MemoryStore, seconds: float = 1000.0) -> None:
+    now = time.time()
+    store.claim_registration("m", RECIPE, owner=owner, now=now, until=now + seconds)
+
+
+def _dead_process() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_a_claim_waits_for_a_living_process_and_then_holds() -> None:
+    store, said = MemoryStore(), Event()
+
+    class Saying(Silent):
+        def say(self, message: str) -> None:
+            assert "another process" in message
+            said.set()
+
+    living = f"{socket.gethostname()}/{os.getppid()}/other"
+    _held_by(living, store)
+    held: list[str | None] = []
+
+    def work() -> None:
+        with claimed(store, "m", RECIPE, Saying()):
+            row = store.registration("m", RECIPE.digest)
+            held.append(row.owner if row else None)
+
+    thread = Thread(target=work)
+    thread.start()
+    assert said.wait(10)
+    assert not held
+    store.release_registration("m", RECIPE.digest, owner=living)
+    thread.join(10)
+    assert held
+    assert held[0] not in (None, living)
+
+
+@pytest.mark.parametrize("pid", [_dead_process(), os.getpid()], ids=["gone", "our own number, earlier"])
+def test_the_claim_of_a_dead_process_is_taken_over_at_once(pid: int) -> None:
+    store = MemoryStore()
+    _held_by(f"{socket.gethostname()}/{pid}/earlier", store)
+    assert Claim(store, "m", RECIPE).attempt() is not None
+
+
+def test_the_claim_of_another_host_is_respected_until_it_runs_out() -> None:
+    store = MemoryStore()
+    _held_by("elsewhere/1/token", store)
+    assert Claim(store, "m", RECIPE).attempt() is None
+    _held_by("elsewhere/1/token", store, seconds=-1.0)
+    assert Claim(store, "m", RECIPE).attempt() is not None
+
+
+def test_a_lost_claim_stops_the_work() -> None:
+    store = MemoryStore()
+    claim = Claim(store, "m", RECIPE)
+    row = claim.attempt()
+    assert row is not None
+    claim.advance(run_id="r")
+    claim.release()
+    _held_by("elsewhere/1/token", store)
+    with pytest.raises(StoreError, match="took over"):
+        claim.advance(run_id="another")
+
+
+def test_a_claim_is_given_back_when_the_work_fails() -> None:
+    store = MemoryStore()
+    with pytest.raises(RuntimeError, match="boom"), claimed(store, "m", RECIPE, Silent()):
+        raise RuntimeError("boom")
+    row = store.registration("m", RECIPE.digest)
+    assert row is not None
+    assert row.owner is None
