@@ -1,0 +1,242 @@
+"""What the commands print: results on stdout, progress and errors on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from registry.documents import to_document
+from registry.entities import (
+    MEAN_OF_SHIFTS,
+    Candidate,
+    Digest,
+    Exclusion,
+    ModelVersion,
+    ReportRow,
+    Selection,
+    Snapshot,
+    SoupOutcome,
+    SoupReport,
+    short,
+)
+from registry.errors import StockpotError
+from registry.ports import Progress as Watch
+from registry.wiring import progress
+from registry.workflow.plan import Plan
+from registry.workflow.verdict import POINT, columns, points, reasons, sentence
+
+T = TypeVar("T")
+WIDTH = None if sys.stdout.isatty() else 120
+"""A terminal's own, else enough for the tables."""
+out = Console(width=WIDTH)
+err = Console(stderr=True)
+
+
+class Bars:
+    """Progress as bars on a terminal, as lines elsewhere."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._stages: dict[str, TaskID] = {}
+
+    def start(self, stage: str, total: int) -> None:
+        """Add a bar."""
+        self._stages[stage] = self._bars.add_task(stage, total=total or None)
+
+    def advance(self, stage: str) -> None:
+        """Move it on."""
+        self._bars.advance(self._stages[stage])
+
+    def say(self, message: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(message)
+
+
+def with_bars(work: Callable[[Watch], T]) -> T:
+    """Do some work under progress bars, which the flow finds too."""
+    look = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*look, console=err) as bars:
+        watch = Bars(bars)
+        token = progress.set(watch)
+        try:
+            return work(watch)
+        finally:
+            progress.reset(token)
+
+
+def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """One line for people, or one document for programs."""
+    if as_json:
+        _echo(document)
+    else:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_error(error: StockpotError, *, as_json: bool) -> None:
+    """What is wrong, where, and what mends it."""
+    if as_json:
+        document = {
+            "error": type(error).__name__,
+            "what": error.what,
+            "faults": error.faults,
+            "mend": error.mend,
+        }
+        _echo(document, err=True)
+    else:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Candidates, exclusions, bytes and passes."""
+    if as_json:
+        _echo(to_document(plan))
+        return
+    table = Table(
+        "candidate", "weights", "MB", "checkpoint", title=f"{len(plan.sweep.candidates)} candidates"
+    )
+    for candidate in plan.sweep.candidates:
+        size = f"{candidate.checkpoint.size / 1e6:.1f}"
+        table.add_row(candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))
+    out.print(table)
+    _show_exclusions(plan.sweep.exclusions)
+    out.print(
+        f"{plan.weight_bytes / 1e6:.1f} MB of weights. Forward passes to expect: {plan.ranking_passes} to "
+        f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",
+        highlight=False,
+    )
+
+
+def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
+    """The table, the verdict, the exclusions and where the versions are."""
+    if as_json:
+        _echo(to_document(outcome))
+        return
+    report = outcome.report
+    _show_exclusions(report.exclusions)
+    _show_report(report)
+    for soup in outcome.soups:
+        did = "was registered before as" if soup.adopted else "is registered as"
+        alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
+        where = f"  {soup.link}" if soup.link else ""
+        out.print(f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}", highlight=False)
+    if not outcome.soups:
+        out.print("Every method ended in one candidate: there is nothing to register.")
+    out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
+
+
+def show_snapshot(version: ModelVersion, snapshot: Snapshot, *, as_json: bool) -> None:
+    """All that is known of a registered soup."""
+    if as_json:
+        _echo({"version": to_document(version), **to_document(snapshot)})
+        return
+    out.print(f"[bold]{version.uri}[/bold]  {', '.join(version.aliases)}", highlight=False)
+    out.print(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}", highlight=False)
+    out.print("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items()), highlight=False)
+    _show_report(snapshot.report)
+    _show_ingredients(snapshot)
+    row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
+    names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
+    for selection in snapshot.report.selections:
+        if selection.method in row.methods:
+            _show_steps(selection, names)
+
+
+def _echo(document: object, *, err: bool = False) -> None:
+    """Not through rich, which would break long lines."""
+    typer.echo(json.dumps(document, indent=1), err=err)
+
+
+def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
+    if not exclusions:
+        return
+    out.print(f"[bold]{len(exclusions)} excluded runs[/bold]")
+    table = _table("", "")
+    table.show_header = False
+    for exclusion in exclusions:
+        mend = f". To mend it: {exclusion.mend}" if exclusion.mend else ""
+        table.add_row(exclusion.run_name, escape(f"{exclusion.reason}: {exclusion.detail}{mend}"))
+    out.print(table)
+
+
+def _show_report(report: SoupReport) -> None:
+    request = report.request
+    out.print(
+        f"[bold]Scores, in points[/bold]: {request.select_on} is held-out, the others are untouched",
+        highlight=False,
+    )
+    splits = columns(request)
+    table = _table("", "n", *splits)
+    for row in report.rows:
+        scores = (f"{row.scores[split] / POINT:.2f}" for split in splits)
+        table.add_row(row.label, str(len(row.recipe.ingredients)), *scores)
+    out.print(table)
+    gains = _table("gain over the best single", "on", "points", "95 % interval", "n", "McNemar p")
+    for row in report.rows:
+        _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS))
+    if gains.row_count:
+        out.print(gains)
+    for line in (*(sentence(row, request.report_on) for row in report.rows[1:]), *reasons(report)):
+        out.print(f"- {line}", markup=False, highlight=False)
+    out.print()
+
+
+def _table(first: str, *others: str) -> Table:
+    """Columns that stand close, so that a dozen fit a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first)
+    for other in others:
+        table.add_column(other, justify="right" if others[0] else "left")
+    return table
+
+
+def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
+    for split in splits:
+        if split not in row.versus_best:
+            continue
+        gain = row.versus_best[split]
+        interval = f"{points(gain.low)} to {points(gain.high)}"
+        p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
+        table.add_row(row.label, split, points(gain.difference), interval, str(gain.n), p)
+
+
+def _show_ingredients(snapshot: Snapshot) -> None:
+    varying = _varying_params(snapshot.ingredients)
+    out.print("[bold]Ingredients[/bold], in recipe order")
+    table = _table("run", "coefficient", "checkpoint", *varying)
+    for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
+        params = [candidate.run.params.get(name, "") for name in varying]
+        table.add_row(
+            candidate.run.name,
+            f"{ingredient.coefficient:.4g}",
+            short(ingredient.checkpoint),
+            *params,
+        )
+    out.print(table)
+
+
+def _varying_params(candidates: Iterable[Candidate], most: int = 8) -> list[str]:
+    """The hyperparameters in which the ingredients differ."""
+    seen: dict[str, set[str]] = {}
+    for candidate in candidates:
+        for name, value in candidate.run.params.items():
+            seen.setdefault(name, set()).add(value)
+    return sorted(name for name, values in seen.items() if len(values) > 1)[:most]
+
+
+def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
+    rule = f", accept={selection.rule}" if selection.rule else ""
+    out.print(f"[bold]Steps[/bold] of {selection.method}{rule}", highlight=False)
+    table = _table("tried", "held-out", "kept")
+    for step in selection.steps:
+        added = names.get(step.tried[-1], short(step.tried[-1]))
+        tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
+        score = f"{step.score:.4f}" if step.score is not None else f"at most {step.bound:.4f}"
+        table.add_row(tried, score, "yes" if step.kept else "")
+    out.print(table)

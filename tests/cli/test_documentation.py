@@ -1,0 +1,43 @@
+"""Commands, options and exit codes are told where people look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from registry import errors
+from registry.cli import app
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def _commands() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    commands: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
+    for name, command in commands.items():
+        below = getattr(command, "commands", {"": command})
+        found |= {f"{name} {inner}".strip(): leaf for inner, leaf in below.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", _commands())
+def test_every_command_has_help_an_example_json_and_a_place_in_the_readme(name: str) -> None:
+    command = _commands()[name]
+    assert command.help
+    assert command.epilog is not None
+    assert command.epilog.startswith(f"Example: stockpot {name}")
+    assert any("--json" in option.opts for option in command.params)
+    assert f"stockpot {name}" in README
+
+
+@pytest.mark.parametrize("name", _commands())
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    for option in _commands()[name].params:
+        assert getattr(option, "help", None), option.name
+
+
+def test_the_readme_tells_every_exit_code() -> None:
+    codes = {getattr(error, "exit_code", 1) for error in vars(errors).values()}
+    table = [line.split("|")[1].strip() for line in README.splitlines() if line.startswith("| ")]
+    assert codes <= {int(cell) for cell in table if cell.isdigit()}

@@ -1,0 +1,65 @@
+"""Real servers and databases for all tests, each started once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from registry.entities import SoupRequest
+
+
+@pytest.fixture(scope="session")
+def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database with all its migrations done, which takes seconds: to be copied."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_uri(migrated_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh MLflow in a database of its own, set as MLflow's own variables say."""
+    shutil.copyfile(migrated_mlflow, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
+    return uri
+
+
+@pytest.fixture
+def experiment(mlflow_uri: str, tmp_path: Path) -> str:
+    """An experiment whose artifacts lie in the test's own folder; its name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    client.create_experiment("sweeps", artifact_location=(tmp_path / "artifacts").as_uri())
+    return "sweeps"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home for Stockpot's own things."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("STOCKPOT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
+    """A request for a sweep of five tiny models that were really logged; its home is fresh."""
+    from mlflow import MlflowClient
+
+    from registry.testing.sweeps import plant_sweep
+    from registry.testing.tiny import weights
+
+    assert not home.exists()
+    runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)}
+    return SoupRequest(
+        model="tiny",
+        sweep=plant_sweep(MlflowClient(mlflow_uri), experiment, runs),
+        task="registry.testing.tiny:TinyTask",
+        task_args={"kind": "dense", "n": "80"},
+        shifts=("shifted",),
+    )

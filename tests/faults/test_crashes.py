@@ -1,0 +1,68 @@
+"""A crash around any call that creates something in MLflow loses nothing and doubles nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, cast
+
+import pytest
+
+from registry.entities import SoupOutcome, SoupRequest
+from registry.testing.crashes import CREATING_CALLS, Crash, CrashingTracker
+from registry.wiring import Silent, Workplace
+from registry.workflow.walk import in_turn, walk
+
+if TYPE_CHECKING:
+    from registry.ports import Tracker
+
+pytestmark = pytest.mark.slow
+Walk = Callable[..., tuple[SoupOutcome, list[str]]]
+
+
+@pytest.fixture
+def soup(tiny_sweep: SoupRequest) -> Walk:
+    def run(call: str = "", when: Literal["before", "after"] = "before") -> tuple[SoupOutcome, list[str]]:
+        place = Workplace()
+        watched = CrashingTracker(place.tracker, call, when)
+        place.tracker = cast("Tracker", watched)
+        return walk(tiny_sweep, place, in_turn, Silent()), watched.calls
+
+    return run
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", CREATING_CALLS)
+def test_a_second_run_goes_on_where_a_crash_stopped_the_first(
+    soup: Walk, mlflow_uri: str, call: str, when: Literal["before", "after"]
+) -> None:
+    from mlflow import MlflowClient
+
+    with pytest.raises(Crash, match=call):
+        soup(call, when)
+    outcome, _ = soup()
+    client = MlflowClient(mlflow_uri)
+    assert outcome.evaluations == 0, "a committed evaluation was repeated"
+    versions = client.search_model_versions("name='tiny'")
+    assert len(versions) == len(outcome.soups)
+    recipes = [version.tags["stockpot.recipe"] for version in versions]
+    assert len(set(recipes)) == len(recipes)
+    for soup_run in outcome.soups:
+        experiment = client.get_run(soup_run.run_id).info.experiment_id
+        role = "tags.`stockpot.role` = 'soup'"
+        runs = client.search_runs([experiment], f"{role} and tags.`stockpot.recipe` = '{soup_run.recipe}'")
+        assert [run.info.run_id for run in runs] == [soup_run.run_id]
+        assert runs[0].info.status == "FINISHED"
+        models = client.search_logged_models([experiment], f"source_run_id = '{soup_run.run_id}'")
+        assert len(models) == 1
+    everything = client.search_logged_models([experiment])
+    standing_in = [m.source_run_id for m in everything if m.tags.get("stockpot.role") == "ingredient"]
+    assert len(set(standing_in)) == len(standing_in)
+
+
+def test_a_repeated_request_creates_downloads_and_evaluates_nothing(soup: Walk) -> None:
+    first, _ = soup()
+    again, calls = soup()
+    assert [s.uri for s in again.soups] == [s.uri for s in first.soups]
+    assert all(s.adopted for s in again.soups)
+    assert again.evaluations == 0
+    busy = {"fetch", "download", "upload", "package", "record", *CREATING_CALLS}
+    assert not busy & set(calls)
+    assert again.report.rows == first.report.rows

@@ -1,0 +1,219 @@
+"""From a sweep in MLflow to a registered soup, by the real flow: what a user is promised, one by one."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.cli import main
+from registry.documents import from_document, to_document
+from registry.entities import MEAN_OF_SHIFTS, Recipe, SoupOutcome, SoupRequest
+from registry.wiring import Workplace
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patched:
+        yield patched
+
+
+@pytest.fixture(scope="module")
+def mlflow_uri(migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory, patch: Any) -> str:
+    """One sweep for the tests of this module, which only look."""
+    folder = tmp_path_factory.mktemp("flow")
+    (folder / "mlflow.db").write_bytes(migrated_mlflow.read_bytes())
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    patch.setenv("MLFLOW_TRACKING_URI", uri)
+    patch.setenv("MLFLOW_REGISTRY_URI", uri)
+    patch.setenv("STOCKPOT_HOME", str(folder / "home"))
+    return uri
+
+
+@pytest.fixture(scope="module")
+def request_(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> SoupRequest:
+    from mlflow import MlflowClient
+
+    from registry.testing.sweeps import plant_sweep
+    from registry.testing.tiny import weights
+
+    client = MlflowClient(mlflow_uri)
+    client.create_experiment("sweeps", artifact_location=tmp_path_factory.mktemp("artifacts").as_uri())
+    runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)}
+    return SoupRequest(
+        model="tiny",
+        sweep=plant_sweep(client, "sweeps", runs),
+        task="registry.testing.tiny:TinyTask",
+        task_args={"kind": "dense", "n": "80"},
+        shifts=("shifted",),
+        margin=-100.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def outcome(prefect: None, request_: SoupRequest) -> SoupOutcome:
+    from flows.soup_sweep import soup_sweep
+
+    return soup_sweep(request_)
+
+
+@pytest.fixture
+def client(mlflow_uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_uri)
+
+
+def test_the_table_has_the_best_single_and_each_soup_on_every_split(outcome: SoupOutcome) -> None:
+    rows = {row.label: row for row in outcome.report.rows}
+    assert next(iter(rows)) == "best single"
+    assert {method for row in rows.values() for method in row.methods} == {"greedy", "uniform"}
+    for row in rows.values():
+        assert list(row.scores) == ["validation", "test", "shifted", MEAN_OF_SHIFTS]
+    for row in outcome.report.rows[1:]:
+        assert list(row.versus_best) == ["test", "shifted", MEAN_OF_SHIFTS]
+        assert row.versus_best["test"].n == 80
+        assert row.versus_best["test"].low <= row.versus_best["test"].difference
+
+
+def test_greedy_never_loses_to_the_best_single_on_the_held_out_split(outcome: SoupOutcome) -> None:
+    best, *soups = outcome.report.rows
+    greedy = next(row for row in soups if "greedy" in row.methods)
+    assert greedy.scores["validation"] >= best.scores["validation"]
+    assert greedy.recipe.is_soup, "the sweep was made so that averaging helps"
+
+
+def test_one_version_per_soup_with_native_lineage(outcome: SoupOutcome, client: Any) -> None:
+    versions = client.search_model_versions("name='tiny'")
+    assert len(versions) == len(outcome.soups) > 0
+    recipes = {row.recipe.digest: row.recipe for row in outcome.report.rows}
+    for version in versions:
+        recipe = recipes[version.tags["stockpot.recipe"]]
+        run = client.get_run(version.run_id)
+        models = [client.get_logged_model(entry.model_id) for entry in run.inputs.model_inputs]
+        sources = {model.source_run_id for model in models}
+        by_checkpoint = {point.checkpoint: point.run_id for point in outcome.report.candidates}
+        assert sources == {by_checkpoint[checkpoint] for checkpoint in recipe.checkpoints}
+        assert [entry.model_id for entry in run.outputs.model_outputs] == [version.source.rsplit("/", 1)[1]]
+
+
+def test_metrics_are_linked_to_their_datasets(outcome: SoupOutcome, client: Any) -> None:
+    for soup in outcome.soups:
+        run = client.get_run(soup.run_id)
+        assert len(run.inputs.dataset_inputs) == 3
+        model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+        linked = {metric.key: metric for metric in model.metrics}
+        row = next(row for row in outcome.report.rows if row.recipe.digest == soup.recipe)
+        assert linked["score.test"].value == row.scores["test"]
+        assert linked["score.test"].dataset_digest is not None
+
+
+def test_the_description_opens_with_the_verdict_and_shows_the_figure(
+    outcome: SoupOutcome, client: Any
+) -> None:
+    for soup in outcome.soups:
+        text = client.get_model_version("tiny", soup.uri.rsplit("/", 1)[1]).description
+        assert text.startswith(f"**{' and '.join(soup.methods)} soup: ")
+        assert f"run_uuid={soup.run_id}" in text
+        figure = text.split("get-artifact?path=")[1].split("&")[0]
+        assert figure in {file.path for file in client.list_artifacts(soup.run_id)}
+        assert "[tune-" in text
+
+
+def test_the_registered_model_holds_the_soups_very_tensors(outcome: SoupOutcome, client: Any) -> None:
+    import mlflow.pytorch
+    import torch
+    from safetensors.torch import load_file
+
+    version = client.get_model_version_by_alias("tiny", "challenger")
+    greedy = next(soup for soup in outcome.soups if "greedy" in soup.methods)
+    assert str(version.version) == greedy.uri.rsplit("/", 1)[1]
+    model = mlflow.pytorch.load_model("models:/tiny@challenger")
+    place = Workplace()
+    built = load_file(place.cache.path(greedy.checkpoint))
+    state = model.state_dict()
+    assert built.keys() <= state.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in built.items())
+    logged = place.tracker.read_file(version.source.rsplit("/", 1)[1], "model.safetensors")
+    assert f"sha256:{hashlib.sha256(logged).hexdigest()}" == greedy.checkpoint
+
+
+def test_averaged_tensors_are_those_of_a_plain_mean(outcome: SoupOutcome) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    cache = Workplace().cache
+    for soup in outcome.soups:
+        recipe = next(row.recipe for row in outcome.report.rows if row.recipe.digest == soup.recipe)
+        parts = [load_file(cache.path(checkpoint)) for checkpoint in recipe.checkpoints]
+        for name, tensor in load_file(cache.path(soup.checkpoint)).items():
+            mean = torch.stack([part[name].double() for part in parts]).mean(0)
+            torch.testing.assert_close(tensor.double(), mean, rtol=1e-6, atol=1e-7)
+
+
+def test_the_same_request_again_adopts_and_evaluates_nothing(
+    outcome: SoupOutcome, request_: SoupRequest, client: Any
+) -> None:
+    from flows.soup_sweep import soup_sweep
+
+    again = soup_sweep(request_)
+    assert again.evaluations == 0
+    assert [(soup.uri, soup.adopted) for soup in again.soups] == [(s.uri, True) for s in outcome.soups]
+    assert len(client.search_model_versions("name='tiny'")) == len(outcome.soups)
+    assert again.report == outcome.report
+
+
+def test_stockpots_own_runs_never_become_candidates(outcome: SoupOutcome, request_: SoupRequest) -> None:
+    listed = list(Workplace().tracker.runs(request_.selector))
+    assert sorted(run.name for run in listed) == [f"tune-{seed}" for seed in range(5)]
+
+
+def test_rebuild_gives_the_same_bytes_from_the_runs_artifacts(
+    outcome: SoupOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKPOT_HOME", str(tmp_path / "another-home"))
+    for soup in outcome.soups:
+        out = tmp_path / "soup.safetensors"
+        with pytest.raises(SystemExit, match="0"):
+            main(["rebuild", soup.uri, "--out", str(out)])
+        assert f"sha256:{hashlib.sha256(out.read_bytes()).hexdigest()}" == soup.checkpoint
+
+
+def test_show_tells_recipe_steps_and_ingredients(
+    outcome: SoupOutcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["show", "models:/tiny@challenger"])
+    told = capsys.readouterr().out
+    assert "better than the best single candidate" in told
+    assert all(heading in told for heading in ("Scores", "Ingredients", "Steps of greedy, accept=not_worse"))
+    with pytest.raises(SystemExit, match="0"):
+        main(["show", "models:/tiny@challenger", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    greedy = next(soup for soup in outcome.soups if "greedy" in soup.methods)
+    assert from_document(Recipe, document["recipe"]).digest == greedy.recipe
+    assert to_document(outcome.report) == document["report"]
+
+
+def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
+    outcome: SoupOutcome, prefect: None
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as api:
+        keys = {artifact.key: artifact.type for artifact in api.read_artifacts()}
+        runs = [run.name for run in api.read_flow_runs()]
+    assert keys["verdict"] == "markdown"
+    assert keys["candidates"] == "table"
+    assert keys["rank"] == "progress"
+    assert "soup-tiny" in runs
+
+
+def test_the_flows_parameter_is_a_form_with_help(prefect: None) -> None:
+    from flows.soup_sweep import soup_sweep
+
+    schema = soup_sweep.parameters.model_dump()["definitions"]["SoupRequest"]
+    assert set(schema["required"]) == {"model", "task"}
+    assert all(field.get("description") for field in schema["properties"].values())
