@@ -1,0 +1,128 @@
+"""Tiny models of several kinds, and a task for them: for tests and for trying things out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+CLASSES = 4
+TOKENS = 6
+VOCABULARY = 16
+FEATURES = 8
+
+Example = tuple[Tensor, int]
+
+
+class Attention(nn.Module):
+    """One head of self-attention over tokens: ``[n, 6]`` int64 to ``[n, 4]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, FEATURES)
+        self.query_key_value = nn.Linear(FEATURES, 3 * FEATURES)
+        self.norm = nn.LayerNorm(FEATURES)
+        self.head = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits."""
+        x = self.embed(tokens)
+        q, k, v = self.query_key_value(x).chunk(3, dim=-1)
+        x = self.norm(x + nn.functional.scaled_dot_product_attention(q, k, v))
+        logits: Tensor = self.head(x.mean(dim=1))
+        return logits
+
+
+class Tied(nn.Module):
+    """Output weights that are the embedding's: ``[n, 6]`` int64 to ``[n, 16]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, FEATURES)
+        self.mix = nn.Linear(FEATURES, FEATURES)
+        self.head = nn.Linear(FEATURES, VOCABULARY, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.head(torch.tanh(self.mix(self.embed(tokens).mean(dim=1))))
+        return logits
+
+
+def dense() -> nn.Module:
+    """``[n, 8]`` to ``[n, 4]``."""
+    return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+def conv() -> nn.Module:
+    """``[n, 1, 8, 8]`` to ``[n, 4]``."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, kernel_size=3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, CLASSES)
+    )
+
+
+MODELS = {"dense": dense, "conv": conv, "attention": Attention, "tied": Tied}
+
+
+def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[str, Tensor]:
+    """The state of a model of this kind, near those of other seeds: as if fine-tuned from one start.
+
+    Tied tensors are there under each name, equal.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        module = MODELS[kind]()
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=spread)
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+class TinyTask:
+    """Accuracy on made-up data: the label is what the start of all `weights` answers, now and then
+    another, so that averages of them tend to be better than each.
+
+    Splits: ``validation``, ``test``, and ``shifted``, which is noisier. `n`: examples in each.
+    """
+
+    version = "1"
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    batch_size = 8
+
+    def __init__(self, kind: str = "dense", n: str = "20") -> None:
+        self._kind = kind
+        self._n = int(n)
+
+    def model(self) -> nn.Module:
+        """A model of this kind."""
+        return MODELS[self._kind]()
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Raises ValueError for an unknown split."""
+        seed = 1 + ["validation", "test", "shifted"].index(split)
+        draw = torch.Generator().manual_seed(seed)
+        shape = {"dense": [FEATURES], "conv": [1, 8, 8]}.get(self._kind)
+        if shape:
+            x = torch.randn(self._n, *shape, generator=draw)
+        else:
+            x = torch.randint(VOCABULARY, (self._n, TOKENS), generator=draw)
+        teacher = MODELS[self._kind]()
+        teacher.load_state_dict(weights(self._kind, spread=0.0))
+        with torch.no_grad():
+            labels = teacher(x)[:, :CLASSES].argmax(dim=1)
+        wrong = torch.rand(self._n, generator=draw) < (0.3 if split == "shifted" else 0.1)
+        labels = torch.where(wrong, (labels + 1) % CLASSES, labels)
+        return list(zip(x, labels.tolist(), strict=True))
+
+    def collate(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
+        """Inputs and labels."""
+        return torch.stack([x for x, _ in examples]), torch.tensor([label for _, label in examples])
+
+    def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits of the four classes."""
+        logits: Tensor = model(batch[0])[:, :CLASSES]
+        return logits
+
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """1 where the answer is right, else 0."""
+        return (outputs.argmax(dim=1) == batch[1]).float()

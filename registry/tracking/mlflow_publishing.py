@@ -1,0 +1,233 @@
+"""What a soup is in MLflow: a run, LoggedModels in and out, and a model version.
+
+All of them carry the same tags, set by the very call that creates them: they are found by those.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.entities import Candidate, Digest, Measurement, ModelVersion, Publication
+from registry.tracking.mlflow_calls import creating, is_web, registry_uri
+from registry.tracking.mlflow_weights import logged_models
+from registry.tracking.names import LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE, ingredient_tags, soup_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, LoggedModel, Metric, Param
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+# MLflow's own limits; some of its databases fail beyond them, others cut silently.
+MOST_DESCRIPTION = 5000
+MOST_TAG = 8000
+MOST_PARAM = 6000
+MOST_NAME = 250
+MOST_DATASET_DIGEST = 36
+REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']+")
+REFUSED_IN_KEYS = re.compile(r"[^\w\-./ ]")
+
+
+def find_run(client: "MlflowClient", publication: Publication) -> str | None:
+    """The oldest active run of this model name and recipe."""
+    condition = f"tags.`{RECIPE}` = '{publication.recipe.digest}' and tags.`{ROLE}` = 'soup'"
+    # The model's name may hold quotes of both kinds, which no filter can: compared here.
+    page = client.search_runs([publication.experiment_id], condition, order_by=["attributes.start_time ASC"])
+    found = (run.info.run_id for run in page if run.data.tags.get(MODEL) == publication.model)
+    return next(found, None)
+
+
+def create_run(client: "MlflowClient", publication: Publication) -> str:
+    """A running run, nested under the sweep's parent."""
+    parent = {PARENT: publication.parent_run_id} if publication.parent_run_id else {}
+    with creating(f"creating the run {publication.name}"):
+        run = client.create_run(
+            publication.experiment_id, tags={**_tags(publication), **parent}, run_name=publication.name
+        )
+    return str(run.info.run_id)
+
+
+def find_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str | None:
+    """The LoggedModel that holds the weights, else the one that was created to stand for them."""
+    if candidate.source.model_id is not None:
+        return candidate.source.model_id
+    wanted = ingredient_tags(candidate)
+    return _first_tagged(logged_models(client, candidate.run.experiment_id, candidate.run.run_id), wanted)
+
+
+def create_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str:
+    """A LoggedModel without artifacts, whose source run is the candidate's."""
+    name = _model_name(f"ingredient-{candidate.run.name}")
+    with creating(f"creating the model {name}"):
+        model = client.create_logged_model(
+            candidate.run.experiment_id,
+            name=name,
+            source_run_id=candidate.run.run_id,
+            tags=ingredient_tags(candidate),
+        )
+        client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def find_model(client: "MlflowClient", run_id: str, publication: Publication) -> str | None:
+    """The LoggedModel of this recipe whose source is this run."""
+    wanted = {ROLE: "soup", RECIPE: publication.recipe.digest}
+    return _first_tagged(logged_models(client, publication.experiment_id, run_id), wanted)
+
+
+def create_model(client: "MlflowClient", run_id: str, publication: Publication) -> str:
+    """A LoggedModel that waits for its artifacts."""
+    name = _model_name(publication.name)
+    with creating(f"creating the model {name}"):
+        model = client.create_logged_model(
+            publication.experiment_id, name=name, source_run_id=run_id, tags=_tags(publication)
+        )
+    return str(model.model_id)
+
+
+def record(
+    client: "MlflowClient",
+    run_id: str,
+    model_id: str,
+    ingredient_models: Sequence[str],
+    publication: Publication,
+) -> None:
+    """Write what the run knows. A second time changes nothing: MLflow keys metrics by their timestamp,
+    which is the run's start, and parameters cannot change.
+    """
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+    run = client.get_run(run_id)
+    models = [LoggedModelInput(model) for model in ingredient_models]
+    client.log_inputs(run_id, datasets=_datasets(publication.measurements), models=models)
+    if model_id not in {model.model_id for model in (run.outputs.model_outputs if run.outputs else ())}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    metrics = [_metric(m, run.info.start_time, model_id) for m in publication.measurements]
+    client.log_batch(run_id, metrics=metrics, params=_params(publication, known=run.data.params))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in publication.files.items():
+            file = Path(folder, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        client.log_artifacts(run_id, folder)
+    client.set_terminated(run_id)
+
+
+def find_version(client: "MlflowClient", model: str, recipe: Digest) -> ModelVersion | None:
+    """The lowest version of this soup."""
+    found: list[MlflowVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"tags.`{RECIPE}` = '{recipe}'", page_token=token)
+        found += [version for version in page if version.name == model]
+        token = page.token
+        if not token:
+            break
+    lowest = min(found, key=lambda version: int(version.version), default=None)
+    # A server's search leaves the aliases out.
+    return None if lowest is None else to_version(client.get_model_version(model, lowest.version))
+
+
+def create_version(
+    client: "MlflowClient", run_id: str, model_id: str, publication: Publication
+) -> ModelVersion:
+    """A version whose source is the LoggedModel."""
+    with creating(f"creating a version of {publication.model}"):
+        version = client.create_model_version(
+            publication.model,
+            source=_source(client, model_id),
+            run_id=run_id,
+            model_id=model_id,
+            description=_description(publication.description.replace("{run_id}", run_id)),
+            tags={**_tags(publication), LOGGED_MODEL: model_id},
+        )
+    return to_version(version)
+
+
+def to_version(version: "MlflowVersion") -> ModelVersion:
+    """MLflow reads `model_id` back as None: a tag has it, or the source of a version by other hands."""
+    _, _, source_model = (version.source or "").partition("models:/")
+    return ModelVersion(
+        name=version.name,
+        version=str(version.version),
+        run_id=version.run_id or None,
+        model_id=version.tags.get(LOGGED_MODEL, source_model if source_model.startswith("m-") else None),
+        tags=dict(version.tags),
+        aliases=tuple(sorted(version.aliases)),
+    )
+
+
+def _source(client: "MlflowClient", model_id: str) -> str:
+    """The LoggedModel, where the registry can resolve it: then MLflow's UI links the two. A server knows
+    its own; a database asks whatever MLflow's process-wide tracking URI names. Else its artifacts.
+    """
+    import mlflow
+
+    registry = registry_uri(client)
+    resolved_by = registry if is_web(registry) else mlflow.get_tracking_uri()
+    if resolved_by == client.tracking_uri:
+        return f"models:/{model_id}"
+    return str(client.get_logged_model(model_id).artifact_location)
+
+
+def _tags(publication: Publication) -> dict[str, str]:
+    return {key: _cut(value, MOST_TAG) for key, value in soup_tags(publication).items()}
+
+
+def _first_tagged(models: "Sequence[LoggedModel]", wanted: Mapping[str, str]) -> str | None:
+    return next((model.model_id for model in models if wanted.items() <= model.tags.items()), None)
+
+
+def _datasets(measurements: Sequence[Measurement]) -> "list[DatasetInput]":
+    from mlflow.entities import Dataset, DatasetInput
+
+    distinct = dict.fromkeys((m.split, m.dataset) for m in measurements)
+    return [
+        DatasetInput(Dataset(split, _dataset_digest(digest), source_type="stockpot", source=digest))
+        for split, digest in distinct
+    ]
+
+
+def _metric(measurement: Measurement, timestamp: int, model_id: str) -> "Metric":
+    from mlflow.entities import Metric
+
+    return Metric(
+        _key(measurement.name),
+        measurement.value,
+        timestamp,
+        step=0,
+        model_id=model_id,
+        dataset_name=measurement.split,
+        dataset_digest=_dataset_digest(measurement.dataset),
+    )
+
+
+def _params(publication: Publication, known: Mapping[str, str]) -> "list[Param]":
+    from mlflow.entities import Param
+
+    params = {_key(key): _cut(value, MOST_PARAM) for key, value in publication.params.items()}
+    return [Param(key, value) for key, value in params.items() if key not in known]
+
+
+def _dataset_digest(digest: Digest) -> str:
+    return digest.removeprefix("sha256:")[:MOST_DATASET_DIGEST]
+
+
+def _model_name(name: str) -> str:
+    return REFUSED_IN_MODEL_NAMES.sub("-", name)[:MOST_NAME]
+
+
+def _key(name: str) -> str:
+    return REFUSED_IN_KEYS.sub("_", name)[:MOST_NAME]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _description(text: str) -> str:
+    """Cut after a whole line, so that no link or table row is left half."""
+    if len(text) <= MOST_DESCRIPTION:
+        return text
+    return text[: MOST_DESCRIPTION - 2].rpartition("\n")[0] + "\n…"

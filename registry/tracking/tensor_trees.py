@@ -1,0 +1,60 @@
+"""A model's inputs and outputs: one tensor, or tensors in a tuple, list or dict; arrays likewise."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+TOLERANCE = {torch.float64: (1e-7, 1e-8), torch.float16: (1e-2, 1e-2), torch.bfloat16: (5e-2, 5e-2)}
+TOLERANCE_FP32 = (1e-4, 1e-5)
+"""Relative and absolute, by the outputs' dtype. Export reorders sums, and no more."""
+
+
+def arrays(tree: Any) -> Any:
+    """NumPy has no bfloat16: it becomes float32."""
+    return _mapped(lambda t: (t.float() if t.dtype == torch.bfloat16 else t).detach().cpu().numpy(), tree)
+
+
+def tensors(tree: Any) -> Any:
+    """Tensors from arrays."""
+    return _mapped(torch.from_numpy, tree)
+
+
+def rows(tree: Any, count: int) -> Any:
+    """The first `count` examples, over again from the first where there are fewer."""
+    return _mapped(lambda leaf: leaf[np.arange(count) % len(leaf)], tree)
+
+
+def call(model: nn.Module, batch: Any) -> Any:
+    """The model's outputs: a tuple is passed by position, a dict by name."""
+    with torch.inference_mode():
+        if isinstance(batch, Mapping):
+            return model(**batch)
+        return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+def agree(found: Any, wanted: Any) -> bool:
+    """Whether outputs are the same within the tolerance of their dtype."""
+    left, right = _leaves(found), _leaves(wanted)
+    return len(left) == len(right) and all(map(_close, left, right))
+
+
+def _close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return False
+    rtol, atol = TOLERANCE.get(wanted.dtype, TOLERANCE_FP32)
+    return torch.allclose(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, Mapping):
+        return [leaf for value in tree.values() for leaf in _leaves(value)]
+    return [leaf for value in tree for leaf in _leaves(value)] if isinstance(tree, tuple | list) else [tree]
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {name: _mapped(function, value) for name, value in tree.items()}
+    return tuple(_mapped(function, v) for v in tree) if isinstance(tree, tuple | list) else function(tree)

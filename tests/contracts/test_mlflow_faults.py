@@ -1,0 +1,169 @@
+"""What the tracker makes of a server that refuses, fails or is not there."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from registry.entities import Publication, Recipe, SweepSelector, digest_of_bytes
+from registry.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
+from registry.tracking import MlflowTracker
+from registry.tracking.mlflow_calls import asking, creating, redacted
+
+PUBLICATION = Publication(
+    model="model",
+    recipe=Recipe.mean([digest_of_bytes(b"a"), digest_of_bytes(b"b")]),
+    checkpoint=digest_of_bytes(b"soup"),
+    ingredients=(),
+    experiment_id="1",
+    parent_run_id=None,
+    name="soup",
+    description="",
+    tags={},
+    params={},
+    measurements=(),
+    files={},
+)
+
+
+class FailingServer(ThreadingHTTPServer):
+    """Answers the first look-around, and everything else with one status; counts what it was asked."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(("127.0.0.1", 0), FailingHandler)
+        self.status = status
+        self.body = body
+        self.asked: list[str] = []
+
+    @property
+    def uri(self) -> str:
+        return f"http://user:secret@127.0.0.1:{self.server_port}"
+
+
+class FailingHandler(BaseHTTPRequestHandler):
+    server: FailingServer
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        endpoint = self.path.partition("?")[0].rpartition("/mlflow/")[2]
+        self.server.asked.append(endpoint)
+        status, body = (
+            (200, "{}") if endpoint == "experiments/search" else (self.server.status, self.server.body)
+        )
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_DELETE = do_POST  # noqa: N815 - the library calls it by this name
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Stay silent."""
+
+
+Serve = Callable[[int, str], FailingServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts a server that runs until the test ends."""
+    with ExitStack() as running:
+
+        def start(status: int, body: str) -> FailingServer:
+            server = running.enter_context(FailingServer(status, body))
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            running.callback(server.shutdown)
+            return server
+
+        yield start
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_creating_call_is_sent_once(serve: Serve, status: int) -> None:
+    server = serve(status, "down")
+    with pytest.raises(TrackingError, match="creating the run soup") as caught:
+        MlflowTracker(server.uri).create_run(PUBLICATION)
+    assert server.asked == ["experiments/search", "runs/create"]
+    assert isinstance(caught.value, Unreachable)
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "body", ["<html>no</html>", json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"})]
+)
+def test_a_refusal_is_told_as_one(serve: Serve, status: int, body: str) -> None:
+    tracker = MlflowTracker(serve(status, body).uri)
+    with pytest.raises(NotPermitted, match="registered model 'model'") as caught:
+        tracker.prove_writable("model", "1")
+    assert "MLFLOW_TRACKING_TOKEN" in caught.value.mend
+    with pytest.raises(NotPermitted):
+        tracker.runs(SweepSelector(parent_run_id="0" * 32))
+
+
+def test_a_name_that_only_the_server_refuses_is_a_bad_name(serve: Serve) -> None:
+    refusal = {"error_code": "INVALID_PARAMETER_VALUE", "message": "too rude"}
+    with pytest.raises(BadModelName, match="too rude"):
+        MlflowTracker(serve(400, json.dumps(refusal)).uri).prove_writable("model", "1")
+
+
+def test_a_server_that_is_not_there_is_told_within_seconds() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        uri = f"http://user:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(Unreachable) as caught:
+            MlflowTracker(uri).runs(SweepSelector(experiment="sweep"))
+    assert time.monotonic() - started < 10
+    assert "MLFLOW_TRACKING_URI" in caught.value.mend
+
+
+def test_credentials_are_never_shown(serve: Serve) -> None:
+    server = serve(503, "down")
+    with pytest.raises(StockpotError) as caught:
+        MlflowTracker(server.uri).create_run(PUBLICATION)
+    assert "secret" not in str(caught.value)
+    assert redacted("postgresql://me:secret@host/db and a@b.c") == "postgresql://***@host/db and a@b.c"
+
+
+def test_a_database_that_cannot_be_opened_is_our_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError):
+        MlflowTracker(f"sqlite:///{tmp_path}/file/mlflow.db").runs(SweepSelector(experiment="sweep"))
+
+
+def test_settings_are_as_before_after_calls_that_overlapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    both = threading.Barrier(2)
+
+    def create(number: int) -> str:
+        with creating("creating"):
+            both.wait(10)
+            if number:
+                both.wait(10)  # leaves last
+                return os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+        both.wait(10)
+        return "0"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(create, range(2))) == ["0", "0"]
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
+    assert "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR" not in os.environ
+
+
+def test_our_own_errors_pass_unchanged() -> None:
+    wanted = TrackingError("ours")
+    with pytest.raises(TrackingError) as caught, asking("anything"):
+        raise wanted
+    assert caught.value is wanted

@@ -1,0 +1,248 @@
+"""A packaged soup is the soup: the same bits, the same outputs, through MLflow's own loaders."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import mlflow.pytorch
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from registry.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
+from registry.errors import TrackingError
+from registry.tracking import MlflowTracker
+from registry.tracking.mlflow_packaging import _module_and_class
+
+
+class Small(nn.Module):
+    """Shared weights, an unused layer, an integer buffer: what an export may lose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.unused = nn.Linear(2, 2)
+        self.steps: torch.Tensor
+        self.register_buffer("steps", torch.tensor(7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.second(torch.relu(self.first(x)))
+        return outputs
+
+
+class Branching(nn.Linear):
+    """A branch on data: torch.export refuses it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.layer(left) - self.layer(right)
+        return outputs
+
+
+class NamedPair(Pair):
+    def forward(self, *, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:  # type: ignore[override] # MLflow exports by position only
+        return super().forward(left, right)
+
+
+class BranchingTask:
+    def __init__(self, width: str) -> None:
+        self.width = int(width)
+
+    def model(self) -> nn.Module:
+        return Branching(self.width, 2)
+
+
+class NamedPairTask:
+    def model(self) -> nn.Module:
+        return NamedPair()
+
+
+class RandomTask:
+    def model(self) -> nn.Module:
+        return nn.Sequential(Branching(4, 2), nn.Linear(2, 2))
+
+
+@dataclass
+class Workshop:
+    """Packages modules as a soup of one experiment."""
+
+    tracker: MlflowTracker
+    client: MlflowClient
+    experiment_id: str
+    folder: Path
+
+    def package(
+        self,
+        module: nn.Module,
+        example: Any,
+        *,
+        like: str | None = None,
+        architecture: tuple[str, Mapping[str, str]] = ("nowhere:Task", {}),
+    ) -> tuple[str, Path, str]:
+        """Kind, folder and LoggedModel id."""
+        run_id = self.client.create_run(self.experiment_id).info.run_id
+        model_id = self.client.create_logged_model(self.experiment_id, "soup", run_id).model_id
+        weights = self.folder / "canonical"
+        tensors = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        save_file(tensors, weights, metadata={"format": "pt"})
+        into = self.folder / model_id
+        kind = self.tracker.package(
+            module,
+            weights,
+            example,
+            into,
+            model_id=model_id,
+            like=candidate(like),
+            architecture=architecture,
+        )
+        assert (into / "model.safetensors").read_bytes() == weights.read_bytes()
+        return kind, into, model_id
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    folder = tmp_path_factory.mktemp("packaging")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment_id = client.create_experiment("sweep", str(folder / "artifacts"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)  # for MLflow's own functions
+        yield Workshop(MlflowTracker(uri), client, experiment_id, folder)
+
+
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    torch.manual_seed(0)
+
+
+def candidate(model_id: str | None) -> Candidate:
+    digest = digest_of_bytes(b"")
+    run = Run("run", "run", "0", "FINISHED", 0, {}, {}, {})
+    source = WeightsSource("run", WeightsFormat.PT2, "model/data/model.pt2", "", model_id, None)
+    return Candidate(run, source, digest, Checkpoint(digest, 0, (), digest))
+
+
+def test_an_exported_soup_holds_its_bits_and_outputs_through_an_alias(workshop: Workshop) -> None:
+    module = Small()
+    kind, folder, model_id = workshop.package(module, torch.rand(9, 4))
+    assert kind == "pt2"
+    workshop.tracker.upload(model_id, folder)
+    workshop.client.create_registered_model("bits")
+    workshop.client.create_model_version("bits", f"models:/{model_id}", model_id=model_id)
+    workshop.tracker.set_alias("bits", "challenger", "1")
+
+    loaded = mlflow.pytorch.load_model("models:/bits@challenger")
+    canonical = load_file(folder / "model.safetensors")
+    held = loaded.state_dict()
+    assert {name: held[name].numpy().tobytes() for name in canonical} == {
+        name: tensor.numpy().tobytes() for name, tensor in canonical.items()
+    }
+    for size in (1, 7):
+        batch = torch.rand(size, 4)
+        torch.testing.assert_close(loaded(batch), module(batch), rtol=1e-4, atol=1e-5)
+    card = mlflow.models.get_model_info("models:/bits@challenger")
+    assert card.model_id == model_id
+    assert [spec.shape for spec in card.signature.inputs.inputs] == [(-1, 4)]
+
+
+def test_the_interface_of_an_ingredient_carries_over(workshop: Workshop) -> None:
+    example = torch.rand(3, 4).numpy()
+    with mlflow.start_run(experiment_id=workshop.experiment_id):
+        logged = mlflow.pytorch.log_model(
+            Small(), name="ingredient", input_example=example, pip_requirements=["torch==2.99.1", "einops"]
+        )
+    _, folder, _ = workshop.package(Small(), torch.zeros(2, 4), like=logged.model_id)
+    card = mlflow.models.Model.load(str(folder))
+    assert card.signature == logged.signature
+    assert (folder / "requirements.txt").read_text().split() == [
+        f"mlflow=={mlflow.__version__}",
+        "torch==2.99.1",
+        "einops",
+    ]
+    kept: Any = card.load_input_example(str(folder))
+    assert kept.tolist() == example.tolist()
+
+
+def test_the_interface_of_another_architecture_does_not(workshop: Workshop) -> None:
+    with mlflow.start_run(experiment_id=workshop.experiment_id):
+        logged = mlflow.pytorch.log_model(
+            nn.Linear(3, 3), name="other", input_example=torch.rand(2, 3).numpy(), pip_requirements=["einops"]
+        )
+    kind, folder, _ = workshop.package(Small(), torch.rand(2, 4), like=logged.model_id)
+    assert kind == "pt2"
+    assert "einops" not in (folder / "requirements.txt").read_text()
+
+
+def test_an_example_of_one_still_makes_a_model_for_any_batch(workshop: Workshop) -> None:
+    kind, folder, _ = workshop.package(Small(), torch.rand(1, 4))
+    assert kind == "pt2"
+    assert mlflow.pytorch.load_model(str(folder))(torch.rand(5, 4)).shape == (5, 4)
+
+
+def test_inputs_by_position_are_exported(workshop: Workshop) -> None:
+    kind, folder, _ = workshop.package(Pair(), (torch.rand(3, 4), torch.rand(3, 4)))
+    assert kind == "pt2"
+    assert mlflow.pytorch.load_model(str(folder))(torch.rand(5, 4), torch.rand(5, 4)).shape == (5, 2)
+
+
+def test_half_precision_is_exported(workshop: Workshop) -> None:
+    module = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2)).to(torch.bfloat16)
+    kind, _, _ = workshop.package(module, torch.arange(6).reshape(3, 2))
+    assert kind == "pt2"
+
+
+def test_a_model_that_cannot_be_exported_is_code_plus_safetensors(workshop: Workshop) -> None:
+    module = Branching(4, 2)
+    task = (f"{__name__}:BranchingTask", {"width": "4"})
+    kind, folder, _ = workshop.package(module, torch.rand(3, 4), architecture=task)
+    assert kind.startswith("pyfunc: ")
+    assert "\n" not in kind
+    assert [file.name for file in folder.rglob("*") if file.suffix in {".safetensors", ".pt2", ".pkl"}] == [
+        "model.safetensors"
+    ]
+    batch = torch.rand(5, 4)
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    torch.testing.assert_close(torch.from_numpy(loaded.predict(batch.numpy())), module(batch).detach())
+
+
+def test_inputs_by_name_are_kept_by_name(workshop: Workshop) -> None:
+    module = NamedPair()
+    batch = {"left": torch.rand(3, 4), "right": torch.rand(3, 4)}
+    kind, folder, _ = workshop.package(module, batch, architecture=(f"{__name__}:NamedPairTask", {}))
+    assert kind.startswith("pyfunc: ")
+    outputs = mlflow.pyfunc.load_model(str(folder)).predict({name: t.numpy() for name, t in batch.items()})
+    torch.testing.assert_close(torch.from_numpy(outputs), module(**batch).detach())
+
+
+def test_code_that_rebuilds_another_model_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(TrackingError):
+        workshop.package(Branching(4, 2), torch.rand(3, 4), architecture=(f"{__name__}:RandomTask", {}))
+
+
+def test_an_entry_points_name_becomes_what_it_stands_for() -> None:
+    assert _module_and_class("arrays") == "registry.tasks.arrays:ArrayClassification"
+    assert _module_and_class("my.module:Task") == "my.module:Task"
+
+
+def test_importing_the_trackers_is_cheap() -> None:
+    program = (
+        "import sys, registry.tracking; print({'mlflow', 'torch', 'numpy'} & sys.modules.keys() or 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "none"

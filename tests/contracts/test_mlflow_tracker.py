@@ -1,0 +1,297 @@
+"""The tracker over MLflow keeps what every tracker promises: on a database, and through a server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+import mlflow
+import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric, Param
+
+from registry.entities import Publication, SweepSelector
+from registry.errors import TrackingError, UnknownSweep
+from registry.testing.tracker_backend import (
+    Backend,
+    Logged,
+    child,
+    fresh,
+    plant,
+    publication_of,
+    publish,
+    registered,
+)
+from registry.testing.tracker_contract import TrackerContract
+from registry.tracking import MlflowTracker
+
+START_SECONDS = 120
+
+
+class MlflowBackend:
+    """Plants and looks with MLflow's own client; artifacts lie where the server, or `artifacts`, says."""
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        self.uri = uri
+        self.tracker = MlflowTracker(uri, page_size=2)
+        self.client = MlflowClient(uri)
+        self._artifacts = artifacts
+
+    def add_experiment(self, name: str) -> str:
+        location = (
+            str(self._artifacts / str(len(list(self._artifacts.iterdir())))) if self._artifacts else None
+        )
+        return str(self.client.create_experiment(name, location))
+
+    def add_run(
+        self,
+        experiment_id: str,
+        name: str,
+        *,
+        parent: str | None = None,
+        status: str = "FINISHED",
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        nesting = {"mlflow.parentRunId": parent} if parent else {}
+        run = self.client.create_run(experiment_id, run_name=name, tags={**(tags or {}), **nesting})
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(key, value, 0, 0) for key, value in (metrics or {}).items()],
+            params=[Param(key, value) for key, value in (params or {}).items()],
+        )
+        self.client.set_terminated(run.info.run_id, status)
+        return str(run.info.run_id)
+
+    def add_file(self, run_id: str, path: str, content: bytes) -> None:
+        with TemporaryDirectory() as folder:
+            write(Path(folder), {path: content})
+            self.client.log_artifacts(run_id, folder)
+
+    def add_model(self, run_id: str, name: str, files: Mapping[str, bytes]) -> str:
+        experiment_id = self.client.get_run(run_id).info.experiment_id
+        model = self.client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        with TemporaryDirectory() as folder:
+            write(Path(folder), files)
+            if files:
+                self.client.log_model_artifacts(model.model_id, folder)
+        self.client.finalize_logged_model(model.model_id, "READY")
+        return str(model.model_id)
+
+    def logged(self, run_id: str) -> Logged:
+        run = self.client.get_run(run_id)
+        assert run.inputs is not None
+        assert run.outputs is not None
+        histories = [self.client.get_metric_history(run_id, key) for key in run.data.metrics]
+        return Logged(
+            name=run.info.run_name or "",
+            status=run.info.status,
+            parent=run.data.tags.get("mlflow.parentRunId"),
+            tags=run.data.tags,
+            params=run.data.params,
+            metrics=[(metric.key, metric.value) for history in histories for metric in history],
+            datasets=sorted(used.dataset.name for used in run.inputs.dataset_inputs),
+            inputs=sorted(model.model_id for model in run.inputs.model_inputs),
+            outputs=sorted(model.model_id for model in run.outputs.model_outputs),
+            files=sorted(self._files(run_id, None)),
+        )
+
+    def visible_runs(self, experiment_id: str) -> Sequence[str]:
+        return sorted(run.info.run_name or "" for run in self.client.search_runs([experiment_id]))
+
+    def versions(self, model: str) -> Sequence[str]:
+        return [v.version for v in self.client.search_model_versions() if v.name == model]
+
+    def _files(self, run_id: str, folder: str | None) -> Iterator[str]:
+        for file in self.client.list_artifacts(run_id, folder):
+            if file.is_dir:
+                yield from self._files(run_id, file.path)
+            else:
+                yield file.path
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> MlflowBackend:
+    """One database for all tests: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    (folder / "artifacts").mkdir()
+    return MlflowBackend(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowBackend]:
+    """A real server that proxies artifacts."""
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "a"),
+    ]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *stores, "--workers", "1"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            wait_until_healthy(uri, process)
+            yield MlflowBackend(uri)
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            requests.get(f"{uri}/health", timeout=5).raise_for_status()
+        except requests.RequestException:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"MLflow's server did not come up: exit code {process.poll()}")
+
+
+class TestMlflowTrackerOnADatabase(TrackerContract):
+    @pytest.fixture
+    def backend(self, database: MlflowBackend) -> Backend:
+        return database
+
+
+@pytest.mark.slow
+class TestMlflowTrackerThroughAServer(TrackerContract):
+    @pytest.fixture
+    def backend(self, server: MlflowBackend) -> Backend:
+        return server
+
+    def test_the_link_opens_the_versions_page(self, server: MlflowBackend, publication: Publication) -> None:
+        version = registered(server.tracker, publication)
+        name = quote(version.name, safe="")
+        assert server.tracker.link(version) == f"{server.uri}/#/models/{name}/versions/1"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:MLflowCallback has been deprecated:FutureWarning"
+)  # Optuna's, until its 6.0
+def test_a_real_optuna_study_is_listed(database: MlflowBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna = pytest.importorskip("optuna")
+    integration = pytest.importorskip("optuna_integration")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    name = fresh("study")
+    database.add_experiment(name)
+    study = optuna.create_study(study_name=name, direction="maximize")
+    callback = integration.MLflowCallback(metric_name="accuracy")
+    study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=5, callbacks=[callback])
+    runs = list(database.tracker.runs(SweepSelector(experiment=name, filter="tags.state = 'COMPLETE'")))
+    assert [run.metrics["accuracy"] for run in runs] == [trial.value for trial in study.trials]
+    assert [float(run.params["lr"]) for run in runs] == [trial.params["lr"] for trial in study.trials]
+
+
+def test_plain_nested_runs_are_listed(database: MlflowBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    experiment_id = database.add_experiment(fresh("nested"))
+    with mlflow.start_run(experiment_id=experiment_id) as parent:
+        for seed in range(3):
+            with mlflow.start_run(experiment_id=experiment_id, nested=True):
+                mlflow.log_param("seed", seed)
+    runs = database.tracker.runs(SweepSelector(parent_run_id=parent.info.run_id))
+    assert [run.params["seed"] for run in runs] == ["0", "1", "2"]
+
+
+def test_what_is_deleted_is_gone(database: MlflowBackend) -> None:
+    sweep = plant(database, 3)
+    publication = publication_of(database, sweep)
+    run_id = publish(database.tracker, publication)
+    database.client.delete_run(run_id)
+    assert database.tracker.find_run(publication) is None
+    database.client.delete_run(sweep.children[0])
+    assert [run.run_id for run in database.tracker.runs(sweep.selector)] == list(sweep.children[1:])
+    database.client.delete_run(sweep.parent)
+    with pytest.raises(UnknownSweep, match="deleted") as caught:
+        database.tracker.runs(sweep.selector)
+    assert sweep.parent in caught.value.mend
+    database.client.delete_experiment(sweep.experiment_id)
+    with pytest.raises(UnknownSweep, match="deleted"):
+        database.tracker.runs(SweepSelector(experiment=sweep.experiment))
+
+
+def test_the_registry_may_be_another_database(database: MlflowBackend, tmp_path: Path) -> None:
+    publication = publication_of(database, plant(database, 2))
+    tracker = MlflowTracker(database.uri, f"sqlite:///{tmp_path}/registry.db")
+    tracker.prove_writable(publication.model, publication.experiment_id)
+    version = registered(tracker, publication)
+    assert tracker.version(version.uri) == version
+    assert version.model_id == tracker.find_model(version.run_id or "", publication)
+    assert database.versions(publication.model) == []
+
+
+def test_a_version_links_to_its_model_where_mlflow_can_resolve_it(
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    publication = publication_of(database, plant(database, 2))
+    database.tracker.prove_writable(publication.model, publication.experiment_id)
+    version = registered(MlflowTracker(), publication)
+    made = database.client.get_model_version(version.name, version.version)
+    assert made.source == f"models:/{version.model_id}"
+
+
+def test_what_mlflow_has_no_room_for_is_cut_after_a_whole_line(database: MlflowBackend) -> None:
+    publication = publication_of(database, plant(database, 2))
+    database.tracker.prove_writable(publication.model, publication.experiment_id)
+    row = "| a row of a table with {run_id} |"
+    version = registered(
+        database.tracker,
+        replace(
+            publication,
+            description="\n".join([row] * 200),
+            params={"a param: odd?": "x" * 9000},
+            tags={"stockpot.verdict": "x" * 9000},
+        ),
+    )
+    description = database.client.get_model_version(version.name, version.version).description
+    *rows, last = (description or "").split("\n")
+    assert len(description or "") <= 5000
+    assert set(rows) == {row.format(run_id=version.run_id)}
+    assert last == "…"
+    assert len(version.tags["stockpot.verdict"]) == 8000
+
+
+def test_a_run_with_too_many_folders_is_refused_rather_than_half_read(database: MlflowBackend) -> None:
+    run = child(database)
+    with TemporaryDirectory() as folder:
+        write(Path(folder), {f"step {n}/model.safetensors": b"" for n in range(201)})
+        database.client.log_artifacts(run.run_id, folder)
+    with pytest.raises(TrackingError, match="more than 200 folders") as caught:
+        database.tracker.weights(run)
+    assert "--filter" in caught.value.mend
