@@ -47,6 +47,11 @@ class Greedy:
         self._incumbent: _Incumbent | None = None
         self._steps: list[Step] = []
 
+    @property
+    def most_soups(self) -> int:
+        """One per contender after the first."""
+        return len(self._contenders) - 1
+
     def ask(self) -> Sequence[Trial]:
         """First every contender alone, measured in full; then one soup at a time."""
         return list(self._singles_to_come()) or list(self._soup_to_come())

@@ -22,6 +22,11 @@ class Uniform:
         self._recipe = Recipe.uniform([contender.checkpoint for contender in distinct(contenders)])
         self._score: Score | None = None
 
+    @property
+    def most_soups(self) -> int:
+        """One."""
+        return 1
+
     def ask(self) -> Sequence[Trial]:
         """The one trial, without a threshold."""
         return [] if self._score else [Trial(self._recipe)]

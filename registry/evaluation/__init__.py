@@ -1,0 +1,28 @@
+"""Scores recipes on a device, remembers the scores, and compares them in pairs.
+
+What needs torch is imported when it is first asked for: statistics and remembered scores do not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from registry.evaluation.remembered import RememberingEvaluator
+from registry.evaluation.statistics import compare, compare_mean
+
+if TYPE_CHECKING:
+    from registry.evaluation.device import choose_device
+    from registry.evaluation.torch_evaluator import TorchBench
+
+__all__ = ["RememberingEvaluator", "TorchBench", "choose_device", "compare", "compare_mean"]
+
+
+_NEEDS_TORCH = {
+    "TorchBench": "registry.evaluation.torch_evaluator",
+    "choose_device": "registry.evaluation.device",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_NEEDS_TORCH[name]), name)

@@ -1,0 +1,141 @@
+"""A user's task at arm's length: whatever it does wrong becomes a BadTask that says what and where."""
+
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from registry.entities import Digest, digest_of_bytes
+from registry.errors import BadTask, StockpotError
+from registry.evaluation.dataset_digest import digest_of_examples
+from registry.ports import Task
+
+DEFAULT_BATCH_SIZE = 256
+
+
+class CheckedTask:
+    """Calls a task's methods and holds what they return to the contract of `registry.ports.Task`.
+
+    Every method raises BadTask, naming the task's method and the place, for what the task raises and
+    for what it must not return. Errors of Stockpot's own pass.
+    """
+
+    def __init__(self, task: Task, name: str) -> None:
+        self._task: Any = task  # and nothing is known about what it returns
+        self._name = name
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch."""
+        size = getattr(self._task, "batch_size", DEFAULT_BATCH_SIZE)
+        if not isinstance(size, int) or size < 1:
+            raise self._broken(f"batch_size is {size!r}", "make it a whole number above zero")
+        return size
+
+    def model(self) -> nn.Module:
+        """The architecture, in evaluation mode."""
+        with self._blame("model()"):
+            module = self._task.model()
+        if not isinstance(module, nn.Module):
+            raise self._broken(f"model() returned {_kind(module)}", "return a torch.nn.Module")
+        return module.eval()
+
+    def examples(self, split: str) -> Sequence[Any]:
+        """The split's examples: at least one."""
+        try:
+            with self._blame(f"examples({split!r})"):
+                examples: Sequence[Any] = self._task.examples(split)
+                empty = len(examples) == 0
+        except BadTask as error:
+            if isinstance(error.__cause__, (KeyError, ValueError)):
+                mend = "name a split that the task's data has"
+                raise self._broken(f"there is no split {split!r}: {error.__cause__}", mend) from error
+            raise
+        if empty:
+            raise self._broken(f"split {split!r} is empty", "give it examples, or name another split")
+        return examples
+
+    def digest(self, split: str, examples: Sequence[Any]) -> Digest:
+        """The name of the split's content: the task's own, else the hash of every example."""
+        if not hasattr(self._task, "digest"):
+            with self._blame(f"examples({split!r})"):
+                return digest_of_examples(examples, split)
+        with self._blame(f"digest({split!r})"):
+            text = self._task.digest(split)
+        if not isinstance(text, str) or not text:
+            what = f"digest({split!r}) returned {text!r}"
+            raise self._broken(what, "return any string that changes with the split's content")
+        named = re.fullmatch("sha256:[0-9a-f]{64}", text)
+        return Digest(text) if named else digest_of_bytes(text.encode())
+
+    def groups(self, split: str, n: int) -> tuple[Hashable, ...] | None:
+        """The origin of each example, where the task tells."""
+        if not hasattr(self._task, "groups"):
+            return None
+        with self._blame(f"groups({split!r})"):
+            found = self._task.groups(split)
+            # Elements of tensors are hashed by identity: each would be an origin of its own.
+            groups = tuple(found.tolist() if hasattr(found, "tolist") else found)
+            hash(groups)
+        if len(groups) != n:
+            what = f"groups({split!r}) has length {len(groups)}, the split has {n} examples"
+            raise self._broken(what, "return one origin per example")
+        return groups
+
+    def collate(self, examples: list[Any], where: str) -> Any:
+        """Make a batch."""
+        with self._blame("collate()", where):
+            return self._task.collate(examples)
+
+    def inputs(self, batch: Any) -> Any:
+        """The model's input in a batch."""
+        if hasattr(self._task, "inputs"):
+            with self._blame("inputs()"):
+                return self._task.inputs(batch)
+        return batch[0] if isinstance(batch, tuple | list) else batch
+
+    def scores(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
+        """A score per example of a batch of `n`: shape ``[n]``, float64."""
+        with self._blame("predict()", where):
+            outputs = self._task.predict(module, batch)
+        if not isinstance(outputs, Tensor) or outputs.shape[:1] != (n,):
+            what = f"predict() returned {_kind(outputs)} for a batch of {n}, {where}"
+            raise self._broken(what, f"return a tensor of shape [{n}, ...]: the outputs of each example")
+        with self._blame("score()", where):
+            scores = self._task.score(outputs, batch)
+        if not isinstance(scores, Tensor) or scores.shape != (n,) or scores.is_complex():
+            what = f"score() returned {_kind(scores)} for a batch of {n}, {where}"
+            raise self._broken(what, f"return a real tensor of shape [{n}]: the score of each example")
+        return scores.to(torch.float64)
+
+    def check_bounds(self, scores: Sequence[float], where: str) -> None:
+        """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes."""
+        least, greatest = self._task.bounds or (-torch.inf, torch.finfo(torch.float64).max)
+        for index, score in enumerate(scores):
+            if score < least or score > greatest:
+                what = f"score() returned {score} for example {index}, outside [{least}, {greatest}], {where}"
+                raise self._broken(what, "keep scores within bounds, or set bounds = None")
+
+    @contextmanager
+    def _blame(self, call: str, where: str = "") -> Iterator[None]:
+        try:
+            yield
+        except StockpotError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            small = isinstance(error, torch.OutOfMemoryError)
+            mend = "make the task's batch_size smaller" if small else f"mend {call} of the task"
+            what = f"{call} raised {type(error).__name__}: {error}"
+            raise self._broken(f"{what}, {where}" if where else what, mend) from error
+
+    def _broken(self, what: str, mend: str) -> BadTask:
+        return BadTask(f"task {self._name}: {what}", mend=mend)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {list(value.shape)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,66 @@
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.errors import BadTask
+from registry.evaluation.dataset_digest import digest_of_examples
+
+EXAMPLE = {"x": torch.arange(4.0), "y": (1, "cat", [np.float32(0.5), True]), "z": np.zeros((2, 2))}
+PLAIN = st.recursive(
+    st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def digest(*examples: Any) -> str:
+    return digest_of_examples(examples, "test")
+
+
+def test_equal_content_has_one_digest() -> None:
+    assert digest(EXAMPLE, EXAMPLE) == digest(copy.deepcopy(EXAMPLE), copy.deepcopy(EXAMPLE))
+    assert digest(torch.arange(6).reshape(2, 3).T) == digest(torch.tensor([[0, 3], [1, 4], [2, 5]]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.float16)),
+        (torch.zeros(2), np.zeros(2, dtype=np.float32)),
+        (np.zeros(2), np.array([0.0, 1.0])),
+        (1, 1.0),
+        (1, True),
+        ("1", 1),
+        ((1, 2), [1, 2]),
+        (["ab", "c"], ["a", "bc"]),
+        ([[1], 2], [[1, 2]]),
+        ({"a": 1}, [("a", 1)]),
+        ([], ()),
+    ],
+)
+def test_other_content_has_another_digest(one: Any, other: Any) -> None:
+    assert digest(one) != digest(other)
+
+
+@given(PLAIN, PLAIN)
+def test_digests_agree_exactly_where_the_content_does(one: Any, other: Any) -> None:
+    assert (digest(one) == digest(other)) == (repr(one) == repr(other))
+
+
+def test_the_order_of_examples_counts() -> None:
+    assert digest(1, 2) != digest(2, 1)
+
+
+def test_what_has_no_content_is_refused_with_its_place() -> None:
+    with pytest.raises(
+        BadTask, match=r"example 1 of split 'test' holds something of type object(?s:.*)digest\(split\)"
+    ):
+        digest(EXAMPLE, {"x": object()})
+    with pytest.raises(BadTask, match="example 0"):
+        digest(np.array([object()], dtype=object))

@@ -1,0 +1,119 @@
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from registry.entities import TensorSpec
+from registry.errors import Incompatible
+from registry.evaluation.module_weights import architecture_of, fits, load_into
+from registry.testing import tiny
+
+
+def specs(state: dict[str, Tensor]) -> list[TensorSpec]:
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+    return [TensorSpec(name, names.get(t.dtype, "I64"), tuple(t.shape)) for name, t in state.items()]
+
+
+def half_linear() -> nn.Module:
+    return nn.Linear(2, 2).half()
+
+
+class LanguageModel(nn.Module):
+    """Tied as transformers' models are: one name below ``model.``, the other beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        embed = nn.Embedding(5, 3)
+        self.model = nn.Sequential(OrderedDict(embed=embed, mix=nn.Linear(3, 3)))
+        self.lm_head = nn.Linear(3, 5, bias=False)
+        self.lm_head.weight = embed.weight
+
+
+@pytest.mark.parametrize("kind", list(tiny.MODELS))
+def test_loaded_tensors_are_the_given_ones(kind: str) -> None:
+    module, state = tiny.MODELS[kind](), tiny.weights(kind, seed=3)
+    load_into(module, state.items())
+    assert fits(module, specs(state)) == ()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+
+
+def test_the_architecture_is_named_canonically_and_sorted() -> None:
+    wrapped = nn.Sequential(OrderedDict(module=nn.Sequential(OrderedDict(model=nn.Linear(3, 2)))))
+    assert architecture_of(wrapped) == (TensorSpec("bias", "F32", (2,)), TensorSpec("weight", "F32", (2, 3)))
+    load_into(wrapped, {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}.items())
+    assert wrapped.state_dict()["module.model.weight"].sum() == 6
+
+
+def test_integer_buffers_are_loaded() -> None:
+    module = nn.Module()
+    module.register_buffer("steps", torch.tensor(0))
+    load_into(module, [("steps", torch.tensor(7))])
+    assert module.state_dict()["steps"] == 7
+    assert fits(module, [TensorSpec("steps", "I32", ())]) != ()
+
+
+def test_every_fault_is_told_at_once() -> None:
+    module = nn.Linear(3, 2)
+    state = {"weight": torch.ones(3, 2), "scale": torch.ones(1)}
+    with pytest.raises(Incompatible) as caught:
+        load_into(module, state.items())
+    told = "\n".join(caught.value.faults)
+    assert re.search(r"weight has shape \[3, 2\], the model's has \[2, 3\]", told)
+    assert re.search(r"unexpected scale F32\[1\]", told)
+    assert re.search(r"missing bias \[2\]", told)
+    assert fits(module, specs(state)) == caught.value.faults
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_widens_into_a_float32_model_without_loss(dtype: torch.dtype) -> None:
+    module = nn.Linear(2, 2)
+    state = {"weight": torch.randn(2, 2, dtype=dtype), "bias": torch.randn(2, dtype=dtype)}
+    assert fits(module, specs(state)) == ()
+    load_into(module, state.items())
+    assert module.weight.dtype == torch.float32
+    assert torch.equal(module.weight.to(dtype), state["weight"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_what_a_model_would_round_is_refused(dtype: torch.dtype) -> None:
+    module = half_linear()
+    state = {"weight": torch.ones(2, 2, dtype=dtype), "bias": torch.ones(2, dtype=torch.float16)}
+    with pytest.raises(Incompatible, match=r"weight is .* does not hold without loss"):
+        load_into(module, state.items())
+    assert len(fits(module, specs(state))) == 1
+
+
+def test_of_tied_tensors_one_is_enough() -> None:
+    state = tiny.weights("tied", seed=2)
+    for left_out in ("embed.weight", "head.weight"):
+        module = tiny.Tied()
+        some = {name: tensor for name, tensor in state.items() if name != left_out}
+        assert fits(module, specs(some)) == ()
+        load_into(module, some.items())
+        assert torch.equal(module.head.weight, state["embed.weight"])
+        assert module.head.weight is module.embed.weight
+
+
+def test_tied_tensors_that_differ_are_refused() -> None:
+    state = tiny.weights("tied")
+    state["head.weight"] = state["head.weight"] + 1
+    with pytest.raises(Incompatible, match=r"embed.weight and head.weight are one tensor"):
+        load_into(tiny.Tied(), state.items())
+
+
+def test_tied_tensors_that_are_both_missing_are_told_once() -> None:
+    state = {name: tensor for name, tensor in tiny.weights("tied").items() if name.startswith("mix")}
+    assert fits(tiny.Tied(), specs(state)) == ("missing embed.weight or head.weight [16, 8]",)
+
+
+def test_a_prefix_that_only_a_left_out_tied_name_lacked_may_be_gone() -> None:
+    module = LanguageModel()
+    full = {name: torch.randn_like(tensor) for name, tensor in module.state_dict().items()}
+    full["lm_head.weight"] = full["model.embed.weight"]
+    stripped = {name.removeprefix("model."): t for name, t in full.items() if name != "lm_head.weight"}
+    for state in (full, stripped):
+        assert fits(module, specs(state)) == ()
+        load_into(module, state.items())
+        assert torch.equal(module.lm_head.weight, full["model.embed.weight"])

@@ -1,0 +1,342 @@
+"""The torch evaluator on real tiny models, and what it says of tasks that break their contract."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
+from registry.errors import BadTask, Incompatible
+from registry.evaluation import TorchBench
+from registry.testing import tiny
+
+CPU = torch.device("cpu")
+DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]
+ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
+
+
+def bench_for(task: Any, kind: str = "dense") -> TorchBench:
+    """A bench whose recipes name the models of `tiny.weights` by their seeds."""
+
+    def weights(recipe: Recipe) -> list[tuple[str, Tensor]]:
+        states = [tiny.weights(kind, seed=DIGESTS.index(digest)) for digest in recipe.checkpoints]
+        return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
+
+    return TorchBench(task, identity=("tiny", "1+abc"), task_args={"n": "20"}, weights=weights, device=CPU)
+
+
+def score(bench: TorchBench, recipe: Recipe = ALONE[0], split: str = "validation") -> Score:
+    (outcome,) = bench.evaluator(split).evaluate([Trial(recipe)])
+    assert isinstance(outcome, Score)
+    return outcome
+
+
+@pytest.mark.parametrize("kind", list(tiny.MODELS))
+def test_scores_are_those_of_a_plain_loop_over_the_examples(kind: str) -> None:
+    task, bench = tiny.TinyTask(kind), bench_for(tiny.TinyTask(kind), kind)
+    for recipe in ALONE:
+        module = bench.module_with(recipe)
+        with torch.no_grad():
+            right = [
+                float(module(x[None])[0, : tiny.CLASSES].argmax() == label)
+                for x, label in task.examples("validation")
+            ]
+        assert list(score(bench, recipe).examples) == right
+
+
+def test_models_that_differ_score_differently() -> None:
+    bench = bench_for(tiny.TinyTask(n="200"))
+    assert len({score(bench, recipe).examples for recipe in ALONE}) == len(ALONE)
+
+
+def test_splits_share_the_live_module_without_mixing_scores() -> None:
+    bench = bench_for(tiny.TinyTask())
+    validation, test = bench.evaluator("validation"), bench.evaluator("test")
+    alone = [score(bench_for(tiny.TinyTask()), r, s) for r in ALONE[:2] for s in ("validation", "test")]
+    mixed = [e.evaluate([Trial(r)])[0] for r in ALONE[:2] for e in (validation, test)]
+    assert mixed == alone
+
+
+def test_the_protocol_names_everything_a_score_depends_on() -> None:
+    protocol = bench_for(tiny.TinyTask()).evaluator("test").protocol
+    assert (protocol.task, protocol.task_version, protocol.task_args) == ("tiny", "1+abc", (("n", "20"),))
+    assert (protocol.split, protocol.n, protocol.batch_size) == ("test", 20, 8)
+    assert (protocol.dtype, protocol.tf32, protocol.torch_version) == ("float32", False, torch.__version__)
+    assert protocol.device.startswith("cpu ")
+    assert bench_for(tiny.TinyTask()).evaluator("test").protocol == protocol
+    assert bench_for(tiny.TinyTask()).evaluator("validation").protocol.dataset != protocol.dataset
+
+
+def test_a_short_last_batch_is_filled_up_and_its_extra_scores_are_dropped() -> None:
+    sizes, labels = [], []
+
+    class Watched(tiny.TinyTask):
+        def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+            sizes.append(len(examples))
+            labels.append([label for _, label in examples])
+            return super().collate(examples)
+
+    bench = bench_for(Watched(n="19"))
+    assert len(score(bench).examples) == 19
+    assert sizes == [8, 8, 8]
+    assert labels[2][2:] == [labels[2][2]] * 6
+    score(bench)
+    assert len(sizes) == 3 + 3, "once per evaluator, not per pass"
+
+
+def test_batches_are_made_once_however_many_recipes_are_scored() -> None:
+    collated = []
+
+    class Watched(tiny.TinyTask):
+        def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+            collated.append(len(examples))
+            return super().collate(examples)
+
+    evaluator = bench_for(Watched()).evaluator("validation")
+    assert collated == [], "nothing before the first trial"
+    evaluator.evaluate([Trial(recipe) for recipe in ALONE])
+    evaluator.evaluate([Trial(recipe) for recipe in ALONE])
+    assert len(collated) == 3
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    extra: dict[str, list[Tensor]]
+
+
+def test_a_model_that_changes_its_batch_in_place_does_not_change_the_next_score() -> None:
+    class Careless(tiny.TinyTask):
+        def collate(self, examples: list[tiny.Example]) -> Any:
+            x, y = super().collate(examples)
+            return Pair(x, {"label": [y]})
+
+        def predict(self, model: nn.Module, batch: Any) -> Tensor:
+            return super().predict(model, (batch.x.add_(1.0), batch.extra["label"][0]))
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, (batch.x, batch.extra["label"][0]))
+
+    evaluator = bench_for(Careless()).evaluator("validation")
+    first, again = evaluator.evaluate([Trial(ALONE[0])] * 2)
+    assert first == again
+
+
+def test_a_task_that_draws_random_numbers_draws_the_same_ones() -> None:
+    class Noisy(tiny.TinyTask):
+        bounds = None
+
+        def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+            x, y = super().collate(examples)
+            return x + torch.rand_like(x), y
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, batch) + torch.rand(len(outputs))
+
+    evaluator = bench_for(Noisy()).evaluator("validation")
+    first, again = (evaluator.evaluate([Trial(ALONE[0])])[0] for _ in range(2))
+    assert first == again == score(bench_for(Noisy()))
+
+
+def test_the_module_is_evaluated_without_dropout_and_without_gradients() -> None:
+    class Dropping(tiny.TinyTask):
+        def model(self) -> nn.Module:
+            module = super().model()
+            return nn.Sequential(*module.children(), nn.Dropout(0.9)).train()
+
+        def predict(self, model: nn.Module, batch: Any) -> Tensor:
+            assert torch.is_inference_mode_enabled()
+            return super().predict(model.requires_grad_(), batch)
+
+    assert score(bench_for(Dropping())) == score(bench_for(tiny.TinyTask()))
+
+
+def test_scores_are_exact_in_whatever_dtype_they_come() -> None:
+    def scored(change: Callable[[Tensor], Tensor]) -> tuple[float, ...]:
+        class Changed(tiny.TinyTask):
+            bounds = None
+
+            def score(self, outputs: Tensor, batch: Any) -> Tensor:
+                return change(super().score(outputs, batch))
+
+        return score(bench_for(Changed())).examples
+
+    plain = scored(lambda scores: scores)
+    for dtype in (torch.bool, torch.int64, torch.float16, torch.float64):
+        assert scored(lambda scores, dtype=dtype: scores.to(dtype)) == plain  # type: ignore[misc]  # default binds it
+    third = scored(lambda scores: scores.double() / 3)
+    assert set(third) == {0.0, 1 / 3}
+
+
+def test_a_score_of_nan_is_a_score() -> None:
+    class Undefined(tiny.TinyTask):
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, batch) * math.nan
+
+    assert math.isnan(score(bench_for(Undefined())).value)
+
+
+def test_module_with_is_a_fresh_module_with_the_recipes_weights() -> None:
+    shared = tiny.dense()
+
+    class Sharing(tiny.TinyTask):
+        def model(self) -> nn.Module:
+            return shared
+
+    bench = bench_for(Sharing())
+    first, second = bench.module_with(ALONE[0]), bench.module_with(ALONE[1])
+    assert not first.training
+    assert torch.equal(first.state_dict()["0.weight"], tiny.weights(seed=0)["0.weight"])
+    assert torch.equal(second.state_dict()["0.weight"], tiny.weights(seed=1)["0.weight"])
+
+
+def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> None:
+    bench = bench_for(tiny.TinyTask())
+    expected = score(bench, ALONE[1])
+    good, torn = bench._weights, [("0.weight", -tiny.weights(seed=0)["0.weight"])]
+    bench._weights = lambda recipe: torn if recipe == ALONE[0] else good(recipe)
+    with pytest.raises(Incompatible, match=r"missing 2\.bias"):
+        score(bench, ALONE[0])
+    assert score(bench, ALONE[1]) == expected
+    assert bench.fits([]) != ()
+    assert bench.fits(bench.architecture) == ()
+
+
+def test_an_example_is_the_models_input() -> None:
+    task = tiny.TinyTask(n="3")
+    first = torch.stack([x for x, _ in task.examples("test")])
+    assert torch.equal(bench_for(task).example("test", 2), first[:2])
+    assert torch.equal(bench_for(task).example("test", 5), first[[0, 1, 2, 2, 2]])
+
+    class Named(tiny.TinyTask):
+        def inputs(self, batch: Any) -> Any:
+            return {"pixels": batch[0]}
+
+    assert torch.equal(bench_for(Named(n="3")).example("test", 2)["pixels"], first[:2])
+
+
+def test_groups_are_the_tasks_own() -> None:
+    class Grouped(tiny.TinyTask):
+        def groups(self, split: str) -> Any:
+            return torch.arange(len(self.examples(split))) // 2
+
+    groups = bench_for(Grouped()).groups("test")
+    assert groups == tuple(i // 2 for i in range(20))
+    assert len(set(groups)) == 10, "not by the identity of the tensor's elements"
+    assert bench_for(tiny.TinyTask()).groups("test") is None
+
+
+def test_a_digest_of_the_tasks_own_names_the_dataset_without_reading_it() -> None:
+    class Unread(Sequence[Any]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: Any) -> Any:
+            raise AssertionError("read")
+
+    class Named(tiny.TinyTask):
+        name = "sha256:" + 64 * "0"
+
+        def examples(self, split: str) -> Sequence[Any]:
+            assert split
+            return Unread()
+
+        def digest(self, split: str) -> str:
+            assert split
+            return self.name
+
+    assert bench_for(Named()).evaluator("test").protocol.dataset == Named.name
+    Named.name = "version 7"
+    assert bench_for(Named()).evaluator("test").protocol.dataset == digest_of_bytes(b"version 7")
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def method(*_: object) -> Any:
+        raise error
+
+    return method
+
+
+def returning(value: Any) -> Callable[..., Any]:
+    return lambda *_: value
+
+
+WHERE = rf"examples 0 to 7 of split 'validation', recipe {short(ALONE[0].digest)}"
+
+
+@pytest.mark.parametrize(
+    ("method", "behaviour", "message"),
+    [
+        ("examples", raising(KeyError("validation")), "no split 'validation'"),
+        ("examples", raising(OSError("disk")), r"examples\('validation'\) raised OSError: disk"),
+        ("examples", returning([]), "split 'validation' is empty"),
+        ("examples", returning(7), r"examples\('validation'\) raised TypeError"),
+        ("examples", returning([object()]), "example 0 of split 'validation' holds something of type object"),
+        ("model", raising(ValueError("layers")), r"model\(\) raised ValueError: layers"),
+        ("model", returning("dense"), r"model\(\) returned a str"),
+        (
+            "collate",
+            raising(ValueError("ragged")),
+            r"collate\(\) raised ValueError: ragged, split 'validation'",
+        ),
+        ("predict", raising(RuntimeError("shapes")), rf"predict\(\) raised RuntimeError: shapes, {WHERE}"),
+        (
+            "predict",
+            returning(np.zeros((8, 4))),
+            rf"predict\(\) returned a ndarray for a batch of 8, {WHERE}",
+        ),
+        ("predict", returning(torch.zeros(())), r"predict\(\) returned a torch.float32 tensor of shape \[\]"),
+        ("predict", returning(torch.zeros(4, 8)), r"tensor of shape \[4, 8\] for a batch of 8"),
+        ("score", raising(IndexError("class")), rf"score\(\) raised IndexError: class, {WHERE}"),
+        ("score", returning(0.5), rf"score\(\) returned a float for a batch of 8, {WHERE}"),
+        ("score", returning(torch.zeros(8, 1)), r"tensor of shape \[8, 1\] for a batch of 8"),
+        ("score", returning(torch.zeros(8, dtype=torch.cfloat)), r"returned a torch.complex64 tensor"),
+        (
+            "score",
+            returning(torch.tensor([0.5] * 5 + [1.5] + [0.5] * 2)),
+            r"1.5 for example 5, outside \[0.0, 1.0\]",
+        ),
+        ("score", returning(torch.full((8,), -0.25)), r"-0.25 for example 0.*split 'validation', recipe"),
+        ("digest", raising(OSError("gone")), r"digest\('validation'\) raised OSError: gone"),
+        ("digest", returning(""), r"digest\('validation'\) returned ''"),
+        ("groups", returning([1, 2]), r"groups\('validation'\) has length 2, the split has 20 examples"),
+        ("groups", returning([[1]] * 20), r"groups\('validation'\) raised TypeError: unhashable"),
+        ("inputs", raising(KeyError("x")), r"inputs\(\) raised KeyError"),
+    ],
+)
+def test_a_task_that_breaks_its_contract_is_told_where(
+    method: str, behaviour: Callable[..., Any], message: str
+) -> None:
+    task = tiny.TinyTask()
+    setattr(task, method, behaviour)
+    bench = bench_for(task)
+    with pytest.raises(BadTask, match=message) as caught:  # noqa: PT012 - whichever of them meets the fault
+        score(bench)
+        bench.groups("validation")
+        bench.example("validation", 1)
+    assert caught.value.mend
+
+
+def test_a_score_of_minus_infinity_is_within_no_bounds_and_plus_infinity_is_not() -> None:
+    class Unbounded(tiny.TinyTask):
+        bounds = None
+        value = -math.inf
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, batch) + self.value
+
+    assert score(bench_for(Unbounded())).value == -math.inf
+    Unbounded.value = math.inf
+    with pytest.raises(BadTask, match="inf for example 0"):
+        score(bench_for(Unbounded()))
+
+
+@pytest.mark.parametrize("size", [0, "8"])
+def test_a_batch_size_that_is_none_is_refused(size: Any) -> None:
+    task = tiny.TinyTask()
+    task.batch_size = size
+    with pytest.raises(BadTask, match="batch_size"):
+        bench_for(task).evaluator("test")
