@@ -23,6 +23,8 @@ def configure(home: Path) -> None:
     if "PREFECT_HOME" not in os.environ:
         if (Path.home() / ".prefect" / "profiles.toml").exists():
             return
-        os.environ["PREFECT_HOME"] = str((home / "prefect").absolute())
+        folder = (home / "prefect").absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(folder)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -102,6 +102,11 @@ class SelectionMethod(Protocol):
 
     name: str
 
+    @property
+    def most_soups(self) -> int:
+        """At most this many trials of two or more ingredients are asked for: for plans and progress."""
+        ...
+
     def ask(self) -> Sequence[Trial]:
         """The trials wanted now; empty when the search is over."""
         ...

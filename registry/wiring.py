@@ -96,10 +96,10 @@ class Workplace:
         from registry.workflow.measure import open_splits
         from registry.workflow.plan import plan
 
-        bench = self.bench(request)
+        methods, bench = self.methods(request), self.bench(request)
         evaluators = open_splits(request, bench)
         sweep = gather(request, self.tracker, self.supply, bench.fits, watch)
-        return plan(request, sweep, evaluators, self.store)
+        return plan(request, sweep, methods, evaluators, self.store)
 
     def publisher(self, bench: "Models", watch: "Progress") -> "Publisher":
         """What registers soups."""

@@ -1,6 +1,7 @@
 """Real servers and databases for all tests, each started once."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,12 @@ def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
         task_args={"kind": "dense", "n": "80"},
         shifts=("shifted",),
     )
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """A real Prefect API, started once for all tests of flows."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import typer
@@ -35,6 +36,8 @@ from registry.workflow.verdict import POINT, columns, points, reasons, sentence
 T = TypeVar("T")
 WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
+DETAIL = 240
+"""Characters shown of why a run was excluded."""
 out = Console(width=WIDTH)
 err = Console(stderr=True)
 
@@ -161,7 +164,8 @@ def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     table.show_header = False
     for exclusion in exclusions:
         mend = f". To mend it: {exclusion.mend}" if exclusion.mend else ""
-        table.add_row(exclusion.run_name, escape(f"{exclusion.reason}: {exclusion.detail}{mend}"))
+        detail = shorten(exclusion.detail, DETAIL, placeholder=" ... (--json tells all)")
+        table.add_row(exclusion.run_name, escape(f"{exclusion.reason}: {detail}{mend}"))
     out.print(table)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.entities import Digest, Recipe, SoupRequest, Sweep
+from registry.entities import Recipe, SoupRequest, Sweep
+from registry.workflow.search import contenders_of
 
 if TYPE_CHECKING:
-    from registry.ports import Evaluator, Store
+    from registry.ports import Evaluator, MakeMethod, Store
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,25 @@ class Plan:
     """At most this many passes over the report and shifted splits, for the table and the figure."""
 
 
-def plan(request: SoupRequest, sweep: Sweep, evaluators: Mapping[str, "Evaluator"], store: "Store") -> Plan:
+def plan(
+    request: SoupRequest,
+    sweep: Sweep,
+    methods: Mapping[str, "MakeMethod"],
+    evaluators: Mapping[str, "Evaluator"],
+    store: "Store",
+) -> Plan:
     """Count the passes that a request needs beyond what is remembered."""
     digests = [candidate.checkpoint.digest for candidate in sweep.candidates]
+    contenders = contenders_of(sweep.candidates)
 
     def missing(split: str) -> int:
         protocol = evaluators[split].protocol.digest
-        return sum(_unknown(store, digest, protocol) for digest in digests)
+        return sum(store.score(Recipe.mean([digest]).digest, protocol) is None for digest in digests)
 
-    searches = {"greedy": len(digests) - 1}
-    others = (request.report_on, *request.shifts)
     return Plan(
         sweep,
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        sum(searches.get(method, 1) for method in request.methods),
-        sum(missing(split) + len(request.methods) for split in others),
+        sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),
+        sum(missing(split) + len(methods) for split in (request.report_on, *request.shifts)),
     )
-
-
-def _unknown(store: "Store", checkpoint: Digest, protocol: Digest) -> bool:
-    return store.score(Recipe.mean([checkpoint]).digest, protocol) is None

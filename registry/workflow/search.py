@@ -1,8 +1,9 @@
 """Rank the candidates on the held-out split, then search for recipes there."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.entities import (
@@ -11,6 +12,7 @@ from registry.entities import (
     Digest,
     Exclusion,
     ExclusionReason,
+    Outcome,
     Recipe,
     Score,
     Selection,
@@ -35,10 +37,10 @@ class Ranking:
     """Best first; ties by run start, then run id."""
     held_out: Mapping[Digest, Score]
 
-    @property
-    def contenders(self) -> tuple[Contender, ...]:
-        """The candidates as selection sees them."""
-        return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in self.candidates)
+
+def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
+    """The candidates as selection sees them."""
+    return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in candidates)
 
 
 def full_score(recipe: Recipe, evaluator: "Evaluator") -> Score:
@@ -85,15 +87,35 @@ def search(
     """Run the selection methods, in the request's order, each until it is done or `stop` is true."""
     selections = []
     for name, make in methods.items():
-        progress.start(f"select: {name}", 0)
-        method = make(ranking.contenders, accept=request.accept)
-        selection = run_selection(method, evaluator, stop=stop)
+        method = make(contenders_of(ranking.candidates), accept=request.accept)
+        stage = f"select: {name}"
+        progress.start(stage, method.most_soups)
+        watched = _Watched(evaluator, partial(progress.advance, stage))
+        selection = run_selection(method, watched, stop=stop)
         if not selection.complete:
             progress.say(
                 f"{name}: time is up after {len(selection.steps)} steps; the best until then is used"
             )
         selections.append(selection)
     return tuple(selections)
+
+
+class _Watched:
+    """An evaluator that tells of each soup it has scored."""
+
+    def __init__(self, inner: "Evaluator", advance: Callable[[], None]) -> None:
+        self.protocol = inner.protocol
+        self._inner = inner
+        self._advance = advance
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+        """Score each trial; outcomes in the trials' order."""
+        outcomes = []
+        for trial in trials:
+            outcomes += self._inner.evaluate([trial])
+            if trial.recipe.is_soup:
+                self._advance()
+        return outcomes
 
 
 def _not_scored(candidate: Candidate, score: Score, split: str) -> Exclusion:

@@ -207,6 +207,9 @@ def test_a_real_optuna_study_is_listed(database: MlflowBackend, monkeypatch: pyt
     optuna = pytest.importorskip("optuna")
     integration = pytest.importorskip("optuna_integration")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    # The callback chooses MLflow's active experiment, for good: put back what other tests start from.
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
     name = fresh("study")
     database.add_experiment(name)
     study = optuna.create_study(study_name=name, direction="maximize")

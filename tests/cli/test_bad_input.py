@@ -1,0 +1,218 @@
+"""Bad input ends in a clear error: what, where, the mend, an exit code; nothing half-written."""
+
+import shutil
+import sqlite3
+import struct
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from registry.cli import main
+from registry.entities import SoupRequest
+from registry.errors import BadModelName
+from registry.wiring import Silent, Workplace
+from registry.workflow.walk import in_turn, walk
+
+TASK = ["--task", "registry.testing.tiny:TinyTask"]
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Stockpot = Callable[..., Ended]
+
+
+@pytest.fixture
+def stockpot(capsys: pytest.CaptureFixture[str]) -> Stockpot:
+    def run(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), " ".join(captured.out.split()), captured.err)
+
+    return run
+
+
+def _soup(*arguments: str) -> list[str]:
+    return ["soup", "--model", "tiny", *arguments]
+
+
+def _planned(request: SoupRequest, *arguments: str) -> list[str]:
+    """A dry run on the planted sweep: evaluates nothing, and finds what is wrong all the same."""
+    return _soup("--sweep", request.sweep or "", "--dry-run", *TASK, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sweep", "0" * 32], "0" * 32),
+        (["--experiment", 'it\'s "gone"'], "gone"),
+        (["--experiment", "sweeps", "--filter", "params.lr <"], "params.lr <"),
+        (["--sweep", "x", "--experiment", "y"], "one of the two"),
+        (["--sweep", "x", "--report-on", "validation"], "different splits"),
+        (["--sweep", "x", "--task-arg", "kind"], "key=value"),
+        (["--sweep", "x", "--method", "gredy"], "greedy"),
+        (["--sweep", "x", "--task", "registry.testing.tiny:TinyTusk"], "TinyTask"),
+        (["--sweep", "x", "--task", "array"], "arrays"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused(
+    stockpot: Stockpot, experiment: str, home: Path, arguments: list[str], said: str
+) -> None:
+    ended = stockpot(*_soup(*TASK, *arguments, "--dry-run"))
+    assert ended.code == 3, ended
+    assert said in ended.err
+    assert "To mend it" in ended.err
+
+
+def test_wrong_usage_is_told_by_the_command_itself(stockpot: Stockpot) -> None:
+    assert stockpot("soup", "--sweep", "x").code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ("score = None", 6, "score"),
+        ("version = ''", 6, "version"),
+        ("bounds = (1, 0)", 6, "bounds"),
+        ("def examples(self, split): return []", 6, "empty"),
+        ("def examples(self, split): return super().examples('test')", 3, "hold the same data"),
+        ("def model(self): return 3", 6, "model()"),
+        ("def __init__(self, folder): pass", 6, "folder"),
+    ],
+)
+def test_a_task_that_breaks_its_contract_is_refused_before_anything_is_evaluated(
+    stockpot: Stockpot,
+    tiny_sweep: SoupRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    changes: str,
+    code: int,
+    said: str,
+) -> None:
+    module = f"faulty_{abs(hash(request.node.name))}"
+    base = "from registry.testing.tiny import TinyTask\nclass Faulty(TinyTask):\n    "
+    (tmp_path / f"{module}.py").write_text(base + changes)
+    monkeypatch.chdir(tmp_path)
+    ended = stockpot(*_soup("--sweep", tiny_sweep.sweep or "", "--dry-run", "--task", f"{module}:Faulty"))
+    assert ended.code == code, ended
+    assert said in ended.err
+    assert "To mend it" in ended.err
+
+
+def test_an_unknown_split_is_named(stockpot: Stockpot, tiny_sweep: SoupRequest) -> None:
+    ended = stockpot(*_planned(tiny_sweep, "--shift", "fog"))
+    assert ended.code == 6
+    assert "fog" in ended.err
+
+
+def test_a_server_that_does_not_answer_is_said_at_once(
+    stockpot: Stockpot, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    ended = stockpot(*_soup("--sweep", "x", "--dry-run", *TASK))
+    assert ended.code == 8, ended
+    assert "127.0.0.1:9" in ended.err
+    assert "secret" not in ended.err
+
+
+@pytest.mark.parametrize(("revision", "said"), [("0000", "newer"), (None, "stockpot db upgrade")])
+def test_a_store_of_another_schema_is_refused_with_the_command(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, home: Path, revision: str | None, said: str
+) -> None:
+    assert stockpot("db", "upgrade").code == 0
+    with closing(sqlite3.connect(home / "stockpot.db")) as database, database:
+        if revision:
+            database.execute("UPDATE stockpot_alembic_version SET version_num = ?", [revision])
+        else:
+            database.execute("DROP TABLE stockpot_alembic_version")
+    ended = stockpot(*_planned(tiny_sweep))
+    assert ended.code == 7, ended
+    assert said in ended.err
+
+
+def test_a_version_that_stockpot_did_not_make_is_no_soup(stockpot: Stockpot, experiment: str) -> None:
+    for uri in ("models:/nothing/1", "models:/nothing@champion", "nothing"):
+        ended = stockpot("show", uri)
+        assert ended.code == 3, ended
+        assert uri in ended.err
+
+
+def _damage(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    header = struct.unpack("<Q", content[:8])[0]
+    if kind == "truncated":
+        path.write_bytes(content[:-7])
+    elif kind == "corrupted":
+        path.write_bytes(content[:8] + b"\x00" * header + content[8 + header :])
+    elif kind == "oversized header":
+        path.write_bytes(struct.pack("<Q", 1 << 40) + content[8:])
+    elif kind == "duplicate key":
+        text = content[8 : 8 + header].rstrip().decode()
+        first = text.index('"0.bias"')
+        entry = text[first : text.index("}", first) + 1]
+        doubled = (text[:-1] + f",{entry}}}").encode()
+        path.write_bytes(struct.pack("<Q", len(doubled)) + doubled + content[8 + header :])
+    elif kind == "nan":
+        path.write_bytes(content[:-4] + struct.pack("<f", float("nan")))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "corrupted", "oversized header", "duplicate key", "nan"])
+def test_damaged_weights_exclude_their_run_and_no_other(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, tmp_path: Path, kind: str
+) -> None:
+    files = sorted((tmp_path / "artifacts").rglob("model.safetensors"))
+    _damage(files[0], kind)
+    ended = stockpot(*_planned(tiny_sweep))
+    assert ended.code == 0, ended
+    assert "4 candidates" in ended.out
+    assert "1 excluded runs" in ended.out
+    assert ("non-finite weights" if kind == "nan" else "unreadable weights") in ended.out
+    assert str(tmp_path / "home") not in ended.out, "the local copy's name says nothing to anybody"
+
+
+@pytest.mark.parametrize(("left", "said"), [(1, "one usable run"), (0, "no usable run")])
+def test_a_sweep_with_nothing_to_average_says_so_and_why(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, tmp_path: Path, left: int, said: str
+) -> None:
+    for file in sorted((tmp_path / "artifacts").rglob("model.safetensors"))[left:]:
+        _damage(file, "truncated")
+    ended = stockpot(*_planned(tiny_sweep))
+    assert ended.code == 4
+    assert said in ended.err
+    assert ended.err.count("unreadable weights") == 5 - left
+
+
+def test_runs_of_another_architecture_are_excluded_by_name_and_difference(
+    stockpot: Stockpot, tiny_sweep: SoupRequest
+) -> None:
+    ended = stockpot(*_planned(tiny_sweep, "--task-arg", "kind=conv"))
+    assert ended.code == 4
+    assert all(f"tune-{seed}" in ended.err for seed in range(5))
+    assert "does not fit the task's model" in ended.err
+
+
+def test_a_model_name_that_mlflow_refuses_stops_before_anything_is_evaluated(
+    tiny_sweep: SoupRequest, home: Path
+) -> None:
+    with pytest.raises(BadModelName, match="a/b:c"):
+        walk(replace(tiny_sweep, model="a/b:c"), Workplace(), in_turn, Silent())
+    with closing(sqlite3.connect(home / "stockpot.db")) as database:
+        assert database.execute("SELECT count(*) FROM stockpot_evaluations").fetchone() == (0,)
+
+
+def test_a_lost_artifact_is_told_with_its_run(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, tmp_path: Path
+) -> None:
+    shutil.rmtree(next((tmp_path / "artifacts").rglob("model.safetensors")).parent)
+    ended = stockpot(*_planned(tiny_sweep))
+    assert ended.code == 0
+    assert "no weights" in ended.out
