@@ -96,7 +96,9 @@ def show(uri: Version, as_json: Json = False) -> None:
     """Tell what a registered soup is made of, and how it was found and measured."""
     from registry.workflow.trace import snapshot_of
 
-    printing.show_snapshot(*snapshot_of(uri, Workplace().tracker), as_json=as_json)
+    tracker = Workplace().tracker
+    version, snapshot = snapshot_of(uri, tracker)
+    printing.show_snapshot(version, snapshot, tracker.link(version), as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot rebuild models:/birds/3 --out birds-3.safetensors")

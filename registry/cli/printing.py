@@ -134,12 +134,13 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
 
 
-def show_snapshot(version: ModelVersion, snapshot: Snapshot, *, as_json: bool) -> None:
-    """All that is known of a registered soup."""
+def show_snapshot(version: ModelVersion, snapshot: Snapshot, link: str | None, *, as_json: bool) -> None:
+    """All that is known of a registered soup; `link` opens its page in a browser."""
     if as_json:
-        _echo({"version": to_document(version), **to_document(snapshot)})
+        _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
         return
-    out.print(f"[bold]{version.uri}[/bold]  {', '.join(version.aliases)}", highlight=False)
+    aliases = " ".join(f"@{alias}" for alias in version.aliases)
+    out.print(f"[bold]{version.uri}[/bold] {aliases} {link or ''}", highlight=False)
     out.print(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}", highlight=False)
     out.print("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items()), highlight=False)
     _show_report(snapshot.report)
@@ -176,7 +177,7 @@ def _show_report(report: SoupReport) -> None:
         highlight=False,
     )
     splits = columns(request)
-    table = _table("", "n", *splits)
+    table = _table("", "models", *splits)
     for row in report.rows:
         scores = (f"{row.scores[split] / POINT:.2f}" for split in splits)
         table.add_row(row.label, str(len(row.recipe.ingredients)), *scores)
@@ -212,26 +213,31 @@ def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
 
 def _show_ingredients(snapshot: Snapshot) -> None:
     varying = _varying_params(snapshot.ingredients)
-    out.print("[bold]Ingredients[/bold], in recipe order")
-    table = _table("run", "coefficient", "checkpoint", *varying)
+    out.print("[bold]Ingredients[/bold], in recipe order, with the hyperparameters in which they differ")
+    table = _table("run", "run id", "coefficient", "checkpoint", "hyperparameters")
+    table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
-        params = [candidate.run.params.get(name, "") for name in varying]
-        table.add_row(
-            candidate.run.name,
-            f"{ingredient.coefficient:.4g}",
-            short(ingredient.checkpoint),
-            *params,
-        )
+        params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
+        coefficient = f"{ingredient.coefficient:.4g}"
+        checkpoint = short(ingredient.checkpoint)
+        table.add_row(candidate.run.name, candidate.run.run_id, coefficient, checkpoint, escape(params))
     out.print(table)
 
 
-def _varying_params(candidates: Iterable[Candidate], most: int = 8) -> list[str]:
-    """The hyperparameters in which the ingredients differ."""
+def _varying_params(candidates: Iterable[Candidate]) -> list[str]:
     seen: dict[str, set[str]] = {}
     for candidate in candidates:
         for name, value in candidate.run.params.items():
             seen.setdefault(name, set()).add(value)
-    return sorted(name for name, values in seen.items() if len(values) > 1)[:most]
+    return sorted(name for name, values in seen.items() if len(values) > 1)
+
+
+def _brief(value: str) -> str:
+    """Four digits of a fraction, all of anything else."""
+    try:
+        return f"{float(value):.4g}" if "." in value or "e" in value else value
+    except ValueError:
+        return value
 
 
 def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:

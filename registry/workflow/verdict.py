@@ -102,16 +102,16 @@ def columns(request: SoupRequest) -> tuple[str, ...]:
 
 
 def markdown_table(report: SoupReport, splits: Sequence[str]) -> str:
-    """The table for a page that shows Markdown; scores as they are, gains in points."""
+    """The table for a page that shows Markdown, in points."""
     request = report.request
-    head = ["", "n", *splits, f"gain on {request.report_on}"]
+    head = ["", "models", *splits, f"gain on {request.report_on}"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in report.rows:
         comparison = row.versus_best.get(request.report_on)
         cells = [
             row.label,
             str(len(row.recipe.ingredients)),
-            *(f"{row.scores[split]:.4f}" for split in splits),
+            *(f"{row.scores[split] / POINT:.2f}" for split in splits),
             f"{points(comparison.difference)} [{points(comparison.low)}, {points(comparison.high)}]"
             if comparison
             else "",

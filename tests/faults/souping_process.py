@@ -1,0 +1,29 @@
+"""A process of its own that soups a request: run by the tests beside this file.
+
+Arguments: the request as JSON; a creating call to die after, or "" to live.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, cast
+
+from registry.documents import from_document, to_document
+from registry.entities import SoupRequest
+from registry.testing.crashes import Crash, CrashingTracker
+from registry.wiring import Silent, Workplace
+from registry.workflow.walk import in_turn, walk
+
+if TYPE_CHECKING:
+    from registry.ports import Tracker
+
+request, die_after = sys.argv[1:]
+place = Workplace()
+place.tracker = cast("Tracker", CrashingTracker(place.tracker, die_after, "after"))
+try:
+    outcome = walk(from_document(SoupRequest, json.loads(request)), place, in_turn, Silent())
+except Crash:
+    os.kill(os.getpid(), signal.SIGKILL)  # no clean-up, no claim given back
+    raise
+sys.stdout.write(json.dumps([to_document(soup) for soup in outcome.soups]))
