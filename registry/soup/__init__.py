@@ -1,0 +1,23 @@
+"""Checkpoint files: read strictly, kept by digest, compared by their headers, averaged by streaming.
+
+Nothing here imports torch before tensors are touched.
+"""
+
+from registry.soup.average import averaged_tensors, build
+from registry.soup.canonical import canonical_names
+from registry.soup.checkpoint_cache import CheckpointCache
+from registry.soup.compatibility import batch_norm_layers, compatible_groups, differences
+from registry.soup.pt2_file import open_pt2
+from registry.soup.safetensors_file import open_safetensors
+
+__all__ = [
+    "CheckpointCache",
+    "averaged_tensors",
+    "batch_norm_layers",
+    "build",
+    "canonical_names",
+    "compatible_groups",
+    "differences",
+    "open_pt2",
+    "open_safetensors",
+]
