@@ -1,5 +1,7 @@
 """What a flow run shows in Prefect's UI."""
 
+import time
+from dataclasses import dataclass
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -14,8 +16,8 @@ from registry.entities import SoupOutcome
 from registry.ports import Progress
 from registry.workflow.verdict import columns, markdown_table, sentence
 
-SHARE_SHOWN = 0.1
-"""Progress is sent in tenths: each update is a call to the API."""
+SECONDS_BETWEEN = 2.0
+"""Between two updates of a stage's progress: each is a call to the API."""
 
 
 class StageArtifacts:
@@ -23,8 +25,7 @@ class StageArtifacts:
 
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
-        self._stages: dict[str, tuple[UUID, int]] = {}
-        self._done: dict[str, int] = {}
+        self._stages: dict[str, _Stage] = {}
 
     def start(self, stage: str, total: int) -> None:
         """Open the stage's artifact."""
@@ -32,23 +33,32 @@ class StageArtifacts:
         if total:
             key = stage.lower().replace(" ", "-").replace(":", "")
             artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
-            self._stages[stage] = (artifact, total)  # type: ignore[assignment]  # a UUID in a sync flow
+            self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
 
     def advance(self, stage: str) -> None:
-        """Update it, at every tenth."""
+        """Update it, now and then and at the end."""
         self._inner.advance(stage)
-        if stage not in self._stages:
+        found = self._stages.get(stage)
+        if found is None:
             return
-        artifact, total = self._stages[stage]
-        before = self._done.get(stage, 0)
-        self._done[stage] = before + 1
-        tenth = max(1, round(total * SHARE_SHOWN))
-        if (before + 1) % tenth == 0 or before + 1 == total:
-            update_progress_artifact(artifact, progress=min(100.0, 100.0 * (before + 1) / total))
+        found.done += 1
+        now = time.monotonic()
+        if found.done == found.total or now - found.shown > SECONDS_BETWEEN:
+            found.shown = now
+            update_progress_artifact(found.artifact, progress=min(100.0, 100.0 * found.done / found.total))
 
     def say(self, message: str) -> None:
         """Pass it on."""
         self._inner.say(message)
+
+
+@dataclass
+class _Stage:
+    artifact: UUID
+    total: int
+    shown: float
+    """Seconds of the monotonic clock, when it was last updated."""
+    done: int = 0
 
 
 def publish_artifacts(outcome: SoupOutcome) -> None:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _PART = 1 << 18  # elements averaged at once: few calls, and a part stays in the processor's cache
-_THREADS = 2  # beside those that hash and write; more of them wait for memory
+_THREADS = 1  # beside those that hash and write: a second one slows two cores down by a fifth
 _AHEAD = 2  # parts that are ready before they are wanted
 
 

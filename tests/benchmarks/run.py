@@ -61,7 +61,7 @@ def averaging(scratch: Path, repeats: int, megabytes: int) -> list[Row]:
 
 
 def orchestration(scratch: Path, repeats: int) -> list[Row]:
-    """A 24-candidate sweep through the flow: all that is neither evaluation nor averaging."""
+    """A 24-candidate sweep through the flow, imports done: all that is neither evaluation nor averaging."""
     cold: list[dict[str, float]] = []
     warm: list[dict[str, float]] = []
     again: list[dict[str, float]] = []

@@ -1,0 +1,27 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import Tensor
+
+from registry.entities import Checkpoint, WeightsFormat
+from registry.soup import CheckpointCache
+
+Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> CheckpointCache:
+    return CheckpointCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def ingest(cache: CheckpointCache, tmp_path: Path) -> Ingest:
+    def save_and_ingest(tensors: dict[str, Tensor]) -> Checkpoint:
+        file = tmp_path / "logged.safetensors"
+        save_file(tensors, file)
+        checkpoint, _ = cache.ingest(file, WeightsFormat.SAFETENSORS)
+        return checkpoint
+
+    return save_and_ingest

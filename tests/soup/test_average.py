@@ -1,0 +1,267 @@
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
+from registry.errors import BadCheckpoint, Incompatible, NotFinite
+from registry.soup import CheckpointCache, averaged_tensors, build
+from registry.soup.arithmetic import RunningSum
+
+Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+NARROW = (torch.float16, torch.bfloat16)
+
+
+def oracle(ingredients: Sequence[Tensor]) -> Tensor:
+    """`mean/1` in numpy, as its definition reads."""
+    dtype = ingredients[0].dtype
+    wide: Any = np.float64 if dtype == torch.float64 else np.float32
+    first, *others = (tensor.to(torch.float64).numpy().astype(wide) for tensor in ingredients)
+    total = first.copy()
+    for other in others:
+        total += other
+    total *= wide(1 / len(ingredients))
+    return torch.from_numpy(total).to(dtype)
+
+
+def running_mean(ingredients: Sequence[Tensor]) -> Tensor:
+    total = RunningSum(ingredients[0])
+    for tensor in ingredients[1:]:
+        total.add(tensor)
+    return total.mean(1 / len(ingredients))
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(
+        a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)
+    )
+
+
+@st.composite
+def ingredient_lists(draw: st.DrawFn, dtypes: Sequence[torch.dtype] = DTYPES) -> list[Tensor]:
+    """Two to nine finite tensors of one dtype, of all magnitudes, subnormal numbers and zeros included."""
+    dtype = draw(st.sampled_from(dtypes))
+    limit = torch.finfo(dtype).max / 16
+    width = {torch.float64: 64, torch.float32: 32}.get(dtype, 16)
+    numbers = st.floats(-limit, limit, width=64 if width == 64 else 32)
+    rows = draw(st.lists(st.lists(numbers, min_size=5, max_size=5), min_size=2, max_size=9))
+    return [torch.tensor(row, dtype=torch.float64).to(dtype) for row in rows]
+
+
+@given(ingredient_lists())
+def test_step_by_step_is_the_definition_to_the_bit(ingredients: list[Tensor]) -> None:
+    total = RunningSum(ingredients[0])
+    for n, tensor in enumerate(ingredients[1:], start=2):
+        total.add(tensor)
+        assert same_bits(total.mean(1 / n), oracle(ingredients[:n]))
+
+
+@given(ingredient_lists(NARROW), st.integers(2, 16))
+def test_the_mean_of_copies_is_the_copy(ingredients: list[Tensor], n: int) -> None:
+    copy = ingredients[0] + 0  # no negative zero
+    assert same_bits(running_mean([copy] * n), copy)
+
+
+@given(ingredient_lists(), st.sampled_from([2, 4]))
+def test_the_mean_of_two_or_four_copies_is_the_copy_in_every_dtype(ingredients: list[Tensor], n: int) -> None:
+    copy = ingredients[0]  # of eight, 5x and 7x may round away from it
+    assert torch.equal(running_mean([copy] * n), copy)
+
+
+@given(ingredient_lists(NARROW))
+def test_the_mean_lies_between_the_least_and_the_greatest(ingredients: list[Tensor]) -> None:
+    stacked = torch.stack(ingredients)
+    mean = running_mean(ingredients)
+    assert bool(((stacked.amin(0) <= mean) & (mean <= stacked.amax(0))).all())
+
+
+@given(ingredient_lists())
+def test_the_error_is_half_an_ulp_and_the_sums_own(ingredients: list[Tensor]) -> None:
+    dtype = ingredients[0].dtype
+    limits = torch.finfo(dtype)
+    accumulator = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32)
+    for column, mean in zip(
+        torch.stack(ingredients).T.tolist(), running_mean(ingredients).tolist(), strict=True
+    ):
+        n = len(column)
+        exact = math.fsum(column) / n
+        half_an_ulp = max(abs(exact) * limits.eps, limits.smallest_normal * limits.eps) / 2
+        of_the_sum = n * accumulator.eps * math.fsum(map(abs, column)) / n + accumulator.smallest_normal
+        assert abs(mean - exact) <= half_an_ulp + of_the_sum
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_streamed_is_tensor_by_tensor_is_the_definition(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("streamed")
+    cache = CheckpointCache(folder / "cache")
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
+    shapes = data.draw(st.lists(st.lists(st.integers(0, 30), max_size=3), min_size=1, max_size=6))
+    dtypes = [data.draw(st.sampled_from(DTYPES)) for _ in shapes]
+    checkpoints: dict[Digest, dict[str, Tensor]] = {}
+    for _ in range(data.draw(st.integers(2, 5))):
+        tensors = {
+            f"t{i}": torch.randn(shape, generator=generator).to(dtype)
+            for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+        }
+        tensors["step"] = torch.tensor(7)
+        save_file(tensors, folder / "logged")
+        checkpoints[cache.ingest(folder / "logged", WeightsFormat.SAFETENSORS)[0].digest] = tensors
+    recipe = Recipe.mean(list(checkpoints))
+    streamed = load_file(cache.path(build(recipe, cache).digest))
+    live = dict(averaged_tensors(recipe, cache))
+    assert live.keys() == streamed.keys() == tensors.keys()
+    for name in tensors.keys() - {"step"}:
+        expected = [tensors[name] for tensors in checkpoints.values()]
+        result = oracle(expected) if recipe.is_soup else expected[0]
+        assert same_bits(streamed[name], result)
+        assert same_bits(live[name], result)
+    assert streamed["step"] == live["step"] == 7
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_larger_than_a_part_are_the_definition_too(
+    cache: CheckpointCache, ingest: Ingest, dtype: torch.dtype
+) -> None:
+    made = [{"a": torch.randn(700, 1000).to(dtype), "b": torch.randn(77).to(dtype)} for _ in range(3)]
+    digests = [ingest(tensors).digest for tensors in made]
+    streamed = load_file(cache.path(build(Recipe.mean(digests), cache).digest))
+    assert all(same_bits(streamed[name], oracle([tensors[name] for tensors in made])) for name in "ab")
+
+
+def test_a_uniform_soup_does_not_depend_on_the_order_of_its_candidates(
+    cache: CheckpointCache, ingest: Ingest
+) -> None:
+    digests = [ingest({"w": torch.randn(1000)}).digest for _ in range(5)]
+    soup = build(Recipe.uniform(digests), cache)
+    assert build(Recipe.uniform(digests[::-1]), cache) == soup
+
+
+def test_a_soup_is_a_checkpoint_like_any_other(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+) -> None:
+    digests = [ingest({"w": torch.randn(10), "n": torch.tensor(3)}).digest for _ in range(2)]
+    soup = build(Recipe.uniform(digests), cache)
+    (tmp_path / "soup").write_bytes(cache.path(soup.digest).read_bytes())
+    assert cache.ingest(tmp_path / "soup", WeightsFormat.SAFETENSORS)[0] == soup
+    assert cache.checkpoint(soup.digest) == soup
+    assert build(Recipe.uniform([soup.digest, *digests]), cache).tensors == soup.tensors
+
+
+def test_one_ingredient_is_that_checkpoint(cache: CheckpointCache, ingest: Ingest) -> None:
+    tensors = {"w": torch.tensor([-0.0, 1e-45, 3.0]), "n": torch.tensor(3)}
+    checkpoint = ingest(tensors)
+    recipe = Recipe.mean([checkpoint.digest])
+    assert build(recipe, cache) == checkpoint
+    assert all(same_bits(tensor, tensors[name]) for name, tensor in averaged_tensors(recipe, cache))
+
+
+def test_tied_tensors_stay_tied(cache: CheckpointCache, ingest: Ingest) -> None:
+    digests = []
+    for _ in range(3):
+        shared = torch.randn(50)
+        digests.append(ingest({"embed": shared, "head": shared.clone(), "other": torch.randn(3)}).digest)
+    streamed = load_file(cache.path(build(Recipe.uniform(digests), cache).digest))
+    assert same_bits(streamed["embed"], streamed["head"])
+
+
+def test_ingredients_that_do_not_go_together_are_refused_with_every_reason(
+    cache: CheckpointCache, ingest: Ingest
+) -> None:
+    made = [
+        {"w": torch.ones(2), "n": torch.tensor(3)},
+        {"w": torch.ones(3), "n": torch.tensor(3)},
+        {"w": torch.ones(2), "n": torch.tensor(4)},
+        {"w": torch.ones(2).half(), "n": torch.tensor(3), "x": torch.ones(1)},
+    ]
+    recipe = Recipe.mean([ingest(tensors).digest for tensors in made])
+    for attempt in (lambda: build(recipe, cache), lambda: list(averaged_tensors(recipe, cache))):
+        with pytest.raises(Incompatible) as caught:
+            attempt()
+        shape, values, dtype, unexpected = caught.value.faults
+        assert "[3] instead of [2]" in shape
+        assert "integer or boolean" in values
+        assert "F16 instead of F32" in dtype
+        assert "unexpected: x" in unexpected
+    assert len(list(cache.folder.iterdir())) == len(made)
+
+
+def test_a_sum_that_overflows_is_refused_by_tensor(cache: CheckpointCache, ingest: Ingest) -> None:
+    huge = torch.full((3,), 3e38)
+    made = [{"a": torch.ones(2) * i, "b": huge, "c": huge.clone()} for i in range(2)]
+    recipe = Recipe.mean([ingest(tensors).digest for tensors in made])
+    with pytest.raises(NotFinite) as caught:
+        build(recipe, cache)
+    assert caught.value.faults == ("b", "c")
+    with pytest.raises(NotFinite, match="tensor b"):
+        list(averaged_tensors(recipe, cache))
+    assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_half_precision_does_not_overflow_in_between(cache: CheckpointCache, ingest: Ingest) -> None:
+    top = torch.full((3,), 65504.0).half()
+    recipe = Recipe.mean([ingest({"w": top, "x": torch.full((1,), i).half()}).digest for i in range(3)])
+    assert torch.equal(dict(averaged_tensors(recipe, cache))["w"], top)
+
+
+def test_a_missing_ingredient_and_an_overlay_are_refused(cache: CheckpointCache, ingest: Ingest) -> None:
+    present = ingest({"w": torch.ones(2)}).digest
+    with pytest.raises(BadCheckpoint, match="not in the cache"):
+        build(Recipe.mean([present, Digest(f"sha256:{'0' * 64}")]), cache)
+    with pytest.raises(BadCheckpoint, match="overlays"):
+        build(replace(Recipe.mean([present]), overlay=present), cache)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_crash_in_the_middle_leaves_nothing_behind(
+    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    digests = [ingest({"w": torch.randn(1_000_000)}).digest for _ in range(2)]
+    mean, calls = RunningSum.mean, []
+
+    def crash_at_the_third(total: RunningSum, coefficient: float) -> Tensor:
+        calls.append(1)
+        if len(calls) > 2:
+            raise error
+        return mean(total, coefficient)
+
+    monkeypatch.setattr(RunningSum, "mean", crash_at_the_third)
+    with pytest.raises(error):
+        build(Recipe.mean(digests), cache)
+    assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_torch_keeps_its_threads(cache: CheckpointCache, ingest: Ingest) -> None:
+    before = torch.get_num_threads()
+    build(Recipe.mean([ingest({"w": torch.randn(10)}).digest for _ in range(2)]), cache)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_checkpoints(cache: CheckpointCache, ingest: Ingest) -> None:
+    digests = [ingest({"w": torch.randn(64_000_000).bfloat16()}).digest for _ in range(3)]
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "import registry.soup.arithmetic\n"
+        "from registry.entities import Recipe; from registry.soup import CheckpointCache, build\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "build(Recipe.mean(sys.argv[2:]), CheckpointCache(Path(sys.argv[1])))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    command = [sys.executable, "-c", program, str(cache.folder), *digests]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) / 1024 < 64

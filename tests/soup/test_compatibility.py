@@ -1,0 +1,52 @@
+from registry.entities import Checkpoint, Digest, TensorSpec
+from registry.soup import batch_norm_layers, compatible_groups, differences
+
+A = TensorSpec("a", "F32", (2,))
+B = TensorSpec("b", "F32", (3, 4))
+
+
+def checkpoint(*tensors: TensorSpec, exact: str = "sha256:none") -> Checkpoint:
+    return Checkpoint(Digest("sha256:any"), 1, tensors, Digest(exact))
+
+
+def test_equal_headers_have_no_differences() -> None:
+    assert differences([A, B], [B, A]) == ()
+
+
+def test_every_difference_is_told() -> None:
+    other = [TensorSpec("a", "F16", (3,)), TensorSpec("c", "F32", ())]
+    assert differences([A, B], other) == (
+        "F16 instead of F32: a",
+        "other shapes: a [3] instead of [2]",
+        "missing: b",
+        "unexpected: c",
+    )
+
+
+def test_hundreds_of_differences_stay_readable() -> None:
+    layers = [TensorSpec(f"layer{i:03}", "F32", (2,)) for i in range(300)]
+    (fault,) = differences(layers, [TensorSpec(spec.name, "BF16", spec.shape) for spec in layers])
+    assert fault.startswith("BF16 instead of F32: layer000, layer001, ")
+    assert fault.endswith(" and 292 more")
+    assert len(fault) < 150
+
+
+def test_groups_agree_in_layout_and_in_exact_tensors() -> None:
+    candidates = [
+        checkpoint(A, B),
+        checkpoint(A),
+        checkpoint(A, B, exact="sha256:other"),
+        checkpoint(A, B),
+        checkpoint(A),
+    ]
+    assert compatible_groups(candidates) == ((0, 3), (1, 4), (2,))
+    assert compatible_groups([]) == ()
+
+
+def test_batch_norm_is_known_by_its_running_statistics() -> None:
+    names = ["bn1.running_mean", "bn1.running_var", "x.bn2.running_mean", "x.bn2.running_var"]
+    lookalikes = ["ema.running_mean", "fc.weight", "not_running_mean", "not_running_var"]
+    tensors = [TensorSpec(name, "F32", (2,)) for name in names + lookalikes]
+    assert batch_norm_layers(checkpoint(*tensors)) == ("bn1", "x.bn2")
+    root = [TensorSpec(name, "F32", (2,)) for name in ("running_mean", "running_var")]
+    assert batch_norm_layers(checkpoint(*root)) == ("",)
