@@ -216,3 +216,15 @@ def test_a_lost_artifact_is_told_with_its_run(
     ended = stockpot(*_planned(tiny_sweep))
     assert ended.code == 0
     assert "no weights" in ended.out
+
+
+def test_a_dry_run_tells_candidates_bytes_and_passes_and_evaluates_nothing(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, home: Path
+) -> None:
+    ended = stockpot(*_planned(tiny_sweep, "--shift", "shifted"))
+    assert ended.code == 0
+    assert "5 candidates" in ended.out
+    assert all(f"tune-{seed}" in ended.out for seed in range(5))
+    assert "5 to rank, at most 5 to select, at most 14 to report" in ended.out
+    with closing(sqlite3.connect(home / "stockpot.db")) as database:
+        assert database.execute("SELECT count(*) FROM stockpot_evaluations").fetchone() == (0,)

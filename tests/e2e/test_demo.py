@@ -1,0 +1,50 @@
+"""`make demo`, twice, as a person runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def _run(folder: Path, *arguments: str) -> str:
+    names = ("PREFECT", "MLFLOW", "STOCKPOT")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    command = [sys.executable, "-m", *arguments]
+    environment["HOME"] = str(folder)
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path: Path) -> None:
+    first = _run(tmp_path, "registry.demo")
+    odd_runs = ("tune-23-again", "nan-weights", "out-of-memory", "unfinished", "wide-net", "pickle-only")
+    assert all(name in first for name in odd_runs)
+    for heading in (
+        "held-out",
+        "test",
+        "noise",
+        "blur",
+        "rotation",
+        "contrast",
+        "occlusion",
+        "95 % interval",
+    ):
+        assert heading in first
+    assert all(row in first for row in ("best single", "greedy", "uniform"))
+    assert "mlflow server" in first
+    shown = first.split("stockpot show ")[1].split()[0]
+    second = _run(tmp_path, "registry.demo")
+    assert "\n0 forward passes" in second
+    assert "was registered before as" in second
+    uri = f"sqlite:///{tmp_path / '.stockpot' / 'demo' / 'mlflow.db'}"
+    program = f"from registry.cli import main; main(['show', {shown!r}, '--json'])"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert json.loads(told.stdout)["version"]["name"] == "digits"

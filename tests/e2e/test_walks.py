@@ -1,0 +1,163 @@
+"""Whole walks over sweeps of several kinds, with real MLflow, store and models, without Prefect."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
+from registry.errors import BadCheckpoint
+from registry.testing.tiny import weights
+from registry.wiring import Silent, Workplace
+from registry.workflow.trace import rebuild
+from registry.workflow.walk import in_turn, walk
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Plant = Callable[[str, Mapping[str, Mapping[str, Tensor]]], SoupRequest]
+
+
+@pytest.fixture
+def client(mlflow_uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_uri)
+
+
+@pytest.fixture
+def plant(client: "MlflowClient", experiment: str, home: Path) -> Plant:
+    def planted(kind: str, runs: Mapping[str, Mapping[str, Tensor]]) -> SoupRequest:
+        from registry.testing.sweeps import plant_sweep
+
+        return SoupRequest(
+            model="tiny",
+            sweep=plant_sweep(client, experiment, runs),
+            task="registry.testing.tiny:TinyTask",
+            task_args={"kind": kind, "n": "40"},
+            margin=-100.0,
+        )
+
+    assert not home.exists()
+    return planted
+
+
+def _walk(request: SoupRequest) -> SoupOutcome:
+    return walk(request, Workplace(), in_turn, Silent())
+
+
+@pytest.mark.parametrize("kind", ["conv", "attention", "tied"])
+def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str) -> None:
+    import mlflow.pytorch
+    from safetensors.torch import load_file
+
+    outcome = _walk(plant(kind, {f"tune-{seed}": weights(kind, seed=seed) for seed in range(3)}))
+    assert outcome.soups
+    for soup in outcome.soups:
+        state = mlflow.pytorch.load_model(soup.uri).state_dict()
+        built = load_file(Workplace().cache.path(soup.checkpoint))
+        assert all(torch.equal(state[name], tensor) for name, tensor in built.items())
+
+
+def test_half_precision_weights_stay_half_precision_in_the_soups_file(
+    plant: Plant, client: "MlflowClient"
+) -> None:
+    runs = {
+        f"tune-{seed}": {name: tensor.half() for name, tensor in weights("dense", seed=seed).items()}
+        for seed in range(3)
+    }
+    outcome = _walk(plant("dense", runs))
+    assert outcome.soups
+    for soup in outcome.soups:
+        tensors = Workplace().cache.checkpoint(soup.checkpoint).tensors
+        assert {tensor.dtype for tensor in tensors} == {"F16"}
+
+
+def test_what_real_sweeps_hold_is_excluded_by_name(
+    plant: Plant, client: "MlflowClient", experiment: str, tmp_path: Path
+) -> None:
+    from registry.testing.sweeps import plant_run
+
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    where = found.experiment_id
+    parent = request.sweep or ""
+    nan = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights("dense").items()}
+    norm = {"bn.running_mean": torch.zeros(2), "bn.running_var": torch.ones(2)}
+    plant_run(client, where, parent, "nan", nan)
+    plant_run(client, where, parent, "norm", {**weights("dense", seed=9), **norm})
+    plant_run(client, where, parent, "twin", weights("dense", seed=1))
+    plant_run(client, where, parent, "other", weights("conv"))
+    two = plant_run(client, where, parent, "two files", weights("dense", seed=5))
+    (tmp_path / "last.safetensors").write_bytes(b"")
+    client.log_artifact(two, str(tmp_path / "last.safetensors"))
+    failed = plant_run(client, where, parent, "failed", weights("dense", seed=6))
+    client.set_terminated(failed, "FAILED")
+    outcome = _walk(request)
+    assert {e.run_name: e.reason for e in outcome.report.exclusions} == {
+        "nan": ExclusionReason.NOT_FINITE,
+        "norm": ExclusionReason.BATCH_NORM,
+        "twin": ExclusionReason.DUPLICATE,
+        "other": ExclusionReason.INCOMPATIBLE,
+        "two files": ExclusionReason.AMBIGUOUS_WEIGHTS,
+        "failed": ExclusionReason.NOT_FINISHED,
+    }
+    assert len(outcome.report.candidates) == 3
+
+
+def test_a_model_that_cannot_be_exported_is_registered_as_code_and_weights_and_says_so(
+    plant: Plant, client: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pyfunc
+
+    (tmp_path / "branching_task.py").write_text(
+        "import torch\n"
+        "from registry.testing.tiny import TinyTask, dense\n"
+        "class Branching(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.body = dense()\n"
+        "    def forward(self, x):\n"
+        "        return self.body(x) if x.sum().item() > -1e9 else self.body(-x)\n"
+        "class BranchingTask(TinyTask):\n"
+        "    def model(self):\n"
+        "        return Branching()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    runs = {
+        f"tune-{seed}": {f"body.{name}": tensor for name, tensor in weights("dense", seed=seed).items()}
+        for seed in range(3)
+    }
+    outcome = _walk(replace(plant("dense", runs), task="branching_task:BranchingTask"))
+    soup = outcome.soups[0]
+    name, version = soup.uri.removeprefix("models:/").split("/")
+    assert "code plus safetensors" in (client.get_model_version(name, version).description or "")
+    example = torch.randn(7, 8)
+    place = Workplace()
+    bench = place.bench(outcome.report.request)
+    recipe = next(row.recipe for row in outcome.report.rows if row.recipe.digest == soup.recipe)
+    with torch.inference_mode():
+        expected = bench.module_with(recipe)(example)
+    predicted = torch.as_tensor(mlflow.pyfunc.load_model(soup.uri).predict(example.numpy()))
+    torch.testing.assert_close(predicted, expected)
+
+
+def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    outcome = _walk(plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)}))
+    for file in (tmp_path / "artifacts").rglob("model.safetensors"):
+        if "models" not in file.parts:
+            save_file(weights("dense", seed=99), file, metadata={"format": "pt"})
+    monkeypatch.setenv("STOCKPOT_HOME", str(tmp_path / "a-year-later"))
+    place, out = Workplace(), tmp_path / "soup.safetensors"
+    with pytest.raises(BadCheckpoint, match="is not what it was"):
+        rebuild(outcome.soups[0].uri, place.tracker, place.supply, place.cache, out)
+    assert not out.exists()

@@ -1,0 +1,143 @@
+"""Ranking and measuring over evaluators made of a table."""
+
+import math
+from collections.abc import Hashable, Sequence
+
+import pytest
+
+from registry.entities import (
+    MEAN_OF_SHIFTS,
+    Candidate,
+    Checkpoint,
+    Digest,
+    ExclusionReason,
+    Recipe,
+    Run,
+    SoupRequest,
+    Sweep,
+    SweepSelector,
+    WeightsFormat,
+    WeightsSource,
+)
+from registry.errors import BadRequest, BadTask, NothingToSoup
+from registry.ports import MakeMethod
+from registry.selection.greedy import Greedy
+from registry.selection.uniform import Uniform
+from registry.testing.evaluators import TableEvaluator
+from registry.wiring import Silent
+from registry.workflow.measure import measure, open_splits
+from registry.workflow.search import Ranking, rank, search
+
+REQUEST = SoupRequest(model="m", task="t", sweep="s", shifts=("fog", "night"))
+N = 10
+
+
+def _candidate(number: int) -> Candidate:
+    run = Run(f"id{number}", f"tune-{number}", "1", "FINISHED", number, {}, {}, {})
+    source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", "u", None, 1)
+    return Candidate(run, source, "", Checkpoint(Digest(f"sha256:{number}"), 1, (), Digest("sha256:e")))
+
+
+def _sweep(count: int) -> Sweep:
+    return Sweep(SweepSelector("s"), tuple(_candidate(number) for number in range(count)), ())
+
+
+def _right(count: float) -> list[float]:
+    return [1.0] * int(count) + [0.0] * (N - int(count))
+
+
+def _scores(recipe: Recipe) -> list[float]:
+    """Candidate k alone gets k right; a soup as many as its best, and one more for each further one."""
+    numbers = [int(checkpoint.removeprefix("sha256:")) for checkpoint in recipe.checkpoints]
+    return _right(max(numbers) + len(numbers) - 1)
+
+
+class TableBench:
+    def __init__(self, scores: object = _scores, *, same: bool = False) -> None:
+        self._scores, self._same = scores, same
+
+    def evaluator(self, split: str) -> TableEvaluator:
+        return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
+
+    def groups(self, split: str) -> Sequence[Hashable] | None:
+        assert split in {"test", "fog", "night"}, "the held-out split is never compared on"
+        return None
+
+
+def _ranked(count: int) -> Ranking:
+    return rank(_sweep(count), TableEvaluator(_scores, n=N), Silent())
+
+
+def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run() -> None:
+    tied = rank(_sweep(4), TableEvaluator(lambda _: _right(5), n=N), Silent())
+    assert [candidate.run.started for candidate in tied.candidates] == [0, 1, 2, 3]
+    assert [candidate.run.started for candidate in _ranked(4).candidates] == [3, 2, 1, 0]
+
+
+def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:
+    def scores(recipe: Recipe) -> list[float]:
+        return [0.5, math.nan, 0.5] if recipe.checkpoints == (Digest("sha256:1"),) else [0.5] * 3
+
+    ranking = rank(_sweep(3), TableEvaluator(scores, n=3), Silent())
+    assert [candidate.run.started for candidate in ranking.candidates] == [0, 2]
+    (exclusion,) = ranking.sweep.exclusions
+    assert (exclusion.run_id, exclusion.reason) == ("id1", ExclusionReason.NOT_SCORED)
+    assert "example 1" in exclusion.detail
+
+
+def test_a_task_that_scores_nan_for_everything_is_to_blame() -> None:
+    with pytest.raises(BadTask, match="NaN for every candidate"):
+        rank(_sweep(3), TableEvaluator(lambda _: [math.nan], n=1), Silent())
+
+
+def test_one_scored_candidate_is_no_soup() -> None:
+    def scores(recipe: Recipe) -> list[float]:
+        return [1.0] if recipe.checkpoints == (Digest("sha256:1"),) else [math.nan]
+
+    with pytest.raises(NothingToSoup, match="one usable run"):
+        rank(_sweep(3), TableEvaluator(scores, n=1), Silent())
+
+
+def test_a_search_that_runs_out_of_time_keeps_the_best_until_then() -> None:
+    evaluator = TableEvaluator(_scores, n=N)
+    late = iter([False, False])  # two soups are tried, then time is up
+    (selection,) = search(
+        REQUEST, _ranked(4), {"greedy": Greedy}, evaluator, lambda: next(late, True), Silent()
+    )
+    assert not selection.complete
+    assert len(selection.recipe.checkpoints) == 3
+    assert len(evaluator.trials) == 4 + 2
+
+
+def test_splits_that_hold_the_same_data_are_refused_whatever_their_names() -> None:
+    with pytest.raises(BadRequest, match="validation and test hold the same data"):
+        open_splits(REQUEST, TableBench(same=True))
+
+
+def test_methods_that_end_in_the_same_ingredients_made_one_soup() -> None:
+    bench, ranking = TableBench(), _ranked(4)
+    evaluators = open_splits(REQUEST, bench)
+    methods: dict[str, MakeMethod] = {"greedy": Greedy, "uniform": Uniform}
+    never = lambda: False  # noqa: E731 - a name for what it means
+    selections = search(REQUEST, ranking, methods, evaluators["validation"], never, Silent())
+    report = measure(REQUEST, ranking, selections, evaluators, bench, never, Silent())
+    assert [(row.label, row.methods) for row in report.rows] == [
+        ("best single", ()),
+        ("greedy and uniform soup", ("greedy", "uniform")),
+    ]
+    assert report.rows[1].recipe == selections[0].recipe
+    gain = report.rows[1].versus_best[MEAN_OF_SHIFTS]
+    assert gain.difference == pytest.approx(0.3)
+    assert report.rows[0].versus_best == {}
+
+
+def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_not() -> None:
+    bench, ranking = TableBench(), _ranked(4)
+    evaluators = open_splits(REQUEST, bench)
+    selections = search(
+        REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], lambda: False, Silent()
+    )
+    report = measure(REQUEST, ranking, selections, evaluators, bench, lambda: True, Silent())
+    assert [point.report for point in report.candidates] == [None] * 4
+    assert [point.held_out for point in report.candidates] == [0.3, 0.2, 0.1, 0.0]
+    assert set(report.rows[1].scores) == {"validation", "test", "fog", "night", MEAN_OF_SHIFTS}
