@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,13 +21,15 @@ from registry.entities import (
     WeightsSource,
 )
 from registry.errors import BadRequest, BadTask, NothingToSoup
-from registry.ports import MakeMethod
 from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform
 from registry.testing.evaluators import TableEvaluator
 from registry.wiring import Silent
 from registry.workflow.measure import measure, open_splits
 from registry.workflow.search import Ranking, rank, search
+
+if TYPE_CHECKING:
+    from registry.ports import MakeMethod
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", shifts=("fog", "night"))
 N = 10
