@@ -101,9 +101,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         _echo(to_document(plan))
         return
-    table = Table(
-        "candidate", "weights", "MB", "checkpoint", title=f"{len(plan.sweep.candidates)} candidates"
-    )
+    out.print(f"[bold]{len(plan.sweep.candidates)} candidates[/bold]", highlight=False)
+    table = _table("run", "weights", "MB", "checkpoint")
     for candidate in plan.sweep.candidates:
         size = f"{candidate.checkpoint.size / 1e6:.1f}"
         table.add_row(candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))

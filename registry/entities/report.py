@@ -67,7 +67,6 @@ class PublishedSoup:
     """``models:/NAME/VERSION``."""
     run_id: str
     aliases: tuple[str, ...]
-    """Those that this request set."""
     adopted: bool
     """True where an earlier request, or another process, had registered it."""
     link: str | None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from registry.entities import Recipe, Registration
+from registry.entities import Recipe, Registration, RegistrationState
 from registry.errors import StoreError
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class Claim:
         row = self._store.registration(self._model, self._recipe.digest)
         if row is not None:
             self._store.advance_registration(replace(row, **changes))  # type: ignore[arg-type]  # ids are strings
+
+    def is_registered(self) -> bool:
+        """Whether this soup's registration was finished before."""
+        row = self._store.registration(self._model, self._recipe.digest)
+        return row is not None and row.state is RegistrationState.REGISTERED
 
     def release(self) -> None:
         """Let others have it."""

@@ -66,7 +66,7 @@ class Gathering:
         chosen = {run.run_id for run in ranked[: request.top] if _has_metric(run, request.by)}
         for run in runs:
             if run.run_id not in chosen:
-                value = run.metrics.get(request.by, "not logged")
+                value = f"{run.metrics[request.by]:.6g}" if request.by in run.metrics else "not logged"
                 detail = f"{request.by} is {value}, not among the best {request.top}"
                 self.exclude(run, ExclusionReason.NOT_IN_TOP, detail)
         return [run for run in runs if run.run_id in chosen]

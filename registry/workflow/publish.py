@@ -20,7 +20,7 @@ from registry.entities import (
     SoupReport,
     WeightsFormat,
 )
-from registry.errors import RegistryConflict
+from registry.errors import BadRequest, RegistryConflict
 from registry.soup import CheckpointCache, canonical_names, open_pt2
 from registry.workflow.claim import Claim, claimed
 from registry.workflow.publication import Draw, compose
@@ -75,12 +75,13 @@ class Publisher:
     def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
         model = report.request.model
         with claimed(self.store, model, row.recipe, self.progress) as claim:
-            soup, version = self._registered(model, row.recipe)
+            version = self.tracker.find_version(model, row.recipe.digest)
             adopted = version is not None
             if version is None:
                 soup = self.supply.build(row.recipe).digest
-                publication = compose(report, row, ranking, soup, self.draw)
-                version = self._resume(publication, report, claim)
+                version = self._resume(compose(report, row, ranking, soup, self.draw), report, claim)
+            aliases = self._alias(report, row, version, claim)
+            soup = Digest(version.tags["stockpot.checkpoint"])
             claim.advance(
                 state=RegistrationState.REGISTERED,
                 checkpoint=soup,
@@ -88,22 +89,11 @@ class Publisher:
                 model_id=version.model_id,
                 version=version.version,
             )
-            aliases = self._alias(report, row, version)
+        link = self.tracker.link(version)
+        run_id = version.run_id or ""
         return PublishedSoup(
-            row.methods,
-            row.recipe.digest,
-            soup,
-            version.uri,
-            version.run_id or "",
-            aliases,
-            adopted,
-            self.tracker.link(version),
+            row.methods, row.recipe.digest, soup, version.uri, run_id, aliases, adopted, link
         )
-
-    def _registered(self, model: str, recipe: Recipe) -> tuple[Digest, ModelVersion | None]:
-        version = self.tracker.find_version(model, recipe.digest)
-        digest = Digest(version.tags.get("stockpot.checkpoint", "")) if version else Digest("")
-        return digest, version
 
     def _resume(self, publication: Publication, report: SoupReport, claim: Claim) -> ModelVersion:
         """Create what is missing in MLflow, in order."""
@@ -177,9 +167,24 @@ class Publisher:
                     differing.append(spec.name)
             return differing
 
-    def _alias(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> tuple[str, ...]:
-        if "greedy" not in row.methods or not earns_alias(row, report.request):
-            return ()
-        if CHALLENGER not in version.aliases:
-            self.tracker.set_alias(version.name, CHALLENGER, version.version)
-        return (CHALLENGER,)
+    def _alias(
+        self, report: SoupReport, row: ReportRow, version: ModelVersion, claim: Claim
+    ) -> tuple[str, ...]:
+        """Point the alias at a new soup that earned it. Returns the version's aliases.
+
+        A soup that was registered before takes it from no other version: a person, or a later sweep,
+        may have given it away since.
+        """
+        earned = "greedy" in row.methods and earns_alias(row, report.request)
+        if not earned or CHALLENGER in version.aliases:
+            return version.aliases
+        if claim.is_registered() and self._holder(version.name) is not None:
+            return version.aliases
+        self.tracker.set_alias(version.name, CHALLENGER, version.version)
+        return (*version.aliases, CHALLENGER)
+
+    def _holder(self, model: str) -> ModelVersion | None:
+        try:
+            return self.tracker.version(f"models:/{model}@{CHALLENGER}")
+        except BadRequest:
+            return None

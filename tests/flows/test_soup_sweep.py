@@ -10,7 +10,7 @@ import pytest
 
 from registry.cli import main
 from registry.documents import from_document, to_document
-from registry.entities import MEAN_OF_SHIFTS, Recipe, SoupOutcome, SoupRequest
+from registry.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
 from registry.wiring import Workplace
 
 
@@ -165,6 +165,22 @@ def test_the_same_request_again_adopts_and_evaluates_nothing(
     assert again.report == outcome.report
 
 
+def test_an_alias_that_somebody_moved_stays_where_it_is(
+    outcome: SoupOutcome, request_: SoupRequest, client: Any
+) -> None:
+    from registry.wiring import Silent
+    from registry.workflow.walk import in_turn, walk
+
+    greedy, other = outcome.soups
+    client.set_registered_model_alias("tiny", "challenger", other.uri.rsplit("/", 1)[1])
+    again = walk(request_, Workplace(), in_turn, Silent())
+    assert [soup.aliases for soup in again.soups] == [(), ("challenger",)]
+    client.delete_registered_model_alias("tiny", "challenger")
+    again = walk(request_, Workplace(), in_turn, Silent())
+    assert [soup.aliases for soup in again.soups] == [("challenger",), ()]
+    assert greedy.uri == again.soups[0].uri
+
+
 def test_stockpots_own_runs_never_become_candidates(outcome: SoupOutcome, request_: SoupRequest) -> None:
     listed = list(Workplace().tracker.runs(request_.selector))
     assert sorted(run.name for run in listed) == [f"tune-{seed}" for seed in range(5)]
@@ -217,3 +233,16 @@ def test_the_flows_parameter_is_a_form_with_help(prefect: None) -> None:
     schema = soup_sweep.parameters.model_dump()["definitions"]["SoupRequest"]
     assert set(schema["required"]) == {"model", "task"}
     assert all(field.get("description") for field in schema["properties"].values())
+
+
+def test_what_the_form_sends_becomes_a_request_or_is_refused(prefect: None) -> None:
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.soup_sweep import soup_sweep
+
+    sent = {"model": "birds", "task": "arrays", "sweep": "1f0c", "accept": "better", "shifts": ["fog"]}
+    wanted = SoupRequest(model="birds", task="arrays", sweep="1f0c", accept=Accept.BETTER, shifts=("fog",))
+    assert soup_sweep.validate_parameters({"request": sent}) == {"request": wanted}
+    for wrong in ({**sent, "shifts": ["test"]}, {**sent, "colour": "red"}, {"model": "birds"}):
+        with pytest.raises(ParameterTypeError):
+            soup_sweep.validate_parameters({"request": wrong})
