@@ -1,0 +1,19 @@
+"""Who watches."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told how far a long stage has come. Never fails, never slows the work down."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins; `total` steps are expected."""
+        ...
+
+    def advance(self, stage: str) -> None:
+        """One step of the stage is done."""
+        ...
+
+    def say(self, message: str) -> None:
+        """One line worth reading."""
+        ...
