@@ -1,5 +1,6 @@
 """What a flow run shows in Prefect's UI."""
 
+import re
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,7 +32,7 @@ class StageArtifacts:
         """Open the stage's artifact."""
         self._inner.start(stage, total)
         if total:
-            key = stage.lower().replace(" ", "-").replace(":", "")
+            key = re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")  # all that Prefect takes
             artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
             self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
 

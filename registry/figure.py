@@ -1,7 +1,8 @@
 """The paper's first figure: candidates and soups, report score against the mean over shifts."""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from registry.entities import MEAN_OF_SHIFTS, SoupReport
@@ -41,12 +42,13 @@ def draw(report: SoupReport) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _scatter(axes, candidates, soups)
-    horizontal, vertical = (_bulk(values) for values in _columns([*candidates, *list(soups.values())[:1]]))
-    axes.set_xlim(horizontal)
-    axes.set_ylim(vertical)
-    missing = _outside(candidates, soups, horizontal, vertical)
-    if missing:
-        axes.set_title(f"outside: {missing}", loc="left", fontsize=9, color=GREY)
+    bulk = [*candidates, *_finite(list(soups.values())[:1])]
+    if bulk:
+        horizontal, vertical = map(_bulk, _columns(bulk))
+        axes.set_xlim(horizontal)
+        axes.set_ylim(vertical)
+        missing = _outside(candidates, soups, horizontal, vertical)
+        axes.set_title(f"outside: {missing}" if missing else "", loc="left", fontsize=9, color=GREY)
     axes.set_xlabel(f"{across}, points")
     axes.set_ylabel(f"{up}, points")
     axes.grid(alpha=0.25)
@@ -57,10 +59,15 @@ def draw(report: SoupReport) -> bytes:
 
 
 def _candidates(report: SoupReport) -> list[Dot]:
-    """Those that were measured on the untouched splits."""
+    """Those that have a score on the untouched splits."""
     shifts = report.request.shifts
     pairs = ((c.report, c.mean_of_shifts) if shifts else (c.held_out, c.report) for c in report.candidates)
-    return [(x / POINT, y / POINT) for x, y in pairs if x is not None and y is not None]
+    return _finite((x / POINT, y / POINT) for x, y in pairs if x is not None and y is not None)
+
+
+def _finite(dots: Iterable[Dot]) -> list[Dot]:
+    """A score that is NaN or infinite has no place on paper."""
+    return [dot for dot in dots if all(map(math.isfinite, dot))]
 
 
 def _scatter(axes: "Axes", candidates: Sequence[Dot], soups: Mapping[str, Dot]) -> None:

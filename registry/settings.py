@@ -28,4 +28,4 @@ class Settings(BaseSettings):
     @property
     def cache_folder(self) -> Path:
         """Where weights are cached."""
-        return self.cache or self.home / "cache"
+        return (self.cache or self.home / "cache").absolute()

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.entities import SoupRequest
+from registry.errors import StoreError
 from registry.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,6 +36,17 @@ progress: ContextVar["Progress"] = ContextVar("progress", default=Silent())  # n
 """Who watches: set by the command line, read by the flow that runs in the same process."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make sure that the folder is there. Raises StoreError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be made: {error.strerror}",
+            mend="set STOCKPOT_HOME (and STOCKPOT_CACHE) to a folder that you may write",
+        ) from error
+
+
 class Workplace:
     """The adapters that the settings name, each made when it is first used."""
 
@@ -52,7 +65,7 @@ class Workplace:
         """The database. Raises SchemaMismatch for one that is older or newer than this program."""
         from registry.store import SqlStore
 
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        make_folder(self.settings.home)
         return SqlStore(self.settings.database)
 
     @cached_property
@@ -60,7 +73,7 @@ class Workplace:
         """The local folder of weights."""
         from registry.soup import CheckpointCache
 
-        self.settings.cache_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.settings.cache_folder)
         return CheckpointCache(self.settings.cache_folder)
 
     @cached_property

@@ -10,7 +10,7 @@ import typer
 from registry.cli import printing
 from registry.entities import Accept, Direction, SoupOutcome, SoupRequest
 from registry.errors import BadRequest, StockpotError
-from registry.wiring import Workplace
+from registry.wiring import Workplace, make_folder
 
 app = typer.Typer(
     name="stockpot",
@@ -52,7 +52,10 @@ def soup(  # noqa: PLR0913 - one parameter per option
     top: Annotated[int | None, typer.Option(help="Keep the best K runs by a logged metric.")] = None,
     by: Annotated[str | None, typer.Option(help="That metric.")] = None,
     direction: Annotated[Direction, typer.Option(help="Better when larger or smaller.")] = Direction.MAX,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop searching after this long.")] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Stop searching after this long; a repeated request goes on from there."),
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="Points the interval's lower end must exceed for the alias challenger.")
     ] = -0.5,
@@ -124,9 +127,9 @@ def upgrade(as_json: Json = False) -> None:
     """Bring the database to this program's schema."""
     from registry import store
 
-    place = Workplace()
-    place.settings.home.mkdir(parents=True, exist_ok=True)
-    revision = store.upgrade(place.settings.database)
+    settings = Workplace().settings
+    make_folder(settings.home)
+    revision = store.upgrade(settings.database)
     printing.tell({"revision": revision}, f"the store is at schema {revision}", as_json=as_json)
 
 
@@ -135,7 +138,9 @@ def current(as_json: Json = False) -> None:
     """Tell the database's schema and this program's."""
     from registry import store
 
-    found, head = store.current(Workplace().settings.database), store.head()
+    settings = Workplace().settings
+    make_folder(settings.home)
+    found, head = store.current(settings.database), store.head()
     text = f"the store is at schema {found or 'none'}; this program's is {head}"
     printing.tell({"current": found, "head": head}, text, as_json=as_json)
 
@@ -154,7 +159,9 @@ def run_flow(request: SoupRequest) -> SoupOutcome:
     """Run the flow: in this process, unless Prefect is configured."""
     from flows.embedded import configure
 
-    configure(Workplace().settings.home)
+    home = Workplace().settings.home
+    make_folder(home)
+    configure(home)
     from flows.soup_sweep import soup_sweep
 
     return soup_sweep(request)

@@ -59,12 +59,17 @@ class Bars:
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(message)
+        self._bars.console.print(message, markup=False, highlight=False)
 
 
 def with_bars(work: Callable[[Watch], T]) -> T:
     """Do some work under progress bars, which the flow finds too."""
-    look = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    look = (
+        TextColumn("{task.description:>20}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*look, console=err) as bars:
         watch = Bars(bars)
         token = progress.set(watch)
@@ -105,7 +110,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     table = _table("run", "weights", "MB", "checkpoint")
     for candidate in plan.sweep.candidates:
         size = f"{candidate.checkpoint.size / 1e6:.1f}"
-        table.add_row(candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))
+        _add_row(table, candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))
     out.print(table)
     _show_exclusions(plan.sweep.exclusions)
     out.print(
@@ -127,7 +132,9 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
         did = "was registered before as" if soup.adopted else "is registered as"
         alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
         where = f"  {soup.link}" if soup.link else ""
-        out.print(f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}", highlight=False)
+        out.print(
+            f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}", markup=False, highlight=False
+        )
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
@@ -139,7 +146,7 @@ def show_snapshot(version: ModelVersion, snapshot: Snapshot, link: str | None, *
         _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
         return
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
-    out.print(f"[bold]{version.uri}[/bold] {aliases} {link or ''}", highlight=False)
+    out.print(f"{version.uri} {aliases} {link or ''}", markup=False, style="bold")
     out.print(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}", highlight=False)
     out.print("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items()), highlight=False)
     _show_report(snapshot.report)
@@ -165,21 +172,21 @@ def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     for exclusion in exclusions:
         mend = f". To mend it: {exclusion.mend}" if exclusion.mend else ""
         detail = shorten(exclusion.detail, DETAIL, placeholder=" ... (--json tells all)")
-        table.add_row(exclusion.run_name, escape(f"{exclusion.reason}: {detail}{mend}"))
+        _add_row(table, exclusion.run_name, f"{exclusion.reason}: {detail}{mend}")
     out.print(table)
 
 
 def _show_report(report: SoupReport) -> None:
     request = report.request
     out.print(
-        f"[bold]Scores, in points[/bold]: {request.select_on} is held-out, the others are untouched",
+        f"[bold]Scores, in points[/bold]: {escape(request.select_on)} is held-out, the others are untouched",
         highlight=False,
     )
     splits = columns(request)
     table = _table("", "models", *splits)
     for row in report.rows:
         scores = (f"{row.scores[split] / POINT:.2f}" for split in splits)
-        table.add_row(row.label, str(len(row.recipe.ingredients)), *scores)
+        _add_row(table, row.label, str(len(row.recipe.ingredients)), *scores)
     out.print(table)
     gains = _table("gain over the best single", "on", "points", "95 % interval", "n", "McNemar p")
     for row in report.rows:
@@ -194,10 +201,15 @@ def _show_report(report: SoupReport) -> None:
 def _table(first: str, *others: str) -> Table:
     """Columns that stand close, so that a dozen fit a terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first)
+    table.add_column(escape(first))
     for other in others:
-        table.add_column(other, justify="right" if others[0] else "left")
+        table.add_column(escape(other), justify="right" if others[0] else "left")
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Names come from strangers: what looks like markup in them is not."""
+    table.add_row(*map(escape, cells))
 
 
 def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
@@ -207,7 +219,7 @@ def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
         gain = row.versus_best[split]
         interval = f"{points(gain.low)} to {points(gain.high)}"
         p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
-        table.add_row(row.label, split, points(gain.difference), interval, str(gain.n), p)
+        _add_row(table, row.label, split, points(gain.difference), interval, str(gain.n), p)
 
 
 def _show_ingredients(snapshot: Snapshot) -> None:
@@ -219,7 +231,7 @@ def _show_ingredients(snapshot: Snapshot) -> None:
         params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
         coefficient = f"{ingredient.coefficient:.4g}"
         checkpoint = short(ingredient.checkpoint)
-        table.add_row(candidate.run.name, candidate.run.run_id, coefficient, checkpoint, escape(params))
+        _add_row(table, candidate.run.name, candidate.run.run_id, coefficient, checkpoint, params)
     out.print(table)
 
 
@@ -241,11 +253,11 @@ def _brief(value: str) -> str:
 
 def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
     rule = f", accept={selection.rule}" if selection.rule else ""
-    out.print(f"[bold]Steps[/bold] of {selection.method}{rule}", highlight=False)
+    out.print(f"[bold]Steps[/bold] of {escape(selection.method)}{rule}", highlight=False)
     table = _table("tried", "held-out", "kept")
     for step in selection.steps:
         added = names.get(step.tried[-1], short(step.tried[-1]))
         tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
         score = f"{step.score:.4f}" if step.score is not None else f"at most {step.bound:.4f}"
-        table.add_row(tried, score, "yes" if step.kept else "")
+        _add_row(table, tried, score, "yes" if step.kept else "")
     out.print(table)

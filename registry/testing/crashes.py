@@ -5,6 +5,8 @@ from typing import Any, Literal
 from registry.ports import Tracker
 
 CREATING_CALLS = ("create_run", "create_ingredient_model", "create_model", "create_version")
+WRITING_CALLS = ("prove_writable", "upload", "record", "set_alias")
+"""Those may be repeated at will."""
 
 
 class Crash(BaseException):
@@ -12,26 +14,31 @@ class Crash(BaseException):
 
 
 class CrashingTracker:
-    """Passes every call on, and raises Crash before or after the first call of the named method.
+    """Passes every call on, and raises Crash before or after the nth call of the named method.
 
     It counts the calls that reach the tracker in `calls`. Cast it to Tracker.
     """
 
-    def __init__(self, inner: Tracker, call: str = "", when: Literal["before", "after"] = "before") -> None:
+    def __init__(
+        self, inner: Tracker, call: str = "", when: Literal["before", "after"] = "before", nth: int = 1
+    ) -> None:
         self.calls: list[str] = []
         self._inner = inner
         self._call = call
         self._when = when
+        self._left = nth
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
 
         def passed_on(*args: Any, **kwargs: Any) -> Any:
-            if name == self._call and self._when == "before":
+            self._left -= name == self._call
+            due = name == self._call and self._left == 0
+            if due and self._when == "before":
                 raise Crash(name)
             self.calls.append(name)
             result = method(*args, **kwargs)
-            if name == self._call:
+            if due:
                 raise Crash(name)
             return result
 

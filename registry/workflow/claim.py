@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.entities import Recipe, Registration, RegistrationState
@@ -19,18 +21,21 @@ LEASE_SECONDS = 600.0
 """Longer than any single step of a registration; renewed before each."""
 POLL_SECONDS = 0.5
 """Databases announce nothing: a waiting process asks again this often."""
-_TOKEN = uuid.uuid4().hex
+_living: set[str] = set()
+"""Tokens of this process's claims that are not given back."""
 
 
 class Claim:
-    """A held claim on the registration of one soup."""
+    """A claim on the registration of one soup, of one thread of one process."""
 
     def __init__(self, store: "Store", model: str, recipe: Recipe, lease: float = LEASE_SECONDS) -> None:
         self._store = store
         self._model = model
         self._recipe = recipe
         self._lease = lease
-        self._owner = f"{socket.gethostname()}/{os.getpid()}/{_TOKEN}"
+        self._token = uuid.uuid4().hex
+        self._owner = f"{socket.gethostname()}/{_process_space()}/{os.getpid()}/{self._token}"
+        _living.add(self._token)
 
     def attempt(self) -> Registration | None:
         """The row, if the claim is ours now."""
@@ -69,6 +74,7 @@ class Claim:
 
     def release(self) -> None:
         """Let others have it."""
+        _living.discard(self._token)
         self._store.release_registration(self._model, self._recipe.digest, owner=self._owner)
 
 
@@ -76,23 +82,26 @@ class Claim:
 def claimed(store: "Store", model: str, recipe: Recipe, progress: "Progress") -> Iterator[Claim]:
     """Hold the claim, waiting for a living process that holds it now."""
     claim = Claim(store, model, recipe)
-    if claim.attempt() is None:
-        progress.say(f"another process is registering this soup of {model}: waiting for it")
-        while claim.attempt() is None:
-            time.sleep(POLL_SECONDS)
     try:
+        if claim.attempt() is None:
+            progress.say(f"another process is registering this soup of {model}: waiting for it")
+            while claim.attempt() is None:
+                time.sleep(POLL_SECONDS)
         yield claim
     finally:
         claim.release()
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether the owner was a process of this host that is no more."""
-    host, pid, token = owner.split("/")
-    if host != socket.gethostname() or token == _TOKEN:
+    """Whether the owner was a process that this one would see if it still lived.
+
+    In doubt it lives: another machine's, another container's, then waits for the end of its lease.
+    """
+    _, space, pid, token = owner.split("/")
+    if space != _process_space():
         return False
     if int(pid) == os.getpid():
-        return True  # an earlier process had our number: usual in containers
+        return token not in _living  # an earlier process had our number
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -100,3 +109,13 @@ def _is_dead(owner: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@cache
+def _process_space() -> str:
+    """Names what process numbers mean here: this boot of this machine, and the container if any."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}-{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux: one boot, one space
+        return f"{uuid.getnode():x}"

@@ -94,7 +94,9 @@ class Gathering:
         """The run's one weights file: the tagged one, else the one that matches, else the only one."""
         usable = [source for source in found if source.format is not WeightsFormat.PICKLE]
         wanted = run.tags.get(WEIGHTS_TAG) or pattern
-        matching = [s for s in usable if fnmatchcase(s.path, wanted)] if wanted else usable
+        matching = (
+            [s for s in usable if s.path == wanted or fnmatchcase(s.path, wanted)] if wanted else usable
+        )
         if len(matching) == 1:
             return matching[0]
         names = ", ".join(source.path for source in matching or found)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Supply:
     """Hands out checkpoints by digest, downloading those that the cache does not hold.
 
-    A file is read once: what was found, good or bad, is remembered in the store, so that a repeated
-    request downloads nothing.
+    A good file is read once: its checkpoint is remembered in the store, so that a repeated request does
+    not download it. MLflow tells no more of an artifact than its size: a file that was replaced by one of
+    the same size is noticed when it is next downloaded, by its digest.
     """
 
     def __init__(self, tracker: "Tracker", store: "Store", cache: CheckpointCache) -> None:
@@ -31,7 +32,7 @@ class Supply:
     def ingest(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, or remember what reading it found."""
         known = self._store.ingested(source.uri)
-        if known is not None and known.size == source.size:
+        if known is not None and known.size == source.size and known.fault is None:
             return known
         found = self._read(source)
         self._store.remember_ingested(found)
@@ -57,6 +58,7 @@ class Supply:
                 continue
             candidate = self._candidates[digest]
             found = self._read(candidate.source)
+            self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
             if found.checkpoint is None or found.checkpoint.digest != digest:
                 raise BadCheckpoint(
                     f"{candidate.source.path} of run {candidate.run.name} ({candidate.run.run_id}) is not "
@@ -67,7 +69,7 @@ class Supply:
 
     def _read(self, source: WeightsSource) -> IngestedSource:
         with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=".fetch-") as folder:
-            file = self._tracker.fetch(source, self._cache.folder / folder)
+            file = self._tracker.fetch(source, Path(folder))
             try:
                 checkpoint, sha256 = self._cache.ingest(file, source.format)
             except NotFinite as error:

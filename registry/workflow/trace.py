@@ -2,9 +2,9 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from registry.documents import from_document
 from registry.entities import Checkpoint, ModelVersion, Snapshot
@@ -46,12 +46,13 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache
 
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy so that `target` is either untouched or complete."""
-    if not target.parent.is_dir():
-        raise BadRequest(f"{target.parent} is no folder", mend=f"mkdir -p {target.parent}")
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as temporary:
-        part = Path(temporary.name)
+    part = target.with_name(f".{target.name}-{uuid4().hex}")
     try:
         shutil.copyfile(source, part)
         part.replace(target)
+    except OSError as error:
+        raise BadRequest(
+            f"{target} cannot be written: {error.strerror}", mend="name a file in a folder that you may write"
+        ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from registry.entities import (
 POINT = 0.01
 """Differences are told in points: hundredths of a score; of accuracy, percentage points."""
 
-COLLAPSE = 0.9
-"""A uniform soup below this share of the best single's held-out score is said to collapse."""
+COLLAPSE = 0.1
+"""A uniform soup that loses more than this share of the best single's held-out score collapses."""
 
 
 class Verdict(StrEnum):
@@ -88,7 +88,7 @@ def reasons(report: SoupReport) -> Iterator[str]:
         )
     yield f"greedy kept {sum(step.kept for step in tried)} of {len(tried)} further candidates"
     uniform = row_of(report, "uniform")
-    if uniform is not None and uniform.scores[held_out] < COLLAPSE * single:
+    if uniform is not None and single - uniform.scores[held_out] > COLLAPSE * abs(single):
         yield (
             "the uniform soup collapses: some candidates lie behind an error barrier (learning rate too "
             "high, heads not shared, another starting point)"

@@ -71,7 +71,6 @@ def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") ->
     Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
     request asks the same questions, finds them answered, and ends in the same versions.
     """
-    stop = _deadline(request.max_seconds)
     methods, bench = place.methods(request), place.bench(request)
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store)
@@ -82,6 +81,7 @@ def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") ->
     experiment = sweep.candidates[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     ranking = stage("rank", lambda: rank(sweep, held_out, watch))
+    stop = _deadline(request.max_seconds)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)

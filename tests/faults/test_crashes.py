@@ -1,12 +1,13 @@
 """A crash around any call that creates something in MLflow loses nothing and doubles nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
 from registry.entities import SoupOutcome, SoupRequest
-from registry.testing.crashes import CREATING_CALLS, Crash, CrashingTracker
+from registry.testing.crashes import CREATING_CALLS, WRITING_CALLS, Crash, CrashingTracker
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk
 
@@ -19,27 +20,38 @@ Walk = Callable[..., tuple[SoupOutcome, list[str]]]
 
 @pytest.fixture
 def soup(tiny_sweep: SoupRequest) -> Walk:
-    def run(call: str = "", when: Literal["before", "after"] = "before") -> tuple[SoupOutcome, list[str]]:
+    def run(
+        call: str = "", when: Literal["before", "after"] = "before", nth: int = 1
+    ) -> tuple[SoupOutcome, list[str]]:
         place = Workplace()
-        watched = CrashingTracker(place.tracker, call, when)
+        watched = CrashingTracker(place.tracker, call, when, nth)
         place.tracker = cast("Tracker", watched)
-        return walk(tiny_sweep, place, in_turn, Silent()), watched.calls
+        request = replace(tiny_sweep, margin=-100.0)  # so that the alias is earned
+        return walk(request, place, in_turn, Silent()), watched.calls
 
     return run
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", CREATING_CALLS)
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        *((call, 1) for call in (*CREATING_CALLS, *WRITING_CALLS)),
+        *((call, 2) for call in CREATING_CALLS),  # in the middle of the ingredients; in the second soup
+    ],
+)
 def test_a_second_run_goes_on_where_a_crash_stopped_the_first(
-    soup: Walk, mlflow_uri: str, call: str, when: Literal["before", "after"]
+    soup: Walk, mlflow_uri: str, call: str, nth: int, when: Literal["before", "after"]
 ) -> None:
     from mlflow import MlflowClient
 
     with pytest.raises(Crash, match=call):
-        soup(call, when)
+        soup(call, when, nth)
     outcome, _ = soup()
     client = MlflowClient(mlflow_uri)
-    assert outcome.evaluations == 0, "a committed evaluation was repeated"
+    # Permissions are proven before anything is evaluated: all that comes later finds it remembered.
+    assert call == "prove_writable" or outcome.evaluations == 0, "a committed evaluation was repeated"
+    assert client.get_model_version_by_alias("tiny", "challenger").run_id == outcome.soups[0].run_id
     versions = client.search_model_versions("name='tiny'")
     assert len(versions) == len(outcome.soups)
     recipes = [version.tags["stockpot.recipe"] for version in versions]

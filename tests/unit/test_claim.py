@@ -1,7 +1,6 @@
 """One process at a time registers a soup."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from registry.entities import Digest, Recipe
 from registry.errors import StoreError
 from registry.store import MemoryStore
 from registry.wiring import Silent
-from registry.workflow.claim import Claim, claimed
+from registry.workflow.claim import Claim, _process_space, claimed
 
 RECIPE = Recipe.mean([Digest("sha256:a"), Digest("sha256:b")])
 
@@ -37,7 +36,7 @@ def test_a_claim_waits_for_a_living_process_and_then_holds() -> None:
             assert "another process" in message
             said.set()
 
-    living = f"{socket.gethostname()}/{os.getppid()}/other"
+    living = f"host/{_process_space()}/{os.getppid()}/other"
     _held_by(living, store)
     held: list[str | None] = []
 
@@ -59,15 +58,26 @@ def test_a_claim_waits_for_a_living_process_and_then_holds() -> None:
 @pytest.mark.parametrize("pid", [_dead_process(), os.getpid()], ids=["gone", "our own number, earlier"])
 def test_the_claim_of_a_dead_process_is_taken_over_at_once(pid: int) -> None:
     store = MemoryStore()
-    _held_by(f"{socket.gethostname()}/{pid}/earlier", store)
+    _held_by(f"host/{_process_space()}/{pid}/earlier", store)
     assert Claim(store, "m", RECIPE).attempt() is not None
+
+
+def test_two_threads_of_one_process_do_not_share_a_claim() -> None:
+    store = MemoryStore()
+    first, second = Claim(store, "m", RECIPE), Claim(store, "m", RECIPE)
+    assert first.attempt() is not None
+    assert second.attempt() is None
+    second.release()
+    assert first.attempt() is not None, "giving up what one does not hold takes it from nobody"
+    first.release()
+    assert second.attempt() is not None
 
 
 def test_the_claim_of_another_host_is_respected_until_it_runs_out() -> None:
     store = MemoryStore()
-    _held_by("elsewhere/1/token", store)
+    _held_by("elsewhere/another-boot/1/token", store)
     assert Claim(store, "m", RECIPE).attempt() is None
-    _held_by("elsewhere/1/token", store, seconds=-1.0)
+    _held_by("elsewhere/another-boot/1/token", store, seconds=-1.0)
     assert Claim(store, "m", RECIPE).attempt() is not None
 
 
@@ -78,7 +88,7 @@ def test_a_lost_claim_stops_the_work() -> None:
     assert row is not None
     claim.advance(run_id="r")
     claim.release()
-    _held_by("elsewhere/1/token", store)
+    _held_by("elsewhere/another-boot/1/token", store)
     with pytest.raises(StoreError, match="took over"):
         claim.advance(run_id="another")
 
