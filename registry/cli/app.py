@@ -101,7 +101,7 @@ def show(uri: Version, as_json: Json = False) -> None:
 
     tracker = Workplace().tracker
     version, snapshot = snapshot_of(uri, tracker)
-    printing.show_snapshot(version, snapshot, tracker.link(version), as_json=as_json)
+    printing.show_snapshot(version, snapshot, tracker, as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot rebuild models:/birds/3 --out birds-3.safetensors")

@@ -29,6 +29,7 @@ from registry.entities import (
 )
 from registry.errors import StockpotError
 from registry.ports import Progress as Watch
+from registry.ports import Tracker
 from registry.wiring import progress
 from registry.workflow.plan import Plan
 from registry.workflow.verdict import POINT, columns, points, reasons, sentence
@@ -140,8 +141,9 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
 
 
-def show_snapshot(version: ModelVersion, snapshot: Snapshot, link: str | None, *, as_json: bool) -> None:
-    """All that is known of a registered soup; `link` opens its page in a browser."""
+def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *, as_json: bool) -> None:
+    """All that is known of a registered soup, with links that a browser opens."""
+    link = tracker.link(version)
     if as_json:
         _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
         return
@@ -150,7 +152,7 @@ def show_snapshot(version: ModelVersion, snapshot: Snapshot, link: str | None, *
     out.print(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}", highlight=False)
     out.print("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items()), highlight=False)
     _show_report(snapshot.report)
-    _show_ingredients(snapshot)
+    _show_ingredients(snapshot, tracker)
     row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
     names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
     for selection in snapshot.report.selections:
@@ -222,16 +224,17 @@ def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
         _add_row(table, row.label, split, points(gain.difference), interval, str(gain.n), p)
 
 
-def _show_ingredients(snapshot: Snapshot) -> None:
+def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
     varying = _varying_params(snapshot.ingredients)
     out.print("[bold]Ingredients[/bold], in recipe order, with the hyperparameters in which they differ")
-    table = _table("run", "run id", "coefficient", "checkpoint", "hyperparameters")
+    table = _table("run", "run id or link", "coefficient", "checkpoint", "hyperparameters")
     table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
         params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
         coefficient = f"{ingredient.coefficient:.4g}"
         checkpoint = short(ingredient.checkpoint)
-        _add_row(table, candidate.run.name, candidate.run.run_id, coefficient, checkpoint, params)
+        link = tracker.run_link(candidate.run) or candidate.run.run_id
+        _add_row(table, candidate.run.name, link, coefficient, checkpoint, params)
     out.print(table)
 
 

@@ -19,6 +19,8 @@ class Task(Protocol):
       share one (crops of an image, sentences of a document); intervals resample origins.
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
       batch itself, or its first element where the batch is a tuple or list.
+    - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
+      arguments that make the architecture without the task's data, for a model that is served as code;
     - ``batch_size``: examples in a batch; 256 without it.
     """
 

@@ -137,3 +137,7 @@ class Tracker(Protocol):
     def link(self, version: ModelVersion) -> str | None:
         """Where a browser shows the version; None without a server."""
         ...
+
+    def run_link(self, run: Run) -> str | None:
+        """Where a browser shows the run; None without a server."""
+        ...

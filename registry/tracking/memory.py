@@ -269,6 +269,9 @@ class MemoryTracker(Tracker):
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server
         return None
 
+    def run_link(self, run: Run) -> str | None:  # noqa: ARG002 - there is no server
+        return None
+
     def _find_model(self, run_id: str, wanted: Mapping[str, str]) -> str | None:
         models = ((i, m) for i, m in self.models_kept.items() if m.source_run_id == run_id)
         return next((i for i, model in models if wanted.items() <= model.tags.items()), None)

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -18,6 +19,11 @@ CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_
 NO_ANSWER = 503
 # All that MLflow keeps of the failures of a download is their text.
 IN_A_DOWNLOAD = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b|Max retries exceeded")
+
+
+# Up to the last @: a password may hold one.
+USERINFO = re.compile(r"(?<=://)[^/\s]+@")
+QUERY = re.compile(r"\?[\w.%~-]+=[^\s'\"<>)]*")
 
 
 class _Shared:
@@ -99,8 +105,11 @@ def asking(
             yield
         except StockpotError:
             raise
-        except Exception as error:
-            raise _translated(error, doing, invalid, missing, mend) from error
+        except Exception as error:  # noqa: BLE001 - told again as ours, with or without its cause
+            # A traceback shows the texts of the whole chain.
+            chain = "".join(traceback.format_exception(error))
+            cause = error if redacted(chain) == chain else None
+            raise _translated(error, doing, invalid, missing, mend) from cause
 
 
 @contextmanager
@@ -118,8 +127,10 @@ def probing(uri: str) -> Iterator[None]:
 
 
 def redacted(text: str) -> str:
-    """The same text without the user and password of any URI in it."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    """The same text without the user and password of any URI in it, nor any query: presigned URLs carry
+    their signature there.
+    """
+    return QUERY.sub("?***", USERINFO.sub("***@", text))
 
 
 def registry_uri(client: "MlflowClient") -> str:

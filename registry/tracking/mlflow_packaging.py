@@ -1,9 +1,11 @@
 """The MLflow model around a soup: exported where torch can, else code that loads its safetensors."""
 
+import importlib
 import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +17,7 @@ from mlflow.models import Model, ModelSignature, infer_signature
 from safetensors import safe_open
 
 from registry.errors import TrackingError
+from registry.soup import canonical_names
 from registry.tracking.mlflow_weights import download
 from registry.tracking.tensor_trees import agree, arrays, call, rows, tensors
 
@@ -59,12 +62,14 @@ def package(
     module = module.cpu().eval()
     interface = (_interface_of(client, like, module) if like else None) or _inferred(module, example)
     soup = client.get_logged_model(model_id)
-    why = _export(module, weights, interface, _card(soup), into)
+    names = _names_in(weights, module)
+    why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
         return "pt2"
     shutil.rmtree(into, ignore_errors=True)
-    _write_code(weights, interface, _card(soup), into, architecture)
+    config = {**_maker(*architecture), "names": names}
+    _write_code(weights, interface, _card(soup), into, config)
     _check_code(module, interface, into, why)
     return f"pyfunc: {why}"
 
@@ -78,7 +83,35 @@ def _card(soup: "LoggedModel") -> Model:
     )
 
 
-def _export(module: "nn.Module", weights: Path, interface: Interface, card: Model, into: Path) -> str | None:
+def _names_in(weights: Path, module: "nn.Module") -> dict[str, str]:
+    """For each of the module's tensors the name that it has in the canonical file: without the prefixes
+    that all share. Tied tensors may be there under one name only.
+    """
+    state = module.state_dict(keep_vars=True)  # else tied tensors are different objects
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    tied: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        tied.setdefault(id(tensor), []).append(name)
+    canonical = canonical_names(tensors)
+    firsts = canonical_names(names[0] for names in tied.values())
+    with safe_open(weights, framework="pt") as file:
+        stored = set(file.keys())
+    found = {}
+    for name, tensor in tensors.items():
+        aliases = tied[id(tensor)]
+        known = [canonical[name], *(canonical[alias] for alias in aliases), firsts[aliases[0]]]
+        found[name] = next((alias for alias in known if alias in stored), canonical[name])
+    return found
+
+
+def _export(
+    module: "nn.Module",
+    weights: Path,
+    names: Mapping[str, str],
+    interface: Interface,
+    card: Model,
+    into: Path,
+) -> str | None:
     """Save as pt2, and load it again. Why it cannot be used, if it cannot."""
     try:
         mlflow.pytorch.save_model(
@@ -91,7 +124,7 @@ def _export(module: "nn.Module", weights: Path, interface: Interface, card: Mode
             serialization_format="pt2",
         )
         exported = mlflow.pytorch.load_model(str(into))
-        return _missing_weights(exported, weights) or _other_outputs(module, exported, interface)
+        return _missing_weights(exported, weights, names) or _other_outputs(module, exported, interface)
     except OSError:  # a full disk says nothing about the model
         raise
     except Exception as error:  # noqa: BLE001 - torch.export and the modules under it raise anything
@@ -99,11 +132,11 @@ def _export(module: "nn.Module", weights: Path, interface: Interface, card: Mode
         return f"{type(error).__name__}: {first_line[:200]}"
 
 
-def _missing_weights(exported: "nn.Module", weights: Path) -> str | None:
+def _missing_weights(exported: "nn.Module", weights: Path, names: Mapping[str, str]) -> str | None:
     held = exported.state_dict()
     with safe_open(weights, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - no dict
-            if name not in held or not _same_bits(held[name], file.get_tensor(name)):
+        for name, stored in names.items():
+            if name not in held or not _holds(held[name], file.get_tensor(stored)):
                 return f"the exported model does not hold {name}"
     return None
 
@@ -116,16 +149,19 @@ def _other_outputs(module: "nn.Module", exported: "nn.Module", interface: Interf
     return None
 
 
-def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    if left.dtype != right.dtype or left.shape != right.shape:
+def _holds(held: torch.Tensor, stored: torch.Tensor) -> bool:
+    """Whether they are the same bits, once the stored ones are in the model's dtype: a wider float may be."""
+    if held.shape != stored.shape:
         return False
-    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (left, right)))
+    if held.dtype != stored.dtype:
+        floats = held.is_floating_point() and stored.is_floating_point()
+        if not floats or torch.promote_types(held.dtype, stored.dtype) != held.dtype:
+            return False
+    pair = (held, stored.to(held.dtype))
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in pair))
 
 
-def _write_code(
-    weights: Path, interface: Interface, card: Model, into: Path, architecture: tuple[str, Mapping[str, str]]
-) -> None:
-    task, task_args = architecture
+def _write_code(weights: Path, interface: Interface, card: Model, into: Path, config: dict[str, Any]) -> None:
     requirements = interface.requirements
     if not any(line.startswith("safetensors") for line in requirements):
         requirements = [*requirements, "safetensors"]
@@ -133,7 +169,7 @@ def _write_code(
         into,
         python_model=str(CODE),
         artifacts={"weights": str(weights)},
-        model_config={"task": _module_and_class(task), "task_args": dict(task_args)},
+        model_config=config,
         mlflow_model=card,
         signature=interface.signature,
         input_example=_named(interface.example),
@@ -191,6 +227,20 @@ def _named(example: Any) -> Any:
     return (
         {str(place): value for place, value in enumerate(example)} if isinstance(example, tuple) else example
     )
+
+
+def _maker(task: str, args: Mapping[str, str]) -> dict[str, Any]:
+    """What makes the module where it is loaded: what the task's class says, so that no data is needed
+    there, else the task itself.
+    """
+    reference = _module_and_class(task)
+    module, _, name = reference.partition(":")
+    try:
+        rebuilt_from = attrgetter(f"{name}.rebuilt_from")(importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return {"maker": reference, "args": dict(args)}
+    maker, needed = rebuilt_from(**args)
+    return {"maker": maker, "args": dict(needed)}
 
 
 def _module_and_class(task: str) -> str:

@@ -1,8 +1,9 @@
 """Proof that a soup can be registered, before anything expensive is done for it."""
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from registry.errors import BadModelName
+from registry.errors import BadModelName, StockpotError
 from registry.tracking.mlflow_calls import asking
 from registry.tracking.names import ROLE
 
@@ -10,12 +11,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PERMISSION_CHECK = "permission-check"
+PERMISSION_FILE = f"{PERMISSION_CHECK}.txt"
 
 
-def ensure_registered_model(client: "MlflowClient", name: str) -> None:
+def ensure_registered_model(client: "MlflowClient", name: str) -> bool:
     """Create the registered model, or prove that an existing one may be changed.
 
-    Raises BadModelName and NotPermitted.
+    Returns whether it was created. Raises BadModelName and NotPermitted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -27,7 +29,15 @@ def ensure_registered_model(client: "MlflowClient", name: str) -> None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            _create(client, name)
+            return _create(client, name)
+        return False
+
+
+def remove_empty_model(client: "MlflowClient", name: str) -> None:
+    """Delete a registered model that has no versions; leave it where that fails."""
+    with suppress(StockpotError), asking(f"deleting the registered model {name!r}"):
+        if not client.get_registered_model(name).latest_versions:
+            client.delete_registered_model(name)
 
 
 def prove_experiment_writable(client: "MlflowClient", experiment_id: str) -> None:
@@ -35,12 +45,23 @@ def prove_experiment_writable(client: "MlflowClient", experiment_id: str) -> Non
     with asking(f"writing to experiment {experiment_id}"):
         run = client.create_run(experiment_id, tags={ROLE: PERMISSION_CHECK}, run_name=PERMISSION_CHECK)
         try:
-            client.log_text(run.info.run_id, "Stockpot may write here.\n", f"{PERMISSION_CHECK}.txt")
+            client.log_text(run.info.run_id, "Stockpot may write here.\n", PERMISSION_FILE)
+            _delete_artifact(client, str(run.info.artifact_uri))
         finally:
             client.delete_run(run.info.run_id)
 
 
-def _create(client: "MlflowClient", name: str) -> None:
+def _delete_artifact(client: "MlflowClient", root: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # Many stores cannot, or do not let us: the file is a line of text.
+    with suppress(Exception):
+        repository: Any = get_artifact_repository(root, tracking_uri=client.tracking_uri)
+        repository.delete_artifacts(PERMISSION_FILE)
+
+
+def _create(client: "MlflowClient", name: str) -> bool:
+    """Whether it was us."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -48,3 +69,5 @@ def _create(client: "MlflowClient", name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
             raise
+        return False
+    return True

@@ -5,6 +5,7 @@ All of them carry the same tags, set by the very call that creates them: they ar
 
 import re
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from registry.tracking.names import LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE, i
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, LoggedModel, Metric, Param
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 # MLflow's own limits; some of its databases fail beyond them, others cut silently.
@@ -52,8 +54,13 @@ def find_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str |
     """The LoggedModel that holds the weights, else the one that was created to stand for them."""
     if candidate.source.model_id is not None:
         return candidate.source.model_id
-    wanted = ingredient_tags(candidate)
-    return _first_tagged(logged_models(client, candidate.run.experiment_id, candidate.run.run_id), wanted)
+    models = logged_models(client, candidate.run.experiment_id, candidate.run.run_id)
+    found = _first_tagged(models, ingredient_tags(candidate))
+    if found is None:
+        return None
+    if found.status != "READY":  # whoever created it stopped right after
+        client.finalize_logged_model(found.model_id, "READY")
+    return str(found.model_id)
 
 
 def create_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str:
@@ -73,7 +80,8 @@ def create_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str
 def find_model(client: "MlflowClient", run_id: str, publication: Publication) -> str | None:
     """The LoggedModel of this recipe whose source is this run."""
     wanted = {ROLE: "soup", RECIPE: publication.recipe.digest}
-    return _first_tagged(logged_models(client, publication.experiment_id, run_id), wanted)
+    found = _first_tagged(logged_models(client, publication.experiment_id, run_id), wanted)
+    return None if found is None else str(found.model_id)
 
 
 def create_model(client: "MlflowClient", run_id: str, publication: Publication) -> str:
@@ -93,8 +101,8 @@ def record(
     ingredient_models: Sequence[str],
     publication: Publication,
 ) -> None:
-    """Write what the run knows. A second time changes nothing: MLflow keys metrics by their timestamp,
-    which is the run's start, and parameters cannot change.
+    """Write what the run knows. A second time adds only what is new: values that are others than before.
+    Parameters cannot change.
     """
     from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
@@ -103,7 +111,7 @@ def record(
     client.log_inputs(run_id, datasets=_datasets(publication.measurements), models=models)
     if model_id not in {model.model_id for model in (run.outputs.model_outputs if run.outputs else ())}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    metrics = [_metric(m, run.info.start_time, model_id) for m in publication.measurements]
+    metrics = _new_metrics(run, client.get_logged_model(model_id), publication.measurements)
     client.log_batch(run_id, metrics=metrics, params=_params(publication, known=run.data.params))
     with tempfile.TemporaryDirectory() as folder:
         for name, content in publication.files.items():
@@ -175,8 +183,8 @@ def _tags(publication: Publication) -> dict[str, str]:
     return {key: _cut(value, MOST_TAG) for key, value in soup_tags(publication).items()}
 
 
-def _first_tagged(models: "Sequence[LoggedModel]", wanted: Mapping[str, str]) -> str | None:
-    return next((model.model_id for model in models if wanted.items() <= model.tags.items()), None)
+def _first_tagged(models: "Sequence[LoggedModel]", wanted: Mapping[str, str]) -> "LoggedModel | None":
+    return next((model for model in models if wanted.items() <= model.tags.items()), None)
 
 
 def _datasets(measurements: Sequence[Measurement]) -> "list[DatasetInput]":
@@ -187,6 +195,30 @@ def _datasets(measurements: Sequence[Measurement]) -> "list[DatasetInput]":
         DatasetInput(Dataset(split, _dataset_digest(digest), source_type="stockpot", source=digest))
         for split, digest in distinct
     ]
+
+
+def _new_metrics(
+    run: "MlflowRun", model: "LoggedModel", measurements: Sequence[Measurement]
+) -> "list[Metric]":
+    """What the run or the model does not say yet. MLflow keys a model's metrics by name and timestamp, and
+    fails at another value for both: the first is at the run's start, another one now.
+    """
+    told = sorted(model.metrics or (), key=lambda metric: metric.timestamp)
+    last = {metric.key: metric for metric in told}
+    now = max(int(time.time() * 1000), *(metric.timestamp + 1 for metric in told), 0)
+    new = []
+    for measurement in measurements:
+        metric = _metric(measurement, run.info.start_time, model.model_id)
+        by_model, by_run = last.get(metric.key), run.data.metrics.get(metric.key)
+        if by_model and by_run == metric.value and _said(by_model) == _said(metric):
+            continue
+        first = by_model is None and by_run in (None, metric.value)
+        new.append(metric if first else _metric(measurement, now, model.model_id))
+    return new
+
+
+def _said(metric: "Metric") -> tuple[object, ...]:
+    return metric.value, metric.dataset_name, metric.dataset_digest
 
 
 def _metric(measurement: Measurement, timestamp: int, model_id: str) -> "Metric":

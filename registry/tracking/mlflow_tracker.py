@@ -17,11 +17,15 @@ from registry.entities import (
     SweepSelector,
     WeightsSource,
 )
-from registry.errors import BadRequest
+from registry.errors import BadRequest, StockpotError
 from registry.ports import Tracker
 from registry.tracking import mlflow_publishing as publishing
 from registry.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
-from registry.tracking.mlflow_permissions import ensure_registered_model, prove_experiment_writable
+from registry.tracking.mlflow_permissions import (
+    ensure_registered_model,
+    prove_experiment_writable,
+    remove_empty_model,
+)
 from registry.tracking.mlflow_runs import PAGE, list_runs
 from registry.tracking.mlflow_weights import download, download_weights, find_weights
 from registry.tracking.names import VERSION_URI
@@ -71,8 +75,13 @@ class MlflowTracker(Tracker):
             return download_weights(self._client, source, into)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
-        ensure_registered_model(self._client, model)
-        prove_experiment_writable(self._client, experiment_id)
+        created = ensure_registered_model(self._client, model)
+        try:
+            prove_experiment_writable(self._client, experiment_id)
+        except StockpotError:
+            if created:
+                remove_empty_model(self._client, model)
+            raise
 
     def find_run(self, publication: Publication) -> str | None:
         with asking(f"looking for the run {publication.name}"):
@@ -166,8 +175,14 @@ class MlflowTracker(Tracker):
             return publishing.to_version(self._client.get_model_version_by_alias(name, alias))
 
     def link(self, version: ModelVersion) -> str | None:
-        uri = registry_uri(self._client)
-        if not is_web(uri):
-            return None
-        host = redacted(uri).replace("***@", "").rstrip("/")
-        return f"{host}/#/models/{quote(version.name, safe='')}/versions/{version.version}"
+        host = _host(registry_uri(self._client))
+        return host and f"{host}/#/models/{quote(version.name, safe='')}/versions/{version.version}"
+
+    def run_link(self, run: Run) -> str | None:
+        host = _host(self._client.tracking_uri)
+        return host and f"{host}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+
+def _host(uri: str) -> str | None:
+    """What a browser opens, without credentials; None for a database."""
+    return redacted(uri).replace("***@", "").rstrip("/") if is_web(uri) else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from registry.entities import Run, WeightsSource
 from registry.errors import TrackingError
+from registry.tracking.mlflow_calls import redacted
 from registry.tracking.names import ROLE, weights_format
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) 
     """Download a weights file; anything but a regular file in this very folder is refused."""
     file = download(client, source.uri, into)
     if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
-        raise TrackingError(f"{source.uri} is no regular file", mend="log the weights as one file")
+        raise TrackingError(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
     return file
 
 

@@ -1,18 +1,20 @@
 """The code of a registered soup that could not be exported: MLflow copies this file into the model's
 folder, and runs the copy when the model is loaded.
 
-It needs nothing of Stockpot where it is loaded, only the module that defines the task.
+It needs nothing of Stockpot where it is loaded, only the module that makes the architecture: the task,
+unless that names a factory, and what it reads when it is constructed.
 """
 
 import importlib
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import mlflow
 import numpy as np
 import torch
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from safetensors.torch import load_model
+from safetensors.torch import load_file
 
 
 class RebuiltModel(PythonModel):
@@ -21,10 +23,17 @@ class RebuiltModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Make the architecture, then fill it."""
         config: Any = context.model_config
-        module, _, name = config["task"].partition(":")
-        task = getattr(importlib.import_module(module), name)(**config["task_args"])
-        self.module: torch.nn.Module = task.model()
-        load_model(self.module, context.artifacts["weights"])
+        module, _, name = config["maker"].partition(":")
+        try:
+            made = attrgetter(name)(importlib.import_module(module))(**config["args"])
+            self.module: torch.nn.Module = made if isinstance(made, torch.nn.Module) else made.model()
+        except Exception as error:
+            raise RuntimeError(
+                f"loading this model runs {config['maker']} with {config['args']}: it must be importable "
+                f"here, and the files that it names must exist here: {type(error).__name__}: {error}"
+            ) from error
+        tensors = load_file(context.artifacts["weights"])
+        self.module.load_state_dict({name: tensors[stored] for name, stored in config["names"].items()})
         self.module.eval()
 
     def predict(self, context: PythonModelContext, model_input: np.ndarray, params: Any = None) -> Any:  # noqa: ARG002 - MLflow's signature; it warns at any other hint

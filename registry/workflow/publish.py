@@ -135,7 +135,11 @@ class Publisher:
             self._verify(self.tracker.download(model_id, returned), publication)
         if kind == "pt2":
             return publication
-        note = f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind})."
+        note = (
+            f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind}). Loading it "
+            "needs the module that defines the model, and what the task's constructor reads unless the task has "
+            "`rebuilt_from`."
+        )
         return replace(publication, description=publication.description + note)
 
     def _verify(self, folder: Path, publication: Publication) -> None:

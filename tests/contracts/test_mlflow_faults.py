@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -133,8 +134,43 @@ def test_credentials_are_never_shown(serve: Serve) -> None:
     server = serve(503, "down")
     with pytest.raises(StockpotError) as caught:
         MlflowTracker(server.uri).create_run(PUBLICATION)
-    assert "secret" not in str(caught.value)
-    assert redacted("postgresql://me:secret@host/db and a@b.c") == "postgresql://***@host/db and a@b.c"
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "503" in shown
+    assert "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@host/db and a@b.c", "postgresql://***@host/db and a@b.c"),
+        ("at http://me:sec@ret@host/x", "at http://***@host/x"),
+        ("for url: https://s3/b/k?X-Amz-Signature=secret&a=b (403)", "for url: https://s3/b/k?*** (403)"),
+        ("with url: /bucket/key?sig=secret (Caused by", "with url: /bucket/key?*** (Caused by"),
+        ("why? no reason", "why? no reason"),
+    ],
+)
+def test_what_is_secret_is_cut_out_of_a_text(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+def test_credentials_are_in_no_traceback() -> None:
+    def fail() -> None:
+        cause = OSError("https://bucket/key?X-Amz-Signature=secret")
+        raise RuntimeError("http://user:secret@host is down") from cause
+
+    try:
+        with asking("anything"):
+            fail()
+    except TrackingError:
+        shown = traceback.format_exc()
+    assert "anything: http://***@host is down" in shown
+    assert shown.count("secret") == 0
+
+
+def test_a_cause_without_secrets_is_kept() -> None:
+    with pytest.raises(TrackingError) as caught, asking("anything"):
+        raise RuntimeError("disk is full")
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_a_database_that_cannot_be_opened_is_our_error(tmp_path: Path) -> None:

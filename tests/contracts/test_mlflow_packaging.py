@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from torch import nn
 
 from registry.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
 from registry.errors import TrackingError
+from registry.soup import canonical_names
 from registry.tracking import MlflowTracker
-from registry.tracking.mlflow_packaging import _module_and_class
+from registry.tracking.mlflow_packaging import _holds, _module_and_class
 
 
 class Small(nn.Module):
@@ -73,6 +74,35 @@ class NamedPairTask:
         return NamedPair()
 
 
+class Lightning(nn.Module):
+    """All names start with ``model.``, which the canonical file leaves out."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.model = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.model(x)
+        return outputs
+
+
+class TiedBranching(Branching):
+    """One weight under two names."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+        self.same = self.weight
+
+
+class LightningTask:
+    def model(self) -> nn.Module:
+        return Lightning(TiedBranching())
+
+
+def branching() -> nn.Module:
+    return Branching(4, 2)
+
+
 class RandomTask:
     def model(self) -> nn.Module:
         return nn.Sequential(Branching(4, 2), nn.Linear(2, 2))
@@ -94,13 +124,17 @@ class Workshop:
         *,
         like: str | None = None,
         architecture: tuple[str, Mapping[str, str]] = ("nowhere:Task", {}),
+        dtype: torch.dtype | None = None,
+        left_out: Sequence[str] = (),
     ) -> tuple[str, Path, str]:
-        """Kind, folder and LoggedModel id."""
+        """Kind, folder and LoggedModel id. The canonical file is of this dtype and lacks these names."""
         run_id = self.client.create_run(self.experiment_id).info.run_id
         model_id = self.client.create_logged_model(self.experiment_id, "soup", run_id).model_id
         weights = self.folder / "canonical"
         tensors = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        save_file(tensors, weights, metadata={"format": "pt"})
+        names = canonical_names(tensors)
+        stored = {names[name]: tensor for name, tensor in tensors.items() if name not in left_out}
+        save_file({k: v.to(dtype) for k, v in stored.items()}, weights, metadata={"format": "pt"})
         into = self.folder / model_id
         kind = self.tracker.package(
             module,
@@ -205,6 +239,59 @@ def test_half_precision_is_exported(workshop: Workshop) -> None:
     module = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2)).to(torch.bfloat16)
     kind, _, _ = workshop.package(module, torch.arange(6).reshape(3, 2))
     assert kind == "pt2"
+
+
+def test_a_wrapped_module_is_exported(workshop: Workshop) -> None:
+    module = Lightning(Small())
+    kind, folder, _ = workshop.package(module, torch.rand(3, 4))
+    assert kind == "pt2"
+    assert "first.weight" in load_file(folder / "model.safetensors")
+    held = mlflow.pytorch.load_model(str(folder)).state_dict()
+    assert held["model.first.weight"].equal(module.state_dict()["model.first.weight"])
+
+
+@pytest.mark.parametrize("left_out", [(), ("model.same",), ("model.weight",)])
+def test_a_wrapped_module_is_rebuilt(workshop: Workshop, left_out: Sequence[str]) -> None:
+    module = Lightning(TiedBranching())
+    kind, folder, _ = workshop.package(
+        module, torch.rand(3, 4), architecture=(f"{__name__}:LightningTask", {}), left_out=left_out
+    )
+    assert kind.startswith("pyfunc: ")
+    batch = torch.rand(5, 4)
+    outputs = mlflow.pyfunc.load_model(str(folder)).predict(batch.numpy())
+    torch.testing.assert_close(torch.from_numpy(outputs), module(batch).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_16_bit_soup_in_a_32_bit_module_is_exported(workshop: Workshop, dtype: torch.dtype) -> None:
+    module = Pair()
+    module.load_state_dict({name: tensor.to(dtype) for name, tensor in module.state_dict().items()})
+    kind, _, _ = workshop.package(module, (torch.rand(3, 4), torch.rand(3, 4)), dtype=dtype)
+    assert kind == "pt2"
+
+
+def test_an_export_in_a_narrower_dtype_does_not_hold_the_soup() -> None:
+    stored = torch.ones(3)
+    assert _holds(stored.double(), stored)
+    assert not _holds(stored.half(), stored)
+    assert not _holds(stored, stored.int())
+    assert not _holds(-torch.zeros(3), torch.zeros(3, dtype=torch.float16))
+
+
+def test_a_model_of_the_arrays_task_is_rebuilt_without_its_data(workshop: Workshop) -> None:
+    gone = {"data": str(workshop.folder / "gone.npz"), "model": f"{__name__}:branching"}
+    module = branching()
+    kind, folder, _ = workshop.package(module, torch.rand(3, 4), architecture=("arrays", gone))
+    assert kind.startswith("pyfunc: ")
+    batch = torch.rand(5, 4)
+    outputs = mlflow.pyfunc.load_model(str(folder)).predict(batch.numpy())
+    torch.testing.assert_close(torch.from_numpy(outputs), module(batch).detach())
+
+
+def test_what_a_rebuilt_model_needs_is_told_where_it_is_missing(workshop: Workshop) -> None:
+    task = (f"{__name__}:BranchingTask", {"width": "no number"})
+    with pytest.raises(TrackingError, match=r"BranchingTask with \{'width': 'no number'\}"):
+        workshop.package(Branching(4, 2), torch.rand(3, 4), architecture=task)
 
 
 def test_a_model_that_cannot_be_exported_is_code_plus_safetensors(workshop: Workshop) -> None:

@@ -198,6 +198,9 @@ class TestMlflowTrackerThroughAServer(TrackerContract):
         version = registered(server.tracker, publication)
         name = quote(version.name, safe="")
         assert server.tracker.link(version) == f"{server.uri}/#/models/{name}/versions/1"
+        run = publication.ingredients[0].run
+        path = f"experiments/{run.experiment_id}/runs/{run.run_id}"
+        assert server.tracker.run_link(run) == f"{server.uri}/#/{path}"
 
 
 @pytest.mark.filterwarnings(

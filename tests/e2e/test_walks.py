@@ -63,9 +63,10 @@ def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str)
         assert all(torch.equal(state[name], tensor) for name, tensor in built.items())
 
 
-def test_half_precision_weights_stay_half_precision_in_the_soups_file(
-    plant: Plant, client: "MlflowClient"
-) -> None:
+def test_half_precision_weights_stay_half_precision_in_the_soups_file(plant: Plant) -> None:
+    import mlflow.pytorch
+    from safetensors.torch import load_file
+
     runs = {
         f"tune-{seed}": {name: tensor.half() for name, tensor in weights("dense", seed=seed).items()}
         for seed in range(3)
@@ -75,6 +76,37 @@ def test_half_precision_weights_stay_half_precision_in_the_soups_file(
     for soup in outcome.soups:
         tensors = Workplace().cache.checkpoint(soup.checkpoint).tensors
         assert {tensor.dtype for tensor in tensors} == {"F16"}
+        built = load_file(Workplace().cache.path(soup.checkpoint))
+        state = mlflow.pytorch.load_model(soup.uri).state_dict()
+        assert all(torch.equal(state[name], tensor.float()) for name, tensor in built.items())
+
+
+def test_a_wrapped_model_keeps_its_own_names_where_it_is_registered(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pytorch
+
+    (tmp_path / "wrapped_task.py").write_text(
+        "import torch\n"
+        "from registry.testing.tiny import TinyTask, dense\n"
+        "class Wrapped(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.model = dense()\n"
+        "    def forward(self, x):\n"
+        "        return self.model(x)\n"
+        "class WrappedTask(TinyTask):\n"
+        "    def model(self):\n"
+        "        return Wrapped()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    runs = {
+        f"tune-{seed}": {f"model.{name}": tensor for name, tensor in weights("dense", seed=seed).items()}
+        for seed in range(3)
+    }
+    outcome = _walk(replace(plant("dense", runs), task="wrapped_task:WrappedTask"))
+    state = mlflow.pytorch.load_model(outcome.soups[0].uri).state_dict()
+    assert all(name.startswith("model.") for name in state)
 
 
 def test_what_real_sweeps_hold_is_excluded_by_name(
