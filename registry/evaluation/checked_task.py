@@ -72,11 +72,11 @@ class CheckedTask:
         return Digest(text) if named else digest_of_bytes(text.encode())
 
     def groups(self, split: str, n: int) -> tuple[Hashable, ...] | None:
-        """The origin of each example, where the task tells."""
-        if not hasattr(self._task, "groups"):
-            return None
+        """The origin of each example, where the task tells: it may also return None."""
         with self._blame(f"groups({split!r})"):
-            found = self._task.groups(split)
+            found = self._task.groups(split) if hasattr(self._task, "groups") else None
+            if found is None:
+                return None
             # Elements of tensors are hashed by identity: each would be an origin of its own.
             groups = tuple(found.tolist() if hasattr(found, "tolist") else found)
             hash(groups)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import TensorSpec
-from registry.errors import Incompatible
+from registry.errors import BadTask, Incompatible
 from registry.soup.arithmetic import DTYPES
 from registry.soup.canonical import canonical_names
 
@@ -79,15 +79,27 @@ def _copy(tensor: Tensor, slot: _Slot, name: str, first: str | None) -> Iterator
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The module's own tensors, not copies: tied ones are the same object."""
-    return {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+    """The module's own tensors, not copies: tied ones are the same object. Raises BadTask for copies."""
+    tensors = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+    own = [*module.parameters(), *module.buffers()]
+    objects, places = set(map(id, own)), {tensor.data_ptr() for tensor in own} - {0}
+    copies = [k for k, v in tensors.items() if id(v) not in objects and v.data_ptr() not in places]
+    if copies:
+        raise BadTask(
+            f"state_dict() of {type(module).__name__}, the task's model, holds tensors that are neither its "
+            f"parameters nor its buffers: {', '.join(copies)}",
+            mend="make Task.model() return a module whose state_dict() is not overridden: weights are loaded "
+            "into its own tensors",
+        )
+    return tensors
 
 
 def _slots(module: nn.Module) -> dict[str, _Slot]:
     """The module's tensors by canonical name.
 
-    A checkpoint may leave out all but the first of tied tensors, and be stripped of a prefix that only
-    those others lack (``lm_head.weight`` beside ``model.embed.weight``): that name is known too.
+    A checkpoint may leave out some of the tied tensors, all but the first or any one of them, and be
+    stripped of a prefix that only those lack (``lm_head.weight`` beside ``model.embed.weight``): names
+    without it are known too.
     """
     tensors = _tensors(module)
     tied: dict[int, list[str]] = {}
@@ -96,9 +108,10 @@ def _slots(module: nn.Module) -> dict[str, _Slot]:
     slots: dict[str, _Slot] = {}
     for names in tied.values():
         slots |= dict.fromkeys(names, _Slot(tuple(names), tensors[names[0]]))
-    firsts = canonical_names(names[0] for names in tied.values())
-    canonical = [*firsts.items(), *canonical_names(tensors).items()]
-    return {name: slots[original] for original, name in canonical}
+    spare = [name for names in tied.values() if len(names) > 1 for name in names]
+    stored = [[name for name in tensors if name != left_out] for left_out in spare]
+    stored += [[names[0] for names in tied.values()], [*tensors]]  # the last one's names prevail
+    return {name: slots[old] for names in stored for old, name in canonical_names(names).items()}
 
 
 def _spec(name: str, tensor: Tensor) -> TensorSpec:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from registry.entities import Comparison
 
@@ -9,7 +11,9 @@ SEED = 0
 """Of the bootstrap: the same scores always give the same interval."""
 RESAMPLES = 9999
 DRAWN_AT_ONCE = 2_000_000
-"""Resampled values held in memory at a time: some 32 MB, whatever n is."""
+"""Resampled origins held in memory at a time: some 32 MB, whatever n is."""
+ROUNDING = 1e-12
+"""Means of 0 and 1 that differ by less are equal."""
 
 Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
 """Baseline's scores, challenger's scores, and each example's origin if several share one."""
@@ -23,41 +27,51 @@ def compare(
     groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Comparison:
-    """The mean difference with its paired percentile bootstrap interval, and exact McNemar's test.
+    """The mean difference over examples, its interval as in `compare_mean`, and exact McNemar's test.
 
-    With `groups`, examples of one origin are one unit: their mean difference. The difference is the
-    mean over units. A single unit, or a difference that is not finite, has the interval of all reals.
+    With `groups`, examples of one origin are resampled together.
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; McNemar (1947)
-    with the exact binomial distribution of the discordant pairs.
+    Source: McNemar (1947) with the exact binomial distribution of the discordant pairs.
 
     Raises ValueError for sequences that are empty or differ in length.
     """
-    units = _unit_means(_differences(baseline, challenger, groups), groups)
-    low, high = _interval(units, level)
-    p = _mcnemar(baseline, challenger) if len(units) == len(baseline) else None
-    return Comparison(split, len(units), _mean(units), low, high, level, p)
+    found = compare_mean(split, {split: (baseline, challenger, groups)}, level=level)
+    return replace(found, mcnemar_p=_mcnemar(baseline, challenger) if found.n == len(baseline) else None)
 
 
 def compare_mean(name: str, pairs: Mapping[str, Pairs], *, level: float = 0.95) -> Comparison:
-    """Compare the mean over several splits, by split name; `name` is what the result calls it.
+    """Compare the mean over splits of each split's mean over examples; `name` is what the result calls it.
 
-    An origin's difference is its mean over the splits it occurs in, each the mean over its examples
-    there; origins are resampled. Without groups the origin of an example is its place in the split.
-    Where splits are the same images under different shifts that keeps an image together; where they
-    have nothing in common, it is one valid pairing of independent examples among many.
+    The interval is the paired percentile bootstrap's: origins are resampled, each with its examples in
+    all splits. Without groups, splits of one length are taken for the same examples under different
+    shifts, and the place is the origin; where lengths differ each example is an origin of its own.
+
+    The interval is that of all reals for a difference that is not finite, and where a split has too few
+    origins for the level: fewer than 6 for 95 %. Where no resample differs from another, scores of 0
+    and 1 get the binomial bound on what was not met in n draws; other scores have no known range, and
+    their interval is a point.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Clopper and
+    Pearson (1934) with no case in n.
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
-    by_origin: dict[Hashable, list[float]] = {}
-    for baseline, challenger, groups in pairs.values():
-        differences = _differences(baseline, challenger, groups)
-        origins = range(len(differences)) if groups is None else groups
-        for origin, mean in _means_by_group(differences, origins).items():
-            by_origin.setdefault(origin, []).append(mean)
-    units = [_mean(means) for means in by_origin.values()]
-    low, high = _interval(units, level)
-    return Comparison(name, len(units), _mean(units), low, high, level, None)
+    if not pairs:
+        raise ValueError("no splits to compare")
+    differences = [_differences(*pair) for pair in pairs.values()]
+    difference = _mean([_mean(split) for split in differences])
+    places: dict[Hashable, int] = {}
+    origins = [[places.setdefault(origin, len(places)) for origin in split] for split in _origins(pairs)]
+    fewest = min(len(set(split)) for split in origins)
+    low, high = -math.inf, math.inf
+    if math.isfinite(difference) and 2 * 0.5**fewest <= 1 - level:
+        means = _resampled(differences, origins, len(places))
+        low, high = _percentiles(means, level)
+        if means.max() - means.min() < ROUNDING and all(
+            _right_or_wrong(*pair[:2]) for pair in pairs.values()
+        ):
+            low, high = _unmet(difference, fewest, level)
+    return Comparison(name, len(places), difference, low, high, level, None)
 
 
 def _differences(
@@ -71,46 +85,66 @@ def _differences(
     return [after - before for before, after in zip(baseline, challenger, strict=True)]
 
 
-def _unit_means(differences: list[float], groups: Sequence[Hashable] | None) -> list[float]:
-    return differences if groups is None else list(_means_by_group(differences, groups).values())
-
-
-def _means_by_group(differences: Sequence[float], groups: Sequence[Hashable]) -> dict[Hashable, float]:
-    members: dict[Hashable, list[float]] = {}
-    for difference, group in zip(differences, groups, strict=True):
-        members.setdefault(group, []).append(difference)
-    return {group: _mean(values) for group, values in members.items()}
+def _origins(pairs: Mapping[str, Pairs]) -> list[Sequence[Hashable]]:
+    """The origin of each example of each split."""
+    lengths = {len(baseline) for baseline, _, _ in pairs.values()}
+    aligned = len(lengths) == 1 and all(groups is None for _, _, groups in pairs.values())
+    return [
+        groups
+        if groups is not None
+        else [place if aligned else (split, place) for place in range(len(scores))]
+        for split, (scores, _, groups) in pairs.items()
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:
-    if not values:
-        raise ValueError("no splits to compare")
-    return math.fsum(values) / len(values)
+    """NaN where infinities of both signs, or a sum beyond the floats, leave none."""
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
-def _interval(units: Sequence[float], level: float) -> tuple[float, float]:
-    if len(units) < 2 or not all(map(math.isfinite, units)):
-        return -math.inf, math.inf
-    if min(units) == max(units):
-        return units[0], units[0]
+def _resampled(differences: Sequence[Sequence[float]], origins: Sequence[Sequence[int]], n: int) -> Any:
+    """The mean over splits in each resample of the `n` origins: an array ``[resamples]``."""
     import numpy as np
-    from scipy import stats
 
-    found = stats.bootstrap(
-        (np.asarray(units),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, DRAWN_AT_ONCE // len(units)),
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    sums = [np.bincount(o, weights=d, minlength=n) for o, d in zip(origins, differences, strict=True)]
+    sizes = [np.bincount(o, minlength=n) for o in origins]
+    rng = np.random.default_rng(SEED)
+    step = max(1, DRAWN_AT_ONCE // n)
+    means = []
+    for done in range(0, RESAMPLES, step):
+        drawn = rng.integers(n, size=(min(step, RESAMPLES - done), n))
+        with np.errstate(invalid="ignore"):  # no example of some split drawn: 0 / 0
+            ratios = [
+                s[drawn].sum(axis=1) / size[drawn].sum(axis=1) for s, size in zip(sums, sizes, strict=True)
+            ]
+        means.append(np.mean(ratios, axis=0))
+    found = np.concatenate(means)
+    return found[~np.isnan(found)]
+
+
+def _percentiles(means: Any, level: float) -> tuple[float, float]:
+    import numpy as np
+
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _unmet(difference: float, n: int, level: float) -> tuple[float, float]:
+    """What n origins that all agree leave open: a share of others, each anywhere within [-1, 1]."""
+    share = 1 - ((1 - level) / 2) ** (1 / n)
+    return difference - share * (1 + difference), difference + share * (1 - difference)
+
+
+def _right_or_wrong(baseline: Sequence[float], challenger: Sequence[float]) -> bool:
+    return {*baseline, *challenger} <= {0.0, 1.0}
 
 
 def _mcnemar(baseline: Sequence[float], challenger: Sequence[float]) -> float | None:
     """Two-sided p; None unless every score is 0 or 1."""
-    if not {*baseline, *challenger} <= {0.0, 1.0}:
+    if not _right_or_wrong(baseline, challenger):
         return None
     gained = sum(after > before for before, after in zip(baseline, challenger, strict=True))
     lost = sum(after < before for before, after in zip(baseline, challenger, strict=True))

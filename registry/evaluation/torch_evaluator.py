@@ -1,7 +1,10 @@
 """Scores recipes with torch: one live module, and batches that stay on the device."""
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import math
+from collections import UserDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import Digest, EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial, short
+from registry.errors import BadTask, NotFinite
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import device_model, reproducible
 from registry.evaluation.module_weights import architecture_of, fits, load_into
@@ -94,8 +98,12 @@ class TorchBench:
 
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
-        module = copy.deepcopy(self.task.model()).cpu()  # a task may hand out the same module every time
-        load_into(module, self._weights(recipe))
+        live = set(map(id, _named_tensors(self._module).values()))
+        module = self.task.model()
+        # A task may hand out the same module every time. Not every module can be copied: only that one is.
+        if not live.isdisjoint(map(id, _named_tensors(module).values())):
+            module = copy.deepcopy(module)
+        load_into(module.cpu(), self._weights(recipe))
         return module
 
     def holding(self, recipe: Recipe) -> nn.Module:
@@ -125,14 +133,22 @@ class TorchEvaluator:
         self._split = split
 
     def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
-        """Score each trial; outcomes in the trials' order. Raises BadTask or Incompatible."""
+        """Score each trial; outcomes in the trials' order. Raises BadTask or Incompatible.
+
+        A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
+        """
         return [self._score(trial.recipe) for trial in trials]
 
     def _score(self, recipe: Recipe) -> Score:
         task, where = self._bench.task, f"split {self._split.name!r}, recipe {short(recipe.digest)}"
-        module, batches = self._bench.holding(recipe), self._batches
-        size, parts = self.protocol.batch_size, []
-        with reproducible(self._bench.device), torch.inference_mode():
+        try:
+            module = self._bench.holding(recipe)
+        except NotFinite:
+            if not recipe.is_soup:
+                raise
+            return Score((math.nan,) * self.protocol.n)
+        batches, size, parts = self._batches, self.protocol.batch_size, []
+        with reproducible(self._bench.device), torch.inference_mode(), _unchanged(module, where):
             for place, batch in enumerate(batches):
                 span = f"examples {place * size} to {min((place + 1) * size, self.protocol.n) - 1} of {where}"
                 # A copy: a model may change its input in place, and the next recipe needs it as it was.
@@ -154,17 +170,44 @@ class TorchEvaluator:
         return batches
 
 
+@contextmanager
+def _unchanged(module: nn.Module, where: str) -> Iterator[None]:
+    """Raises BadTask for a module that carries something from one pass to the next in its tensors."""
+    before = {name: (tensor, _version(tensor)) for name, tensor in _named_tensors(module).items()}
+    yield
+    for name, tensor in _named_tensors(module).items():
+        known, version = before.get(name, (None, 0))
+        if tensor is not known or _version(tensor) != version:
+            raise BadTask(
+                f"the model changes {name} while it predicts, {where}",
+                mend="make it stateless in evaluation mode: scores must not depend on what was scored before",
+            )
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict(chain(module.named_parameters(), module.named_buffers()))
+
+
+def _version(tensor: Tensor) -> int:
+    """How often it was changed in place; made in inference mode, it does not tell."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch documents it in its notes on autograd
+
+
 def _each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest of tuples, lists and dicts, with every tensor changed and all else as it is."""
+    """The same nest of tuples, lists and mappings, with every tensor changed and all else as it is."""
     if isinstance(batch, Tensor):
         return change(batch)
-    if isinstance(batch, dict):
-        return {key: _each_tensor(item, change) for key, item in batch.items()}
+    if isinstance(batch, Mapping):
+        # Copies of dict and UserDict, such as transformers' BatchEncoding, share nothing with them.
+        items = {key: _each_tensor(item, change) for key, item in batch.items()}
+        same = copy.copy(batch) if isinstance(batch, dict | UserDict) else {}
+        same.update(items)
+        return same
     if isinstance(batch, tuple | list):
-        items = [_each_tensor(item, change) for item in batch]
+        members = [_each_tensor(item, change) for item in batch]
         if hasattr(batch, "_fields"):  # a named tuple
-            return type(batch)(*items)
-        return type(batch)(items)
+            return type(batch)(*members)
+        return type(batch)(members)
     return batch
 
 

@@ -15,7 +15,7 @@ class Task(Protocol):
     methods and attributes, looked up by name:
 
     - ``digest(split) -> str``: names the split's content; without it every example is hashed once.
-    - ``groups(split) -> Sequence[Hashable]``: the origin of each example, where several examples
+    - ``groups(split) -> Sequence[Hashable] | None``: the origin of each example, where several examples
       share one (crops of an image, sentences of a document); intervals resample origins.
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
       batch itself, or its first element where the batch is a tuple or list.

@@ -72,6 +72,11 @@ class ArrayClassification:
         self.version = f"1+{source_hash(self._factory)}"
         self._splits: dict[str, Split] = {}
 
+    @staticmethod
+    def rebuilt_from(data: str, model: str, batch_size: str = "256") -> tuple[str, dict[str, str]]:  # noqa: ARG004 - takes what the constructor takes
+        """The factory and its arguments: a registered model that is rebuilt needs no data."""
+        return model, {}
+
     def model(self) -> nn.Module:
         """Call the factory. Raises BadTask where it returns no module."""
         module = self._factory()
@@ -101,8 +106,9 @@ class ArrayClassification:
         return outputs
 
     def score(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """1 where the largest output is the example's class's, else 0."""
-        return (outputs.argmax(dim=1) == batch[1]).float()
+        """1 where the largest output is the example's class's, else 0; NaN where an output is NaN."""
+        right = (outputs.argmax(dim=1) == batch[1]).float()
+        return right.masked_fill(outputs.isnan().any(dim=1), torch.nan)
 
     def digest(self, split: str) -> str:
         """Of the types, shapes and bytes of the split's examples."""
@@ -113,12 +119,10 @@ class ArrayClassification:
             content.update(np.ascontiguousarray(array).data)
         return f"sha256:{content.hexdigest()}"
 
-    def groups(self, split: str) -> Sequence[Hashable]:
-        """The origin of each example; each its own where the file names none."""
-        examples = self.examples(split)
-        if examples.group is None:
-            return range(len(examples))
-        origins: list[Hashable] = examples.group.tolist()
+    def groups(self, split: str) -> Sequence[Hashable] | None:
+        """The origin of each example; None where the file names none."""
+        group = self.examples(split).group
+        origins: list[Hashable] | None = None if group is None else group.tolist()
         return origins
 
     def _load(self, split: str) -> Split:

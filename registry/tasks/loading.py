@@ -1,6 +1,7 @@
 """Tasks and selection methods by name: Stockpot's own go the way of everybody else's."""
 
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -105,8 +106,10 @@ def task_identity(task: Task) -> tuple[str, str]:
 def source_hash(definition: Any) -> str:
     """The first 12 digits of the SHA-256 of the file of the module that defines a class or function.
 
-    Raises BadTask where it was not defined in a file.
+    Of a ``functools.partial``, what it calls. Raises BadTask where it was not defined in a file.
     """
+    while isinstance(definition, functools.partial):
+        definition = definition.func
     file = _file_of(definition)
     if file is None:
         raise BadTask(

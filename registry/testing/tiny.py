@@ -124,5 +124,6 @@ class TinyTask:
         return logits
 
     def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """1 where the answer is right, else 0."""
-        return (outputs.argmax(dim=1) == batch[1]).float()
+        """1 where the answer is right, else 0; NaN where an output is NaN."""
+        right = (outputs.argmax(dim=1) == batch[1]).float()
+        return right.masked_fill(outputs.isnan().any(dim=1), torch.nan)

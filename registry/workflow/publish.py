@@ -4,6 +4,7 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,8 +64,12 @@ class Publisher:
     progress: "Progress"
 
     def publish(self, report: SoupReport, ranking: "Ranking") -> tuple[PublishedSoup, ...]:
-        """Register every soup of the report that is not registered yet, and set the alias it earned."""
-        soups = [row for row in report.rows if row.recipe.is_soup]
+        """Register every soup of the report that is not registered yet, and set the alias it earned.
+
+        One without a score, whose sums overflow for example, is left out.
+        """
+        held_out = report.request.select_on
+        soups = [row for row in report.rows if row.recipe.is_soup and not math.isnan(row.scores[held_out])]
         self.progress.start("register", len(soups))
         published = []
         for row in soups:

@@ -1,12 +1,13 @@
 import re
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from registry.entities import TensorSpec
-from registry.errors import Incompatible
+from registry.errors import BadTask, Incompatible
 from registry.evaluation.module_weights import architecture_of, fits, load_into
 from registry.testing import tiny
 
@@ -117,3 +118,52 @@ def test_a_prefix_that_only_a_left_out_tied_name_lacked_may_be_gone() -> None:
         assert fits(module, specs(state)) == ()
         load_into(module, state.items())
         assert torch.equal(module.lm_head.weight, full["model.embed.weight"])
+
+
+class HeadFirst(nn.Module):
+    """Registers the tied head before the body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lm_head = nn.Linear(3, 5, bias=False)
+        embed = nn.Embedding(5, 3)
+        embed.weight = self.lm_head.weight
+        self.model = nn.Sequential(OrderedDict(embed=embed, mix=nn.Linear(3, 3)))
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+def test_a_left_out_tied_name_may_come_first(
+    stripped: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    module = HeadFirst()
+    full = {name: torch.randn_like(tensor) for name, tensor in module.state_dict().items()}
+    del full["lm_head.weight"]
+    state = {name.removeprefix("model.") if stripped else name: tensor for name, tensor in full.items()}
+    assert fits(module, specs(state)) == ()
+    load_into(module, state.items())
+    assert torch.equal(module.lm_head.weight, full["model.embed.weight"])
+
+
+class Copying(nn.Linear):
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        state: dict[str, Tensor] = super().state_dict(*args, **kwargs)
+        return {**state, "weight": state["weight"] * 1.0}
+
+
+class Viewing(nn.Linear):
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        state: dict[str, Tensor] = super().state_dict(*args, **kwargs)
+        return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def test_a_state_dict_of_copies_is_refused_rather_than_loaded_into_nothing() -> None:
+    module = Copying(2, 2)
+    for use in (architecture_of, lambda module: load_into(module, module.state_dict().items())):
+        with pytest.raises(BadTask, match=r"Copying.* neither its parameters nor its buffers: weight\n"):
+            use(module)
+
+
+def test_a_state_dict_of_views_is_loaded() -> None:
+    module = Viewing(2, 2)
+    load_into(module, {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}.items())
+    assert module.weight.sum() == 4

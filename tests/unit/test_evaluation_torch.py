@@ -1,7 +1,9 @@
 """The torch evaluator on real tiny models, and what it says of tasks that break their contract."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, UserDict
+from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
-from registry.errors import BadTask, Incompatible
+from registry.errors import BadTask, Incompatible, NotFinite
 from registry.evaluation import TorchBench
+from registry.evaluation.torch_evaluator import _each_tensor
 from registry.testing import tiny
 
 CPU = torch.device("cpu")
@@ -103,6 +106,50 @@ def test_batches_are_made_once_however_many_recipes_are_scored() -> None:
     assert len(collated) == 3
 
 
+class Counting(nn.Module):
+    """Remembers how often it was asked."""
+
+    asked: Tensor
+
+    def __init__(self, *, persistent: bool, rebound: bool) -> None:
+        super().__init__()
+        self.inner = tiny.dense()
+        self.register_buffer("asked", torch.zeros(()), persistent=persistent)
+        self.rebound = rebound
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rebound:
+            self.asked = self.asked + 1
+        else:
+            self.asked += 1
+        logits: Tensor = self.inner(x)
+        return logits
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("rebound", [True, False])
+def test_a_model_that_changes_its_buffers_while_it_predicts_is_refused(
+    persistent: bool,  # noqa: FBT001 - a parameter of the test
+    rebound: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    task = tiny.TinyTask()
+    task.model = lambda: Counting(persistent=persistent, rebound=rebound)  # type: ignore[method-assign]  # stateful
+    bench = bench_for(task)
+    state = {f"inner.{name}": tensor for name, tensor in tiny.weights().items()}
+    bench._weights = lambda _: (state | ({"asked": torch.zeros(())} if persistent else {})).items()
+    with pytest.raises(BadTask, match=r"the model changes asked while it predicts, split 'validation'"):
+        score(bench)
+
+
+def test_batch_norm_in_evaluation_mode_changes_nothing() -> None:
+    task, norm = tiny.TinyTask(), nn.BatchNorm1d(tiny.FEATURES)
+    task.model = lambda: nn.Sequential(norm, nn.Linear(tiny.FEATURES, 4))  # type: ignore[method-assign]  # buffers
+    bench = bench_for(task)
+    state = {name: tensor.clone() for name, tensor in task.model().state_dict().items()}
+    bench._weights = lambda _: state.items()
+    assert len(score(bench).examples) == 20
+
+
 class Pair(NamedTuple):
     x: Tensor
     extra: dict[str, list[Tensor]]
@@ -123,6 +170,19 @@ def test_a_model_that_changes_its_batch_in_place_does_not_change_the_next_score(
     evaluator = bench_for(Careless()).evaluator("validation")
     first, again = evaluator.evaluate([Trial(ALONE[0])] * 2)
     assert first == again
+
+
+class Encoding(UserDict[str, Tensor]):
+    """As transformers' BatchEncoding: a mapping that is no dict."""
+
+
+@pytest.mark.parametrize("kind", [Encoding, OrderedDict, MappingProxyType])
+def test_a_mapping_that_is_no_dict_is_moved_and_copied_like_one(kind: Callable[[Any], Any]) -> None:
+    made = kind({"x": torch.zeros(2), "meta": "as it is"})
+    found = _each_tensor(made, lambda tensor: tensor.to("meta"))
+    assert (found["x"].device.type, found["meta"]) == ("meta", "as it is")
+    assert made["x"].device.type == "cpu"
+    assert type(found) is (dict if kind is MappingProxyType else kind)
 
 
 def test_a_task_that_draws_random_numbers_draws_the_same_ones() -> None:
@@ -193,6 +253,36 @@ def test_module_with_is_a_fresh_module_with_the_recipes_weights() -> None:
     assert torch.equal(second.state_dict()["0.weight"], tiny.weights(seed=1)["0.weight"])
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_module_that_cannot_be_copied_is_used_as_it_is() -> None:
+    task = tiny.TinyTask()
+    task.model = lambda: nn.utils.weight_norm(nn.Linear(tiny.FEATURES, 4))  # type: ignore[method-assign]  # no leaf
+    bench = bench_for(task)
+    state = {name: tensor.clone() for name, tensor in task.model().state_dict().items()}
+    bench._weights = lambda _: state.items()
+    first, second = bench.module_with(ALONE[0]), bench.module_with(ALONE[1])
+    assert first is not second
+    assert torch.equal(first.state_dict()["weight_g"], state["weight_g"])
+
+
+def test_a_soup_that_overflows_scores_nan_and_the_next_recipe_is_scored() -> None:
+    soup, bench = Recipe.mean(DIGESTS[:2]), bench_for(tiny.TinyTask())
+    good = bench._weights
+
+    def overflowing(recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        tensors = iter(good(recipe))
+        yield next(tensors)
+        raise NotFinite(f"{short(recipe.digest)} overflows")
+
+    bench._weights = overflowing
+    assert all(map(math.isnan, score(bench, soup).examples))
+    assert len(score(bench, soup).examples) == 20
+    with pytest.raises(NotFinite):
+        score(bench, ALONE[0])
+    bench._weights = good
+    assert score(bench, ALONE[0]) == score(bench_for(tiny.TinyTask()), ALONE[0])
+
+
 def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> None:
     bench = bench_for(tiny.TinyTask())
     expected = score(bench, ALONE[1])
@@ -227,6 +317,8 @@ def test_groups_are_the_tasks_own() -> None:
     assert groups == tuple(i // 2 for i in range(20))
     assert len(set(groups)) == 10, "not by the identity of the tensor's elements"
     assert bench_for(tiny.TinyTask()).groups("test") is None
+    Grouped.groups = lambda *_: None  # type: ignore[method-assign]  # a task that tells of some splits
+    assert bench_for(Grouped()).groups("test") is None
 
 
 def test_a_digest_of_the_tasks_own_names_the_dataset_without_reading_it() -> None:

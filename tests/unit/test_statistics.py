@@ -27,8 +27,6 @@ def test_the_difference_is_the_mean_of_the_pairs() -> None:
 
 def test_the_interval_of_two_pairs_is_known_by_hand() -> None:
     # Four equally likely resamples of (0, 1): means 0, 1/2, 1/2, 1, and 0 and 1 are 1/4 each.
-    wide = compare("test", [0.0, 0.0], [0.0, 1.0])
-    assert (wide.low, wide.high) == (0.0, 1.0)
     narrow = compare("test", [0.0, 0.0], [0.0, 1.0], level=0.4)
     assert (narrow.low, narrow.high) == (0.5, 0.5)
 
@@ -41,8 +39,32 @@ def test_the_interval_is_the_normal_one_for_many_pairs() -> None:
     assert found.high == pytest.approx(challenger.mean() + half_width, abs=0.1 * half_width)
 
 
-def test_equal_differences_give_a_point() -> None:
-    found = compare("test", [0.25, 0.5], [0.5, 0.75])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_too_few_origins_for_the_level_give_no_interval(n: int) -> None:
+    found = compare("test", [0.0] * n, [1.0] * n)
+    assert (found.n, found.difference, found.low, found.high) == (n, 1.0, -math.inf, math.inf)
+    assert compare("test", [0.0] * 6, [1.0] * 6).low > -1
+    assert compare("test", [0.0] * 6, [1.0] * 6, level=0.99).low == -math.inf
+
+
+@pytest.mark.parametrize("n", [6, 50])
+def test_without_a_discordant_pair_the_interval_is_the_binomial_bound(n: int) -> None:
+    found = compare("test", [1.0] * n, [1.0] * n)
+    # A share of exactly `high` is met by none of n pairs once in forty experiments.
+    assert found.low == -found.high
+    assert (1 - found.high) ** n == pytest.approx(0.025)
+
+
+def test_gains_everywhere_are_no_certainty() -> None:
+    found = compare("test", [0.0] * 8, [1.0] * 8)
+    assert (found.difference, found.high) == (1.0, 1.0)
+    assert ((1 + found.low) / 2) ** 8 == pytest.approx(0.025), "a share of losses that eight pairs may miss"
+    alike = compare("test", [0.0] * 16, [1.0, 0.0] * 8, groups=[i // 2 for i in range(16)])
+    assert alike.low < alike.difference < alike.high
+
+
+def test_equal_differences_of_other_scores_give_a_point() -> None:
+    found = compare("test", [0.25, 0.5] * 4, [0.5, 0.75] * 4)
     assert (found.difference, found.low, found.high) == (0.25, 0.25, 0.25)
 
 
@@ -53,15 +75,34 @@ def test_one_unit_says_nothing_about_its_spread() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, -math.inf])
 def test_a_score_that_is_not_finite_gives_no_interval(broken: float) -> None:
-    found = compare("test", [0.0, 0.0, 0.5], [0.5, 0.0, broken])
+    found = compare("test", [0.0] * 9, [0.5] * 8 + [broken])
     assert (found.low, found.high) == (-math.inf, math.inf)
     assert not math.isfinite(found.difference)
 
 
-def test_examples_of_one_origin_are_one_unit() -> None:
-    found = compare("test", [0.0] * 5, [1.0, 0.0, 0.0, 0.0, 1.0], groups=["a", "b", "a", "a", "b"])
-    assert (found.n, found.difference) == (2, (1 / 3 + 1 / 2) / 2)
-    assert (found.low, found.high) == (1 / 3, 1 / 2)
+def test_infinities_of_both_signs_have_no_mean() -> None:
+    for found in (
+        compare("test", [0.0] * 9, [math.inf, -math.inf, *[0.0] * 7]),
+        compare_mean("mean", {"a": ([0.0], [math.inf], None), "b": ([0.0], [-math.inf], None)}),
+    ):
+        assert math.isnan(found.difference)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_examples_of_one_origin_are_one_unit_and_the_difference_is_the_tables() -> None:
+    groups = ["a", "b", "a", "a", "b", *"cdefgh"]
+    challenger = [1.0, 0.0, 0.0, 0.0, 1.0, *[0.0] * 6]
+    found = compare("test", [0.0] * 11, challenger, groups=groups)
+    assert (found.n, found.difference) == (8, 2 / 11)
+
+
+def test_origins_of_unequal_sizes_are_resampled_with_their_sizes() -> None:
+    """One origin of 600 examples that are all gained, six of one that are not."""
+    challenger, groups = [1.0] * 600 + [0.0] * 6, [0] * 600 + [*range(1, 7)]
+    found = compare("test", [0.0] * 606, challenger, groups=groups)
+    assert (found.n, found.difference) == (7, 600 / 606)
+    assert found.low == 0.0, "the one origin with gains is missed in every third resample"
+    assert found.high > 0.99
 
 
 def test_groups_of_one_change_nothing() -> None:
@@ -118,28 +159,71 @@ def test_the_interval_holds_the_difference_and_turns_with_the_sign(scores: list[
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=1e-9)
 
 
-def test_the_mean_over_splits_averages_an_origin_before_it_resamples() -> None:
-    flat, zero = [0.5, 0.5], [0.0, 0.0]
-    pairs = {"noise": (zero, [1.0, 0.0], ["a", "b"]), "blur": (zero, [1.0, 0.0], ["b", "a"])}
-    found = compare_mean("mean of shifts", pairs)
-    assert (found.split, found.n, found.difference) == ("mean of shifts", 2, 0.5)
-    assert (found.low, found.high) == (0.5, 0.5), "each origin gained once: its mean over the splits is 1/2"
-    apart = compare_mean("mean of shifts", {**pairs, "blur": (zero, flat, ["a", "b"])})
-    assert (apart.low, apart.high) == (0.25, 0.75)
+def test_an_origins_examples_in_all_splits_are_resampled_together() -> None:
+    names, zero = [*range(20)], [0.0] * 20
+    gains = [1.0] * 10 + [0.0] * 10
+    blur = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains[::-1], names[::-1])})
+    assert (blur.split, blur.n, blur.difference) == ("mean", 20, 0.5)
+    alone = compare("noise", zero, gains, groups=names)
+    assert (blur.low, blur.high) == (alone.low, alone.high), "the same gains of the same origins"
+    apart = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains, [*range(20, 40)])})
+    assert apart.high - apart.low < 0.8 * (alone.high - alone.low), "twice the origins"
 
 
-def test_splits_weigh_the_same_within_an_origin_whatever_their_sizes() -> None:
+UNEVEN = st.lists(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.integers(0, 9)), min_size=1), min_size=1
+)
+
+
+@given(UNEVEN, st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_the_difference_is_that_of_the_tables_means(
+    splits: list[list[tuple[float, float, int]]],
+    grouped: bool,  # noqa: FBT001 - drawn
+) -> None:
+    pairs: dict[str, tuple[list[float], list[float], list[int] | None]] = {}
+    for name, rows in enumerate(splits):
+        baseline, challenger, groups = (
+            [a for a, _, _ in rows],
+            [b for _, b, _ in rows],
+            [g for _, _, g in rows],
+        )
+        pairs[str(name)] = (baseline, challenger, groups if grouped else None)
+    before = sum(sum(a) / len(a) for a, _, _ in pairs.values()) / len(pairs)
+    after = sum(sum(b) / len(b) for _, b, _ in pairs.values()) / len(pairs)
+    assert compare_mean("mean", pairs).difference == pytest.approx(after - before, abs=1e-9)
+
+
+def test_splits_of_different_lengths_weigh_the_same_and_are_resampled_apart() -> None:
+    rng = np.random.default_rng(3)
+    long, short = rng.normal(0.2, 1.0, 3000), rng.normal(-0.1, 1.0, 300)
+    pairs = {d: ([0.0] * len(x), x.tolist(), None) for d, x in (("long", long), ("short", short))}
+    found = compare_mean("mean", pairs)
+    assert found.n == 3300
+    assert found.difference == pytest.approx((long.mean() + short.mean()) / 2)
+    half_width = 1.96 * math.sqrt(long.var() / 3000 + short.var() / 300) / 2
+    assert found.low == pytest.approx(found.difference - half_width, abs=0.1 * half_width)
+    assert found.high == pytest.approx(found.difference + half_width, abs=0.1 * half_width)
+
+
+def test_a_split_of_too_few_origins_leaves_the_mean_without_interval() -> None:
+    pairs = {"long": ([0.0] * 50, [1.0] * 50, None), "short": ([0.0] * 5, [1.0] * 5, None)}
+    assert compare_mean("mean", pairs).low == -math.inf
+
+
+def test_an_origin_that_one_split_lacks_is_resampled_with_the_others() -> None:
     pairs = {
-        "noise": ([0.0] * 4, [1.0, 1.0, 0.0, 0.0], ["a", "a", "a", "b"]),
-        "blur": ([0.0] * 2, [0.0, 1.0], ["a", "b"]),
+        "noise": ([0.0] * 40, [1.0, 0.0] * 20, range(40)),
+        "blur": ([0.0] * 6, [1.0, 0.0] * 3, range(34, 40)),
     }
     found = compare_mean("mean", pairs)
-    assert found.difference == ((2 / 3 + 0) / 2 + (0 + 1) / 2) / 2
+    assert (found.n, found.difference) == (40, 0.5)
+    assert 0 < found.low < 0.5 < found.high < 1
 
 
-def test_without_groups_the_place_in_the_split_is_the_origin() -> None:
-    zero = [0.0] * 3
-    named = {"noise": (zero, [1.0, 0.0, 0.0], range(3)), "blur": (zero, [0.0, 1.0, 1.0], range(3))}
+def test_without_groups_the_place_in_splits_of_one_length_is_the_origin() -> None:
+    zero, noise = [0.0] * 8, [1.0, *[0.0] * 7]
+    named = {"noise": (zero, noise, range(8)), "blur": (zero, noise[::-1], range(8))}
     unnamed = {split: (a, b, None) for split, (a, b, _) in named.items()}
     assert compare_mean("mean", unnamed) == compare_mean("mean", named)
 

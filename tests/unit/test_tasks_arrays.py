@@ -13,6 +13,7 @@ from torch import nn
 from registry.errors import BadTask
 from registry.tasks.arrays import ArrayClassification
 from registry.tasks.loading import load_task
+from registry.testing.tiny import TinyTask
 
 MODEL = f"{__name__}:factory"
 
@@ -69,6 +70,15 @@ def test_a_score_is_one_exactly_where_the_largest_output_is_the_class(pairs: lis
     assert scores.tolist() == [float(p == a) for p, a in pairs]
 
 
+def test_an_output_of_nan_is_no_answer() -> None:
+    outputs = torch.tensor([[torch.nan, 1.0], [2.0, torch.nan], [3.0, 1.0]])
+    task = ArrayClassification.__new__(ArrayClassification)
+    scores = task.score(outputs, (torch.empty(0), torch.zeros(3, dtype=torch.int64)))
+    assert scores.isnan().tolist() == [True, True, False]
+    assert scores[2] == 1.0
+    assert TinyTask().score(outputs, (torch.empty(0), torch.zeros(3))).isnan().tolist() == [True, True, False]
+
+
 def test_predict_gives_one_row_of_outputs_per_example(tmp_path: Path) -> None:
     task = ArrayClassification(saved(tmp_path, **good(5)), MODEL)
     examples = task.examples("test")
@@ -99,8 +109,8 @@ def test_the_digest_changes_with_any_value_type_or_shape(tmp_path: Path) -> None
 def test_examples_that_share_an_origin_share_a_group(tmp_path: Path) -> None:
     arrays = good(4) | {"a_x": np.zeros((2, 3)), "a_y": np.zeros(2, int), "a_group": np.array(["cat", "cat"])}
     task = ArrayClassification(saved(tmp_path, **arrays), MODEL)
-    assert list(task.groups("a")) == ["cat", "cat"]
-    assert list(task.groups("test")) == [0, 1, 2, 3]
+    assert task.groups("a") == ["cat", "cat"]
+    assert task.groups("test") is None
 
 
 def test_a_split_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import functools
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from registry.tasks.loading import (
     load_object,
     load_plugin,
     load_task,
+    source_hash,
     task_identity,
 )
 
@@ -151,3 +153,9 @@ def test_a_task_that_lies_in_no_file_is_refused(module: str, monkeypatch: pytest
     monkeypatch.delattr(sys.modules[module], "__file__")
     with pytest.raises(BadTask, match="not defined in a file"):
         task_identity(task)
+
+
+def test_the_source_of_a_partial_is_that_of_what_it_calls(module: str) -> None:
+    kind = load_object(f"{module}:Whole")
+    partial = functools.partial(functools.partial(kind, path="y"), depth="2")
+    assert source_hash(partial) == source_hash(kind) != source_hash(functools.lru_cache)
