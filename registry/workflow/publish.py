@@ -141,9 +141,9 @@ class Publisher:
         if kind == "pt2":
             return publication
         note = (
-            f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind}). Loading it "
-            "needs the module that defines the model, and what the task's constructor reads unless the task has "
-            "`rebuilt_from`."
+            f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind}). "
+            "Loading it needs the module that defines the model, and what the task's constructor reads "
+            "unless the task has `rebuilt_from`."
         )
         return replace(publication, description=publication.description + note)
 
