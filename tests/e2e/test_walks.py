@@ -1,5 +1,7 @@
 """Whole walks over sweeps of several kinds, with real MLflow, store and models, without Prefect."""
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
 from registry.errors import BadCheckpoint
 from registry.testing.tiny import weights
@@ -193,3 +196,21 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
     with pytest.raises(BadCheckpoint, match="is not what it was"):
         rebuild(outcome.soups[0].uri, place.tracker, place.supply, place.cache, out)
     assert not out.exists()
+
+
+def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
+    plant: Plant, client: "MlflowClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    from registry.cli.printing import show_outcome
+
+    runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)}
+    for tensors in runs.values():
+        tensors["2.bias"] = torch.full_like(tensors["2.bias"], 3e38)
+    outcome = _walk(replace(plant("dense", runs), methods=("uniform",)))
+    assert outcome.soups == ()
+    assert client.search_model_versions("name='tiny'") == []
+    assert math.isnan(outcome.report.rows[1].scores["validation"])
+    show_outcome(outcome, as_json=True)
+    assert from_document(SoupOutcome, json.loads(capsys.readouterr().out)).soups == ()
+    show_outcome(outcome, as_json=False)
+    assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
