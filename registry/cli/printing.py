@@ -196,7 +196,7 @@ def _show_report(report: SoupReport) -> None:
     if gains.row_count:
         out.print(gains)
     for line in (*(sentence(row, request.report_on) for row in report.rows[1:]), *reasons(report)):
-        out.print(f"- {line}", markup=False, highlight=False)
+        out.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
     out.print()
 
 

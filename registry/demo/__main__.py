@@ -44,7 +44,8 @@ def _say_where(home: Path, outcome: SoupOutcome) -> None:
             for soup in outcome.soups[:1]
         ),
     ]
-    printing.out.print("\n".join(lines), markup=False, highlight=False)
+    # Whole lines, however narrow the terminal: commands are copied.
+    printing.out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path:
         assert heading in first
     assert all(row in first for row in ("best single", "greedy", "uniform"))
     assert "mlflow server" in first
-    shown = first.split("stockpot show ")[1].split()[0]
+    (command,) = [line for line in first.splitlines() if "stockpot show" in line]
+    shown = command.split()[-1]  # on the same line: people copy it
+    assert shown.startswith("models:/digits/")
     second = _run(tmp_path, "registry.demo")
     assert "\n0 forward passes" in second
     assert "was registered before as" in second
