@@ -13,7 +13,7 @@ from torch import Tensor
 
 from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
-from registry.errors import BadCheckpoint
+from registry.errors import BadCheckpoint, RegistryConflict
 from registry.testing.tiny import weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.trace import rebuild
@@ -214,3 +214,23 @@ def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     assert from_document(SoupOutcome, json.loads(capsys.readouterr().out)).soups == ()
     show_outcome(outcome, as_json=False)
     assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_upload_that_comes_back_changed_becomes_no_version(
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    place = Workplace()
+    download = place.tracker.download
+
+    def changed(model_id: str, into: Path) -> Path:
+        folder = download(model_id, into)
+        save_file(weights("dense", seed=99), folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    monkeypatch.setattr(place.tracker, "download", changed)
+    with pytest.raises(RegistryConflict, match="something else came back"):
+        walk(request, place, in_turn, Silent())
+    assert client.search_model_versions("name='tiny'") == []
