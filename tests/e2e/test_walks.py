@@ -14,7 +14,7 @@ from torch import Tensor
 from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
 from registry.errors import BadCheckpoint, RegistryConflict
-from registry.testing.tiny import weights
+from registry.testing.tiny import dense, weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.trace import rebuild
 from registry.workflow.walk import in_turn, walk
@@ -216,10 +216,14 @@ def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "data/model.pt2"])
 def test_an_upload_that_comes_back_changed_becomes_no_version(
-    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     from safetensors.torch import save_file
+
+    other = dense()
+    other.load_state_dict(weights("dense", seed=99))
 
     request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
     place = Workplace()
@@ -227,7 +231,10 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
 
     def changed(model_id: str, into: Path) -> Path:
         folder = download(model_id, into)
-        save_file(weights("dense", seed=99), folder / "model.safetensors", metadata={"format": "pt"})
+        if file == "data/model.pt2":
+            torch.export.save(torch.export.export(other, (torch.randn(2, 8),)), folder / file)
+        else:
+            save_file(other.state_dict(), folder / file, metadata={"format": "pt"})
         return folder
 
     monkeypatch.setattr(place.tracker, "download", changed)
