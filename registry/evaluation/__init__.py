@@ -11,13 +11,13 @@ from registry.evaluation.statistics import compare, compare_mean
 
 if TYPE_CHECKING:
     from registry.evaluation.device import choose_device
-    from registry.evaluation.torch_evaluator import TorchBench
+    from registry.evaluation.torch_bench import TorchBench
 
 __all__ = ["RememberingEvaluator", "TorchBench", "choose_device", "compare", "compare_mean"]
 
 
 _NEEDS_TORCH = {
-    "TorchBench": "registry.evaluation.torch_evaluator",
+    "TorchBench": "registry.evaluation.torch_bench",
     "choose_device": "registry.evaluation.device",
 }
 

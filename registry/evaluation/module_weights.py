@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,11 @@ def load_into(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
             faults=faults,
             mend="make Task.model() build the architecture that the sweep trained",
         )
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters and buffers, those included that its state leaves out."""
+    return dict(chain(module.named_parameters(), module.named_buffers()))
 
 
 def _copy(tensor: Tensor, slot: _Slot, name: str, first: str | None) -> Iterator[str]:

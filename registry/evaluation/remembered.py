@@ -25,16 +25,16 @@ class RememberingEvaluator:
         """The inner evaluator's."""
         return self._inner.protocol
 
-    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order."""
-        return [self._outcome(trial) for trial in trials]
+        return [self._outcome(trial, [*trials[i:], *then]) for i, trial in enumerate(trials, start=1)]
 
-    def _outcome(self, trial: Trial) -> Outcome:
+    def _outcome(self, trial: Trial, then: Sequence[Trial]) -> Outcome:
         remembered = self._store.score(trial.recipe.digest, self.protocol.digest)
         if remembered is not None:
             return remembered
         self.started += 1
-        (outcome,) = self._inner.evaluate([trial])
+        (outcome,) = self._inner.evaluate([trial], then=then)
         if isinstance(outcome, Bound):
             return outcome
         return self._store.commit_score(trial.recipe, self.protocol, outcome)

@@ -18,8 +18,11 @@ class Evaluator(Protocol):
         """Under which every outcome of this evaluator was measured."""
         ...
 
-    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order.
+
+        `then`, in this order, may be asked for next: weights may be fetched, or evaluations begun, ahead
+        of time. It changes no outcome.
 
         Raises BadTask when the task breaks its contract, naming the recipe and the example;
         Incompatible when the weights do not fit the task's model.
@@ -43,6 +46,12 @@ class SelectionMethod(Protocol):
 
     def ask(self) -> Sequence[Trial]:
         """The trials wanted now; empty when the search is over."""
+        ...
+
+    def foresee(self, n: int) -> Sequence[Trial]:
+        """Up to `n` trials that would be asked for after the present ones, one by one, if every outcome
+        until then were a rejection; empty where that depends on the outcomes.
+        """
         ...
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["run_selection"]
 
 
+FORESEEN = 16
+"""Trials that an evaluator is told of ahead of time: as many as a large machine has devices."""
+
+
 def _never() -> bool:
     return False
 
@@ -28,7 +32,8 @@ def run_selection(
     while trials := method.ask():
         if started and stop():
             return replace(method.result(), complete=False)
-        for trial, outcome in zip(trials, evaluator.evaluate(trials), strict=True):
+        outcomes = evaluator.evaluate(trials, then=method.foresee(FORESEEN))
+        for trial, outcome in zip(trials, outcomes, strict=True):
             method.tell(trial, outcome)
         started = True
     return method.result()

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from registry.entities import (
     Accept,
@@ -54,7 +54,11 @@ class Greedy:
 
     def ask(self) -> Sequence[Trial]:
         """First every contender alone, measured in full; then one soup at a time."""
-        return list(self._singles_to_come()) or list(self._soup_to_come())
+        return list(self._singles_to_come()) or list(islice(self._soups_to_come(), 1))
+
+    def foresee(self, n: int) -> Sequence[Trial]:
+        """The soups with the candidates after the next one; nothing before the ranking is known."""
+        return list(islice(self._soups_to_come(), 1, 1 + n))
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take an outcome.
@@ -62,7 +66,7 @@ class Greedy:
         Raises ValueError for a trial that is not the next asked one, for a Bound on a contender alone,
         and for a Bound that does not exclude acceptance.
         """
-        require_asked(next(chain(self._singles_to_come(), self._soup_to_come()), None), trial)
+        require_asked(next(chain(self._singles_to_come(), self._soups_to_come()), None), trial)
         if trial.must_reach is None:
             self._singles.append(full_score(outcome).value)
             if len(self._singles) == len(self._contenders):
@@ -84,10 +88,13 @@ class Greedy:
         for contender in self._contenders[len(self._singles) :]:
             yield Trial(Recipe.mean([contender.checkpoint]))
 
-    def _soup_to_come(self) -> Iterator[Trial]:
-        if self._incumbent and self._untried:
-            recipe = Recipe.mean([*self._incumbent.recipe.checkpoints, self._untried[0]])
-            yield Trial(recipe, Threshold(self._incumbent.score, strict=self._accept is Accept.BETTER))
+    def _soups_to_come(self) -> Iterator[Trial]:
+        """The next one, and those that follow as long as nothing is accepted."""
+        if self._incumbent is None:
+            return
+        threshold = Threshold(self._incumbent.score, strict=self._accept is Accept.BETTER)
+        for untried in self._untried:
+            yield Trial(Recipe.mean([*self._incumbent.recipe.checkpoints, untried]), threshold)
 
     def _start_pass(self) -> None:
         self._incumbent = self._best_single()

@@ -31,6 +31,10 @@ class Uniform:
         """The one trial, without a threshold."""
         return [] if self._score else [Trial(self._recipe)]
 
+    def foresee(self, n: int) -> Sequence[Trial]:  # noqa: ARG002 - the port's signature
+        """Nothing."""
+        return []
+
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the outcome. Raises ValueError for a trial not asked for, or for a Bound."""
         require_asked(next(iter(self.ask()), None), trial)

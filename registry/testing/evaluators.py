@@ -47,7 +47,7 @@ class TableEvaluator:
         self._scores = scores
         self._greatest = greatest
 
-    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - nothing to prepare
         """Score each trial; outcomes in the trials' order."""
         self.trials.extend(trials)
         return [self._evaluate(trial) for trial in trials]

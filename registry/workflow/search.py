@@ -108,11 +108,11 @@ class _Watched:
         self._inner = inner
         self._advance = advance
 
-    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order."""
         outcomes = []
-        for trial in trials:
-            outcomes += self._inner.evaluate([trial])
+        for place, trial in enumerate(trials, start=1):
+            outcomes += self._inner.evaluate([trial], then=[*trials[place:], *then])
             if trial.recipe.is_soup:
                 self._advance()
         return outcomes

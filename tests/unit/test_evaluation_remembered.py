@@ -22,10 +22,10 @@ def scores(recipe: Recipe) -> list[float]:
 class BreaksDown(TableEvaluator):
     """Fails at one recipe."""
 
-    def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         if RECIPES[2] in [trial.recipe for trial in trials]:
             raise RuntimeError("killed")
-        return super().evaluate(trials)
+        return super().evaluate(trials, then=then)
 
 
 def test_a_committed_score_is_never_evaluated_again() -> None:
@@ -54,9 +54,9 @@ def test_the_score_that_was_committed_first_is_the_answer() -> None:
     theirs = Score((0.25, 0.25))
 
     class Slower(TableEvaluator):
-        def evaluate(self, trials: Sequence[Trial]) -> list[Outcome]:
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
             store.commit_score(RECIPES[0], inner.protocol, theirs)
-            return super().evaluate(trials)
+            return super().evaluate(trials, then=then)
 
     assert RememberingEvaluator(Slower(scores, n=2), store).evaluate(TRIALS[:1]) == [theirs]
 

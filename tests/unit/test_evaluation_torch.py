@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
 from registry.errors import BadTask, Incompatible, NotFinite
 from registry.evaluation import TorchBench
-from registry.evaluation.torch_evaluator import _each_tensor
+from registry.evaluation.batches import each_tensor
 from registry.testing import tiny
 
 CPU = torch.device("cpu")
@@ -179,7 +179,7 @@ class Encoding(UserDict[str, Tensor]):
 @pytest.mark.parametrize("kind", [Encoding, OrderedDict, MappingProxyType])
 def test_a_mapping_that_is_no_dict_is_moved_and_copied_like_one(kind: Callable[[Any], Any]) -> None:
     made = kind({"x": torch.zeros(2), "meta": "as it is"})
-    found = _each_tensor(made, lambda tensor: tensor.to("meta"))
+    found = each_tensor(made, lambda tensor: tensor.to("meta"))
     assert (found["x"].device.type, found["meta"]) == ("meta", "as it is")
     assert made["x"].device.type == "cpu"
     assert type(found) is (dict if kind is MappingProxyType else kind)

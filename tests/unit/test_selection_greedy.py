@@ -253,3 +253,21 @@ def test_the_result_of_half_a_ranking_is_the_best_until_then() -> None:
     result = method.result()
     assert result.recipe == Recipe.mean([contender(1).checkpoint])
     assert [step.kept for step in result.steps] == [False, True]
+
+
+def test_what_is_foreseen_is_what_is_asked_for_as_long_as_nothing_is_accepted() -> None:
+    method = told([0.9, 0.8, 0.7, 0.6])
+    foreseen = [*method.ask(), *method.foresee(9)]
+    assert [trial.recipe.checkpoints[-1] for trial in foreseen] == [
+        contender(i).checkpoint for i in (1, 2, 3)
+    ]
+    assert list(method.foresee(1)) == foreseen[1:2]
+    for trial in foreseen:
+        assert list(method.ask()) == [trial]
+        method.tell(trial, Score((0.1,)))
+    assert not method.ask()
+    assert not method.foresee(9)
+
+
+def test_nothing_is_foreseen_before_the_ranking_is_known() -> None:
+    assert not Greedy([contender(0), contender(1)], accept=Accept.BETTER).foresee(9)
