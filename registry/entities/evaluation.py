@@ -34,14 +34,30 @@ class EvaluationProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """A number of the whole split that is no mean over its examples: F1, AUC, MCC."""
+
+    value: float
+    without: tuple[float, ...]
+    """The same of the split without each block of `registry.evaluation.blocks`, in their order: the
+    replicates of the jackknife."""
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A completed evaluation: per-example scores in the split's own order; higher is better."""
 
     examples: tuple[float, ...]
+    metric: Metric | None = None
+    """Where the task measures the split as a whole: then this is what counts."""
 
     @property
     def value(self) -> float:
-        """The mean, from an exact sum; NaN as soon as one example's score is NaN."""
+        """The metric's, where there is one; else the mean over examples, from an exact sum, which is NaN
+        as soon as one example's score is NaN.
+        """
+        if self.metric is not None:
+            return self.metric.value
         return math.fsum(self.examples) / len(self.examples)
 
 
@@ -86,10 +102,10 @@ class Comparison:
     n: int
     """Independent units: examples, or groups of examples that share an origin."""
     difference: float
-    """Mean of challenger minus baseline."""
+    """Challenger minus baseline: of the means over examples, or of the metrics."""
     low: float
     high: float
-    """Ends of the paired bootstrap interval."""
+    """Ends of the paired interval: the bootstrap's for means, the jackknife's for metrics."""
     level: float
     mcnemar_p: float | None
-    """Exact McNemar test, two-sided; None where the scores are not all 0 or 1."""
+    """Exact McNemar test, two-sided; None for metrics, and where the scores are not all 0 or 1."""

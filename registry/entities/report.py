@@ -26,6 +26,23 @@ class ReportRow:
     """By split; under MEAN_OF_SHIFTS the mean over the shifted splits, where there are any."""
     versus_best: Mapping[str, Comparison]
     """By split, the paired comparison with the best single; empty for that one itself."""
+    inference_cost: int = 1
+    """Forward passes per input: an average of weights costs one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleRow:
+    """A yardstick beside a soup: the mean of its ingredients' outputs. Never registered, never a winner."""
+
+    label: str
+    recipe: Recipe
+    """The soup's, whose ingredients answer together here."""
+    scores: Mapping[str, float]
+    """As in `ReportRow`, for the splits on which all ingredients' outputs are remembered."""
+    versus_best: Mapping[str, Comparison]
+    """As in `ReportRow`, for those splits."""
+    inference_cost: int
+    """Forward passes per input: one per ingredient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,10 @@ class SoupReport:
     exclusions: tuple[Exclusion, ...]
     protocols: tuple[EvaluationProtocol, ...]
     """One per split."""
+    ensembles: tuple[EnsembleRow, ...] = ()
+    """At most one per soup, in the order of the rows."""
+    notes: tuple[str, ...] = ()
+    """What is missing from the table, and why."""
 
 
 @dataclass(frozen=True, slots=True)

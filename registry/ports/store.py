@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from registry.entities import (
+    Bound,
     Digest,
     EvaluationProtocol,
     IngestedSource,
@@ -33,8 +34,24 @@ class Store(Protocol):
     def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
         """Commit an evaluation. The first one wins: returns the committed one, whoever committed it.
 
-        NaN scores and signed zeros come back bit-identical.
+        Scores and metrics come back bit-identical, NaN and signed zeros included.
         """
+        ...
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        """The least upper bound known of this recipe's score under this protocol, if there is one. A
+        committed score makes it superfluous, not wrong.
+        """
+        ...
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        """Commit what an evaluation that stopped early has shown. A smaller bound replaces a larger one:
+        returns the least one known, whoever committed it. Raises StoreError for NaN, which bounds nothing.
+        """
+        ...
+
+    def forget_bounds(self, protocol: Digest) -> None:
+        """Withdraw every bound under this protocol, whoever committed it; scores stay."""
         ...
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
@@ -46,7 +63,7 @@ class Store(Protocol):
         ...
 
     def recipe(self, digest: Digest) -> Recipe | None:
-        """The recipe of this name, if an evaluation, selection or registration brought it in."""
+        """The recipe of this name, if an evaluation, bound, selection or registration brought it in."""
         ...
 
     def claim_registration(

@@ -1,7 +1,18 @@
-"""The rules about who may write a registration, shared by every store."""
+"""The rules about what may be written, shared by every store."""
 
-from registry.entities import Registration, RegistrationState, short
+import math
+
+from registry.entities import Bound, Recipe, Registration, RegistrationState, short
 from registry.errors import StoreError
+
+
+def require_number(recipe: Recipe, bound: Bound) -> None:
+    """Raise StoreError for a bound of NaN: it excludes nothing, and no number ever replaces it."""
+    if math.isnan(bound.upper):
+        raise StoreError(
+            f"recipe {short(recipe.digest)} cannot be bounded by NaN",
+            mend="look at the evaluator: a score that is NaN is a score, and no bound",
+        )
 
 
 def require_claim(registration: Registration, committed: Registration | None) -> Registration:

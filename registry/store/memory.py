@@ -6,6 +6,7 @@ from threading import Lock
 
 from registry.documents import to_document
 from registry.entities import (
+    Bound,
     Digest,
     EvaluationProtocol,
     IngestedSource,
@@ -17,7 +18,7 @@ from registry.entities import (
     digest_of_document,
 )
 from registry.ports import Store
-from registry.store.claims import require_claim
+from registry.store.claims import require_claim, require_number
 
 
 class MemoryStore(Store):
@@ -28,6 +29,7 @@ class MemoryStore(Store):
         self._ingested: dict[str, IngestedSource] = {}
         self._recipes: dict[Digest, Recipe] = {}
         self._scores: dict[tuple[Digest, Digest], Score] = {}
+        self._bounds: dict[tuple[Digest, Digest], Bound] = {}
         self._selections: dict[Digest, Selection] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
@@ -47,6 +49,22 @@ class MemoryStore(Store):
         with self._lock:
             self._recipes[recipe.digest] = recipe
             return self._scores.setdefault((recipe.digest, protocol.digest), score)
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        with self._lock:
+            return self._bounds.get((recipe, protocol))
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        require_number(recipe, bound)
+        key = (recipe.digest, protocol.digest)
+        with self._lock:
+            self._recipes[recipe.digest] = recipe
+            self._bounds[key] = min(self._bounds.get(key, bound), bound, key=lambda known: known.upper)
+            return self._bounds[key]
+
+    def forget_bounds(self, protocol: Digest) -> None:
+        with self._lock:
+            self._bounds = {key: bound for key, bound in self._bounds.items() if key[1] != protocol}
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
         name = digest_of_document([to_document(selection), protocol.digest])

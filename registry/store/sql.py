@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Engine, literal, select, update
+from sqlalchemy import Engine, delete, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from registry.documents import to_document
 from registry.entities import (
+    Bound,
     Digest,
     EvaluationProtocol,
     IngestedSource,
+    Metric,
     Recipe,
     Registration,
     RegistrationState,
@@ -25,10 +27,11 @@ from registry.entities import (
     digest_of_document,
 )
 from registry.ports import Store
-from registry.store.claims import require_claim
+from registry.store.claims import require_claim, require_number
 from registry.store.engine import WRITES, foreign_errors, open_engine
 from registry.store.schema import require_head
 from registry.store.tables import (
+    BoundRow,
     EvaluationRow,
     IngestedRow,
     IngredientRow,
@@ -76,7 +79,7 @@ class SqlStore(Store):
     def score(self, recipe: Digest, protocol: Digest) -> Score | None:
         with self._transaction(self._reads) as session:
             row = session.get(EvaluationRow, (recipe, protocol))
-            return Score(row.examples) if row else None
+            return _score(row) if row else None
 
     def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
         with self._transaction(self._writes) as session:
@@ -87,12 +90,37 @@ class SqlStore(Store):
                 EvaluationRow,
                 recipe=recipe.digest,
                 protocol=protocol.digest,
-                value=_mean(score),
+                value=_value(score),
                 n=len(score.examples),
                 examples=score.examples,
+                metric=(score.metric.value, *score.metric.without) if score.metric else None,
                 created_at=time.time(),
             )
-            return Score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)).examples)
+            return _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(BoundRow, (recipe, protocol))
+            return Bound(row.upper) if row else None
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        require_number(recipe, bound)
+        key = {"recipe": recipe.digest, "protocol": protocol.digest}
+        with self._transaction(self._writes) as session:
+            _keep_recipe(session, recipe)
+            _keep_protocol(session, protocol)
+            insert = _insert(session, BoundRow).values(**key, upper=bound.upper, updated_at=time.time())
+            smaller = insert.on_conflict_do_update(
+                index_elements=list(key),
+                set_={"upper": insert.excluded.upper, "updated_at": insert.excluded.updated_at},
+                where=insert.excluded.upper < BoundRow.upper,
+            )
+            session.execute(smaller)
+            return Bound(session.get_one(BoundRow, key).upper)
+
+    def forget_bounds(self, protocol: Digest) -> None:
+        with self._transaction(self._writes) as session:
+            session.execute(delete(BoundRow).where(BoundRow.protocol == protocol))
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
         with self._transaction(self._writes) as session:
@@ -193,8 +221,12 @@ def _keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
     _insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
 
 
-def _mean(score: Score) -> float | None:
-    """The mean for SQL, NULL where there is none."""
+def _score(row: EvaluationRow) -> Score:
+    return Score(row.examples, Metric(row.metric[0], row.metric[1:]) if row.metric else None)
+
+
+def _value(score: Score) -> float | None:
+    """The value for SQL, NULL where there is none."""
     try:
         return None if math.isnan(score.value) else score.value
     except (ArithmeticError, ValueError):  # no examples, or both infinities

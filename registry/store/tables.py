@@ -34,16 +34,18 @@ class Document(TypeDecorator[Any]):
         return from_document(self.kind, value)
 
 
-class ExampleScores(TypeDecorator[tuple[float, ...]]):
-    """Per-example scores, bit by bit: little-endian float64, zlib-compressed."""
+class Floats(TypeDecorator[tuple[float, ...]]):
+    """Numbers, bit by bit: little-endian float64, zlib-compressed."""
 
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: Any, _dialect: Dialect) -> bytes:
-        return zlib.compress(struct.pack(f"<{len(value)}d", *value))
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> bytes | None:
+        return None if value is None else zlib.compress(struct.pack(f"<{len(value)}d", *value))
 
-    def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[float, ...]:
+    def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[float, ...] | None:
+        if value is None:
+            return None
         packed = zlib.decompress(value)
         return struct.unpack(f"<{len(packed) // 8}d", packed)
 
@@ -104,11 +106,23 @@ class EvaluationRow(Row):
     recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
     protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest), primary_key=True)
     value: Mapped[float | None]
-    """The mean, for people who look with SQL; NULL for NaN, which SQLite cannot hold."""
+    """The score's, for people who look with SQL; NULL for NaN, which SQLite cannot hold."""
     n: Mapped[int]
-    examples: Mapped[tuple[float, ...]] = mapped_column(ExampleScores)
+    examples: Mapped[tuple[float, ...]] = mapped_column(Floats)
     created_at: Mapped[float]
     """Seconds since the epoch, as in every table."""
+    metric: Mapped[tuple[float, ...] | None] = mapped_column(Floats)
+    """Of the whole split, then without each block; NULL where the score is a mean."""
+
+
+class BoundRow(Row):
+    """The least upper bound known of a recipe's score under a protocol."""
+
+    __tablename__ = "stockpot_bounds"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest), primary_key=True)
+    upper: Mapped[float]
+    updated_at: Mapped[float]
 
 
 class SelectionRow(Row):

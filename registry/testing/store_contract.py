@@ -8,93 +8,34 @@ Subclass it in a test module, with a fixture that gives each test a fresh store:
             return MyStore()
 """
 
-import struct
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf, nan
-from threading import Barrier
-from typing import TypeVar
 
 import pytest
 
 from registry.entities import (
-    Checkpoint,
-    EvaluationProtocol,
     ExclusionReason,
     IngestedSource,
-    Recipe,
+    Metric,
     Registration,
     RegistrationState,
     Score,
-    Selection,
-    Step,
-    TensorSpec,
     digest_of_bytes,
 )
 from registry.errors import StoreError
 from registry.ports import Store
-
-T = TypeVar("T")
-
-THREADS = 8
-NAN_WITH_PAYLOAD: float = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
-
-VALIDATION = EvaluationProtocol(
-    task="arrays",
-    task_version="1+0123456789ab",
-    task_args=(("path", "digits.npz"),),
-    split="validation",
-    dataset=digest_of_bytes(b"digits"),
-    n=3,
-    dtype="float32",
-    tf32=False,
-    batch_size=256,
-    device="cpu x86_64",
-    torch_version="2.13.0",
+from registry.testing.bounds_contract import BoundsContract
+from registry.testing.store_values import (
+    NAN_WITH_PAYLOAD,
+    TEST,
+    THREADS,
+    VALIDATION,
+    at_once,
+    bits,
+    ingested,
+    selection,
+    soup,
 )
-TEST = replace(VALIDATION, split="test")
-
-
-def soup(*ingredients: str) -> Recipe:
-    """The average of checkpoints that are named by these words."""
-    return Recipe.mean([digest_of_bytes(name.encode()) for name in ingredients])
-
-
-def ingested(uri: str, size: int = 4) -> IngestedSource:
-    """A weights file of one tensor."""
-    tensors = (TensorSpec("weight", "F32", (size // 4,)),)
-    checkpoint = Checkpoint(digest_of_bytes(uri.encode()), size, tensors, exact=digest_of_bytes(b""))
-    return IngestedSource(uri, size, "0" * 64, checkpoint)
-
-
-def selection(recipe: Recipe, score: float = 0.5, *, complete: bool = True) -> Selection:
-    """A search of three steps: kept, stopped early, without a score."""
-    tried = recipe.checkpoints
-    steps = (
-        Step(recipe.digest, tried, score=-0.0, bound=None, kept=True),
-        Step(soup("b").digest, tried, score=None, bound=0.1 + 0.2, kept=False),
-        Step(soup("c").digest, tried, score=nan, bound=None, kept=False),
-    )
-    return Selection("greedy", "not_worse", steps, recipe, score, complete)
-
-
-def bits(score: Score | None) -> bytes:
-    """Equal for equal bits only, as == is for neither NaN nor zero."""
-    assert score is not None
-    return struct.pack(f"<{len(score.examples)}d", *score.examples)
-
-
-def at_once(act: Callable[[int], T]) -> list[T]:
-    """What the threads got that did this at the same moment."""
-    barrier = Barrier(THREADS)
-
-    def wait_then_act(number: int) -> T:
-        barrier.wait()
-        return act(number)
-
-    with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(wait_then_act, range(THREADS)))
 
 
 def claim(store: Store, owner: str, now: float = 0, dead: str | None = None) -> Registration:
@@ -107,7 +48,7 @@ def committed(store: Store) -> Registration | None:
     return store.registration("digits", soup("a", "b").digest)
 
 
-class StoreContract:
+class StoreContract(BoundsContract):
     """Every sentence of `registry.ports.Store`, held against the fixture ``store``."""
 
     def test_a_new_store_knows_nothing(self, store: Store) -> None:
@@ -169,6 +110,28 @@ class StoreContract:
         assert bits(store.commit_score(soup("a"), VALIDATION, score)) == bits(score)
         assert bits(store.commit_score(soup("a"), VALIDATION, Score((0.5,)))) == bits(score)
         assert bits(store.score(soup("a").digest, VALIDATION.digest)) == bits(score)
+
+    @pytest.mark.parametrize(
+        "metric",
+        [
+            Metric(0.1 + 0.2, (0.1, 5e-324)),
+            Metric(nan, (NAN_WITH_PAYLOAD, -0.0, 0.0)),
+            Metric(-0.0, (inf, -inf, nan)),
+            Metric(0.75, ()),
+        ],
+        ids=str,
+    )
+    def test_metrics_come_back_bit_identical_beside_the_examples(self, store: Store, metric: Metric) -> None:
+        score = Score((nan, 0.25), metric)
+        assert bits(store.commit_score(soup("a"), VALIDATION, score)) == bits(score)
+        assert bits(store.commit_score(soup("a"), VALIDATION, Score((0.5,)))) == bits(score)
+        assert bits(store.score(soup("a").digest, VALIDATION.digest)) == bits(score)
+
+    def test_a_score_without_metric_comes_back_without_one(self, store: Store) -> None:
+        store.commit_score(soup("a"), VALIDATION, Score((0.5, 1.0)))
+        later = Score((0.5, 1.0), Metric(0.5, (0.25,)))
+        assert store.commit_score(soup("a"), VALIDATION, later).metric is None
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((0.5, 1.0))
 
     def test_a_recipe_is_known_once_an_evaluation_selection_or_registration_brought_it_in(
         self, store: Store

@@ -1,14 +1,14 @@
 """A process for the tests to race and to kill: URL NAME COUNT.
 
-Says "ready", waits for a line, opens the store, commits COUNT evaluations scored NAME and claims a
-registration as NAME; prints who won each.
+Says "ready", waits for a line, opens the store, commits COUNT evaluations scored NAME, each with a bound
+that is least for every fourth NAME in turn, and claims a registration as NAME; prints who won each.
 """
 
 import sys
 
-from registry.entities import Score
+from registry.entities import Bound, Score
 from registry.store import SqlStore
-from registry.testing.store_contract import VALIDATION, soup
+from registry.testing.store_values import VALIDATION, soup
 
 url, name, count = sys.argv[1:]
 print("ready", flush=True)  # noqa: T201 - how it talks to the test
@@ -16,5 +16,6 @@ sys.stdin.readline()
 store = SqlStore(url)
 for number in range(int(count)):
     committed = store.commit_score(soup(str(number), "shared"), VALIDATION, Score((float(name),)))
+    store.commit_bound(soup(str(number), "shared"), VALIDATION, Bound(float((int(name) + number) % 4)))
     print(f"{committed.examples[0]:.0f}", flush=True)  # noqa: T201 - as above
 print(store.claim_registration("digits", soup("0", "shared"), owner=name, now=0, until=1).owner)  # noqa: T201 - as above

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import Digest, RegistrationState, Score, Selection
+from registry.entities import Bound, Digest, Metric, RegistrationState, Score, Selection
 from registry.store import SqlStore, current, head, upgrade
-from registry.testing.store_contract import VALIDATION, bits, ingested
+from registry.testing.store_values import TEST, VALIDATION, bits, ingested
 
 # Written out, since they may never change: they name what people keep.
 RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51eed4d41a53")
@@ -33,6 +33,7 @@ def test_a_frozen_store_is_upgraded_and_still_knows_everything(frozen: str) -> N
         assert recipe.digest == RECIPE
         assert VALIDATION.digest == PROTOCOL
         assert bits(store.score(RECIPE, PROTOCOL)) == bits(Score((nan, -0.0, 0.1)))
+        assert store.bound(RECIPE, PROTOCOL) is None
         assert store.ingested("file:///a") == ingested("file:///a")
         (search,) = store.selections(RECIPE)
         assert (search.recipe, len(search.steps), search.complete) == (recipe, 3, False)
@@ -47,6 +48,10 @@ def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:
         assert recipe is not None
         first = store.score(RECIPE, PROTOCOL)
         assert bits(store.commit_score(recipe, VALIDATION, Score((0.0,)))) == bits(first)
+        store.commit_bound(recipe, VALIDATION, Bound(0.5))
+        assert store.commit_bound(recipe, VALIDATION, Bound(0.75)) == Bound(0.5)
+        measured = Score((0.0, 1.0), Metric(nan, (-0.0, 0.5)))
+        assert bits(store.commit_score(recipe, TEST, measured)) == bits(measured)
         (search,) = store.selections(RECIPE)
         store.commit_selection(search, VALIDATION)
         store.commit_selection(Selection("uniform", "", (), recipe, 0.5), VALIDATION)

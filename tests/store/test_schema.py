@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from registry.entities import Score
+from registry.entities import Bound, Metric, Score
 from registry.errors import SchemaMismatch, StoreError
 from registry.store import SqlStore, current, head, schema, upgrade
 from registry.store.tables import Row
-from registry.testing.store_contract import VALIDATION, at_once, soup
+from registry.testing.store_values import VALIDATION, at_once, soup
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -44,12 +44,12 @@ def described(connection: Connection) -> dict[str, Any]:
 
 @pytest.fixture
 def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make this the program after the next release: its migrations hold a revision 0002."""
+    """Make this the program after the next release: its migrations hold a revision 0003."""
     folder = tmp_path / "migrations of the next 100%"
     shutil.copytree(REPOSITORY / "alembic", folder)
-    revision = folder / "versions" / "0002_next.py"
+    revision = folder / "versions" / "0003_next.py"
     revision.write_text(
-        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0002", "0001"\n'
+        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0003", "0002"\n'
         'def upgrade():\n    op.create_table("stockpot_next", sa.Column("id", sa.Integer))\n'
         'def downgrade():\n    op.drop_table("stockpot_next")\n'
     )
@@ -80,6 +80,20 @@ def test_upgrade_downgrade_upgrade_arrives_where_it_began(url: str) -> None:
     assert upgrade(url) == head()
     with schema.connected(url) as connection:
         assert described(connection) == before
+
+
+def test_a_downgrade_keeps_means_and_drops_what_the_older_program_would_misread(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0, 0.0)))
+        store.commit_score(soup("b"), VALIDATION, Score((1.0, 0.0), Metric(0.75, (0.5,))))
+        store.commit_bound(soup("c"), VALIDATION, Bound(0.5))
+    with schema.connected(url, writes=True) as connection:
+        command.downgrade(schema._config(connection), "0001")
+    upgrade(url)
+    with closing(SqlStore(url)) as store:
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0, 0.0))
+        assert store.score(soup("b").digest, VALIDATION.digest) is None
+        assert store.bound(soup("c").digest, VALIDATION.digest) is None
 
 
 def test_upgrading_twice_changes_nothing(url: str) -> None:
@@ -125,11 +139,11 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
     request.getfixturevalue("next_revision")
-    with pytest.raises(SchemaMismatch, match="at revision 0001; this Stockpot needs 0002") as error:
+    with pytest.raises(SchemaMismatch, match="at revision 0002; this Stockpot needs 0003") as error:
         SqlStore(url)
     assert error.value.mend == "stockpot db upgrade"
-    assert current(url) == "0001"
-    assert upgrade(url) == "0002"
+    assert current(url) == "0002"
+    assert upgrade(url) == "0003"
     with closing(SqlStore(url)) as store:
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
@@ -141,7 +155,7 @@ def test_a_newer_schema_asks_for_a_newer_stockpot(
     upgrade(url)
     monkeypatch.undo()
     for use in (SqlStore, upgrade):
-        with pytest.raises(SchemaMismatch, match="0002, which a newer Stockpot made") as error:
+        with pytest.raises(SchemaMismatch, match="0003, which a newer Stockpot made") as error:
             use(url)
         assert error.value.mend.startswith("upgrade Stockpot")
 

@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from registry.entities import Score
+from registry.entities import Bound, Metric, Score
 from registry.errors import StoreError
 from registry.ports import Store
 from registry.store import SqlStore, engine
 from registry.store.schema import connected
 from registry.store.tables import EvaluationRow, IngredientRow, RecipeRow
-from registry.testing.store_contract import VALIDATION, StoreContract, selection, soup
+from registry.testing.store_contract import StoreContract
+from registry.testing.store_values import VALIDATION, bits, selection, soup
 
 
 class TestSqlStore(StoreContract):
@@ -27,12 +28,12 @@ class TestSqlStore(StoreContract):
 def test_another_store_on_the_same_database_knows_it_all(url: str) -> None:
     with closing(SqlStore(url)) as first:
         first.commit_score(soup("a", "b"), VALIDATION, Score((nan, -0.0)))
+        first.commit_bound(soup("a"), VALIDATION, Bound(0.5))
         first.commit_selection(selection(soup("a", "b")), VALIDATION)
         row = first.claim_registration("digits", soup("a", "b"), owner="me", now=0, until=1)
         with closing(SqlStore(url)) as second:
-            assert (
-                repr(second.score(soup("a", "b").digest, VALIDATION.digest)) == "Score(examples=(nan, -0.0))"
-            )
+            assert bits(second.score(soup("a", "b").digest, VALIDATION.digest)) == bits(Score((nan, -0.0)))
+            assert second.bound(soup("a").digest, VALIDATION.digest) == Bound(0.5)
             assert len(second.selections(soup("a", "b").digest)) == 1
             assert second.registrations("digits") == (row,)
 
@@ -61,6 +62,23 @@ def test_sql_sees_the_mean_and_null_where_there_is_none(
     with connected(url) as connection:
         assert connection.scalar(select(EvaluationRow.value)) == mean
         assert connection.scalar(select(EvaluationRow.n)) == len(examples)
+
+
+@pytest.mark.parametrize(("metric", "seen"), [(0.25, 0.25), (nan, None)])
+def test_sql_sees_the_metric_where_there_is_one(url: str, metric: float, seen: float | None) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0, 0.0), Metric(metric, (0.5, nan))))
+    with connected(url) as connection:
+        assert connection.scalar(select(EvaluationRow.value)) == seen
+
+
+def test_a_damaged_metric_is_an_error(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,), Metric(0.5, (0.25,))))
+        with connected(url, writes=True) as connection:
+            connection.execute(text("UPDATE stockpot_evaluations SET metric = :damaged"), {"damaged": b"x"})
+        with pytest.raises(StoreError, match="fails"):
+            store.score(soup("a").digest, VALIDATION.digest)
 
 
 def test_foreign_keys_are_enforced(url: str) -> None:

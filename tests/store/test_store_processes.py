@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import Score
+from registry.entities import Bound, Score
 from registry.store import SqlStore, current, head
-from registry.testing.store_contract import VALIDATION, soup
+from registry.testing.store_values import VALIDATION, soup
 
 PROCESSES, EVALUATIONS = 4, 25
 
@@ -66,6 +66,15 @@ def test_processes_that_commit_the_same_evaluations_agree_on_each(race: tuple[st
         assert committed == Score((float(winner),))
 
 
+def test_processes_that_commit_bounds_leave_the_least_whoever_had_it(
+    race: tuple[str, list[list[str]]],
+) -> None:
+    url, _ = race
+    with closing(SqlStore(url)) as store:
+        recipes = [soup(str(number), "shared").digest for number in range(EVALUATIONS)]
+        assert [store.bound(recipe, VALIDATION.digest) for recipe in recipes] == [Bound(0.0)] * EVALUATIONS
+
+
 def test_of_processes_that_claim_one_registration_exactly_one_wins(race: tuple[str, list[list[str]]]) -> None:
     url, seen = race
     (owner,) = {lines[-1] for lines in seen}
@@ -83,7 +92,9 @@ def test_a_process_killed_among_its_commits_loses_none_of_them(tmp_path: Path) -
         victim.kill()
     with closing(SqlStore(url)) as store:
         for number in range(acknowledged):
-            assert store.score(soup(str(number), "shared").digest, VALIDATION.digest) == Score((7.0,))
+            recipe = soup(str(number), "shared").digest
+            assert store.score(recipe, VALIDATION.digest) == Score((7.0,))
+            assert store.bound(recipe, VALIDATION.digest) == Bound(float((7 + number) % 4))
         store.commit_score(soup("after"), VALIDATION, Score((1.0,)))
     with closing(sqlite3.connect(tmp_path / "stockpot.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
