@@ -1,14 +1,32 @@
 import math
+import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 import registry.evaluation
-from registry.entities import Bound, Outcome, Recipe, Score, Threshold, Trial, digest_of_bytes
+from registry.entities import (
+    Accept,
+    Bound,
+    Contender,
+    Outcome,
+    Recipe,
+    Score,
+    Selection,
+    Threshold,
+    Trial,
+    digest_of_bytes,
+)
 from registry.evaluation import RememberingEvaluator
-from registry.store.memory import MemoryStore
+from registry.evaluation.order_dependence import OrderDependent
+from registry.ports import Store
+from registry.selection import run_selection
+from registry.selection.greedy import Greedy
+from registry.store import MemoryStore, SqlStore
 from registry.testing.evaluators import TableEvaluator
 
 RECIPES = [Recipe.mean([digest_of_bytes(bytes([place]))]) for place in range(4)]
@@ -61,13 +79,138 @@ def test_the_score_that_was_committed_first_is_the_answer() -> None:
     assert RememberingEvaluator(Slower(scores, n=2), store).evaluate(TRIALS[:1]) == [theirs]
 
 
-def test_a_bound_is_not_remembered() -> None:
-    inner = TableEvaluator(scores, n=2, greatest=1.0)
-    evaluator = RememberingEvaluator(inner, MemoryStore())
-    (outcome,) = evaluator.evaluate([Trial(RECIPES[0], Threshold(0.9, strict=False))])
-    assert isinstance(outcome, Bound)
-    assert evaluator.evaluate([Trial(RECIPES[0])]) == [Score((0.0, 0.0))]
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        with closing(SqlStore(f"sqlite:///{tmp_path}/stockpot.db")) as kept:
+            yield kept
+
+
+def asked(recipe: Recipe, reach: float, *, strict: bool = False) -> Trial:
+    return Trial(recipe, Threshold(reach, strict=strict))
+
+
+def early(store: Store, inner: TableEvaluator | None = None) -> RememberingEvaluator:
+    """One whose evaluations stop early: recipe 0 scores 0, at most 0.5 after the first of two examples."""
+    return RememberingEvaluator(inner or TableEvaluator(scores, n=2, greatest=1.0), store)
+
+
+def test_an_evaluation_that_stopped_early_is_never_begun_again(store: Store) -> None:
+    trial = asked(RECIPES[0], 0.9)
+    assert early(store).evaluate([trial]) == [Bound(0.5)]
+    again = early(store)
+    assert again.evaluate([trial]) == [Bound(0.5)]
+    assert again.started == 0
+
+
+def test_a_bound_answers_exactly_the_thresholds_that_it_excludes() -> None:
+    for trial, known in [
+        (asked(RECIPES[0], math.nextafter(0.5, 1)), True),
+        (asked(RECIPES[0], 0.5, strict=True), True),
+        (asked(RECIPES[0], 0.5), False),
+        (asked(RECIPES[0], 0.25, strict=True), False),
+        (asked(RECIPES[1], 0.9), False),
+        (Trial(RECIPES[0]), False),
+    ]:
+        store = MemoryStore()
+        store.commit_bound(RECIPES[0], early(store).protocol, Bound(0.5))
+        evaluator = early(store)
+        outcomes = evaluator.evaluate([trial])
+        assert (evaluator.started == 0) is known
+        assert not known or outcomes == [Bound(0.5)]
+
+
+def test_a_threshold_that_the_bound_does_not_exclude_is_evaluated_and_the_score_then_answers_all(
+    store: Store,
+) -> None:
+    evaluator = early(store)
+    evaluator.evaluate([asked(RECIPES[0], 0.9)])
+    whole = Score((0.0, 0.0))
+    assert (
+        evaluator.evaluate([Trial(RECIPES[0]), asked(RECIPES[0], 0.9), asked(RECIPES[0], 0.0)]) == [whole] * 3
+    )
     assert evaluator.started == 2
+
+
+def test_a_later_and_lower_bound_takes_the_place_of_the_first(store: Store) -> None:
+    protocol = early(store).protocol
+    store.commit_bound(RECIPES[0], protocol, Bound(0.75))
+    evaluator = early(store)
+    assert evaluator.evaluate([asked(RECIPES[0], 0.6)]) == [Bound(0.5)]
+    assert evaluator.evaluate([asked(RECIPES[0], 0.9)]) == [Bound(0.5)]
+    assert (evaluator.started, store.bound(RECIPES[0].digest, protocol.digest)) == (1, Bound(0.5))
+
+
+def test_outcomes_that_arrived_before_a_crash_are_kept_bounds_too() -> None:
+    store, trials = MemoryStore(), [asked(recipe, 0.9) for recipe in RECIPES[:3]]
+    with pytest.raises(RuntimeError, match="killed"):
+        early(store, BreaksDown(scores, n=2, greatest=1.0)).evaluate(trials)
+    resumed = early(store)
+    resumed.evaluate(trials)
+    assert resumed.started == 1, "the one that was under way"
+
+
+def test_bounds_given_under_an_assumption_that_failed_are_withdrawn_and_scores_stay(store: Store) -> None:
+    class Discovers(TableEvaluator):
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+            if RECIPES[2] in [trial.recipe for trial in trials]:
+                raise OrderDependent
+            return super().evaluate(trials, then=then)
+
+    early(store).evaluate([asked(RECIPES[0], 0.9)])
+    other = early(store, TableEvaluator(scores, n=2, split="test", greatest=1.0))
+    other.evaluate([asked(RECIPES[0], 0.9)])
+    discovering = early(store, Discovers(scores, n=2, greatest=1.0))
+    with pytest.raises(OrderDependent):
+        discovering.evaluate([asked(RECIPES[3], 0.9), Trial(RECIPES[1]), asked(RECIPES[2], 0.9)])
+    protocol = discovering.protocol.digest
+    assert store.bound(RECIPES[0].digest, protocol) is None, "an earlier process's, under the same assumption"
+    assert store.bound(RECIPES[3].digest, protocol) is None
+    assert store.score(RECIPES[1].digest, protocol) == Score((0.1, 0.0))
+    assert store.bound(RECIPES[0].digest, other.protocol.digest) is not None
+
+
+def test_no_other_error_withdraws_a_bound() -> None:
+    store, trials = MemoryStore(), [asked(recipe, 0.9) for recipe in (RECIPES[0], RECIPES[2])]
+    with pytest.raises(RuntimeError, match="killed"):
+        early(store, BreaksDown(scores, n=2, greatest=1.0)).evaluate(trials)
+    assert store.bound(RECIPES[0].digest, early(store).protocol.digest) == Bound(0.5)
+
+
+def test_nobody_prepares_for_what_is_remembered() -> None:
+    class Listening(TableEvaluator):
+        heard: Sequence[Trial] = ()
+
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+            self.heard = then
+            return super().evaluate(trials, then=then)
+
+    store, inner = MemoryStore(), Listening(scores, n=2)
+    store.commit_score(RECIPES[1], inner.protocol, Score((0.5, 0.5)))
+    store.commit_bound(RECIPES[2], inner.protocol, Bound(0.5))
+    then = [asked(RECIPES[1], 0.9), asked(RECIPES[2], 0.9), asked(RECIPES[2], 0.4), asked(RECIPES[3], 0.9)]
+    RememberingEvaluator(inner, store).evaluate(TRIALS[:1], then=then)
+    assert inner.heard == then[2:]
+
+
+def test_a_search_answered_from_bounds_is_the_same_search(store: Store) -> None:
+    """Most of the soups are rejected early, and none is begun again."""
+    names = [digest_of_bytes(bytes([place, 1])) for place in range(16)]
+
+    def right(recipe: Recipe) -> list[float]:
+        draw = random.Random(recipe.digest)  # noqa: S311 - made-up answers
+        return [float(draw.random() < 0.7) for _ in range(20)]
+
+    def searched() -> tuple[Selection, int]:
+        evaluator = early(store, TableEvaluator(right, n=20, greatest=1.0))
+        contenders = [Contender(name, str(place), place) for place, name in enumerate(names)]
+        return run_selection(Greedy(contenders, accept=Accept.NOT_WORSE), evaluator), evaluator.started
+
+    (first, begun), (second, begun_again) = searched(), searched()
+    assert sum(step.bound is not None for step in first.steps) > 4
+    assert (second, begun, begun_again) == (first, 31, 0)
 
 
 def test_scores_of_another_split_are_not_taken() -> None:
