@@ -29,8 +29,9 @@ class StageArtifacts:
         self._stages: dict[str, _Stage] = {}
 
     def start(self, stage: str, total: int) -> None:
-        """Open the stage's artifact."""
+        """Open the stage's artifact; where the total is not known (0) there is nothing to show."""
         self._inner.start(stage, total)
+        self._stages.pop(stage, None)
         if total:
             key = re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")  # all that Prefect takes
             artifact = create_progress_artifact(progress=0.0, key=key, description=stage)

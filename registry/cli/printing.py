@@ -18,6 +18,7 @@ from registry.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Digest,
+    EnsembleRow,
     Exclusion,
     ModelVersion,
     ReportRow,
@@ -32,7 +33,7 @@ from registry.ports import Progress as Watch
 from registry.ports import Tracker
 from registry.wiring import progress
 from registry.workflow.plan import Plan
-from registry.workflow.verdict import POINT, columns, points, reasons, sentence
+from registry.workflow.verdict import BESIDE_SCORES, cells, columns, points, reasons, score_of, sentence
 
 T = TypeVar("T")
 WIDTH = None if sys.stdout.isatty() else 120
@@ -185,17 +186,17 @@ def _show_report(report: SoupReport) -> None:
         highlight=False,
     )
     splits = columns(request)
-    table = _table("", "models", *splits)
-    for row in report.rows:
-        scores = (f"{row.scores[split] / POINT:.2f}" for split in splits)
-        _add_row(table, row.label, str(len(row.recipe.ingredients)), *scores)
+    table = _table("", *BESIDE_SCORES, *splits)
+    for row in report.table:
+        _add_row(table, *cells(row, splits))
     out.print(table)
     gains = _table("gain over the best single", "on", "points", "95 % interval", "n", "McNemar p")
-    for row in report.rows:
+    for row in report.table:
         _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS))
     if gains.row_count:
         out.print(gains)
-    for line in (*(sentence(row, request.report_on) for row in report.rows[1:]), *reasons(report)):
+    verdicts = (sentence(row, request.report_on) for row in report.rows[1:])
+    for line in (*verdicts, *reasons(report), *report.notes):
         out.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
     out.print()
 
@@ -214,7 +215,7 @@ def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*map(escape, cells))
 
 
-def _add_gains(table: Table, row: ReportRow, splits: Iterable[str]) -> None:
+def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]) -> None:
     for split in splits:
         if split not in row.versus_best:
             continue
@@ -261,6 +262,5 @@ def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
     for step in selection.steps:
         added = names.get(step.tried[-1], short(step.tried[-1]))
         tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
-        score = f"{step.score:.4f}" if step.score is not None else f"at most {step.bound:.4f}"
-        _add_row(table, tried, score, "yes" if step.kept else "")
+        _add_row(table, tried, score_of(step), "yes" if step.kept else "")
     out.print(table)

@@ -76,6 +76,11 @@ class SoupReport:
     notes: tuple[str, ...] = ()
     """What is missing from the table, and why."""
 
+    @property
+    def table(self) -> tuple[ReportRow | EnsembleRow, ...]:
+        """All lines, in their order."""
+        return (*self.rows, *self.ensembles)
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedSoup:

@@ -6,6 +6,7 @@ What needs torch is imported when it is first asked for: statistics and remember
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from registry.evaluation.jackknife import blocks
 from registry.evaluation.remembered import RememberingEvaluator
 from registry.evaluation.statistics import compare, compare_mean
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from registry.evaluation.device import choose_device
     from registry.evaluation.torch_bench import TorchBench
 
-__all__ = ["RememberingEvaluator", "TorchBench", "choose_device", "compare", "compare_mean"]
+__all__ = ["RememberingEvaluator", "TorchBench", "blocks", "choose_device", "compare", "compare_mean"]
 
 
 _NEEDS_TORCH = {

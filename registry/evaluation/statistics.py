@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from registry.entities import Comparison
+from registry.entities import Comparison, Score
+from registry.evaluation.jackknife import jackknife
 
 SEED = 0
 """Of the bootstrap: the same scores always give the same interval."""
@@ -16,35 +17,42 @@ DRAWN_AT_ONCE = 2_000_000
 ROUNDING = 1e-12
 """Means of 0 and 1 that differ by less are equal."""
 
-Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
-"""Baseline's scores, challenger's scores, and each example's origin if several share one."""
+Pair = tuple[Score, Score, Sequence[Hashable] | None]
+"""Baseline's score, challenger's score, and each example's origin if several share one."""
 
 
 def compare(
     split: str,
-    baseline: Sequence[float],
-    challenger: Sequence[float],
+    baseline: Score,
+    challenger: Score,
     *,
     groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Comparison:
-    """The mean difference over examples, its interval as in `compare_mean`, and exact McNemar's test.
+    """The difference on one split, its interval as in `compare_mean`, and for scores without a metric
+    exact McNemar's test.
 
     With `groups`, examples of one origin are resampled together.
 
     Source: McNemar (1947) with the exact binomial distribution of the discordant pairs.
 
-    Raises ValueError for sequences that are empty or differ in length.
+    Raises ValueError for examples or groups that are missing or differ in number, and where one score has
+    a metric that the other has not, or has for other blocks.
     """
     found = compare_mean(split, {split: (baseline, challenger, groups)}, level=level)
-    return replace(found, mcnemar_p=_mcnemar(baseline, challenger) if found.n == len(baseline) else None)
+    if baseline.metric is not None or found.n < len(baseline.examples):
+        return found
+    return replace(found, mcnemar_p=_mcnemar(baseline.examples, challenger.examples))
 
 
-def compare_mean(name: str, pairs: Mapping[str, Pairs], *, level: float = 0.95) -> Comparison:
-    """Compare the mean over splits of each split's mean over examples; `name` is what the result calls it.
+def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -> Comparison:
+    """Compare the mean over splits of each split's value; `name` is what the result calls it.
 
-    The interval is the paired percentile bootstrap's: origins are resampled, each with its examples in
-    all splits. Without groups, splits of one length are taken for the same examples under different
+    Where a split's value is its mean over examples, the interval is the paired percentile bootstrap's:
+    origins are resampled, each with its examples in all splits. Where it is a metric, the interval is that
+    of `jackknife`, from the metrics' replicates.
+
+    Without groups, splits of one length are taken for the same examples under different
     shifts, and the place is the origin; where lengths differ each example is an origin of its own.
 
     The interval is that of all reals for a difference that is not finite, and where a split has too few
@@ -59,42 +67,56 @@ def compare_mean(name: str, pairs: Mapping[str, Pairs], *, level: float = 0.95) 
     """
     if not pairs:
         raise ValueError("no splits to compare")
-    differences = [_differences(*pair) for pair in pairs.values()]
-    difference = _mean([_mean(split) for split in differences])
+    for pair in pairs.values():
+        _require_pairs(*pair)
     places: dict[Hashable, int] = {}
     origins = [[places.setdefault(origin, len(places)) for origin in split] for split in _origins(pairs)]
-    fewest = min(len(set(split)) for split in origins)
+    difference = _mean([_difference(before, after) for before, after, _ in pairs.values()])
     low, high = -math.inf, math.inf
-    if math.isfinite(difference) and 2 * 0.5**fewest <= 1 - level:
-        means = _resampled(differences, origins, len(places))
-        low, high = _percentiles(means, level)
-        if means.max() - means.min() < ROUNDING and all(
-            _right_or_wrong(*pair[:2]) for pair in pairs.values()
-        ):
-            low, high = _unmet(difference, fewest, level)
+    if math.isfinite(difference) and 2 * 0.5 ** _fewest(origins) <= 1 - level:
+        scores = [(before, after) for before, after, _ in pairs.values()]
+        if any(before.metric for before, _ in scores):
+            reach = jackknife(scores, origins, level)
+            low, high = difference - reach, difference + reach
+        else:
+            low, high = _bootstrap(scores, origins, difference, level)
     return Comparison(name, len(places), difference, low, high, level, None)
 
 
-def _differences(
-    baseline: Sequence[float], challenger: Sequence[float], groups: Sequence[Hashable] | None
-) -> list[float]:
-    lengths = {len(baseline), len(challenger), len(challenger if groups is None else groups)}
-    if len(lengths) > 1 or not baseline:
+def _require_pairs(baseline: Score, challenger: Score, groups: Sequence[Hashable] | None) -> None:
+    n = len(baseline.examples)
+    lengths = {n, len(challenger.examples), n if groups is None else len(groups)}
+    if len(lengths) > 1 or not n:
         raise ValueError(
             f"a paired comparison needs scores and groups of one length above zero, got {lengths}"
         )
-    return [after - before for before, after in zip(baseline, challenger, strict=True)]
+    if (baseline.metric is None) != (challenger.metric is None):
+        raise ValueError("a metric of the whole split cannot be compared with a mean over its examples")
 
 
-def _origins(pairs: Mapping[str, Pairs]) -> list[Sequence[Hashable]]:
+def _difference(baseline: Score, challenger: Score) -> float:
+    if baseline.metric and challenger.metric:
+        return challenger.metric.value - baseline.metric.value
+    return _mean(_differences(baseline, challenger))
+
+
+def _differences(baseline: Score, challenger: Score) -> list[float]:
+    return [after - before for before, after in zip(baseline.examples, challenger.examples, strict=True)]
+
+
+def _fewest(origins: Sequence[Sequence[int]]) -> int:
+    return min(len(set(split)) for split in origins)
+
+
+def _origins(pairs: Mapping[str, Pair]) -> list[Sequence[Hashable]]:
     """The origin of each example of each split."""
-    lengths = {len(baseline) for baseline, _, _ in pairs.values()}
+    lengths = {len(baseline.examples) for baseline, _, _ in pairs.values()}
     aligned = len(lengths) == 1 and all(groups is None for _, _, groups in pairs.values())
     return [
         groups
         if groups is not None
-        else [place if aligned else (split, place) for place in range(len(scores))]
-        for split, (scores, _, groups) in pairs.items()
+        else [place if aligned else (split, place) for place in range(len(baseline.examples))]
+        for split, (baseline, _, groups) in pairs.items()
     ]
 
 
@@ -104,6 +126,17 @@ def _mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
     except (ValueError, OverflowError):
         return math.nan
+
+
+def _bootstrap(
+    scores: Sequence[tuple[Score, Score]], origins: Sequence[Sequence[int]], difference: float, level: float
+) -> tuple[float, float]:
+    means = _resampled([_differences(*pair) for pair in scores], origins, 1 + max(map(max, origins)))
+    if means.max() - means.min() < ROUNDING and all(
+        _right_or_wrong(before.examples, after.examples) for before, after in scores
+    ):
+        return _unmet(difference, _fewest(origins), level)
+    return _percentiles(means, level)
 
 
 def _resampled(differences: Sequence[Sequence[float]], origins: Sequence[Sequence[int]], n: int) -> Any:

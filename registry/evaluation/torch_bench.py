@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Digest, EvaluationProtocol, Recipe, TensorSpec
+from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec
 from registry.evaluation.batches import Split
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import device_model
@@ -76,6 +76,10 @@ class TorchBench:
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""
         return self.task.groups(split, len(self._split(split).examples))
+
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:  # noqa: ARG002 - outputs are not kept yet
+        """The score of the mean of the ingredients' outputs: None, since none are remembered."""
+        return None
 
     def example(self, split: str, n: int) -> Any:
         """The model's input for the split's first `n` examples, padded like a batch, on the CPU."""

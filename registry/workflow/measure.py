@@ -8,6 +8,7 @@ from registry.entities import (
     Candidate,
     CandidatePoint,
     Comparison,
+    EnsembleRow,
     Recipe,
     ReportRow,
     Score,
@@ -37,6 +38,12 @@ class Bench(Protocol):
         """The origin of each example, where several share one."""
         ...
 
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+        """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
+        not all remembered.
+        """
+        ...
+
 
 def open_splits(request: SoupRequest, bench: Bench) -> dict[str, "Evaluator"]:
     """An evaluator per split, held-out first. Raises BadRequest when two splits hold the same data."""
@@ -64,7 +71,8 @@ def measure(
 ) -> SoupReport:
     """Score the best single and every found recipe on all splits; compare in pairs.
 
-    The other candidates are scored there too, for the figure, as long as `stop` is false.
+    The other candidates are scored there too, for the figure, as long as `stop` is false. Beside each soup
+    stands the ensemble of its ingredients, where their outputs are remembered by then.
     """
     found = _merged(selections)
     progress.start(STAGE, 1 + len(found) + len(ranking.candidates))
@@ -86,6 +94,7 @@ def measure(
         recipe = Recipe.mean([candidate.checkpoint.digest])
         values = None if stop() else _values(request, scores(recipe))
         points.append(_point(request, candidate, ranking, values))
+    ensembles, notes = _ensembles(request, bench, baseline, rows)
     return SoupReport(
         request,
         tuple(rows),
@@ -93,6 +102,8 @@ def measure(
         tuple(points),
         ranking.sweep.exclusions,
         tuple(evaluator.protocol for evaluator in evaluators.values()),
+        ensembles,
+        notes,
     )
 
 
@@ -108,7 +119,7 @@ def _merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Reci
 
 def _values(request: SoupRequest, scores: Mapping[str, Score]) -> dict[str, float]:
     values = {split: score.value for split, score in scores.items()}
-    if request.shifts:
+    if request.shifts and values.keys() >= set(request.shifts):
         values[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
     return values
 
@@ -117,14 +128,38 @@ def _compare(
     request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], challenger: Mapping[str, Score]
 ) -> dict[str, Comparison]:
     pairs = {
-        split: (baseline[split].examples, challenger[split].examples, bench.groups(split))
+        split: (baseline[split], challenger[split], bench.groups(split))
         for split in (request.report_on, *request.shifts)
+        if split in challenger
     }
     found = {split: compare(split, a, b, groups=groups) for split, (a, b, groups) in pairs.items()}
-    if request.shifts:
+    if request.shifts and pairs.keys() >= set(request.shifts):
         shifted = {split: pairs[split] for split in request.shifts}
         found[MEAN_OF_SHIFTS] = compare_mean(MEAN_OF_SHIFTS, shifted)
     return found
+
+
+def _ensembles(
+    request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], rows: Sequence[ReportRow]
+) -> tuple[tuple[EnsembleRow, ...], tuple[str, ...]]:
+    """A row per soup whose ingredients' outputs on the report split are remembered, and what is missing."""
+    ensembles, notes = [], []
+    for row in rows:
+        if not row.recipe.is_soup:
+            continue
+        found = {split: bench.ensemble(row.recipe, split) for split in baseline}
+        known = {split: score for split, score in found.items() if score is not None}
+        missing = ", ".join(split for split in found if split not in known)
+        why = f"outputs of its ingredients on {missing} are not remembered"
+        if request.report_on not in known:
+            notes.append(f"no ensemble row for the {row.label}: {why}")
+            continue
+        if missing:
+            notes.append(f"the ensemble of the {row.label} has empty cells: {why}")
+        values, gains = _values(request, known), _compare(request, bench, baseline, known)
+        label, cost = f"ensemble of the {row.label}", len(row.recipe.ingredients)
+        ensembles.append(EnsembleRow(label, row.recipe, values, gains, cost))
+    return tuple(ensembles), tuple(notes)
 
 
 def _label(methods: tuple[str, ...]) -> str:

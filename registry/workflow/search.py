@@ -119,6 +119,7 @@ class _Watched:
 
 
 def _not_scored(candidate: Candidate, score: Score, split: str) -> Exclusion:
-    first = next(i for i, value in enumerate(score.examples) if math.isnan(value))
-    detail = f"its score on example {first} of split {split} is NaN"
+    first = next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
+    where = f"split {split}" if first is None else f"example {first} of split {split}"
+    detail = f"its score on {where} is NaN"
     return Exclusion(candidate.run.run_id, candidate.run.name, ExclusionReason.NOT_SCORED, detail)

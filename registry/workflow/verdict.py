@@ -7,9 +7,11 @@ from registry.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Comparison,
+    EnsembleRow,
     ReportRow,
     SoupReport,
     SoupRequest,
+    Step,
 )
 
 POINT = 0.01
@@ -17,6 +19,9 @@ POINT = 0.01
 
 COLLAPSE = 0.1
 """A uniform soup that loses more than this share of the best single's held-out score collapses."""
+
+BESIDE_SCORES = ("models", "inference cost")
+"""Columns between a row's label and its scores. The cost is in forward passes per input."""
 
 
 class Verdict(StrEnum):
@@ -81,9 +86,9 @@ def reasons(report: SoupReport) -> Iterator[str]:
     if search is None or row is None or judge(row, report.request.report_on) is Verdict.BETTER:
         return
     tried = [step for step in search.steps if len(step.tried) > 1]
-    if tried and tried[0].score is not None:
+    if tried:
         yield (
-            f"half-way between the two best candidates the held-out score is {tried[0].score:.4f}, "
+            f"half-way between the two best candidates the held-out score is {score_of(tried[0])}, "
             f"that of the best single is {single:.4f}"
         )
     yield f"greedy kept {sum(step.kept for step in tried)} of {len(tried)} further candidates"
@@ -95,29 +100,39 @@ def reasons(report: SoupReport) -> Iterator[str]:
         )
 
 
+def score_of(step: Step) -> str:
+    """A step's score, or the bound at which its evaluation stopped."""
+    if step.score is not None:
+        return f"{step.score:.4f}"
+    return "unknown" if step.bound is None else f"at most {step.bound:.4f}"
+
+
 def columns(request: SoupRequest) -> tuple[str, ...]:
     """The table's splits, in order."""
     mean = (MEAN_OF_SHIFTS,) if request.shifts else ()
     return (request.select_on, request.report_on, *request.shifts, *mean)
 
 
+def cells(row: ReportRow | EnsembleRow, splits: Sequence[str]) -> list[str]:
+    """A line of the table: label, `BESIDE_SCORES`, and the scores, in points; empty where unknown."""
+    scores = (f"{row.scores[split] / POINT:.2f}" if split in row.scores else "" for split in splits)
+    return [row.label, str(len(row.recipe.ingredients)), f"{row.inference_cost} x", *scores]
+
+
 def markdown_table(report: SoupReport, splits: Sequence[str]) -> str:
-    """The table for a page that shows Markdown, in points."""
+    """The table for a page that shows Markdown, in points, and what is missing from it."""
     request = report.request
-    head = ["", "models", *splits, f"gain on {request.report_on}"]
+    head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in report.rows:
+    for row in report.table:
         comparison = row.versus_best.get(request.report_on)
-        cells = [
-            row.label,
-            str(len(row.recipe.ingredients)),
-            *(f"{row.scores[split] / POINT:.2f}" for split in splits),
+        gained = (
             f"{points(comparison.difference)} [{points(comparison.low)}, {points(comparison.high)}]"
             if comparison
-            else "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            else ""
+        )
+        lines.append("| " + " | ".join([*cells(row, splits), gained]) + " |")
+    return "\n".join([*lines, *(f"\n{note}" for note in report.notes)])
 
 
 def description(report: SoupReport, row: ReportRow, ingredients: Sequence[Candidate], figure: str) -> str:

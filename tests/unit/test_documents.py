@@ -2,13 +2,30 @@
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from registry.documents import from_document, to_document
-from registry.entities import Accept, Digest, Recipe, Selection, SoupRequest, Step
+from registry.entities import (
+    Accept,
+    Digest,
+    EnsembleRow,
+    Metric,
+    Recipe,
+    Score,
+    Selection,
+    Snapshot,
+    SoupReport,
+    SoupRequest,
+    Step,
+)
 from registry.errors import StockpotError
 
+OLD = Path(__file__).with_name("assets") / "snapshot_0.1.0.json"
+"""`stockpot.json` as release 0.1.0 wrote it beside a soup. Never edit: users have such files."""
+RECIPE = "sha256:f8f45043693f7ef53ce66a9f3028690b55fe392272cd1b319dd0e21e24288bee"
 A, B = Digest("sha256:a"), Digest("sha256:b")
 
 
@@ -24,6 +41,28 @@ def test_an_entity_survives_json_nan_included() -> None:
     assert math.isnan(back.steps[0].score or 0.0)
     assert (back.steps[1], back.recipe, back.score) == (steps[1], recipe, math.inf)
     assert back.recipe.digest == recipe.digest
+
+
+def test_metrics_ensembles_and_notes_survive_json() -> None:
+    score = Score((0.5, math.inf), Metric(0.25, (0.5, -0.0)))
+    assert from_document(Score, json.loads(json.dumps(to_document(score)))) == score
+    old = from_document(Snapshot, json.loads(OLD.read_text())).report
+    ensemble = EnsembleRow("ensemble of the greedy soup", Recipe.mean([A, B]), {"test": 0.5}, {}, 2)
+    report = replace(old, ensembles=(ensemble,), notes=("a note",))
+    document = json.loads(json.dumps(to_document(report)))
+    assert from_document(SoupReport, document) == report
+    assert document["ensembles"][0]["inference_cost"] == 2
+    assert [row["inference_cost"] for row in document["rows"]] == [1] * len(report.rows)
+
+
+def test_a_snapshot_that_an_earlier_release_wrote_is_still_read() -> None:
+    snapshot = from_document(Snapshot, json.loads(OLD.read_text()))
+    # Written out, since it may never change: it names what people keep.
+    assert snapshot.recipe.digest == RECIPE
+    assert [row.inference_cost for row in snapshot.report.table] == [1] * len(snapshot.report.rows)
+    assert (snapshot.report.ensembles, snapshot.report.notes) == ((), ())
+    assert all(len(row.scores) == 4 for row in snapshot.report.rows)
+    assert [run.run_name for run in snapshot.report.exclusions] == ["twin"]
 
 
 def test_a_request_from_outside_is_checked_field_by_field() -> None:

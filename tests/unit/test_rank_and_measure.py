@@ -12,17 +12,24 @@ from registry.entities import (
     Checkpoint,
     Digest,
     ExclusionReason,
+    Metric,
+    Outcome,
     Recipe,
     Run,
+    Score,
+    SoupReport,
     SoupRequest,
     Sweep,
     SweepSelector,
+    Trial,
     WeightsFormat,
     WeightsSource,
 )
 from registry.errors import BadRequest, BadTask, NothingToSoup
+from registry.evaluation import RememberingEvaluator
 from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform
+from registry.store import MemoryStore
 from registry.testing.evaluators import TableEvaluator
 from registry.wiring import Silent
 from registry.workflow.measure import measure, open_splits
@@ -56,8 +63,10 @@ def _scores(recipe: Recipe) -> list[float]:
 
 
 class TableBench:
-    def __init__(self, scores: object = _scores, *, same: bool = False) -> None:
-        self._scores, self._same = scores, same
+    def __init__(
+        self, scores: object = _scores, *, same: bool = False, forgotten: Sequence[str] = ()
+    ) -> None:
+        self._scores, self._same, self._forgotten = scores, same, forgotten
 
     def evaluator(self, split: str) -> TableEvaluator:
         return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
@@ -65,6 +74,12 @@ class TableBench:
     def groups(self, split: str) -> Sequence[Hashable] | None:
         assert split in {"test", "fog", "night"}, "the held-out split is never compared on"
         return None
+
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+        """One more right answer than the soup; unknown on the splits in `forgotten`."""
+        if split in self._forgotten:
+            return None
+        return Score(tuple(_right(sum(_scores(recipe)) + 1)))
 
 
 def _ranked(count: int) -> Ranking:
@@ -91,6 +106,21 @@ def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:
 def test_a_task_that_scores_nan_for_everything_is_to_blame() -> None:
     with pytest.raises(BadTask, match="NaN for every candidate"):
         rank(_sweep(3), TableEvaluator(lambda _: [math.nan], n=1), Silent())
+
+
+def test_a_candidate_whose_metric_is_nan_is_excluded_though_each_example_has_a_score() -> None:
+    class Undefined(TableEvaluator):
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+            assert not then
+            return [Score((1.0, 1.0), Metric(_undefined(trial), ())) for trial in trials]
+
+    def _undefined(trial: Trial) -> float:
+        return math.nan if trial.recipe.checkpoints == (Digest("sha256:1"),) else 0.5
+
+    ranking = rank(_sweep(3), Undefined(_scores, n=2), Silent())
+    (exclusion,) = ranking.sweep.exclusions
+    assert (exclusion.run_id, exclusion.reason) == ("id1", ExclusionReason.NOT_SCORED)
+    assert "score on split validation is NaN" in exclusion.detail
 
 
 def test_one_scored_candidate_is_no_soup() -> None:
@@ -144,3 +174,64 @@ def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_n
     assert [point.report for point in report.candidates] == [None] * 4
     assert [point.held_out for point in report.candidates] == [0.3, 0.2, 0.1, 0.0]
     assert set(report.rows[1].scores) == {"validation", "test", "fog", "night", MEAN_OF_SHIFTS}
+
+
+def _measured(bench: TableBench, methods: "dict[str, MakeMethod]") -> tuple[SoupReport, int]:
+    """The report on four candidates, and how many evaluations it took."""
+    ranking = _ranked(4)
+    evaluators = {s: RememberingEvaluator(e, MemoryStore()) for s, e in open_splits(REQUEST, bench).items()}
+    never = lambda: False  # noqa: E731 - a name for what it means
+    selections = search(REQUEST, ranking, methods, evaluators["validation"], never, Silent())
+    report = measure(REQUEST, ranking, selections, evaluators, bench, never, Silent())
+    return report, sum(evaluator.started for evaluator in evaluators.values())
+
+
+def test_beside_each_soup_stands_the_ensemble_of_its_ingredients() -> None:
+    report, _ = _measured(TableBench(), {"greedy": Greedy, "uniform": Uniform})
+    best, soup = report.rows
+    (ensemble,) = report.ensembles
+    assert report.table == (best, soup, ensemble)
+    assert (ensemble.label, ensemble.recipe) == ("ensemble of the greedy and uniform soup", soup.recipe)
+    assert (best.inference_cost, soup.inference_cost, ensemble.inference_cost) == (1, 1, 4)
+    assert ensemble.scores == {split: pytest.approx(0.7) for split in soup.scores}
+    assert list(ensemble.versus_best) == ["test", "fog", "night", MEAN_OF_SHIFTS]
+    for split, gain in ensemble.versus_best.items():
+        assert gain.difference == pytest.approx(ensemble.scores[split] - best.scores[split])
+    assert report.notes == ()
+
+
+def test_the_ensemble_costs_no_evaluation() -> None:
+    every = ("validation", "test", "fog", "night")
+    with_it, without = TableBench(), TableBench(forgotten=every)
+    (report, started), (bare, started_without) = (
+        _measured(bench, {"uniform": Uniform}) for bench in (with_it, without)
+    )
+    assert (len(report.ensembles), len(bare.ensembles)) == (1, 0)
+    assert started == started_without == 4 * 5
+
+
+def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same() -> None:
+    report, _ = _measured(TableBench(forgotten=("test",)), {"uniform": Uniform})
+    whole, _ = _measured(TableBench(), {"uniform": Uniform})
+    assert (report.rows, report.ensembles) == (whole.rows, ())
+    assert report.notes == (
+        "no ensemble row for the uniform soup: outputs of its ingredients on test are not remembered",
+    )
+
+
+@pytest.mark.parametrize("forgotten", ["validation", "fog"])
+def test_a_split_without_remembered_outputs_leaves_a_cell_empty(forgotten: str) -> None:
+    report, _ = _measured(TableBench(forgotten=(forgotten,)), {"uniform": Uniform})
+    (ensemble,) = report.ensembles
+    unknown = {forgotten} if forgotten == "validation" else {forgotten, MEAN_OF_SHIFTS}
+    assert report.rows[0].scores.keys() - ensemble.scores.keys() == unknown
+    assert not unknown & ensemble.versus_best.keys()
+    (note,) = report.notes
+    assert f"outputs of its ingredients on {forgotten} are not remembered" in note
+
+
+def test_a_single_candidate_has_no_ensemble_and_misses_none() -> None:
+    alone: MakeMethod = lambda contenders, accept: Greedy(contenders[:1], accept=accept)  # noqa: E731 - a method
+    report, _ = _measured(TableBench(), {"greedy": alone})
+    assert (report.ensembles, report.notes) == ((), ())
+    assert not report.rows[1].recipe.is_soup

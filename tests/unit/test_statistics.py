@@ -2,14 +2,35 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.evaluation import compare, compare_mean
+from registry.entities import Comparison, Score
+from registry.evaluation import statistics
+
+Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
+
+
+def compare(
+    split: str,
+    baseline: Sequence[float],
+    challenger: Sequence[float],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> Comparison:
+    before, after = Score(tuple(baseline)), Score(tuple(challenger))
+    return statistics.compare(split, before, after, groups=groups, level=level)
+
+
+def compare_mean(name: str, pairs: Mapping[str, Pairs]) -> Comparison:
+    scores = {split: (Score(tuple(a)), Score(tuple(b)), groups) for split, (a, b, groups) in pairs.items()}
+    return statistics.compare_mean(name, scores)
+
 
 SCORES = st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=30)
 
@@ -235,8 +256,9 @@ def test_the_mean_over_no_splits_is_refused() -> None:
 
 def test_the_same_scores_give_the_same_interval_in_another_process() -> None:
     baseline, challenger = right_or_wrong(both=40, gained=9, lost=3)
-    code = "import sys, json; from registry.evaluation import compare\n"
-    code += "found = compare('t', *json.load(sys.stdin)); print(json.dumps([found.low, found.high]))"
+    code = "import sys, json; from registry.entities import Score; from registry.evaluation import compare\n"
+    code += "found = compare('t', *(Score(tuple(examples)) for examples in json.load(sys.stdin)))\n"
+    code += "print(json.dumps([found.low, found.high]))"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         input=json.dumps([baseline, challenger]),

@@ -10,6 +10,7 @@ from registry.entities import (
     Checkpoint,
     Comparison,
     Digest,
+    EnsembleRow,
     Recipe,
     ReportRow,
     Run,
@@ -28,6 +29,7 @@ from registry.workflow.verdict import (
     judge,
     markdown_table,
     reasons,
+    row_of,
     sentence,
 )
 
@@ -89,8 +91,18 @@ def test_every_claimed_gain_has_interval_n_and_split() -> None:
 def test_not_better_comes_with_its_reasons() -> None:
     said = list(reasons(_report(_row(-0.004, 0.02))))
     assert "half-way between the two best candidates the held-out score is 0.8500" in said[0]
+    assert "that of the best single is 0.9000" in said[0]
     assert "greedy kept 0 of 1" in said[1]
     assert not list(reasons(_report(_row(0.001, 0.02))))
+
+
+def test_reasons_tell_a_bound_as_a_bound() -> None:
+    report = _report(_row(-0.004, 0.02))
+    (selection,) = report.selections
+    single, soup = selection.steps
+    stopped = replace(selection, steps=(single, replace(soup, score=None, bound=0.875)))
+    said = list(reasons(replace(report, selections=(stopped,))))
+    assert "the held-out score is at most 0.8750, that of the best single is 0.9000" in said[0]
 
 
 def test_the_description_opens_with_the_verdict_and_fits_into_mlflow() -> None:
@@ -106,6 +118,43 @@ def test_the_description_opens_with_the_verdict_and_fits_into_mlflow() -> None:
 def test_the_table_has_a_line_per_row_and_a_column_per_split() -> None:
     lines = markdown_table(_report(_row(0.002, 0.02)), columns(REQUEST)).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {8}
+    assert {line.count("|") for line in lines} == {9}
     assert "fog" in lines[0]
     assert "+1.10 [+0.20, +2.00]" in lines[3]
+
+
+def _with_ensemble() -> SoupReport:
+    row = _row(0.002, 0.02)
+    gain = Comparison("test", 540, 0.02, 0.01, 0.03, 0.95, None)
+    scores = {"validation": 0.92, "test": 0.82}
+    ensemble = EnsembleRow("ensemble of the greedy soup", row.recipe, scores, {"test": gain}, 2)
+    return replace(_report(row), ensembles=(ensemble,), notes=("its cells are empty: why",))
+
+
+def test_the_table_tells_the_ensemble_with_its_inference_cost_and_leaves_unknown_cells_empty() -> None:
+    text = markdown_table(_with_ensemble(), columns(REQUEST))
+    table, note = text.split("\n\n")
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    assert head[1:3] == ["models", "inference cost"]
+    assert [line[1:3] for line in lines] == [["1", "1 x"], ["2", "1 x"], ["2", "2 x"]]
+    assert lines[2] == [
+        "ensemble of the greedy soup",
+        "2",
+        "2 x",
+        "92.00",
+        "82.00",
+        "",
+        "",
+        "+2.00 [+1.00, +3.00]",
+    ]
+    assert note == "its cells are empty: why"
+
+
+def test_an_ensemble_is_on_the_versions_page_and_wins_nothing() -> None:
+    report = _with_ensemble()
+    row = report.rows[1]
+    text = description(report, row, [_candidate(1)], "figure.png")
+    assert text.startswith("**greedy soup: better than the best single candidate: +1.10 points")
+    assert "ensemble of the greedy soup | 2 | 2 x" in text
+    assert "its cells are empty: why" in text
+    assert row_of(report, "greedy") is row

@@ -1,0 +1,74 @@
+"""What people and programs read on the terminal."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.cli import printing
+from registry.documents import from_document
+from registry.entities import EnsembleRow, ModelVersion, Snapshot, SoupOutcome, SoupReport
+from registry.tracking import MemoryTracker
+
+OLD = Path(__file__).parents[1] / "unit" / "assets" / "snapshot_0.1.0.json"
+
+
+@pytest.fixture
+def old() -> Snapshot:
+    """What an earlier release kept beside a soup: no ensembles, no notes, no inference cost."""
+    return from_document(Snapshot, json.loads(OLD.read_text()))
+
+
+def _with_ensemble(report: SoupReport) -> SoupReport:
+    soup = next(row for row in report.rows if row.recipe.is_soup)
+    scores = dict.fromkeys(report.request.shifts, 0.125) | {"test": 0.0625}
+    gains = {"test": replace(soup.versus_best["test"], difference=0.0123)}
+    cost = len(soup.recipe.ingredients)
+    ensemble = EnsembleRow(f"ensemble of the {soup.label}", soup.recipe, scores, gains, cost)
+    return replace(report, ensembles=(ensemble,), notes=("cells are empty: why",))
+
+
+def _told(capsys: pytest.CaptureFixture[str], report: SoupReport, *, as_json: bool = False) -> str:
+    printing.show_outcome(SoupOutcome(report, (), 0), as_json=as_json)
+    return capsys.readouterr().out
+
+
+def test_the_table_has_every_row_with_its_inference_cost(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = _told(capsys, _with_ensemble(old.report))
+    assert "inference cost" in told
+    (ensemble, gain) = (line.split() for line in told.splitlines() if line.startswith(" ensemble of the"))
+    assert ensemble[-5:] == ["3", "3", "x", "6.25", "12.50"]
+    assert "+1.23" in gain
+    costs = [line for line in told.splitlines() if line.startswith(" best single")]
+    assert costs[0].split()[2:5] == ["1", "1", "x"]
+    assert "- cells are empty: why" in told
+
+
+def test_the_json_has_the_ensemble_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+    report = _with_ensemble(old.report)
+    document = json.loads(_told(capsys, report, as_json=True))
+    assert from_document(SoupOutcome, document).report == report
+    assert document["report"]["ensembles"][0]["inference_cost"] == 3
+
+
+def test_a_soup_of_an_earlier_release_is_shown(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+    version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
+    printing.show_snapshot(version, old, MemoryTracker(), as_json=False)
+    told = capsys.readouterr().out
+    assert "ensemble" not in told
+    assert old.recipe.digest in told.replace("\n", "")
+
+
+def test_steps_that_stopped_early_are_told_as_bounds(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = (row for row in old.report.rows if row.recipe == old.recipe)
+    search = next(s for s in old.report.selections if s.method in row.methods)
+    steps = tuple(replace(step, score=None, bound=0.4375) for step in search.steps)
+    stopped = replace(old, report=replace(old.report, selections=(replace(search, steps=steps),)))
+    version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
+    printing.show_snapshot(version, stopped, MemoryTracker(), as_json=False)
+    assert capsys.readouterr().out.count("at most 0.4375") >= len(steps)

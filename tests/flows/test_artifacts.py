@@ -1,0 +1,55 @@
+"""What a flow run shows in Prefect's UI."""
+
+import pytest
+
+from flows.artifacts import StageArtifacts
+from registry.wiring import Silent
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.advanced: list[str] = []
+
+    def advance(self, stage: str) -> None:
+        self.advanced.append(stage)
+
+
+def _walk(stage: str, totals: list[int], steps: int) -> tuple[list[str], list[float]]:
+    """Start a stage in a flow run, once per total, and advance it: what was passed on, what is shown."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    inner = Listening()
+
+    @flow
+    def walk() -> None:
+        stages = StageArtifacts(inner)
+        for total in totals:
+            stages.start(stage, total)
+        for _ in range(steps):
+            stages.advance(stage)
+
+    walk()
+    key = ArtifactFilter(key=ArtifactFilterKey(any_=[stage.replace(" ", "-")]))
+    with get_client(sync_client=True) as api:
+        shown = [float(str(artifact.data)) for artifact in api.read_artifacts(artifact_filter=key)]
+    return inner.advanced, shown
+
+
+def test_a_stage_of_unknown_length_is_passed_on_and_shows_nothing(prefect: None) -> None:
+    assert _walk("list many runs", [0], steps=2) == (["list many runs"] * 2, [])
+
+
+def test_a_stage_that_was_never_started_is_passed_on(prefect: None) -> None:
+    assert _walk("never started", [], steps=1) == (["never started"], [])
+
+
+def test_a_stage_that_starts_again_without_length_leaves_its_artifact_alone(prefect: None) -> None:
+    assert _walk("begun twice", [2, 0], steps=2) == (["begun twice"] * 2, [0.0])
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_stage_ends_at_a_hundred_per_cent_even_when_it_took_more_steps(prefect: None, steps: int) -> None:
+    _, shown = _walk(f"stage of {steps}", [2], steps)
+    assert shown == [100.0]
