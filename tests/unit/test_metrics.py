@@ -153,6 +153,8 @@ def test_what_cannot_be_paired_is_refused() -> None:
             compare("t", baseline, challenger)
     with pytest.raises(ValueError, match="same blocks"):
         compare("t", score, fewer)
+    with pytest.raises(ValueError, match="same blocks"):
+        compare_mean("mean", {"metric": (score, other, None), "mean": (plain, plain, None)})
 
 
 def test_the_same_examples_in_two_splits_are_no_more_evidence_than_in_one() -> None:
