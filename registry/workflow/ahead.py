@@ -1,7 +1,7 @@
 """Work that waits on others, done in threads ahead of whoever takes its results."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def ahead(work: Callable[[T], U], items: Iterable[T], *, at_once: int) -> Iterator[list[U]]:
+def ahead(work: Callable[[T], U], items: Iterable[T], *, at_once: int) -> Generator[list[U], None, None]:
     """The results in the order of the items, as they come: the next one, and those ready behind it.
 
     At most `at_once` items are worked on, or done and not taken. What `work` raises is raised in its
