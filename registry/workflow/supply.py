@@ -1,9 +1,12 @@
 """Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
 
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -29,8 +32,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PART = ".fetch-"
+"""Downloads lie in folders of such names in the cache, until they are whole."""
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
+DAY = 24 * 3600
+"""Seconds after which nobody is downloading into a folder any more: its process was killed."""
 TRIES = 3
 """To use checkpoints before a cache that is too small has evicted one of them again."""
 
@@ -52,6 +59,7 @@ class Supply:
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}
         self._background = ThreadPoolExecutor(PREFETCHES)
+        _remove_abandoned(cache.folder)
 
     def ingest(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, or remember what reading it found."""
@@ -90,7 +98,7 @@ class Supply:
 
     def tensors(self, recipe: Recipe) -> "Iterator[tuple[str, Tensor]]":
         """The recipe's averaged tensors, one by one."""
-        return self._with(recipe.checkpoints, lambda: averaged_tensors(recipe, self._cache))
+        return self._with(recipe.checkpoints, lambda: _begun(averaged_tensors(recipe, self._cache)))
 
     def build(self, recipe: Recipe) -> Checkpoint:
         """The recipe's average as a canonical file in the cache."""
@@ -151,7 +159,7 @@ class Supply:
         return known if good else None
 
     def _read(self, source: WeightsSource) -> IngestedSource:
-        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=".fetch-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=PART) as folder:
             file = self._tracker.fetch(source, Path(folder))
             try:
                 checkpoint, sha256 = self._cache.ingest(file, source.format)
@@ -160,6 +168,19 @@ class Supply:
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
         return IngestedSource(source.uri, source.size, sha256, checkpoint)
+
+
+def _begun(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the first of them already asked for: so that what they come from is open."""
+    return chain([next(items)], items)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what killed processes were downloading."""
+    for folder in cache.glob(f"{PART}*"):
+        with suppress(FileNotFoundError):  # another process's download ended
+            if time.time() - folder.stat().st_mtime > DAY:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fault(

@@ -1,6 +1,8 @@
 """Weights by digest: downloaded once, whoever asks, and again where the cache let them go."""
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -198,3 +200,13 @@ def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
     assert list(tmp_path.iterdir()) == []
     with kitchen.supply.open(digest) as file:
         assert file.tensors
+
+
+def test_what_a_killed_process_was_downloading_is_removed_when_it_is_a_day_old(tmp_path: Path) -> None:
+    for name, age in [("old", 2 * 24 * 3600), ("new", 0)]:
+        folder = tmp_path / f".fetch-{name}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half of it")
+        os.utime(folder, (time.time() - age,) * 2)
+    Kitchen(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == [".fetch-new"]
