@@ -10,6 +10,7 @@ StockpotError
 │   ├── NotFinite         NaN or infinity in the weights
 │   └── Incompatible      weights that cannot be averaged with, or loaded into, others
 ├── BadTask               a user's task breaks its contract
+│   └── OutOfDeviceMemory its batches do not fit the device
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
 └── TrackingError         MLflow
@@ -79,6 +80,10 @@ class BadTask(StockpotError):
     """A user's task breaks its contract."""
 
     exit_code = 6
+
+
+class OutOfDeviceMemory(BadTask):
+    """The task's batches do not fit the device."""
 
 
 class StoreError(StockpotError):

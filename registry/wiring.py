@@ -105,13 +105,15 @@ class Workplace:
 
     def plan(self, request: SoupRequest, watch: "Progress") -> "Plan":
         """What the request would do."""
+        from registry.workflow.arrivals import Arrivals, read_all
         from registry.workflow.gather import gather
         from registry.workflow.measure import open_splits
         from registry.workflow.plan import plan
 
         methods, bench = self.methods(request), self.bench(request)
         evaluators = open_splits(request, bench)
-        sweep = gather(request, self.tracker, self.supply, bench.fits, watch)
+        prospects = gather(request, self.tracker, self.supply, bench.fits, watch)
+        sweep = read_all(Arrivals(prospects, self.supply, bench.fits, watch))
         return plan(request, sweep, methods, evaluators, self.store)
 
     def publisher(self, bench: "Models", watch: "Progress") -> "Publisher":

@@ -52,7 +52,10 @@ class Bars:
         self._stages: dict[str, TaskID] = {}
 
     def start(self, stage: str, total: int) -> None:
-        """Add a bar."""
+        """Add a bar. A stage of unknown length ends where the next one begins."""
+        for task in self._bars.tasks:
+            if task.total is None:
+                self._bars.update(task.id, total=task.completed)
         self._stages[stage] = self._bars.add_task(stage, total=total or None)
 
     def advance(self, stage: str) -> None:

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from registry.entities import Digest, digest_of_bytes
-from registry.errors import BadTask, StockpotError
+from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
 from registry.evaluation.dataset_digest import digest_of_examples
 from registry.ports import Task
 
@@ -127,12 +128,15 @@ class CheckedTask:
             raise
         except Exception as error:  # whatever a user's code raises
             small = isinstance(error, torch.OutOfMemoryError)
+            if small:
+                clear_frames(error.__traceback__)  # the error outlives the tensors that did not fit
             mend = "make the task's batch_size smaller" if small else f"mend {call} of the task"
             what = f"{call} raised {type(error).__name__}: {error}"
-            raise self._broken(f"{what}, {where}" if where else what, mend) from error
+            kind = OutOfDeviceMemory if small else BadTask
+            raise self._broken(f"{what}, {where}" if where else what, mend, kind) from error
 
-    def _broken(self, what: str, mend: str) -> BadTask:
-        return BadTask(f"task {self._name}: {what}", mend=mend)
+    def _broken(self, what: str, mend: str, kind: type[BadTask] = BadTask) -> BadTask:
+        return kind(f"task {self._name}: {what}", mend=mend)
 
 
 def _kind(value: Any) -> str:

@@ -45,6 +45,8 @@ class TorchBench:
         self._weights = weights
         self._splits: dict[str, Split] = {}
         self._held: Digest | None = None
+        self._batch_size: int | None = None
+        """None: the task's own."""
 
     @property
     def architecture(self) -> tuple[TensorSpec, ...]:
@@ -67,11 +69,24 @@ class TorchBench:
             n=len(examples),
             dtype=_float_dtypes(self._module),
             tf32=False,
-            batch_size=self.task.batch_size,
+            batch_size=self._batch_size or self.task.batch_size,
             device=device_model(self.device),
             torch_version=torch.__version__,
         )
         return TorchEvaluator(self, self._split(split), protocol)
+
+    def halve_batch(self) -> tuple[int, int] | None:
+        """Make the evaluators that are opened from now on take half of the examples at a time.
+
+        Returns the numbers before and after; None, with nothing changed, where it is one example already.
+        """
+        before = self._batch_size or self.task.batch_size
+        if before == 1:
+            return None
+        self._batch_size = before // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # of blocks in the sizes of the larger batches
+        return before, self._batch_size
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""

@@ -7,7 +7,7 @@ class Progress(Protocol):
     """Told how far a long stage has come. Never fails, never slows the work down."""
 
     def start(self, stage: str, total: int) -> None:
-        """A stage begins; `total` steps are expected."""
+        """A stage begins; `total` steps are expected, 0: nobody knows how many."""
         ...
 
     def advance(self, stage: str) -> None:

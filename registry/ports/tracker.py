@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Tracker(Protocol):
     """MLflow, or what stands in for it. Errors are TrackingError and BadRequest, and nothing else.
+    `weights`, `head` and `fetch` may be called from several threads at once.
 
     Each ``create_`` method makes exactly one call that creates something, sent once, never retried
     inside, and what it creates is found by the ``find_`` method beside it as soon as it exists.
@@ -28,7 +29,7 @@ class Tracker(Protocol):
     """
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
-        """Every run of the sweep, all pages, by start time then run id; neither the parent itself nor
+        """Every run of the sweep, page by page, by start time then run id; neither the parent itself nor
         Stockpot's own runs. Raises UnknownSweep for a parent or an experiment that does not exist, and
         BadRequest for a filter that MLflow refuses.
         """
@@ -36,6 +37,12 @@ class Tracker(Protocol):
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         """Every weights file that the run logged, as artifact or inside a LoggedModel, by path."""
+        ...
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        """The first `length` bytes of a weights file, all of a shorter one; None where the artifact store
+        hands out no part of a file, or not this one. Never transfers the rest.
+        """
         ...
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:

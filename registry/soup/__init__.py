@@ -8,10 +8,11 @@ from registry.soup.canonical import canonical_names
 from registry.soup.checkpoint_cache import CheckpointCache
 from registry.soup.compatibility import batch_norm_layers, compatible_groups, differences
 from registry.soup.pt2_file import open_pt2
-from registry.soup.safetensors_file import open_safetensors
+from registry.soup.safetensors_file import Head, open_safetensors
 
 __all__ = [
     "CheckpointCache",
+    "Head",
     "averaged_tensors",
     "batch_norm_layers",
     "build",

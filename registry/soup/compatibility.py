@@ -1,7 +1,7 @@
 """Which checkpoints can be averaged with each other, told from their headers alone."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from registry.entities import Checkpoint, Digest, TensorSpec
 
@@ -30,9 +30,9 @@ def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) ->
     return tuple(f"{kind}: {_listed(names)}" for kind, names in groups.items())
 
 
-def batch_norm_layers(checkpoint: Checkpoint) -> tuple[str, ...]:
+def batch_norm_layers(tensors: Iterable[TensorSpec]) -> tuple[str, ...]:
     """The layers that hold running statistics, which no average of weights gets right."""
-    names = {tensor.name for tensor in checkpoint.tensors}
+    names = {tensor.name for tensor in tensors}
     means = (name for name in names if name.rpartition(".")[2] == "running_mean")
     layers = (name.removesuffix("running_mean") for name in means)
     return tuple(sorted(layer.removesuffix(".") for layer in layers if layer + "running_var" in names))

@@ -6,11 +6,13 @@ JSON header; the data). The library itself accepts duplicate keys, odd names and
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from registry.entities import TensorSpec
 from registry.soup import strict_json
-from registry.soup.canonical import RESERVED_NAME, byte_length
+from registry.soup.canonical import RESERVED_NAME, byte_length, canonical_names
 from registry.soup.weights_file import (
     Place,
     RegularFile,
@@ -35,17 +37,50 @@ def open_safetensors(path: Path) -> Iterator[WeightsFile]:
     Raises BadCheckpoint naming every fault that can be told from the others.
     """
     with open_regular(path) as file:
-        header, begin = _read_header(file)
-        metadata = header.pop(RESERVED_NAME, {})
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise damaged(path, f"{RESERVED_NAME} is no map from text to text")
-        places = collect_places(path, header, partial(_place, begin=begin))
-        if faults := list(_gaps(places, begin, file.size)):
-            raise damaged(path, "its tensors do not fill the data exactly", faults)
-        yield WeightsFile(file, places)
+        yield WeightsFile(file, _read_places(file))
 
 
-def _read_header(file: RegularFile) -> tuple[dict[str, object], int]:
+@dataclass(frozen=True)
+class Head:
+    """The first bytes of a file that is elsewhere."""
+
+    path: Path
+    """What errors call the file."""
+    size: int
+    """Bytes of the whole file."""
+    content: bytes
+
+    @property
+    def header_end(self) -> int:
+        """Where the header ends: so many bytes are enough for `tensors`."""
+        return _PREFIX + int.from_bytes(self.content[:_PREFIX], "little")
+
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """What the file holds, by canonical name. Raises BadCheckpoint as `open_safetensors` does."""
+        specs = [place.spec for place in _read_places(self)]
+        names = canonical_names(spec.name for spec in specs)
+        renamed = (replace(spec, name=names[spec.name]) for spec in specs)
+        return tuple(sorted(renamed, key=lambda spec: spec.name))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """These bytes. Raises BadCheckpoint where they are not among the first."""
+        if offset + length > len(self.content):
+            raise damaged(self.path, f"only its first {len(self.content)} bytes are here")
+        return self.content[offset : offset + length]
+
+
+def _read_places(file: RegularFile | Head) -> list[Place]:
+    header, begin = _read_header(file)
+    metadata = header.pop(RESERVED_NAME, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise damaged(file.path, f"{RESERVED_NAME} is no map from text to text")
+    places = collect_places(file.path, header, partial(_place, begin=begin))
+    if faults := list(_gaps(places, begin, file.size)):
+        raise damaged(file.path, "its tensors do not fill the data exactly", faults)
+    return places
+
+
+def _read_header(file: RegularFile | Head) -> tuple[dict[str, object], int]:
     if file.size < _PREFIX:
         raise damaged(file.path, f"is truncated: {file.size} bytes are no safetensors file")
     length = int.from_bytes(file.read(0, _PREFIX), "little")

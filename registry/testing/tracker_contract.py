@@ -9,12 +9,13 @@ of them: each test makes an experiment and a model name of its own::
             return MyBackend()
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from registry.entities import Publication, Recipe, SweepSelector, WeightsFormat, digest_of_bytes
+from registry.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
 from registry.errors import BadModelName, BadRequest, UnknownSweep
 from registry.ports import Tracker
 from registry.testing.tracker_backend import (
@@ -125,6 +126,30 @@ class TrackerContract:
         fetched = [backend.tracker.fetch(source, tmp_path) for source in found]
         assert [file.read_bytes() for file in fetched] == [b"pickle", b"three", b"one", b"four"]
         assert all(file.parent == tmp_path and not file.is_symlink() for file in fetched)
+
+    @pytest.mark.parametrize("length", [1, 8, 9, 100])
+    def test_the_head_of_a_file_is_its_first_bytes(self, backend: Backend, length: int) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "check points/model.safetensors", b"nine byte")
+        backend.add_model(run.run_id, "logged", {"data/model.safetensors": b"nine byte"})
+        for source in backend.tracker.weights(run):
+            assert backend.tracker.head(source, length) == b"nine byte"[:length]
+
+    def test_weights_are_found_and_read_from_several_threads_at_once(
+        self, backend: Backend, sweep: PlantedSweep, tmp_path: Path
+    ) -> None:
+        tracker = backend.tracker
+        runs = list(tracker.runs(sweep.selector)) * 3
+        folders = [tmp_path / str(place) for place in range(len(runs))]
+
+        def read(run: Run, folder: Path) -> tuple[bytes | None, bytes]:
+            (source,) = tracker.weights(run)
+            folder.mkdir()
+            return tracker.head(source, 7), tracker.fetch(source, folder).read_bytes()
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            read_at_once = list(pool.map(read, runs, folders))
+        assert read_at_once == [(b"weights", f"weights {n}".encode()) for n in [0, 1, 2] * 3]
 
     def test_models_of_one_name_are_told_apart(self, backend: Backend) -> None:
         run = child(backend)

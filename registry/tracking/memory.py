@@ -145,13 +145,16 @@ class MemoryTracker(Tracker):
             found += [replace(s, path=f"{prefix}/{s.path}", model_id=model_id) for s in inside]
         return tuple(sorted(found, key=lambda source: source.path))
 
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        content = self._content(source)
+        return None if content is None else content[:length]
+
     def fetch(self, source: WeightsSource, into: Path) -> Path:
-        owner, _, path = source.uri.removeprefix("memory:/").partition("/")
-        files = (self.models_kept[owner] if source.model_id else self.runs_kept[owner]).files
-        if path not in files:
+        content = self._content(source)
+        if content is None:
             raise TrackingError(f"{source.uri} is gone", mend="log it again")
-        file = into / PurePosixPath(path).name
-        file.write_bytes(files[path])
+        file = into / PurePosixPath(source.uri).name
+        file.write_bytes(content)
         return file
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
@@ -271,6 +274,10 @@ class MemoryTracker(Tracker):
 
     def run_link(self, run: Run) -> str | None:  # noqa: ARG002 - there is no server
         return None
+
+    def _content(self, source: WeightsSource) -> bytes | None:
+        owner, _, path = source.uri.removeprefix("memory:/").partition("/")
+        return (self.models_kept[owner] if source.model_id else self.runs_kept[owner]).files.get(path)
 
     def _find_model(self, run_id: str, wanted: Mapping[str, str]) -> str | None:
         models = ((i, m) for i, m in self.models_kept.items() if m.source_run_id == run_id)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-def list_runs(client: "MlflowClient", selector: SweepSelector, page_size: int = PAGE) -> list[Run]:
-    """Every active run of the sweep but our own, by start time then run id.
+def list_runs(
+    client: "MlflowClient", selector: SweepSelector, page_size: int = PAGE
+) -> Iterator[tuple[Run, str]]:
+    """Every active run of the sweep but our own, with the URI of its artifacts, by start time then run id.
 
-    Raises UnknownSweep, and BadRequest for a filter that MLflow refuses.
+    One page is held at a time. Raises UnknownSweep at once; BadRequest for a filter that MLflow refuses.
     """
     if selector.parent_run_id is not None:
         experiment_id = _experiment_of_parent(client, selector.parent_run_id)
@@ -28,30 +30,38 @@ def list_runs(client: "MlflowClient", selector: SweepSelector, page_size: int = 
         conditions = []
     if selector.filter:
         conditions.append(selector.filter)
-    with asking(
-        f"filter {selector.filter!r}",
-        invalid=BadRequest,
-        mend="write an MLflow search filter, for example: params.lr = '0.1' and metrics.accuracy > 0.8",
-    ):
-        found = [_run(run) for run in _pages(client, experiment_id, " and ".join(conditions), page_size)]
-    return sorted((run for run in found if ROLE not in run.tags), key=lambda run: (run.started, run.run_id))
+    return _listed(client, [experiment_id], " and ".join(conditions), selector.filter, page_size)
 
 
-def _pages(client: "MlflowClient", experiment_id: str, condition: str, size: int) -> "Iterator[MlflowRun]":
+def _listed(
+    client: "MlflowClient", experiments: list[str], condition: str, told: str | None, size: int
+) -> Iterator[tuple[Run, str]]:
     token = None
     while True:
-        # Oldest first: a run that starts meanwhile comes last, and shifts no page.
-        page = client.search_runs(
-            [experiment_id],
-            condition,
-            max_results=size,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
+        with asking(
+            f"filter {told!r}",
+            invalid=BadRequest,
+            mend="write an MLflow search filter, for example: params.lr = '0.1' and metrics.accuracy > 0.8",
+        ):
+            runs, token = _page(client, experiments, condition, size, token)
+        yield from runs
         if not token:
             return
+
+
+def _page(
+    client: "MlflowClient", experiments: list[str], condition: str, size: int, token: str | None
+) -> tuple[list[tuple[Run, str]], str | None]:
+    """A page's runs as ours, so that MLflow's, which are larger, are gone; the next one's token."""
+    page = client.search_runs(
+        experiments,
+        condition,
+        max_results=size,
+        # Oldest first: a run that starts meanwhile comes last, and shifts no page.
+        order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+        page_token=token,
+    )
+    return [(_run(run), run.info.artifact_uri) for run in page if ROLE not in run.data.tags], page.token
 
 
 def _experiment_of_parent(client: "MlflowClient", run_id: str) -> str:

@@ -21,6 +21,7 @@ from registry.errors import BadRequest, StockpotError
 from registry.ports import Tracker
 from registry.tracking import mlflow_publishing as publishing
 from registry.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
+from registry.tracking.mlflow_heads import head_of
 from registry.tracking.mlflow_permissions import (
     ensure_registered_model,
     prove_experiment_writable,
@@ -46,6 +47,8 @@ class MlflowTracker(Tracker):
         self._tracking_uri = tracking_uri
         self._registry_uri = registry_uri
         self._page_size = page_size
+        self._artifacts: dict[str, str] = {}
+        """Where the runs that were listed keep their artifacts: asking again would be a request per run."""
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -64,11 +67,16 @@ class MlflowTracker(Tracker):
         return client
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
-        return iter(list_runs(self._client, selector, self._page_size))
+        return map(self._noted, list_runs(self._client, selector, self._page_size))
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         with asking(f"listing the weights of run {run.name} ({run.run_id})"):
-            return find_weights(self._client, run)
+            root = self._artifacts.get(run.run_id) or self._client.get_run(run.run_id).info.artifact_uri
+            return find_weights(self._client, run, root)
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        with asking(f"reading the header of {source.path} of run {source.run_id}"):
+            return head_of(self._client, source, length)
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         with asking(f"downloading {source.path} of run {source.run_id}"):
@@ -181,6 +189,10 @@ class MlflowTracker(Tracker):
     def run_link(self, run: Run) -> str | None:
         host = _host(self._client.tracking_uri)
         return host and f"{host}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+    def _noted(self, listed: tuple[Run, str]) -> Run:
+        run, self._artifacts[run.run_id] = listed
+        return run
 
 
 def _host(uri: str) -> str | None:

@@ -19,12 +19,12 @@ MOST_FOLDERS = 200
 """Listing a folder is a request. A run with more folders is refused rather than half read."""
 
 
-def find_weights(client: "MlflowClient", run: Run) -> tuple[WeightsSource, ...]:
-    """Every weights file of the run, by path.
+def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSource, ...]:
+    """Every weights file of the run, whose artifacts lie at `root`, by path.
 
     Two LoggedModels of one name are told apart by their ids: ``<name>/<model id>/<path>``.
     """
-    found = list(_weights_below(client, run, client.get_run(run.run_id).info.artifact_uri))
+    found = list(_weights_below(client, run, root))
     models = [m for m in logged_models(client, run.experiment_id, run.run_id) if ROLE not in m.tags]
     names = Counter(model.name for model in models)
     for model in models:

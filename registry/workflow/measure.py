@@ -18,7 +18,8 @@ from registry.entities import (
 )
 from registry.errors import BadRequest
 from registry.evaluation import compare, compare_mean
-from registry.workflow.search import Ranking, full_score
+from registry.workflow.ranking import Ranking
+from registry.workflow.search import full_score
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress

@@ -19,7 +19,7 @@ from registry.entities import (
 from registry.workflow.verdict import description, judge
 
 if TYPE_CHECKING:
-    from registry.workflow.search import Ranking
+    from registry.workflow.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
 FIGURE = "candidates-and-soups.png"

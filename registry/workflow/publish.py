@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from registry.ports import Progress, Store, Tracker
-    from registry.workflow.search import Ranking
+    from registry.workflow.ranking import Ranking
 
 CHALLENGER = "challenger"
 EXAMPLES = 7

@@ -1,18 +1,45 @@
 """Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
-from registry.entities import Candidate, Checkpoint, ExclusionReason, IngestedSource, Recipe, WeightsSource
-from registry.errors import BadCheckpoint, NotFinite
+from registry.entities import (
+    Candidate,
+    Checkpoint,
+    Digest,
+    ExclusionReason,
+    IngestedSource,
+    Recipe,
+    TensorSpec,
+    WeightsSource,
+)
+from registry.errors import BadCheckpoint, NotFinite, StockpotError
 from registry.soup import CheckpointCache, averaged_tensors, build
+from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from registry.ports import Store, Tracker
+
+T = TypeVar("T")
+
+PART = ".fetch-"
+"""Downloads lie in folders of such names in the cache, until they are whole."""
+PREFETCHES = 2
+"""Downloads in the background at once; a wish for more is not granted."""
+DAY = 24 * 3600
+"""Seconds after which nobody is downloading into a folder any more: its process was killed."""
+TRIES = 3
+"""To use checkpoints before a cache that is too small has evicted one of them again."""
 
 
 class Supply:
@@ -20,7 +47,8 @@ class Supply:
 
     A good file is read once: its checkpoint is remembered in the store, so that a repeated request does
     not download it. MLflow tells no more of an artifact than its size: a file that was replaced by one of
-    the same size is noticed when it is next downloaded, by its digest.
+    the same size is noticed when it is next downloaded, by its digest. All methods may be called from
+    several threads at once; no digest is downloaded twice at the same time.
     """
 
     def __init__(self, tracker: "Tracker", store: "Store", cache: CheckpointCache) -> None:
@@ -28,47 +56,110 @@ class Supply:
         self._store = store
         self._cache = cache
         self._candidates: dict[str, Candidate] = {}
+        self._lock = Lock()
+        self._under_way: dict[str, Future[None]] = {}
+        self._background = ThreadPoolExecutor(PREFETCHES)
+        _remove_abandoned(cache.folder)
 
     def ingest(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, or remember what reading it found."""
-        known = self._store.ingested(source.uri)
-        if known is not None and known.size == source.size and known.fault is None:
-            return known
-        found = self._read(source)
-        self._store.remember_ingested(found)
+        found = self._remembered(source)
+        if found is None:
+            found = self._read(source)
+            self._store.remember_ingested(found)
         return found
 
-    def offer(self, candidates: tuple[Candidate, ...]) -> None:
+    def layout(self, source: WeightsSource) -> tuple[TensorSpec, ...] | None:
+        """What the file holds, where it was read before."""
+        known = self._remembered(source)
+        return known.checkpoint.tensors if known and known.checkpoint else None
+
+    def offer(self, candidates: Iterable[Candidate]) -> None:
         """Make these candidates' checkpoints available by digest."""
         self._candidates.update({candidate.checkpoint.digest: candidate for candidate in candidates})
 
+    @contextmanager
+    def open(self, digest: Digest) -> Iterator[WeightsFile]:
+        """The checkpoint's file, its header checked; downloaded first if it is not here."""
+        with ExitStack() as stack:
+            yield self._with([digest], lambda: stack.enter_context(self._cache.open(digest)))
+
+    def prefetch(self, digest: Digest) -> None:
+        """Download the checkpoint in the background, unless it is here or enough are on their way.
+
+        Never raises: whoever opens it waits for the download, or tries again.
+        """
+        with self._lock:
+            full = len(self._under_way) >= PREFETCHES
+        if not full and digest in self._candidates and not self._cache.has(digest):
+            download, mine = self._begin(digest)
+            if mine:
+                self._background.submit(self._download, digest, download)
+
     def tensors(self, recipe: Recipe) -> "Iterator[tuple[str, Tensor]]":
         """The recipe's averaged tensors, one by one."""
-        self._fetch_missing(recipe)
-        return averaged_tensors(recipe, self._cache)
+        return self._with(recipe.checkpoints, lambda: _begun(averaged_tensors(recipe, self._cache)))
 
     def build(self, recipe: Recipe) -> Checkpoint:
         """The recipe's average as a canonical file in the cache."""
-        self._fetch_missing(recipe)
-        return build(recipe, self._cache)
+        return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
 
-    def _fetch_missing(self, recipe: Recipe) -> None:
-        for digest in recipe.checkpoints:
-            if self._cache.has(digest):
-                continue
-            candidate = self._candidates[digest]
-            found = self._read(candidate.source)
-            self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
-            if found.checkpoint is None or found.checkpoint.digest != digest:
-                raise BadCheckpoint(
-                    f"{candidate.source.path} of run {candidate.run.name} ({candidate.run.run_id}) is not "
-                    f"what it was: {digest} is wanted, the artifact now holds "
-                    f"{found.checkpoint.digest if found.checkpoint else found.detail}",
-                    mend="restore the artifact, or run the request again to use the sweep as it is now",
-                )
+    def _with(self, digests: Sequence[Digest], work: Callable[[], T], tries: int = TRIES) -> T:
+        """Work with checkpoints that are here: again, where the cache let one of them go meanwhile."""
+        for digest in digests:
+            self._fetch(digest)
+        try:
+            return work()
+        except StockpotError:
+            if tries == 1 or all(map(self._cache.has, digests)):
+                raise
+        return self._with(digests, work, tries - 1)
+
+    def _fetch(self, digest: Digest) -> None:
+        if not self._cache.has(digest):
+            download, mine = self._begin(digest)
+            if mine:
+                self._download(digest, download)
+            download.result()
+
+    def _begin(self, digest: Digest) -> tuple["Future[None]", bool]:
+        """The download that brings this checkpoint, and whether the caller is to do it."""
+        with self._lock:
+            known = self._under_way.get(digest)
+            return known or self._under_way.setdefault(digest, Future()), known is None
+
+    def _download(self, digest: Digest, download: "Future[None]") -> None:
+        try:
+            if not self._cache.has(digest):  # another download may have ended before this one was begun
+                self._read_again(digest)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            download.set_exception(error)
+        else:
+            download.set_result(None)
+        finally:
+            with self._lock:
+                del self._under_way[digest]
+
+    def _read_again(self, digest: Digest) -> None:
+        candidate = self._candidates[digest]
+        found = self._read(candidate.source)
+        self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
+        if found.checkpoint is None or found.checkpoint.digest != digest:
+            raise BadCheckpoint(
+                f"{candidate.source.path} of run {candidate.run.name} ({candidate.run.run_id}) is not "
+                f"what it was: {digest} is wanted, the artifact now holds "
+                f"{found.checkpoint.digest if found.checkpoint else found.detail}",
+                mend="restore the artifact, or run the request again to use the sweep as it is now",
+            )
+
+    def _remembered(self, source: WeightsSource) -> IngestedSource | None:
+        """What reading this very file found, where that was good."""
+        known = self._store.ingested(source.uri)
+        good = known is not None and known.size == source.size and known.fault is None
+        return known if good else None
 
     def _read(self, source: WeightsSource) -> IngestedSource:
-        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=".fetch-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=PART) as folder:
             file = self._tracker.fetch(source, Path(folder))
             try:
                 checkpoint, sha256 = self._cache.ingest(file, source.format)
@@ -77,6 +168,19 @@ class Supply:
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
         return IngestedSource(source.uri, source.size, sha256, checkpoint)
+
+
+def _begun(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the first of them already asked for: so that what they come from is open."""
+    return chain([next(items)], items)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what killed processes were downloading."""
+    for folder in cache.glob(f"{PART}*"):
+        with suppress(FileNotFoundError):  # another process's download ended
+            if time.time() - folder.stat().st_mtime > DAY:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fault(

@@ -2,14 +2,18 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from registry.entities import SoupOutcome, SoupRequest, TensorSpec
+from registry.errors import OutOfDeviceMemory
 from registry.evaluation import RememberingEvaluator
+from registry.workflow.arrivals import Arrivals
 from registry.workflow.gather import gather
 from registry.workflow.measure import Bench, measure, open_splits
 from registry.workflow.publish import Models, Publisher
-from registry.workflow.search import rank, search
+from registry.workflow.ranking import rank
+from registry.workflow.search import search
 from registry.workflow.supply import Supply
 
 if TYPE_CHECKING:
@@ -31,6 +35,13 @@ class TaskBench(Bench, Models, Protocol):
 
     def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
         """How these tensors differ from the task's model; empty when they fit."""
+        ...
+
+    def halve_batch(self) -> tuple[int, int] | None:
+        """Evaluate half as many examples at a time from now on, under another protocol.
+
+        Returns the numbers before and after; None where it is one example already.
+        """
         ...
 
 
@@ -69,18 +80,44 @@ def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") ->
     """Gather, prove permissions, rank, select, measure, publish.
 
     Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
-    request asks the same questions, finds them answered, and ends in the same versions.
+    request asks the same questions, finds them answered, and ends in the same versions. Where batches
+    do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
+    even a single example fits.
     """
     methods, bench = place.methods(request), place.bench(request)
+    while True:
+        try:
+            return _walk(request, place, methods, bench, stage, watch)
+        except OutOfDeviceMemory as error:
+            clear_frames(error.__traceback__)  # whoever keeps the error keeps no tensors
+            sizes = bench.halve_batch()
+            if sizes is None:
+                raise
+        before, after = sizes
+        watch.say(
+            f"batches of {before} examples do not fit the device: all is evaluated in batches of {after}, "
+            "which is another protocol; scores under the first are not used"
+        )
+
+
+def _walk(
+    request: SoupRequest,
+    place: Place,
+    methods: Mapping[str, "MakeMethod"],
+    bench: TaskBench,
+    stage: Stage,
+    watch: "Progress",
+) -> SoupOutcome:
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store)
         for split, evaluator in open_splits(request, bench).items()
     }
     held_out = evaluators[request.select_on]
-    sweep = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
-    experiment = sweep.candidates[0].run.experiment_id
+    prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
+    experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
-    ranking = stage("rank", lambda: rank(sweep, held_out, watch))
+    arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
+    ranking = stage("rank", lambda: rank(arrivals, held_out, watch))
     stop = _deadline(request.max_seconds)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch))
     for selection in selections:

@@ -9,16 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import mlflow
 import pytest
 import requests
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
+from safetensors.torch import save
 
-from registry.entities import Publication, SweepSelector
+from registry.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
 from registry.errors import TrackingError, UnknownSweep
+from registry.evaluation import TorchBench
+from registry.soup import CheckpointCache
+from registry.store import MemoryStore
+from registry.testing.crashes import CrashingTracker
+from registry.testing.tiny import TinyTask, weights
 from registry.testing.tracker_backend import (
     Backend,
     Logged,
@@ -31,6 +39,13 @@ from registry.testing.tracker_backend import (
 )
 from registry.testing.tracker_contract import TrackerContract
 from registry.tracking import MlflowTracker
+from registry.wiring import Silent
+from registry.workflow.arrivals import Arrivals, read_all
+from registry.workflow.gather import gather
+from registry.workflow.supply import Supply
+
+if TYPE_CHECKING:
+    from registry.ports import Tracker
 
 START_SECONDS = 120
 
@@ -201,6 +216,71 @@ class TestMlflowTrackerThroughAServer(TrackerContract):
         run = publication.ingredients[0].run
         path = f"experiments/{run.experiment_id}/runs/{run.run_id}"
         assert server.tracker.run_link(run) == f"{server.uri}/#/{path}"
+
+
+def test_runs_of_one_millisecond_stay_in_order_over_all_pages(database: MlflowBackend) -> None:
+    name = fresh("at once")
+    experiment_id = database.add_experiment(name)
+    created = [database.client.create_run(experiment_id, start_time=1 + place // 5) for place in range(11)]
+    runs = list(database.tracker.runs(SweepSelector(experiment=name)))
+    assert [run.run_id for run in runs] == sorted(
+        (run.info.run_id for run in created),
+        key=lambda run_id: next((r.info.start_time, run_id) for r in created if r.info.run_id == run_id),
+    )
+
+
+def test_pages_are_asked_for_as_they_are_needed(
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = plant(database, 5)
+    tracker, pages = MlflowTracker(database.uri, page_size=2), []
+    search = MlflowClient.search_runs
+
+    def counted(client: MlflowClient, *args: object, **kwargs: object) -> object:
+        pages.append(kwargs["page_token"])
+        return search(client, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    runs = tracker.runs(sweep.selector)
+    assert pages == []
+    assert [next(runs).run_id for _ in range(2)] == list(sweep.children[:2])
+    assert len(pages) == 1
+    assert [run.run_id for run in runs] == list(sweep.children[2:])
+    assert len(pages) == 3
+
+
+@pytest.mark.slow
+def test_through_the_proxy_incompatible_candidates_are_never_downloaded(
+    server: MlflowBackend, tmp_path: Path
+) -> None:
+    name = fresh("mixed")
+    experiment_id = server.add_experiment(name)
+    norm = {"bn.running_mean": torch.zeros(2), "bn.running_var": torch.ones(2)}
+    files = {
+        "good": weights("dense", seed=1),
+        "norm": {**weights("dense", seed=2), **norm},
+        "conv": weights("conv"),
+        "fine": weights("dense", seed=3),
+    }
+    for run, tensors in files.items():
+        server.add_file(server.add_run(experiment_id, run), "model.safetensors", save(tensors))
+    watched = CrashingTracker(server.tracker)
+    tracker = cast("Tracker", watched)
+    supply = Supply(tracker, MemoryStore(), CheckpointCache(tmp_path))
+    bench = TorchBench(
+        TinyTask(), identity=("tiny", "1"), task_args={}, weights=supply.tensors, device=torch.device("cpu")
+    )
+    request = SoupRequest(model="m", task="t", experiment=name)
+    prospects = gather(request, tracker, supply, bench.fits, Silent())
+    assert watched.calls.count("head") == len(files)
+    assert "fetch" not in watched.calls
+    sweep = read_all(Arrivals(prospects, supply, bench.fits, Silent()))
+    assert [candidate.run.name for candidate in sweep.candidates] == ["good", "fine"]
+    assert [(e.run_name, e.reason) for e in sweep.exclusions] == [
+        ("norm", ExclusionReason.BATCH_NORM),
+        ("conv", ExclusionReason.INCOMPATIBLE),
+    ]
+    assert watched.calls.count("fetch") == 2
 
 
 @pytest.mark.filterwarnings(

@@ -47,6 +47,6 @@ def test_batch_norm_is_known_by_its_running_statistics() -> None:
     names = ["bn1.running_mean", "bn1.running_var", "x.bn2.running_mean", "x.bn2.running_var"]
     lookalikes = ["ema.running_mean", "fc.weight", "not_running_mean", "not_running_var"]
     tensors = [TensorSpec(name, "F32", (2,)) for name in names + lookalikes]
-    assert batch_norm_layers(checkpoint(*tensors)) == ("bn1", "x.bn2")
+    assert batch_norm_layers(tensors) == ("bn1", "x.bn2")
     root = [TensorSpec(name, "F32", (2,)) for name in ("running_mean", "running_var")]
-    assert batch_norm_layers(checkpoint(*root)) == ("",)
+    assert batch_norm_layers(root) == ("",)

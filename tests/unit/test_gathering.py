@@ -1,15 +1,21 @@
 """Which runs become candidates; every other one is excluded with a reason and, where there is one, a mend."""
 
+import math
+import weakref
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.entities import (
     Candidate,
     Checkpoint,
     Digest,
     Direction,
+    Exclusion,
     ExclusionReason,
     Run,
     SoupRequest,
@@ -20,7 +26,8 @@ from registry.entities import (
     WeightsSource,
 )
 from registry.errors import NothingToSoup
-from registry.workflow.gather import Gathering, require_two
+from registry.workflow.exclusion_rules import Gathering, require_two
+from registry.workflow.shortlist import Shortlist
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
 LAYOUT = (TensorSpec("w", "F32", (2, 2)),)
@@ -48,12 +55,21 @@ def _reasons(gathering: Gathering) -> dict[str, ExclusionReason]:
     return {exclusion.run_id: exclusion.reason for exclusion in gathering.exclusions}
 
 
+def _short(request: SoupRequest, *runs: Run) -> tuple[list[Run], dict[str, Exclusion]]:
+    shortlist = Shortlist(request)
+    for run in runs:
+        shortlist.add(run)
+    chosen = shortlist.chosen()
+    assert list(shortlist.order) == [run.run_id for run in runs]
+    return chosen, {exclusion.run_id: exclusion for exclusion in shortlist.exclusions}
+
+
 def test_only_finished_runs_stay() -> None:
-    gathering = Gathering()
     runs = [_run(1), replace(_run(2), status="FAILED"), replace(_run(3), status="RUNNING")]
-    assert gathering.finished(runs) == [runs[0]]
-    assert set(_reasons(gathering).values()) == {ExclusionReason.NOT_FINISHED}
-    assert "FAILED" in gathering.exclusions[0].detail
+    chosen, excluded = _short(REQUEST, *runs)
+    assert chosen == [runs[0]]
+    assert {exclusion.reason for exclusion in excluded.values()} == {ExclusionReason.NOT_FINISHED}
+    assert "FAILED" in excluded["id2"].detail
 
 
 @pytest.mark.parametrize(("direction", "kept"), [(Direction.MAX, [2, 3]), (Direction.MIN, [1, 3])])
@@ -63,21 +79,87 @@ def test_top_keeps_the_best_by_a_logged_metric_in_the_sweeps_order(
     nan = float("nan")
     values = {1: 0.1, 2: 0.9, 3: 0.5, 4: nan}
     runs = [*(_run(number, metrics={"acc": value}) for number, value in values.items()), _run(5)]
-    gathering = Gathering()
-    request = replace(REQUEST, top=2, by="acc", direction=direction)
-    assert [run.started for run in gathering.top(runs, request)] == kept
-    assert set(_reasons(gathering).values()) == {ExclusionReason.NOT_IN_TOP}
-    assert "not logged" in gathering.exclusions[-1].detail
+    chosen, excluded = _short(replace(REQUEST, top=2, by="acc", direction=direction), *runs)
+    assert [run.started for run in chosen] == kept
+    assert {exclusion.reason for exclusion in excluded.values()} == {ExclusionReason.NOT_IN_TOP}
+    assert "not logged" in excluded["id5"].detail
 
 
 def test_a_run_from_another_starting_point_is_refused_unless_told_otherwise() -> None:
     tag = "stockpot.base"
     runs = [_run(1, {tag: "A"}), _run(2, {tag: "B"}), _run(3, {tag: "A"}), _run(4)]
-    gathering = Gathering()
-    assert gathering.same_base(runs, REQUEST) == [runs[0], runs[2], runs[3]]
-    assert _reasons(gathering) == {"id2": ExclusionReason.DIFFERENT_BASE}
-    assert "--any-base" in gathering.exclusions[0].mend
-    assert Gathering().same_base(runs, replace(REQUEST, any_base=True)) == runs
+    chosen, excluded = _short(REQUEST, *runs)
+    assert chosen == [runs[0], runs[2], runs[3]]
+    assert {run_id: exclusion.reason for run_id, exclusion in excluded.items()} == {
+        "id2": ExclusionReason.DIFFERENT_BASE
+    }
+    assert "--any-base" in excluded["id2"].mend
+    assert _short(replace(REQUEST, any_base=True), *runs)[0] == runs
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["FINISHED", "FINISHED", "FINISHED", "KILLED"]),
+            st.sampled_from([None, "", "A", "B"]),
+            st.sampled_from([None, math.nan, 0.1, 0.2, 0.3]),
+        ),
+        max_size=20,
+    ),
+    st.sampled_from([None, 1, 3]),
+    st.booleans(),
+)
+def test_choosing_while_listing_is_choosing_among_all(
+    logged: list[tuple[str, str | None, float | None]],
+    top: int | None,
+    any_base: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Against the plain rules over the whole list: finished, the usual starting point, then the best."""
+    runs = [
+        replace(
+            _run(
+                number,
+                {} if base is None else {"stockpot.base": base},
+                {} if value is None else {"acc": value},
+            ),
+            status=status,
+        )
+        for number, (status, base, value) in enumerate(logged)
+    ]
+    request = replace(REQUEST, top=top, by="acc" if top else None, any_base=any_base)
+    wanted: dict[str, ExclusionReason] = {}
+    left = [run for run in runs if run.status == "FINISHED"]
+    wanted.update({run.run_id: ExclusionReason.NOT_FINISHED for run in runs if run not in left})
+    bases = Counter(base for run in left if (base := run.tags.get("stockpot.base")))
+    if len(bases) > 1 and not any_base:
+        usual = bases.most_common(1)[0][0]
+        odd = [run for run in left if run.tags.get("stockpot.base", usual) != usual]
+        wanted.update({run.run_id: ExclusionReason.DIFFERENT_BASE for run in odd})
+        left = [run for run in left if run not in odd]
+    if top:
+        measured = [run for run in left if not math.isnan(run.metrics.get("acc", math.nan))]
+        best = sorted(measured, key=lambda run: -run.metrics["acc"])[:top]
+        wanted.update({run.run_id: ExclusionReason.NOT_IN_TOP for run in left if run not in best})
+        left = [run for run in left if run in best]
+    chosen, excluded = _short(request, *runs)
+    assert [run.run_id for run in chosen] == [run.run_id for run in left]
+    assert {run_id: exclusion.reason for run_id, exclusion in excluded.items()} == wanted
+
+
+def test_with_top_a_long_sweep_is_not_kept_in_memory() -> None:
+    shortlist = Shortlist(replace(REQUEST, top=3, by="acc"))
+    logged = []
+    for number in range(100):
+        metrics = Metrics(acc=(number * 37 % 100) / 100)
+        logged.append(weakref.ref(metrics))
+        shortlist.add(_run(number, metrics=metrics))
+        del metrics
+        assert sum(alive() is not None for alive in logged) <= 3
+    assert sorted(run.metrics["acc"] for run in shortlist.chosen()) == [0.97, 0.98, 0.99]
+
+
+class Metrics(dict[str, float]):
+    """A dict that can be watched while it lives."""
 
 
 PICKLE = _file("model.pt", WeightsFormat.PICKLE)
@@ -112,7 +194,8 @@ def test_a_run_has_one_checkpoint_or_is_excluded(
 def test_batch_norm_is_refused_with_the_layer_named() -> None:
     layout = tuple(TensorSpec(f"net.bn.{name}", "F32", (2,)) for name in ("running_mean", "running_var"))
     gathering = Gathering()
-    assert gathering.without_batch_norm([_candidate(1, layout), _candidate(2)]) == [_candidate(2)]
+    assert not gathering.can_be_averaged(_run(1), layout, lambda _: ["and it does not fit"])
+    assert gathering.can_be_averaged(_run(2), LAYOUT, lambda _: [])
     assert _reasons(gathering) == {"id1": ExclusionReason.BATCH_NORM}
     assert "net.bn" in gathering.exclusions[0].detail
 

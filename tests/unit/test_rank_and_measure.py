@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from registry.entities import (
     Checkpoint,
     Digest,
     ExclusionReason,
+    IngestedSource,
     Metric,
     Outcome,
     Recipe,
@@ -19,8 +22,6 @@ from registry.entities import (
     Score,
     SoupReport,
     SoupRequest,
-    Sweep,
-    SweepSelector,
     Trial,
     WeightsFormat,
     WeightsSource,
@@ -29,11 +30,16 @@ from registry.errors import BadRequest, BadTask, NothingToSoup
 from registry.evaluation import RememberingEvaluator
 from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform
+from registry.soup import CheckpointCache
 from registry.store import MemoryStore
 from registry.testing.evaluators import TableEvaluator
+from registry.tracking import MemoryTracker
 from registry.wiring import Silent
+from registry.workflow.arrivals import Arrivals, Prospect, Prospects
 from registry.workflow.measure import measure, open_splits
-from registry.workflow.search import Ranking, rank, search
+from registry.workflow.ranking import Ranking, rank
+from registry.workflow.search import search
+from registry.workflow.supply import Supply
 
 if TYPE_CHECKING:
     from registry.ports import MakeMethod
@@ -44,12 +50,8 @@ N = 10
 
 def _candidate(number: int) -> Candidate:
     run = Run(f"id{number}", f"tune-{number}", "1", "FINISHED", number, {}, {}, {})
-    source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", "u", None, 1)
+    source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", run.run_id, None, 1)
     return Candidate(run, source, "", Checkpoint(Digest(f"sha256:{number}"), 1, (), Digest("sha256:e")))
-
-
-def _sweep(count: int) -> Sweep:
-    return Sweep(SweepSelector("s"), tuple(_candidate(number) for number in range(count)), ())
 
 
 def _right(count: float) -> list[float]:
@@ -82,12 +84,28 @@ class TableBench:
         return Score(tuple(_right(sum(_scores(recipe)) + 1)))
 
 
+def _rank(count: int, evaluator: TableEvaluator) -> Ranking:
+    """Rank candidates whose weights were read before."""
+    found, store = [_candidate(number) for number in range(count)], MemoryStore()
+    for c in found:
+        store.remember_ingested(IngestedSource(c.source.uri, c.source.size, c.source_sha256, c.checkpoint))
+    prospects = Prospects(
+        REQUEST,
+        tuple(Prospect(c.run, c.source) for c in found),
+        (),
+        {c.run.run_id: place for place, c in enumerate(found)},
+    )
+    with TemporaryDirectory() as folder:
+        supply = Supply(MemoryTracker(), store, CheckpointCache(Path(folder)))
+        return rank(Arrivals(prospects, supply, lambda _: [], Silent()), evaluator, Silent())
+
+
 def _ranked(count: int) -> Ranking:
-    return rank(_sweep(count), TableEvaluator(_scores, n=N), Silent())
+    return _rank(count, TableEvaluator(_scores, n=N))
 
 
 def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run() -> None:
-    tied = rank(_sweep(4), TableEvaluator(lambda _: _right(5), n=N), Silent())
+    tied = _rank(4, TableEvaluator(lambda _: _right(5), n=N))
     assert [candidate.run.started for candidate in tied.candidates] == [0, 1, 2, 3]
     assert [candidate.run.started for candidate in _ranked(4).candidates] == [3, 2, 1, 0]
 
@@ -96,7 +114,7 @@ def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:
     def scores(recipe: Recipe) -> list[float]:
         return [0.5, math.nan, 0.5] if recipe.checkpoints == (Digest("sha256:1"),) else [0.5] * 3
 
-    ranking = rank(_sweep(3), TableEvaluator(scores, n=3), Silent())
+    ranking = _rank(3, TableEvaluator(scores, n=3))
     assert [candidate.run.started for candidate in ranking.candidates] == [0, 2]
     (exclusion,) = ranking.sweep.exclusions
     assert (exclusion.run_id, exclusion.reason) == ("id1", ExclusionReason.NOT_SCORED)
@@ -105,19 +123,18 @@ def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:
 
 def test_a_task_that_scores_nan_for_everything_is_to_blame() -> None:
     with pytest.raises(BadTask, match="NaN for every candidate"):
-        rank(_sweep(3), TableEvaluator(lambda _: [math.nan], n=1), Silent())
+        _rank(3, TableEvaluator(lambda _: [math.nan], n=1))
 
 
 def test_a_candidate_whose_metric_is_nan_is_excluded_though_each_example_has_a_score() -> None:
     class Undefined(TableEvaluator):
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-            assert not then
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - nothing to prepare
             return [Score((1.0, 1.0), Metric(_undefined(trial), ())) for trial in trials]
 
     def _undefined(trial: Trial) -> float:
         return math.nan if trial.recipe.checkpoints == (Digest("sha256:1"),) else 0.5
 
-    ranking = rank(_sweep(3), Undefined(_scores, n=2), Silent())
+    ranking = _rank(3, Undefined(_scores, n=2))
     (exclusion,) = ranking.sweep.exclusions
     assert (exclusion.run_id, exclusion.reason) == ("id1", ExclusionReason.NOT_SCORED)
     assert "score on split validation is NaN" in exclusion.detail
@@ -128,7 +145,7 @@ def test_one_scored_candidate_is_no_soup() -> None:
         return [1.0] if recipe.checkpoints == (Digest("sha256:1"),) else [math.nan]
 
     with pytest.raises(NothingToSoup, match="one usable run"):
-        rank(_sweep(3), TableEvaluator(scores, n=1), Silent())
+        _rank(3, TableEvaluator(scores, n=1))
 
 
 def test_a_search_that_runs_out_of_time_keeps_the_best_until_then() -> None:

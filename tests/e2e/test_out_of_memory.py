@@ -1,0 +1,74 @@
+"""Batches that do not fit the device are halved, and that is another protocol."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.entities import SoupRequest
+from registry.errors import OutOfDeviceMemory
+from registry.wiring import Silent, Workplace
+from registry.workflow.walk import in_turn, walk
+
+TASK = """
+import torch
+from registry.testing.tiny import TinyTask
+
+class SmallDevice(TinyTask):
+    batch_size = 8
+
+    def predict(self, model, batch):
+        if len(batch[0]) > {most}:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().predict(model, batch)
+"""
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture
+def small_device(
+    tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], SoupRequest]:
+    """The tiny sweep with a task whose device holds so many examples."""
+    monkeypatch.chdir(tmp_path)
+
+    def made(most: int) -> SoupRequest:
+        (tmp_path / f"device_of_{most}.py").write_text(TASK.format(most=most))
+        return replace(tiny_sweep, task=f"device_of_{most}:SmallDevice")
+
+    return made
+
+
+def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
+    tiny_sweep: SoupRequest, small_device: Callable[[int], SoupRequest]
+) -> None:
+    told = Told()
+    request = small_device(3)
+    outcome = walk(request, Workplace(), in_turn, told)
+    assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
+    said = [line for line in told.lines if "another protocol" in line]
+    assert len(said) == 2
+    assert "batches of 8 examples" in said[0]
+    assert "batches of 4" in said[0]
+    assert "batches of 2" in said[1]
+    plain = walk(replace(tiny_sweep, model="plain"), Workplace(), in_turn, Silent())
+    assert [s.recipe for s in outcome.report.selections] == [s.recipe for s in plain.report.selections]
+    assert [row.scores for row in outcome.report.rows] == [row.scores for row in plain.report.rows]
+    again = walk(request, Workplace(), in_turn, Silent())
+    assert again.evaluations == 0
+    assert again.report == outcome.report
+    assert all(soup.adopted for soup in again.soups)
+
+
+def test_where_not_even_one_example_fits_that_is_said(small_device: Callable[[int], SoupRequest]) -> None:
+    with pytest.raises(OutOfDeviceMemory, match="Tried to allocate") as caught:
+        walk(small_device(0), Workplace(), in_turn, Silent())
+    assert "batch_size" in caught.value.mend

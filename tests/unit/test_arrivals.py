@@ -1,0 +1,258 @@
+"""Candidates on their way: headers before downloads, downloads ahead of scores, and always the same sweep."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from registry.entities import (
+    ExclusionReason,
+    Recipe,
+    SoupRequest,
+    TensorSpec,
+    WeightsSource,
+)
+from registry.errors import NothingToSoup, TrackingError
+from registry.soup import CheckpointCache, differences
+from registry.store import MemoryStore
+from registry.testing.evaluators import TableEvaluator
+from registry.tracking import MemoryTracker
+from registry.wiring import Silent
+from registry.workflow.arrivals import Arrivals, Prospects, read_all
+from registry.workflow.gather import gather
+from registry.workflow.ranking import Ranking, rank
+from registry.workflow.supply import Supply
+
+SECONDS = 20
+"""After which a thread that waits is taken to hang."""
+REQUEST = SoupRequest(model="m", task="t", experiment="e")
+
+
+def _tensors(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    return {"w": torch.full((2, 3), value, dtype=dtype)}
+
+
+NORM = {"bn.running_mean": torch.zeros(2), "bn.running_var": torch.ones(2)}
+MIXED: Mapping[str, bytes] = {
+    "good": save(_tensors(1)),
+    "norm": save({**_tensors(2), **NORM}),
+    "wide": save({**_tensors(3), "extra": torch.zeros(1)}),
+    "torn": save(_tensors(4))[:-1],
+    "half": save(_tensors(5, torch.float16)),
+    "nan": save(_tensors(torch.nan)),
+    "twin": save(_tensors(1)),
+    "wrapped": save({"module.w": torch.full((2, 3), 6.0)}),
+    "last": save(_tensors(7)),
+}
+
+
+def _fits(tensors: Sequence[TensorSpec]) -> Sequence[str]:
+    """The task's model has one tensor, of any dtype."""
+    return [
+        fault for fault in differences([TensorSpec("w", "F32", (2, 3))], tensors) if "instead" not in fault
+    ]
+
+
+class Sweep:
+    """A sweep in memory, one run per file; `fetched` lists the downloads."""
+
+    def __init__(self, folder: Path, files: Mapping[str, bytes], *, ranges: bool = True) -> None:
+        self.fetched: list[str] = []
+        self.before: Callable[[str], None] = lambda _: None
+        self.tracker, self.store = _Tracker(self, ranges=ranges), MemoryStore()
+        self.supply = Supply(self.tracker, self.store, CheckpointCache(folder))
+        experiment = self.tracker.add_experiment("e")
+        for name, content in files.items():
+            self.tracker.add_file(self.tracker.add_run(experiment, name), "model.safetensors", content)
+
+    def gather(self) -> Prospects:
+        return gather(REQUEST, self.tracker, self.supply, _fits, Silent())
+
+    def arrivals(self) -> Arrivals:
+        return Arrivals(self.gather(), self.supply, _fits, Silent())
+
+    def rank(self, evaluator: TableEvaluator) -> Ranking:
+        return rank(self.arrivals(), evaluator, Silent())
+
+    def name(self, recipe: Recipe) -> str:
+        (digest,) = recipe.checkpoints
+        with self.supply.open(digest) as file:
+            return f"{file.read('w')[0, 0].item():.0f}"
+
+
+class _Tracker(MemoryTracker):
+    def __init__(self, sweep: Sweep, *, ranges: bool) -> None:
+        super().__init__()
+        self._sweep, self._ranges = sweep, ranges
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        return super().head(source, length) if self._ranges else None
+
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        name = self.runs_kept[source.run_id].run.name
+        self._sweep.before(name)
+        self._sweep.fetched.append(name)
+        return super().fetch(source, into)
+
+
+def _evaluator(n: int = 4) -> TableEvaluator:
+    """Scores a recipe by its digest alone."""
+    return TableEvaluator(lambda recipe: [int(recipe.digest[-8:], 16) / 2**32] * n, n=n)
+
+
+def test_what_the_header_shows_to_be_incompatible_is_never_downloaded(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, MIXED)
+    read_all(sweep.arrivals())
+    assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide"})
+
+
+def test_the_sweep_is_the_same_with_and_without_range_requests(tmp_path: Path) -> None:
+    with_ranges, without = Sweep(tmp_path / "a", MIXED), Sweep(tmp_path / "b", MIXED, ranges=False)
+    gathered = read_all(with_ranges.arrivals())
+    assert gathered == read_all(without.arrivals())
+    assert sorted(without.fetched) == sorted(MIXED)
+    assert [(exclusion.run_name, exclusion.reason) for exclusion in gathered.exclusions] == [
+        ("norm", ExclusionReason.BATCH_NORM),
+        ("wide", ExclusionReason.INCOMPATIBLE),
+        ("torn", ExclusionReason.UNREADABLE),
+        ("half", ExclusionReason.INCOMPATIBLE),
+        ("nan", ExclusionReason.NOT_FINITE),
+        ("twin", ExclusionReason.DUPLICATE),
+    ]
+    assert [candidate.run.name for candidate in gathered.candidates] == ["good", "wrapped", "last"]
+
+
+def test_a_header_longer_than_the_first_read_is_read_whole(tmp_path: Path) -> None:
+    many = {f"layer{number:05}": torch.zeros(1) for number in range(2000)}
+    sweep = Sweep(tmp_path, {"one": save(_tensors(1)), "two": save(_tensors(2)), "deep": save(many)})
+    read_all(sweep.arrivals())
+    assert sorted(sweep.fetched) == ["one", "two"]
+
+
+def test_what_was_read_before_is_neither_peeked_at_nor_downloaded(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, MIXED)
+    first = read_all(sweep.arrivals())
+    sweep.fetched.clear()
+    assert read_all(sweep.arrivals()) == first
+    assert sorted(sweep.fetched) == ["nan", "torn"], "a faulty file may have been mended"
+
+
+def test_a_candidate_is_scored_while_others_are_downloaded(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {str(number): save(_tensors(number)) for number in range(9)})
+    scored = threading.Event()
+
+    def before(name: str) -> None:
+        assert name != "8" or scored.wait(SECONDS), "nothing was scored before the last one arrived"
+
+    def scores(_: Recipe) -> list[float]:
+        scored.set()
+        return [0.5]
+
+    sweep.before = before
+    ranking = sweep.rank(TableEvaluator(scores, n=1))
+    assert len(ranking.candidates) == 9
+
+
+def test_the_ranking_does_not_depend_on_which_download_ends_first(tmp_path: Path) -> None:
+    plain, late = Sweep(tmp_path / "a", MIXED), Sweep(tmp_path / "b", MIXED)
+    others = threading.Event()
+
+    def before(name: str) -> None:
+        if name == "good":
+            assert others.wait(SECONDS)
+        elif name == "half":
+            others.set()
+
+    late.before = before
+    assert plain.rank(_evaluator()) == late.rank(_evaluator())
+    assert late.fetched[0] != "good"
+
+
+def test_only_candidates_are_scored_and_twins_once(tmp_path: Path) -> None:
+    sweep, evaluator = Sweep(tmp_path, MIXED), _evaluator()
+    ranking = sweep.rank(evaluator)
+    assert sorted(sweep.name(trial.recipe) for trial in evaluator.trials) == ["1", "6", "7"]
+    assert ranking.held_out.keys() == {c.checkpoint.digest for c in ranking.candidates}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"one": MIXED["good"], "twin": MIXED["good"]},
+        {"one": MIXED["good"], "half": MIXED["half"], "norm": MIXED["norm"]},
+        {"one": MIXED["good"], "norm": MIXED["norm"], "wide": MIXED["wide"]},
+        {"torn": MIXED["torn"], "norm": MIXED["norm"], "wide": MIXED["wide"]},
+    ],
+    ids=["twins", "two dtypes", "one is left", "none is left"],
+)
+def test_where_there_is_nothing_to_average_nothing_is_scored_and_every_fault_told(
+    tmp_path: Path, files: Mapping[str, bytes]
+) -> None:
+    sweep, evaluator = Sweep(tmp_path, files), _evaluator()
+    with pytest.raises(NothingToSoup) as caught:
+        sweep.rank(evaluator)
+    assert evaluator.trials == []
+    told = len(caught.value.faults) + ("one usable run" in caught.value.what)
+    assert told == len(files)
+
+
+def test_too_few_prospects_are_told_before_anything_is_written_to_mlflow(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {"one": MIXED["good"], "norm": MIXED["norm"]})
+    with pytest.raises(NothingToSoup, match="one usable run"):
+        sweep.gather()
+
+
+def test_a_failed_download_is_raised_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {str(number): save(_tensors(number)) for number in range(9)})
+
+    def before(name: str) -> None:
+        if name == "3":
+            raise TrackingError("downloading 3: the link is down")
+
+    sweep.before = before
+    threads = threading.active_count()
+    with pytest.raises(TrackingError, match="the link is down"):
+        sweep.rank(_evaluator())
+    assert threading.active_count() == threads
+    first, sweep.before = set(sweep.fetched), lambda _: None
+    assert first >= {"0", "1", "2"}
+    sweep.fetched.clear()
+    assert len(sweep.rank(_evaluator()).candidates) == 9
+    assert sorted(sweep.fetched) == sorted({str(number) for number in range(9)} - first)
+
+
+def test_an_evaluation_that_fails_stops_the_downloads(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {str(number): save(_tensors(number)) for number in range(50)})
+
+    def scores(_: Recipe) -> list[float]:
+        raise RuntimeError("no score")
+
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match="no score"):
+        sweep.rank(TableEvaluator(scores, n=1))
+    assert threading.active_count() == threads
+    assert len(sweep.fetched) < 50
+
+
+def test_progress_ends_where_it_said(tmp_path: Path) -> None:
+    sweep, watch = Sweep(tmp_path, MIXED), Counting()
+    prospects = gather(REQUEST, sweep.tracker, sweep.supply, _fits, watch)
+    rank(Arrivals(prospects, sweep.supply, _fits, watch), _evaluator(), watch)
+    assert watch.totals == {"list runs": 0, "find weights": 9, "read weights": 7, "rank": 7}
+    assert watch.done == {**watch.totals, "list runs": 9}
+
+
+class Counting(Silent):
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.done: dict[str, int] = {}
+
+    def start(self, stage: str, total: int) -> None:
+        self.totals[stage], self.done[stage] = total, 0
+
+    def advance(self, stage: str) -> None:
+        self.done[stage] += 1

@@ -1,0 +1,212 @@
+"""Weights by digest: downloaded once, whoever asks, and again where the cache let them go."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save
+
+from registry.entities import Candidate, Checkpoint, Digest, SweepSelector, WeightsSource
+from registry.errors import BadCheckpoint, TrackingError
+from registry.soup import CheckpointCache
+from registry.soup.weights_file import WeightsFile
+from registry.store import MemoryStore
+from registry.testing.crashes import Crash
+from registry.testing.tiny import weights
+from registry.tracking import MemoryTracker
+from registry.workflow.supply import Supply
+
+SECONDS = 20
+"""After which a thread that waits is taken to hang."""
+
+
+class SlowTracker(MemoryTracker):
+    """Tells when a download begins, and ends it when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self.may_end.set()
+        self.before_the_end: Callable[[], None] = lambda: None
+
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        self.fetched.append(source.run_id)
+        self.began.set()
+        assert self.may_end.wait(SECONDS)
+        self.before_the_end()
+        return super().fetch(source, into)
+
+
+class Kitchen:
+    """A supply over a tracker, a store and a cache that can be emptied."""
+
+    def __init__(self, folder: Path, cache: type[CheckpointCache] = CheckpointCache) -> None:
+        self.tracker, self.store, self.cache = SlowTracker(), MemoryStore(), cache(folder)
+        self.supply = Supply(self.tracker, self.store, self.cache)
+        self._experiment = self.tracker.add_experiment("e")
+
+    def known(self, seed: int = 0) -> Digest:
+        """A checkpoint that was read before, and is no longer in the cache."""
+        run_id = self.tracker.add_run(self._experiment, f"tune-{seed}")
+        self.tracker.add_file(run_id, "model.safetensors", save(weights("dense", seed=seed)))
+        (run,) = (r for r in self.tracker.runs(SweepSelector(experiment="e")) if r.run_id == run_id)
+        (source,) = self.tracker.weights(run)
+        found = self.supply.ingest(source)
+        assert found.checkpoint is not None
+        self.supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
+        self.cache.path(found.checkpoint.digest).unlink()
+        self.tracker.fetched.clear()
+        return found.checkpoint.digest
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path) -> Kitchen:
+    return Kitchen(tmp_path)
+
+
+def test_what_is_missing_is_downloaded_when_it_is_opened(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    for _ in range(2):
+        with kitchen.supply.open(digest) as file:
+            assert {spec.name for spec in file.tensors} == set(weights("dense"))
+    assert len(kitchen.tracker.fetched) == 1
+
+
+def test_what_several_want_at_once_is_downloaded_once(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    kitchen.tracker.may_end.clear()
+    waiting = threading.Barrier(5)
+
+    def size() -> int:
+        waiting.wait(SECONDS)
+        with kitchen.supply.open(digest) as file:
+            return file.file.size
+
+    with ThreadPoolExecutor(4) as pool:
+        sizes = [pool.submit(size) for _ in range(4)]
+        waiting.wait(SECONDS)
+        assert kitchen.tracker.began.wait(SECONDS)
+        kitchen.tracker.may_end.set()
+        assert len({told.result(SECONDS) for told in sizes}) == 1
+    assert len(kitchen.tracker.fetched) == 1
+
+
+def test_who_opens_a_checkpoint_waits_for_its_prefetch(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    kitchen.tracker.may_end.clear()
+    kitchen.supply.prefetch(digest)
+    assert kitchen.tracker.began.wait(SECONDS)
+    threading.Timer(0.05, kitchen.tracker.may_end.set).start()
+    with kitchen.supply.open(digest) as file:
+        assert file.tensors
+    assert len(kitchen.tracker.fetched) == 1
+
+
+def test_prefetching_is_bounded_and_never_raises(kitchen: Kitchen) -> None:
+    digests = [kitchen.known(seed) for seed in range(6)]
+    kitchen.tracker.may_end.clear()
+    for digest in digests:
+        kitchen.supply.prefetch(digest)
+    kitchen.supply.prefetch(Digest("sha256:" + "0" * 64))
+    assert kitchen.tracker.began.wait(SECONDS)
+    kitchen.tracker.may_end.set()
+    with kitchen.supply.open(digests[0]), kitchen.supply.open(digests[1]):
+        assert len(kitchen.tracker.fetched) == 2
+
+
+def test_a_prefetch_that_fails_is_tried_again_by_who_needs_it(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    failed = threading.Event()
+
+    def fail() -> None:
+        kitchen.tracker.before_the_end = lambda: None
+        failed.set()
+        raise TrackingError("down")
+
+    kitchen.tracker.before_the_end = fail
+    kitchen.supply.prefetch(digest)
+    assert failed.wait(SECONDS)
+    try:
+        with kitchen.supply.open(digest):
+            pass
+    except TrackingError:  # it still waited for the one that failed
+        pass
+    with kitchen.supply.open(digest) as file:
+        assert file.tensors
+
+
+class ForgetfulCache(CheckpointCache):
+    """Lets a checkpoint go just before it is opened, as another process may, so many times."""
+
+    times = 0
+
+    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
+        if self.times:
+            self.times -= 1
+            self.path(digest).unlink()
+        return super().open(digest)
+
+    def checkpoint(self, digest: Digest) -> Checkpoint:
+        times, self.times = self.times, 0  # not while it is being written
+        try:
+            return super().checkpoint(digest)
+        finally:
+            self.times = times
+
+
+def test_what_the_cache_evicts_before_it_is_opened_is_downloaded_again(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path, ForgetfulCache)
+    digest = kitchen.known()
+    kitchen.cache.times = 2  # type: ignore[attr-defined]  # a ForgetfulCache
+    with kitchen.supply.open(digest) as file:
+        assert file.tensors
+    assert len(kitchen.tracker.fetched) == 3
+
+
+def test_a_cache_that_keeps_nothing_is_told_and_not_fed_for_ever(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path, ForgetfulCache)
+    digest = kitchen.known()
+    kitchen.cache.times = 99  # type: ignore[attr-defined]  # a ForgetfulCache
+    with pytest.raises(BadCheckpoint, match="not in the cache"), kitchen.supply.open(digest):
+        pass
+
+
+def test_an_artifact_that_was_replaced_is_told_by_who_opens_it(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    kitchen.tracker.add_file("run-0", "model.safetensors", save(weights("dense", seed=9)))
+    with pytest.raises(BadCheckpoint, match="is not what it was"), kitchen.supply.open(digest):
+        pass
+
+
+@pytest.mark.parametrize("interruption", [TrackingError("down"), Crash("killed")])
+def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
+    kitchen: Kitchen, tmp_path: Path, interruption: BaseException
+) -> None:
+    digest = kitchen.known()
+
+    def interrupt() -> None:
+        kitchen.tracker.before_the_end = lambda: None
+        raise interruption
+
+    kitchen.tracker.before_the_end = interrupt
+    with pytest.raises(type(interruption)), kitchen.supply.open(digest):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with kitchen.supply.open(digest) as file:
+        assert file.tensors
+
+
+def test_what_a_killed_process_was_downloading_is_removed_when_it_is_a_day_old(tmp_path: Path) -> None:
+    for name, age in [("old", 2 * 24 * 3600), ("new", 0)]:
+        folder = tmp_path / f".fetch-{name}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half of it")
+        os.utime(folder, (time.time() - age,) * 2)
+    Kitchen(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == [".fetch-new"]
