@@ -10,6 +10,7 @@ StockpotError
 │   ├── NotFinite         NaN or infinity in the weights
 │   └── Incompatible      weights that cannot be averaged with, or loaded into, others
 ├── BadTask               a user's task breaks its contract
+├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
 └── TrackingError         MLflow
@@ -79,6 +80,10 @@ class BadTask(StockpotError):
     """A user's task breaks its contract."""
 
     exit_code = 6
+
+
+class NotExact(StockpotError):
+    """The fast search is not the plain one, although all scores agree: Stockpot's own fault."""
 
 
 class StoreError(StockpotError):

@@ -9,7 +9,7 @@ from registry.entities import Selection
 if TYPE_CHECKING:
     from registry.ports import Evaluator, SelectionMethod
 
-__all__ = ["run_selection"]
+__all__ = ["FORESEEN", "run_selection"]
 
 
 FORESEEN = 16
