@@ -19,6 +19,8 @@ class Evaluation:
     """One per device, in the devices' order."""
     asked: bool = False
     """Needed for sure: no outcome of another one makes it needless."""
+    then: Sequence[Trial] = ()
+    """What nobody had begun when this was: its device may prepare for the first of them."""
     begun: bool = False
     unwanted: bool = False
     """Begun, and then found to be needless."""
@@ -35,7 +37,7 @@ class Evaluation:
         """Evaluate on this device, and take whatever comes of it."""
         try:
             prepare(device)
-            (self.outcome,) = self.evaluators[device].evaluate([self.trial])
+            (self.outcome,) = self.evaluators[device].evaluate([self.trial], then=self.then)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
             self.error = error
 
@@ -160,6 +162,7 @@ class DeviceThreads:
             evaluation = self._next()
             if evaluation is not None:
                 evaluation.begun = True
+                evaluation.then = [later.trial for later in self._plan if not later.begun]
                 self._running[device] = evaluation
                 self._changed.notify_all()
             return evaluation

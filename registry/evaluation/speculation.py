@@ -8,7 +8,7 @@ from registry.entities import Digest, EvaluationProtocol, Outcome, Recipe, Score
 from registry.errors import BadRequest
 from registry.evaluation.device_threads import DeviceThreads, Evaluation
 from registry.evaluation.interruption import Interrupted, Interruptible
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.order_dependence import OrderDependent, Reordering
 from registry.evaluation.width import Width
 from registry.ports import Evaluator
 
@@ -56,11 +56,15 @@ class SpeculatingEvaluator:
         """
         try:
             return [self._outcome(trials[place:], then) for place in range(len(trials))]
+        except OrderDependent:
+            # What one has found holds for all: they share the model.
+            for evaluator in self._evaluators:
+                if isinstance(evaluator, Reordering):
+                    evaluator.keep_batches()
+            self._drop_guesses()
+            raise
         except BaseException:
-            # Nothing goes on unseen by whoever handles this.
-            self._needless += self._guesses.values()
-            self._guesses = {}
-            self._threads.plan([], width=1)
+            self._drop_guesses()
             raise
 
     def settle(self) -> None:
@@ -74,6 +78,12 @@ class SpeculatingEvaluator:
             if isinstance(evaluation.outcome, Score):
                 self._kept[evaluation.trial.recipe.digest] = evaluation.outcome
                 self._keep(evaluation.trial.recipe, evaluation.outcome)
+
+    def _drop_guesses(self) -> None:
+        """Nothing goes on unseen by whoever handles an error."""
+        self._needless += self._guesses.values()
+        self._guesses = {}
+        self._threads.plan([], width=1)
 
     def _outcome(self, asked: Sequence[Trial], then: Sequence[Trial]) -> Outcome:
         trial, outcome = asked[0], None

@@ -239,9 +239,10 @@ class Desk:
         self.threads = DeviceThreads(names(k), lost=lambda e: isinstance(e, GoneError), say=self.said.append)
         self.changed = self.threads._changed
         self.endings: dict[Trial, BaseException | None] = {}
-        evaluators = [AtDesk(scores, self) if stubborn else Interruptible(scores, self) for _ in range(k)]
+        kind = AtDesk if stubborn else Interruptible
+        self.evaluators = [kind(scores, self) for _ in range(k)]
         self.evaluator = SpeculatingEvaluator(
-            evaluators, self.threads, keep=lambda recipe, _: self.kept.append(recipe)
+            self.evaluators, self.threads, keep=lambda recipe, _: self.kept.append(recipe)
         )
 
     def end(self, *trials: Trial, error: BaseException | None = None) -> None:
@@ -269,14 +270,20 @@ class GoneError(RuntimeError):
 class AtDesk(TableEvaluator):
     def __init__(self, scores: Scores, desk: Desk) -> None:
         super().__init__(scores, n=1, greatest=None)
+        self.told = 0
+        self.then: list[Sequence[Trial]] = []
         self._desk = desk
 
     def given_up(self) -> bool:
         return False
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - the port's
+    def keep_batches(self) -> None:
+        self.told += 1
+
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         desk, (trial,) = self._desk, trials
         with desk.changed:
+            self.then.append(then)
             desk.begun.append(trial)
             desk.changed.notify_all()
             desk.changed.wait_for(lambda: trial in desk.endings or self.given_up())
@@ -340,6 +347,14 @@ def test_a_free_device_goes_on_while_another_is_slow() -> None:
             assert desk.ask([trial], later[place:]).outcomes() == [Score((0.0,))]
     assert Counter(desk.begun) == Counter([guess(1), *later]), "each once"
     assert desk.evaluator.wasted == 0
+
+
+def test_a_device_hears_what_may_come_next_to_prepare_for_it() -> None:
+    desk = Desk(1)
+    with desk.threads:
+        desk.end(guess(1))
+        desk.ask([guess(1)], [guess(2), guess(3)]).outcomes()
+    assert desk.evaluators[0].then[0] == [guess(2), guess(3)]
 
 
 def test_trials_asked_for_together_run_side_by_side_and_are_answered_in_order() -> None:
@@ -439,6 +454,7 @@ def test_dependence_on_order_that_a_guess_found_is_told_although_nobody_asked() 
         desk.end(guess(1))
         with pytest.raises(OrderDependent, match="neighbours"):
             asking.outcomes()
+        assert [e.told for e in desk.evaluators] == [1, 1], "every device is told"
         desk.end(guess(2))
         assert desk.ask([guess(1)], [guess(2)]).outcomes() == [Score((0.0,))], "once"
 
