@@ -35,6 +35,7 @@ def soup_sweep(request: SoupRequest) -> SoupOutcome:
     The same request again finds everything done: it evaluates nothing and adopts the versions. Safe
     to kill, and to run twice at once. Raises the errors of `registry.errors`, each with its mend.
     """
-    outcome = walk(request, Workplace(), run_stage, StageArtifacts(progress.get()))
+    with Workplace() as place:
+        outcome = walk(request, place, run_stage, StageArtifacts(progress.get()))
     publish_artifacts(outcome)
     return outcome

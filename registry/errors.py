@@ -11,6 +11,7 @@ StockpotError
 │   └── Incompatible      weights that cannot be averaged with, or loaded into, others
 ├── BadTask               a user's task breaks its contract
 │   └── OutOfDeviceMemory its batches do not fit the device
+├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
 └── TrackingError         MLflow
@@ -84,6 +85,10 @@ class BadTask(StockpotError):
 
 class OutOfDeviceMemory(BadTask):
     """The task's batches do not fit the device."""
+
+
+class NotExact(StockpotError):
+    """The fast search is not the plain one, although all scores agree: Stockpot's own fault."""
 
 
 class StoreError(StockpotError):

@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     cache: Path | None = None
     """The folder of downloaded weights; in `home` by default."""
     device: str = ""
-    """The torch device to evaluate on; by default CUDA where there is one, else the CPU."""
+    """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
+    where there is one, else the CPU."""
 
     @property
     def database(self) -> str:

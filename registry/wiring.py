@@ -1,17 +1,20 @@
 """The one place that picks adapters."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from registry.entities import SoupRequest
 from registry.errors import StoreError
 from registry.settings import Settings
 
 if TYPE_CHECKING:
-    from registry.evaluation import TorchBench
+    import torch
+
+    from registry.evaluation import DevicePool, TorchBench
     from registry.ports import MakeMethod, Progress, Store, Tracker
     from registry.soup import CheckpointCache
     from registry.workflow.plan import Plan
@@ -48,10 +51,20 @@ def make_folder(folder: Path) -> None:
 
 
 class Workplace:
-    """The adapters that the settings name, each made when it is first used."""
+    """The adapters that the settings name, each made when it is first used.
+
+    Where those name several devices, use it in a ``with``: at its end their threads end.
+    """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -83,19 +96,31 @@ class Workplace:
 
         return Supply(self.tracker, self.store, self.cache)
 
-    def bench(self, request: SoupRequest) -> "TorchBench":
-        """The request's task on this machine's device. Raises UnknownPlugin or BadTask."""
-        from registry.evaluation import TorchBench, choose_device
+    def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
+        """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
+        from registry.evaluation import DevicePool, TorchBench, choose_devices
         from registry.tasks.loading import load_task, task_identity
 
-        task = load_task(request.task, request.task_args)
-        return TorchBench(
-            task,
-            identity=task_identity(task),
-            task_args=request.task_args,
-            weights=self.supply.tensors,
-            device=choose_device(self.settings.device or None),
+        def on(device: "torch.device") -> TorchBench:
+            task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
+            return TorchBench(
+                task,
+                identity=task_identity(task),
+                task_args=request.task_args,
+                weights=self.supply.tensors,
+                device=device,
+            )
+
+        devices = choose_devices(self.settings.device or None)
+        if len(devices) == 1:
+            return on(devices[0])
+        pool = DevicePool(
+            [on(device) for device in devices],
+            keep=self.store.commit_score,
+            say=lambda message: progress.get().say(message),
         )
+        self._open.callback(pool.close)
+        return pool
 
     def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
         """The request's selection methods by name. Raises UnknownPlugin."""

@@ -60,6 +60,9 @@ def soup(  # noqa: PLR0913 - one parameter per option
         float, typer.Option(help="Points the interval's lower end must exceed for the alias challenger.")
     ] = -0.5,
     any_base: Annotated[bool, typer.Option("--any-base", help="Allow different starting points.")] = False,
+    verify_exact: Annotated[
+        bool, typer.Option("--verify-exact", help="Run the plain search as well, and compare everything.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done; evaluate nothing.")
     ] = False,
@@ -85,6 +88,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         max_seconds=max_seconds,
         margin=margin,
         any_base=any_base,
+        verify_exact=verify_exact,
     )
     if dry_run:
         printing.show_plan(

@@ -73,6 +73,8 @@ class SoupRequest:
     """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
     any_base: bool = False
     """Average runs although they record different starting points."""
+    verify_exact: bool = False
+    """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

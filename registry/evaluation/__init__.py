@@ -8,18 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from registry.evaluation.jackknife import blocks
 from registry.evaluation.remembered import RememberingEvaluator
+from registry.evaluation.speculation import SpeculatingEvaluator
 from registry.evaluation.statistics import compare, compare_mean
 
 if TYPE_CHECKING:
-    from registry.evaluation.device import choose_device
+    from registry.evaluation.device import choose_device, choose_devices
+    from registry.evaluation.device_pool import DevicePool
     from registry.evaluation.torch_bench import TorchBench
 
-__all__ = ["RememberingEvaluator", "TorchBench", "blocks", "choose_device", "compare", "compare_mean"]
+__all__ = [
+    "DevicePool",
+    "RememberingEvaluator",
+    "SpeculatingEvaluator",
+    "TorchBench",
+    "blocks",
+    "choose_device",
+    "choose_devices",
+    "compare",
+    "compare_mean",
+]
 
 
 _NEEDS_TORCH = {
+    "DevicePool": "registry.evaluation.device_pool",
     "TorchBench": "registry.evaluation.torch_bench",
     "choose_device": "registry.evaluation.device",
+    "choose_devices": "registry.evaluation.device",
 }
 
 

@@ -3,11 +3,12 @@
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
 
-from registry.errors import BadRequest
+from registry.errors import BadRequest, BadTask
 
 _Switch = tuple[Any, str, object]
 """An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
@@ -28,6 +29,19 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
+def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
+    """The named devices, separated by commas, such as "cuda:0,cuda:1"; else the one of `choose_device`.
+
+    "cpu" may be named several times, to try things out. Raises BadRequest as `choose_device` does, and for
+    any other device that is named twice.
+    """
+    devices = tuple(choose_device(name.strip() or None) for name in (names or "").split(","))
+    twice = sorted({str(d) for d in devices if d.type != "cpu" and devices.count(d) > 1})
+    if twice:
+        raise BadRequest(f"{names!r} names {', '.join(twice)} twice", mend="name each device once")
+    return devices
+
+
 def device_model(device: torch.device) -> str:
     """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64"."""
     if device.type == "cuda":
@@ -35,18 +49,105 @@ def device_model(device: torch.device) -> str:
     return f"{device.type} {platform.machine()}"
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether this error, or what it was raised from, says that the device cannot be used any more.
+
+    A failed assertion on the device is not that: it is the program's fault, and would end the next
+    device as well.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.AcceleratorError) and "device-side assert" not in str(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Full float32 precision, deterministic convolutions and a fixed seed; afterwards all is as before."""
-    with ExitStack() as stack:
-        # The older switches drag the newer ones along: they are set first, and restored first.
-        switches = [s for s in (*_newer_switches(), *_older_switches()) if _restore_later(s, stack)]
-        for owner, attribute, value in reversed(switches):
-            if getattr(owner, attribute) not in (value, "none"):
-                setattr(owner, attribute, value)
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        torch.manual_seed(0)
+    """Full float32 precision, deterministic convolutions and a fixed seed; afterwards all is as before.
+
+    Several threads may be inside, each with a device of its own: torch's switches are the process's, so the
+    first one sets them and the last one restores them. So is the CPU's random generator: raises BadTask for
+    a task that draws from it while another thread is inside, since nobody could say who gets which numbers.
+    """
+    with _inside.entered(), _device_seeded(device):
         yield
+
+
+class _Inside:
+    """What belongs to the process, while any thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._threads: list[int] = []
+        self._restore = ExitStack()
+        self._crowded = self._drawn = False
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        self._enter()
+        try:
+            yield
+        finally:
+            spoilt = self._leave()
+        if spoilt:
+            raise BadTask(
+                "the task draws random numbers from the CPU's generator, which several devices share",
+                mend="draw from a seeded torch.Generator of your own, or name one device in STOCKPOT_DEVICE",
+            )
+
+    def _enter(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._crowded = self._drawn = False
+                _switch(self._restore)
+                self._restore.callback(torch.set_rng_state, torch.get_rng_state())
+            else:
+                self._crowded |= get_ident() not in self._threads
+                self._drawn |= _has_drawn()
+            self._threads.append(get_ident())
+            torch.default_generator.manual_seed(0)
+
+    def _leave(self) -> bool:
+        """Whether random numbers may have gone to the wrong thread."""
+        with self._lock:
+            self._drawn |= self._crowded and _has_drawn()
+            spoilt = self._crowded and self._drawn
+            self._threads.remove(get_ident())
+            if not self._threads:
+                self._restore.close()
+            return spoilt
+
+
+_inside = _Inside()
+
+
+def _has_drawn() -> bool:
+    """Whether the CPU's generator is not as it is right after it was seeded."""
+    return not torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(0).get_state())
+
+
+@contextmanager
+def _device_seeded(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_rng_state(device)
+    with torch.cuda.device(device):
+        torch.cuda.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(before, device)
+
+
+def _switch(restore: ExitStack) -> None:
+    # The older switches drag the newer ones along: they are set first, and restored first.
+    switches = [s for s in (*_newer_switches(), *_older_switches()) if _restore_later(s, restore)]
+    for owner, attribute, value in reversed(switches):
+        if getattr(owner, attribute) not in (value, "none"):
+            setattr(owner, attribute, value)
 
 
 class _MatmulPrecision:

@@ -1,5 +1,7 @@
 """Outputs of an example that depend on which others are in its batch."""
 
+from typing import Protocol, runtime_checkable
+
 
 class OrderDependent(Exception):
     """Bounds were given although examples score differently in another order: they may be false.
@@ -7,3 +9,14 @@ class OrderDependent(Exception):
     Scores stand: they come from canonical batches. Decisions made from bounds do not, so the search starts
     again. The evaluator that raises it re-orders no examples from then on, and does not raise it again.
     """
+
+
+@runtime_checkable
+class Reordering(Protocol):
+    """An evaluator that re-orders examples where it may."""
+
+    def keep_batches(self) -> None:
+        """Re-order no examples any more: another evaluator of this split has found OrderDependent. May be
+        called while a trial is evaluated, whose bound nobody will use.
+        """
+        ...

@@ -31,8 +31,11 @@ STAGE = "measure"
 class Bench(Protocol):
     """Makes evaluators for the splits of one task."""
 
-    def evaluator(self, split: str) -> "Evaluator":
-        """Raises BadTask for a split that does not exist or is empty."""
+    def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
+        """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
+
+        Raises BadTask for a split that does not exist or is empty.
+        """
         ...
 
     def groups(self, split: str) -> Sequence[Hashable] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from registry.entities import (
@@ -14,10 +15,13 @@ from registry.entities import (
     SoupRequest,
     Trial,
 )
-from registry.selection import run_selection
+from registry.evaluation.order_dependence import OrderDependent
+from registry.selection import FORESEEN, run_selection
+from registry.workflow.verification import Verification
+from registry.workflow.watched import WatchedEvaluator
 
 if TYPE_CHECKING:
-    from registry.ports import Evaluator, MakeMethod, Progress
+    from registry.ports import Evaluator, MakeMethod, Progress, SelectionMethod
     from registry.workflow.ranking import Ranking
 
 
@@ -41,36 +45,47 @@ def search(
     evaluator: "Evaluator",
     stop: Callable[[], bool],
     progress: "Progress",
+    plain: "Evaluator | None" = None,
 ) -> tuple[Selection, ...]:
-    """Run the selection methods, in the request's order, each until it is done or `stop` is true."""
+    """Run the selection methods, in the request's order, each until it is done or `stop` is true.
+
+    With `plain`, which the request's `verify_exact` asks for, each is run again there: one that remembers
+    nothing and scores in full. Raises BadTask or NotExact where anything differs.
+    """
+    if request.verify_exact and plain is None:
+        raise ValueError("verify_exact needs a plain evaluator")
+    verification = Verification(plain, ranking, progress) if plain is not None else None
     selections = []
     for name, make in methods.items():
-        method = make(contenders_of(ranking.candidates), accept=request.accept)
-        stage = f"select: {name}"
-        progress.start(stage, method.most_soups)
-        watched = _Watched(evaluator, partial(progress.advance, stage))
-        selection = run_selection(method, watched, stop=stop)
+        begin = partial(make, contenders_of(ranking.candidates), accept=request.accept)
+        selection, outcomes = _carried_out(name, begin, evaluator, stop, progress)
         if not selection.complete:
             progress.say(
                 f"{name}: time is up after {len(selection.steps)} steps; the best until then is used"
             )
+        if verification is not None:
+            verification.compare(name, selection, outcomes, begin())
         selections.append(selection)
     return tuple(selections)
 
 
-class _Watched:
-    """An evaluator that tells of each soup it has scored."""
-
-    def __init__(self, inner: "Evaluator", advance: Callable[[], None]) -> None:
-        self.protocol = inner.protocol
-        self._inner = inner
-        self._advance = advance
-
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-        """Score each trial; outcomes in the trials' order."""
-        outcomes = []
-        for place, trial in enumerate(trials, start=1):
-            outcomes += self._inner.evaluate([trial], then=[*trials[place:], *then])
-            if trial.recipe.is_soup:
-                self._advance()
-        return outcomes
+def _carried_out(
+    name: str,
+    begin: Callable[[], "SelectionMethod"],
+    evaluator: "Evaluator",
+    stop: Callable[[], bool],
+    progress: "Progress",
+) -> tuple[Selection, Mapping[Trial, Outcome]]:
+    """The search, and all that it was told; from the start again where bounds turn out to be doubtful."""
+    for attempt in count():
+        method, stage = begin(), f"select: {name}"
+        progress.start(stage, method.most_soups)
+        watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
+        try:
+            return run_selection(method, watched, stop=stop), watched.outcomes
+        except OrderDependent as found:
+            if attempt == FORESEEN:  # more often than there are devices that could each find it once
+                raise
+            if attempt == 0:
+                progress.say(f"{name}: {found}; the search starts again, completed scores are remembered")
+    raise AssertionError("count() does not end")

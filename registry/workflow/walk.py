@@ -119,7 +119,8 @@ def _walk(
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
     ranking = stage("rank", lambda: rank(arrivals, held_out, watch))
     stop = _deadline(request.max_seconds)
-    selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch))
+    plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
+    selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))

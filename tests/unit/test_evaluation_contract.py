@@ -2,13 +2,14 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 
 from registry.entities import Recipe, digest_of_bytes
-from registry.evaluation import RememberingEvaluator, TorchBench
+from registry.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
+from registry.evaluation.device_threads import DeviceThreads
 from registry.ports import Evaluator
 from registry.store.memory import MemoryStore
 from registry.testing import tiny
@@ -62,23 +63,45 @@ class TestRememberingEvaluator(EvaluatorContract):
         return RECIPES
 
 
+def bench(kind: str) -> TorchBench:
+    saved = {digest: tiny.weights(kind, seed=seed) for seed, digest in enumerate(DIGESTS)}
+
+    def weights(recipe: Recipe) -> list[tuple[str, torch.Tensor]]:
+        states = [saved[digest] for digest in recipe.checkpoints]
+        return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
+
+    task = tiny.TinyTask(kind)
+    cpu = torch.device("cpu")
+    return TorchBench(task, identity=("tiny", "1"), task_args={}, weights=weights, device=cpu)
+
+
 class TestTorchEvaluator(EvaluatorContract):
     @pytest.fixture(params=list(tiny.MODELS))
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
-        kind: str = request.param
+        return bench(request.param).evaluator("validation")
 
-        def weights(recipe: Recipe) -> list[tuple[str, torch.Tensor]]:
-            states = [tiny.weights(kind, seed=DIGESTS.index(digest)) for digest in recipe.checkpoints]
-            return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
+    @pytest.fixture
+    def recipes(self) -> Sequence[Recipe]:
+        return RECIPES
 
-        bench = TorchBench(
-            tiny.TinyTask(kind),
-            identity=("tiny", "1"),
-            task_args={},
-            weights=weights,
-            device=torch.device("cpu"),
-        )
-        return bench.evaluator("validation")
+
+class TestSpeculatingEvaluator(EvaluatorContract):
+    @pytest.fixture(params=[None, 1.0], ids=["full passes", "early rejection"])
+    def evaluator(self, request: pytest.FixtureRequest) -> Iterator[Evaluator]:
+        tables = [TableEvaluator(right_or_wrong, n=20, greatest=request.param) for _ in range(3)]
+        with DeviceThreads(["a", "b", "c"]) as threads:
+            yield SpeculatingEvaluator(tables, threads)
+
+    @pytest.fixture
+    def recipes(self) -> Sequence[Recipe]:
+        return RECIPES
+
+
+class TestDevicePool(EvaluatorContract):
+    @pytest.fixture(params=["dense", "conv"])
+    def evaluator(self, request: pytest.FixtureRequest) -> Iterator[Evaluator]:
+        with DevicePool([bench(request.param), bench(request.param)]) as pool:
+            yield pool.evaluator("validation")
 
     @pytest.fixture
     def recipes(self) -> Sequence[Recipe]:

@@ -1,12 +1,14 @@
+import contextlib
 import multiprocessing
 from collections.abc import Callable
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import torch
 
-from registry.errors import BadRequest
-from registry.evaluation.device import choose_device, device_model, reproducible
+from registry.errors import BadRequest, BadTask
+from registry.evaluation.device import choose_device, choose_devices, device_model, is_lost, reproducible
 
 CPU = torch.device("cpu")
 
@@ -89,3 +91,83 @@ def test_random_numbers_are_the_same_every_time_inside() -> None:
         with reproducible(CPU):
             draws.append(torch.rand(3).tolist())
     assert draws[0] == draws[1]
+
+
+def test_several_devices_are_named_with_commas() -> None:
+    assert choose_devices("cpu, cpu") == (CPU, CPU)
+    assert choose_devices("cpu") == (CPU,)
+    assert choose_devices() == choose_devices("") == (choose_device(),)
+    with pytest.raises(BadRequest, match="'nonsense' cannot be used"):
+        choose_devices("cpu,nonsense")
+
+
+def test_a_device_named_twice_is_refused() -> None:
+    with pytest.raises(BadRequest, match="names meta twice"):
+        choose_devices("meta,cpu,meta")
+
+
+def test_a_device_is_lost_when_its_driver_says_so_whoever_passes_it_on() -> None:
+    def raised(cause: Exception) -> BadTask:
+        blamed = BadTask("predict() fails")
+        blamed.__cause__ = cause  # as `raise ... from` does
+        return blamed
+
+    gone = torch.AcceleratorError("CUDA error: unspecified launch failure")
+    assert is_lost(gone)
+    assert is_lost(raised(gone)), "the task only stood beside it"
+    assert not is_lost(raised(torch.AcceleratorError("CUDA error: device-side assert triggered")))
+    assert not is_lost(raised(torch.OutOfMemoryError("CUDA out of memory")))
+    assert not is_lost(raised(ValueError("mine")))
+    assert not is_lost(RuntimeError("mine"))
+
+
+def test_settings_last_until_the_last_thread_has_left() -> None:
+    before, inside, leave = settings(), Event(), Event()
+    alone: list[object] = []
+
+    def stay() -> None:
+        with reproducible(CPU):
+            inside.set()
+            assert leave.wait(30)
+            alone.extend(settings())
+
+    thread = Thread(target=stay)
+    with reproducible(CPU):
+        during = settings()
+        thread.start()
+        assert inside.wait(30)
+    assert settings() == during
+    leave.set()
+    thread.join()
+    assert alone == during
+    assert settings() == before
+
+
+@pytest.mark.parametrize("when", ["before the other comes", "while the other is there"])
+def test_random_numbers_for_two_threads_at_once_are_refused(when: str) -> None:
+    inside, leave = Event(), Event()
+
+    def stay() -> None:
+        with contextlib.suppress(BadTask), reproducible(CPU):  # whoever leaves first or last may tell
+            inside.set()
+            assert leave.wait(30)
+
+    thread = Thread(target=stay)
+
+    def draw_beside() -> None:
+        with reproducible(CPU):
+            if when == "before the other comes":
+                torch.rand(1)
+            thread.start()
+            assert inside.wait(30)
+            if when == "while the other is there":
+                torch.rand(1)
+
+    with pytest.raises(BadTask, match="random numbers"):
+        draw_beside()
+    leave.set()
+    thread.join()
+    with reproducible(CPU):
+        first = torch.rand(3)
+    with reproducible(CPU):
+        assert torch.equal(torch.rand(3), first), "alone, they may be drawn"

@@ -70,7 +70,8 @@ class TableBench:
     ) -> None:
         self._scores, self._same, self._forgotten = scores, same, forgotten
 
-    def evaluator(self, split: str) -> TableEvaluator:
+    def evaluator(self, split: str, *, plain: bool = False) -> TableEvaluator:
+        assert not plain
         return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
 
     def groups(self, split: str) -> Sequence[Hashable] | None:

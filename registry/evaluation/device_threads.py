@@ -1,0 +1,220 @@
+"""One thread per device: as soon as it is free, it takes the next evaluation that is wanted."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import Self
+
+from registry.entities import Outcome, Score, Trial
+from registry.errors import StockpotError
+from registry.ports import Evaluator
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """A trial for whichever device is free first. What happens to it is written by `DeviceThreads` alone."""
+
+    trial: Trial
+    evaluators: Sequence[Evaluator]
+    """One per device, in the devices' order."""
+    asked: bool = False
+    """Needed for sure: no outcome of another one makes it needless."""
+    then: Sequence[Trial] = ()
+    """What nobody had begun when this was: its device may prepare for the first of them."""
+    begun: bool = False
+    unwanted: bool = False
+    """Begun, and then found to be needless."""
+    ended: bool = False
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is begun however narrow the width: where nothing is rejected, nothing is a guess."""
+        return self.asked or self.trial.must_reach is None
+
+    def run(self, device: int, prepare: Callable[[int], None]) -> None:
+        """Evaluate on this device, and take whatever comes of it."""
+        try:
+            prepare(device)
+            (self.outcome,) = self.evaluators[device].evaluate([self.trial], then=self.then)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+            self.error = error
+
+    def accepted(self) -> bool:
+        """Whether it ended with a score that meets its threshold."""
+        threshold, outcome = self.trial.must_reach, self.outcome
+        return threshold is not None and isinstance(outcome, Score) and threshold.met_by(outcome.value)
+
+
+def _never(_error: BaseException) -> bool:
+    return False
+
+
+class DeviceThreads:
+    """Evaluates on several devices, each with a thread of its own, for one caller at a time.
+
+    `lost` tells whether an error means that the device is gone: then its evaluation goes to another one,
+    and `say` hears of it, in the caller's thread. `prepare` is called with the device's place, in its
+    thread, before each evaluation. Close it, or use it in a ``with``: the threads start with the first plan
+    and end there.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[str],
+        *,
+        lost: Callable[[BaseException], bool] = _never,
+        prepare: Callable[[int], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._names = tuple(devices)
+        self._lost = lost
+        self._prepare = prepare
+        self._say = say
+        # Guards all that follows, and tells of its changes.
+        self._changed = Condition()
+        self._plan: list[Evaluation] = []
+        self._width = len(self._names)
+        self._running: list[Evaluation | None] = [None] * len(self._names)
+        self._losses: list[str] = []
+        self._said = 0
+        self._closed = False
+        self._threads: list[Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """The number of devices, those included that are gone."""
+        return len(self._names)
+
+    def plan(self, evaluations: Sequence[Evaluation], *, width: int) -> None:
+        """Want these, in this order, and nothing else: what is not among them is dropped or interrupted.
+
+        No guess is begun while `width` evaluations that are wanted are under way.
+        """
+        with self._changed:
+            if self._closed:
+                raise ValueError("these threads are closed")
+            if evaluations and not self._threads:
+                self._start()
+            self._plan, self._width = list(evaluations), width
+            self._interrupt(e for e in self._running if e not in self._plan)
+            self._changed.notify_all()
+
+    def wait(self, evaluation: Evaluation) -> Outcome:
+        """The outcome of one that is planned. Raises what its evaluator raised, and StockpotError when no
+        device is left.
+        """
+        while not self._is_settled(evaluation):
+            pass
+        if evaluation.error is not None:
+            raise evaluation.error
+        if evaluation.outcome is None:
+            raise StockpotError(
+                "no device is left to evaluate on",
+                faults=self._losses,
+                mend="what was scored is committed: the same command again goes on from there",
+            )
+        return evaluation.outcome
+
+    def rest(self) -> None:
+        """Interrupt everything; return when no device is busy."""
+        self.plan([], width=len(self))
+        with self._changed:
+            self._changed.wait_for(lambda: not any(self._running))
+
+    def close(self) -> None:
+        """Interrupt everything; return when the threads have ended."""
+        with self._changed:
+            self._closed, self._plan = True, []
+            self._interrupt(self._running)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def interrupted(self, device: int) -> bool:
+        """Whether nobody wants what this device is evaluating."""
+        evaluation = self._running[device]
+        return evaluation is not None and evaluation.unwanted
+
+    def _start(self) -> None:
+        for device, name in enumerate(self._names):
+            # A daemon: a program that fails to close it still ends.
+            thread = Thread(target=self._serve, args=(device,), name=f"evaluates on {name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, device: int) -> None:
+        while evaluation := self._take(device):
+            evaluation.run(device, self._prepare)
+            if not self._hand_back(device, evaluation):
+                break
+
+    def _take(self, device: int) -> Evaluation | None:
+        """Wait for the next one; None when there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._next())
+            evaluation = self._next()
+            if evaluation is not None:
+                evaluation.begun = True
+                evaluation.then = [later.trial for later in self._plan if not later.begun]
+                self._running[device] = evaluation
+                self._changed.notify_all()
+            return evaluation
+
+    def _next(self) -> Evaluation | None:
+        under_way = sum(e is not None and not e.unwanted for e in self._running)
+        startable = (e for e in self._plan if not e.begun and (e.certain or under_way < self._width))
+        return next(startable, None)
+
+    def _hand_back(self, device: int, evaluation: Evaluation) -> bool:
+        """Note how it ended. False when the device is gone: then the evaluation is to be begun again."""
+        error, accepted = evaluation.error, evaluation.accepted()
+        gone = error is not None and self._lost(error)
+        with self._changed:
+            self._running[device] = None
+            if gone:
+                self._losses.append(f"{self._names[device]}: {_first_line(error)}")
+            if gone and not evaluation.unwanted:
+                evaluation.begun, evaluation.error = False, None
+            else:
+                evaluation.ended = True
+            if accepted and evaluation in self._plan:
+                self._drop_guesses_after(evaluation)
+            self._changed.notify_all()
+        return not gone
+
+    def _drop_guesses_after(self, accepted: Evaluation) -> None:
+        """They were made for the case that it is rejected."""
+        place = self._plan.index(accepted) + 1
+        guesses = [e for e in self._plan[place:] if not e.certain]
+        self._plan = [e for e in self._plan if e not in guesses]
+        self._interrupt(e for e in self._running if e in guesses)
+
+    @staticmethod
+    def _interrupt(evaluations: Iterable[Evaluation | None]) -> None:
+        for evaluation in evaluations:
+            if evaluation is not None:
+                evaluation.unwanted = True
+
+    def _is_settled(self, evaluation: Evaluation) -> bool:
+        """Wait until it has ended or cannot any more, or a device is gone; tell of that."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over(evaluation) or self._said < len(self._losses))
+            news, self._said = self._losses[self._said :], len(self._losses)
+            over = self._is_over(evaluation)
+        for loss in news:
+            self._say(f"a device is gone; the others, if any, take over what it was evaluating. {loss}")
+        return over
+
+    def _is_over(self, evaluation: Evaluation) -> bool:
+        return evaluation.ended or len(self._losses) == len(self._names)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
