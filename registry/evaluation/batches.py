@@ -1,12 +1,28 @@
 """A split as batches of fixed shape on a device."""
 
 import copy
-from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+
+from registry.evaluation.device import reproducible
+
+if TYPE_CHECKING:
+    from registry.evaluation.checked_task import CheckedTask
+
+SHARE = 0.5
+"""Of the memory that is free, what the batches of one split may take."""
+AHEAD = 3
+"""Batches made ahead where they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +34,122 @@ class Split:
 
     def padded(self, start: int, size: int) -> list[Any]:
         """`size` examples from `start` on; where the split ends, its last one is repeated."""
-        read = [self.examples[i] for i in range(start, min(start + size, len(self.examples)))]
+        return self.chosen(range(start, min(start + size, len(self.examples))), size)
+
+    def chosen(self, places: Sequence[int], size: int) -> list[Any]:
+        """`size` examples: those at these places, the last one repeated."""
+        read = [self.examples[i] for i in places]
         return read + read[-1:] * (size - len(read))
+
+
+class Batches:
+    """A split's canonical batches, and others of the same shape made of chosen examples.
+
+    Where they fit into memory they are made once, when first asked for, and kept on the device; else they
+    are made again for each pass, a few ahead. Whoever gets a batch may change it in place.
+    """
+
+    def __init__(self, split: Split, size: int, task: "CheckedTask", device: torch.device) -> None:
+        self.split = split
+        self.size = size
+        self.n = len(split.examples)
+        self.count = -(-self.n // size)
+        self._task = task
+        self._device = device
+        self._random = False  # whether making a batch drew random numbers
+
+    def places(self, batch: int) -> range:
+        """The examples of a canonical batch."""
+        return range(batch * self.size, min((batch + 1) * self.size, self.n))
+
+    @property
+    def any_order(self) -> bool:
+        """False where a batch is the same only when all before it were made again."""
+        return self._kept is not None or not self._random
+
+    @property
+    def mixable(self) -> bool:
+        """Whether examples can be gathered into new batches, each the same as in its canonical one."""
+        return self.count > 1 and (self._table is not None or not self._random)
+
+    def __iter__(self) -> Iterator[Any]:
+        """All canonical batches, in order."""
+        if self._kept is not None:
+            return (self[batch] for batch in range(self.count))
+        return self._made_in_turn() if self._random else self._made_ahead()
+
+    def __getitem__(self, batch: int) -> Any:
+        """One canonical batch."""
+        if self._kept is None:
+            return self._make(self.places(batch))
+        return each_tensor(self._kept[batch], Tensor.clone)
+
+    def gathered(self, places: Sequence[int]) -> Any:
+        """A batch of the examples at these places, at most `size`; the last one is repeated."""
+        if self._kept is None or self._table is None:
+            return self._make(places)
+        padded = [*places, *[places[-1]] * (self.size - len(places))]
+        rows = torch.tensor(padded, device=self._device)
+        columns = iter(self._table)
+        return each_tensor(self._kept[0], lambda _: next(columns).index_select(0, rows))
+
+    @cached_property
+    def _kept(self) -> list[Any] | None:
+        """All batches, where they fit."""
+        with reproducible(self._device), torch.inference_mode(mode=False):
+            before = torch.get_rng_state()
+            first = self._make(self.places(0))
+            self._random = not torch.equal(before, torch.get_rng_state())
+            if self.count * sum(leaf.nbytes for leaf in _leaves(first)) > SHARE * _free(self._device):
+                return None
+            return [first, *(self._make(self.places(batch)) for batch in range(1, self.count))]
+
+    @cached_property
+    def _table(self) -> list[Tensor] | None:
+        """One tensor for each in a batch, all examples below each other, and the batches are parts of it.
+
+        None where batches differ in anything but their tensors' content, or do not have one row per example.
+        """
+        batches = self._kept
+        if batches is None or any(not _alike(batches[0], batch, self.size) for batch in batches):
+            return None
+        columns = [torch.cat(parts) for parts in zip(*map(_leaves, batches), strict=True)]
+        for place, parts in enumerate(
+            zip(*(torch.split(column, self.size) for column in columns), strict=True)
+        ):
+            views = iter(parts)
+            batches[place] = each_tensor(batches[place], lambda _, views=views: next(views))  # type: ignore[misc]  # default binds it
+        return columns
+
+    def _make(self, places: Sequence[int]) -> Any:
+        with torch.inference_mode(mode=False):
+            examples = self.split.chosen(places, self.size)
+            batch = self._task.collate(examples, f"split {self.split.name!r}, examples from {places[0]}")
+            return each_tensor(batch, lambda tensor: tensor.to(self._device))
+
+    def _made_ahead(self) -> Iterator[Any]:
+        """By a thread: reading and decoding go on while the model predicts."""
+        with ThreadPoolExecutor(1) as beside:
+            rest = (beside.submit(self._make, self.places(batch)) for batch in range(self.count))
+            waiting: deque[Future[Any]] = deque(islice(rest, AHEAD))
+            try:
+                while waiting:
+                    yield waiting.popleft().result()
+                    waiting.extend(islice(rest, 1))
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _made_in_turn(self) -> Iterator[Any]:
+        """With random numbers of their own, the same as if all had been made at once."""
+        with reproducible(self._device):
+            state = torch.get_rng_state()
+        for batch in range(self.count):
+            with torch.random.fork_rng([]):
+                torch.set_rng_state(state)
+                made = self._make(self.places(batch))
+                state = torch.get_rng_state()
+            yield made
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -38,3 +168,45 @@ def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
             return type(batch)(*members)
         return type(batch)(members)
     return batch
+
+
+def _leaves(batch: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def remember(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    each_tensor(batch, remember)
+    return found
+
+
+def _alike(first: Any, other: Any, size: int) -> bool:
+    """Whether two batches differ in nothing but the content of tensors with one row per example."""
+    try:
+        same = bool(_shapes(first) == _shapes(other))
+    except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
+        return False
+    return same and all(leaf.shape[:1] == (size,) for leaf in _leaves(other))
+
+
+def _shapes(batch: Any) -> Any:
+    """The batch with a shape and a dtype in place of each tensor."""
+    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape)  # noqa: E731 - typed so
+    return each_tensor(batch, describe)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of memory that nobody uses."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+
+
+def _reclaimable() -> int:
+    """Bytes of the page cache, where the system tells: Linux gives them up for the asking."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Cached:")), 0)

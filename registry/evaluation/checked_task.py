@@ -1,7 +1,7 @@
 """A user's task at arm's length: whatever it does wrong becomes a BadTask that says what and where."""
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from typing import Any
@@ -98,13 +98,23 @@ class CheckedTask:
                 return self._task.inputs(batch)
         return batch[0] if isinstance(batch, tuple | list) else batch
 
-    def scores(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
-        """A score per example of a batch of `n`: shape ``[n]``, float64."""
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest score of one example; None where there is none."""
+        bounds: tuple[float, float] | None = self._task.bounds
+        return bounds
+
+    def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
+        """What the model answers to a batch of `n`: shape ``[n, ...]``."""
         with self._blame("predict()", where):
             outputs = self._task.predict(module, batch)
         if not isinstance(outputs, Tensor) or outputs.shape[:1] != (n,):
             what = f"predict() returned {_kind(outputs)} for a batch of {n}, {where}"
             raise self._broken(what, f"return a tensor of shape [{n}, ...]: the outputs of each example")
+        return outputs
+
+    def scores(self, outputs: Tensor, batch: Any, n: int, where: str) -> Tensor:
+        """A score per example of a batch of `n`: shape ``[n]``, float64."""
         with self._blame("score()", where):
             scores = self._task.score(outputs, batch)
         if not isinstance(scores, Tensor) or scores.shape != (n,) or scores.is_complex():
@@ -112,10 +122,13 @@ class CheckedTask:
             raise self._broken(what, f"return a real tensor of shape [{n}]: the score of each example")
         return scores.to(torch.float64)
 
-    def check_bounds(self, scores: Sequence[float], where: str) -> None:
-        """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes."""
-        least, greatest = self._task.bounds or (-torch.inf, torch.finfo(torch.float64).max)
-        for index, score in enumerate(scores):
+    def check_bounds(self, scores: Sequence[float], places: Iterable[int], where: str) -> None:
+        """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes.
+
+        `places`: the examples' indices in the split.
+        """
+        least, greatest = self.bounds or (-torch.inf, torch.finfo(torch.float64).max)
+        for index, score in zip(places, scores, strict=True):
             if score < least or score > greatest:
                 what = f"score() returned {score} for example {index}, outside [{least}, {greatest}], {where}"
                 raise self._broken(what, "keep scores within bounds, or set bounds = None")

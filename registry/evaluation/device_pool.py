@@ -81,7 +81,8 @@ class DevicePool:
     def halve_batch(self) -> tuple[int, int] | None:
         """Halve every device's batch. Returns its size before and after; None where it is one example."""
         self._threads.rest()
-        return [bench.halve_batch() for bench in self._benches][0]
+        first, *_ = [bench.halve_batch() for bench in self._benches]
+        return first
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""

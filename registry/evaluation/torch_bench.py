@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec
-from registry.evaluation.batches import Split
+from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
+from registry.evaluation.batches import Batches, Split
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import device_model
+from registry.evaluation.ensemble import ensemble_score
 from registry.evaluation.module_weights import architecture_of, fits, load_into, named_tensors
+from registry.evaluation.outputs import RememberedOutputs
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.ports import Task
 
@@ -24,9 +26,10 @@ Weights = Callable[[Recipe], Iterable[tuple[str, Tensor]]]
 class TorchBench:
     """A task on a device: makes evaluators, which share one live module.
 
-    `identity` is the task's name and version; `weights` hands out a recipe's tensors. Nothing is
-    evaluated, and no batch is made, before an evaluator is asked. Every method raises BadTask where the
-    task breaks its contract, an unknown or empty split included.
+    `identity` is the task's name and version; `weights` hands out a recipe's tensors. `outputs` remembers
+    completed passes: several benches may share it. `say` is told, once each, what stands in the way of
+    exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is asked. Every
+    method raises BadTask where the task breaks its contract, an unknown or empty split included.
     """
 
     def __init__(
@@ -37,13 +40,20 @@ class TorchBench:
         task_args: Mapping[str, str],
         weights: Weights,
         device: torch.device,
+        outputs: RememberedOutputs | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.device = device
         self.task = CheckedTask(task, identity[0])
         self._identity = identity
         self._task_args = tuple(sorted(task_args.items()))
         self._weights = weights
+        self.outputs = outputs or RememberedOutputs()
+        self._tell = say
+        self._said: set[str] = set()
         self._splits: dict[str, Split] = {}
+        self._batches: dict[str, Batches] = {}
+        self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
         self._held: Digest | None = None
         self._batch_size: int | None = None
         """None: the task's own."""
@@ -57,23 +67,38 @@ class TorchBench:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
         return fits(self._module, tensors)
 
-    def evaluator(self, split: str) -> TorchEvaluator:
-        """Scores recipes on this split. Names the split's content, which may read every example."""
-        examples = self._split(split).examples
-        protocol = EvaluationProtocol(
-            task=self._identity[0],
-            task_version=self._identity[1],
-            task_args=self._task_args,
-            split=split,
-            dataset=self.task.digest(split, examples),
-            n=len(examples),
-            dtype=_float_dtypes(self._module),
-            tf32=False,
-            batch_size=self._batch_size or self.task.batch_size,
-            device=device_model(self.device),
-            torch_version=torch.__version__,
-        )
-        return TorchEvaluator(self, self._split(split), protocol)
+    def evaluator(self, split: str, *, plain: bool = False) -> TorchEvaluator:
+        """Scores recipes on this split; the same one each time.
+
+        `plain`: always in full, in order, from weights set anew, and remembering nothing: what every faster
+        way must agree with. Names the split's content, which may read every example.
+        """
+        if (split, plain) not in self._evaluators:
+            other = self._evaluators.get((split, not plain))
+            protocol = other.protocol if other is not None else self._protocol(split)
+            made = TorchEvaluator(self, self._batches_of(split), protocol, plain=plain)
+            self._evaluators[split, plain] = made
+        return self._evaluators[split, plain]
+
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+        """What the recipe's ingredients score as an ensemble: the mean of their outputs, no forward pass.
+
+        None where the outputs of one are not remembered, or cannot be averaged.
+        """
+        protocol = self.evaluator(split).protocol.digest
+        alone = [Recipe.mean([checkpoint]).digest for checkpoint in recipe.checkpoints]
+        passes = [self.outputs.get(digest, protocol, outputs=True) for digest in alone]
+        outputs = [known.outputs for known in passes if known is not None and known.outputs is not None]
+        if len(outputs) < len(alone):
+            return None
+        where = f"split {split!r}, the ensemble of recipe {short(recipe.digest)}"
+        return ensemble_score(self.task, self._batches_of(split), outputs, self.device, where)
+
+    def say(self, sentence: str) -> None:
+        """Tell whoever listens, once."""
+        if self._tell is not None and sentence not in self._said:
+            self._said.add(sentence)
+            self._tell(sentence)
 
     def halve_batch(self) -> tuple[int, int] | None:
         """Make the evaluators that are opened from now on take half of the examples at a time.
@@ -84,6 +109,8 @@ class TorchBench:
         if before == 1:
             return None
         self._batch_size = before // 2
+        self._batches.clear()
+        self._evaluators.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # of blocks in the sizes of the larger batches
         return before, self._batch_size
@@ -122,6 +149,29 @@ class TorchBench:
     @cached_property
     def _module(self) -> nn.Module:
         return self.task.model().to(self.device)
+
+    def _protocol(self, split: str) -> EvaluationProtocol:
+        examples = self._split(split).examples
+        return EvaluationProtocol(
+            task=self._identity[0],
+            task_version=self._identity[1],
+            task_args=self._task_args,
+            split=split,
+            dataset=self.task.digest(split, examples),
+            n=len(examples),
+            dtype=_float_dtypes(self._module),
+            tf32=False,
+            batch_size=self._batch_size or self.task.batch_size,
+            device=device_model(self.device),
+            torch_version=torch.__version__,
+        )
+
+    def _batches_of(self, split: str) -> Batches:
+        if split not in self._batches:
+            self._batches[split] = Batches(
+                self._split(split), self._batch_size or self.task.batch_size, self.task, self.device
+            )
+        return self._batches[split]
 
     def _split(self, name: str) -> Split:
         if name not in self._splits:

@@ -1,68 +1,229 @@
-"""Scores recipes with torch: one live module, and batches that stay on the device."""
+"""Scores recipes with torch: one live module, and batches that stay on the device where they fit."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from registry.entities import EvaluationProtocol, Outcome, Recipe, Score, Trial, short
+from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
 from registry.errors import BadTask, NotFinite
-from registry.evaluation.batches import Split, each_tensor
+from registry.evaluation.batches import Batches
 from registry.evaluation.device import reproducible
+from registry.evaluation.early import EarlyPass
+from registry.evaluation.forecast import Floats, Forecast, Forecaster
+from registry.evaluation.forward import Forward, Interrupted
 from registry.evaluation.module_weights import named_tensors
+from registry.evaluation.outputs import Remembered
+from registry.evaluation.probe import PROBED, independent
+from registry.evaluation.tally import OrderDependent
 
 if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench
 
+Reorders = Literal["examples", "batches", "nothing"]
+
 
 class TorchEvaluator:
-    """Scores recipes on one split, in batches of fixed size and order: always in full."""
+    """Scores recipes on one split, in batches of fixed size.
 
-    def __init__(self, bench: "TorchBench", split: Split, protocol: EvaluationProtocol) -> None:
+    A trial with a threshold stops with a Bound once it cannot be accepted, where the task's scores are
+    bounded; its batches then come in another order, of other examples where that changes no bit of what
+    the model says. A Score is always that of the canonical batches. `plain`: everything in full and in order,
+    with weights set anew.
+    """
+
+    def __init__(
+        self, bench: "TorchBench", batches: Batches, protocol: EvaluationProtocol, *, plain: bool = False
+    ) -> None:
         self.protocol = protocol
+        self.interrupted: Callable[[], bool] = _never
+        """Asked before each batch: when true, `evaluate` raises Interrupted."""
+        self.batches_done = 0
+        """Forward batches so far, those of probes and of trials that were called off included."""
         self._bench = bench
-        self._split = split
+        self._batches = batches
+        self._plain = plain
+        self._bounds = bench.task.bounds
+        self._forecaster = Forecaster(self._bounds or (0.0, 1.0))
+        self._mixable: bool | None = None  # not probed yet
+        self._random = False  # whether predicting drew random numbers
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - nothing to prepare yet
-        """Score each trial; outcomes in the trials' order. Raises BadTask or Incompatible.
+    @property
+    def passes(self) -> float:
+        """Forward work so far, in full passes."""
+        return self.batches_done / self._batches.count
 
+    @property
+    def reorders(self) -> Reorders:
+        """What comes in another order in a trial with a threshold, as far as is known by now.
+
+        Bounds of "examples" are true as long as no OrderDependent is raised: do not remember them beyond
+        the search. Those of "batches" are true for good.
+        """
+        if self._obstacle() is not None or self._batches.count == 1:
+            return "nothing"
+        return "batches" if self._mixable is False or not self._batches.mixable else "examples"
+
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        """Score each trial; outcomes in the trials' order.
+
+        Raises BadTask or Incompatible; Interrupted when called off; OrderDependent when a probe had found
+        that outputs do not depend on the batch, and they turned out to: start the search anew then, since
+        Bounds of this evaluator may be false. Its Scores are true, and it is exact from then on.
         A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
         """
-        return [self._score(trial.recipe) for trial in trials]
+        outcomes: list[Outcome] = []
+        for place, trial in enumerate(trials, start=1):
+            self._prepare([*trials[place:], *then])
+            outcomes.append(self._outcome(trial))
+        return outcomes
 
-    def _score(self, recipe: Recipe) -> Score:
-        task, where = self._bench.task, f"split {self._split.name!r}, recipe {short(recipe.digest)}"
+    def _prepare(self, following: Sequence[Trial]) -> None:
+        """Let the bench fetch the next trial's last checkpoint while this one is evaluated."""
+        prepare: Callable[[object], None] | None = getattr(self._bench, "prepare", None)
+        if prepare is not None and following and not self._plain:
+            prepare(following[0].recipe.checkpoints[-1])
+
+    def _module(self, recipe: Recipe) -> nn.Module:
+        """The live module with the recipe's weights; the plain evaluator sets them anew each time."""
+        return self._bench.holding(recipe)
+
+    def _outcome(self, trial: Trial) -> Outcome:
+        recipe, where = (
+            trial.recipe,
+            f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}",
+        )
         try:
-            module = self._bench.holding(recipe)
+            module = self._module(recipe)
         except NotFinite:
             if not recipe.is_soup:
                 raise
             return Score((math.nan,) * self.protocol.n)
-        batches, size, parts = self._batches, self.protocol.batch_size, []
-        with reproducible(self._bench.device), torch.inference_mode(), _unchanged(module, where):
-            for place, batch in enumerate(batches):
-                span = f"examples {place * size} to {min((place + 1) * size, self.protocol.n) - 1} of {where}"
-                # A copy: a model may change its input in place, and the next recipe needs it as it was.
-                parts.append(task.scores(module, each_tensor(batch, Tensor.clone), size, span))
-        scores = torch.cat(parts)[: self.protocol.n].tolist()
-        task.check_bounds(scores, where)
-        return Score(tuple(scores))
+        forward = Forward(
+            self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
+        )
+        if trial.must_reach is not None and self._early():
+            with self._settled(module, where) as drew:
+                outcome = self._until_decided(forward, recipe, trial.must_reach)
+                if not drew():
+                    return outcome
+            # In another order it drew other random numbers: all over again, from the seed.
+            self._random = True
+            self._early()
+        with self._settled(module, where) as drew:
+            score = self._in_full(forward, recipe)
+            self._random |= drew()
+        return score
 
-    @cached_property
-    def _batches(self) -> list[Any]:
-        """Made once, kept on the device."""
-        size, where = self.protocol.batch_size, f"split {self._split.name!r}"
-        batches = []
-        with reproducible(self._bench.device):
-            for start in range(0, self.protocol.n, size):
-                examples = self._split.padded(start, size)
-                batch = self._bench.task.collate(examples, f"{where}, examples from {start}")
-                batches.append(each_tensor(batch, lambda tensor: tensor.to(self._bench.device)))
-        return batches
+    def _early(self) -> bool:
+        """Whether a trial with a threshold may stop early; if not, that is said."""
+        obstacle = self._obstacle()
+        if obstacle:
+            self._say(f"{obstacle}: every trial takes a full pass")
+        return obstacle is None
+
+    def _obstacle(self) -> str | None:
+        """What stands in the way of stopping early; said unless empty."""
+        if self._plain:
+            return ""
+        if self._bounds is None or not math.isfinite(self._bounds[1]):
+            return "scores have no upper bound"
+        if self._random:
+            return "predicting or scoring draws random numbers"
+        if not self._batches.any_order:
+            return "making batches draws random numbers, and they do not fit into memory"
+        return None
+
+    def _in_full(self, forward: Forward, recipe: Recipe) -> Score:
+        """All canonical batches in order; read once, at the end."""
+        readings, kept = [], []
+        for place, batch in enumerate(self._batches):
+            answers = forward.answers(batch, self._batches.places(place), canonical=True)
+            readings.append(answers.readings)
+            kept.append(answers.outputs)
+        scores, gaps = forward.checked(torch.cat(readings, dim=1).cpu(), range(self.protocol.n))
+        self._remember(recipe, scores, gaps, kept)
+        return Score(tuple(scores.tolist()))
+
+    def _until_decided(self, forward: Forward, recipe: Recipe, threshold: Threshold) -> Score | Bound:
+        assert self._bounds is not None  # noqa: S101 - for the type checker: _early() said so
+        forecast = self._forecast(recipe)
+        trial = EarlyPass(forward, threshold, self._bounds, forecast, self._mixes)
+        try:
+            ended = trial.run()
+        except OrderDependent:
+            self._mixable = False
+            self._say("an example's outputs changed with its batch: whole batches are re-ordered from now on")
+            raise
+        tally = ended.tally
+        if forecast is not None:
+            self._forecaster.learn(forecast, tally.scores, tally.gaps, tally.seen)
+        if isinstance(ended.outcome, Score):
+            self._remember(recipe, tally.scores, tally.gaps, ended.outputs)
+        return ended.outcome
+
+    def _mixes(self, trial: EarlyPass) -> bool:
+        """Whether examples may be gathered into other batches: probed once."""
+        if not self._batches.mixable and self._batches.count > 1:
+            self._say("making batches draws random numbers: whole batches are re-ordered")
+        if self.reorders != "examples" or (self._mixable is None and trial.left < PROBED):
+            return False
+        if self._mixable is None:
+            self._mixable = independent(trial)
+            if not self._mixable:
+                self._say("an example's outputs depend on its batch: whole batches are re-ordered")
+        return self._mixable
+
+    def _forecast(self, recipe: Recipe) -> Forecast | None:
+        """From the passes of the running soup and the candidate, where both are remembered."""
+        *running, candidate = recipe.checkpoints
+        parts = [self._remembered(Recipe.mean(part)) for part in (running, [candidate]) if part]
+        if len(parts) < 2 or parts[0] is None or parts[1] is None:
+            return None
+        return self._forecaster.forecast(parts[0], parts[1], len(recipe.ingredients))
+
+    def _remembered(self, recipe: Recipe) -> Remembered | None:
+        return self._bench.outputs.get(recipe.digest, self.protocol.digest)
+
+    def _remember(
+        self, recipe: Recipe, scores: Floats, gaps: Floats, outputs: Sequence[Tensor | None]
+    ) -> None:
+        """`outputs`: those of each canonical batch, None where they are not kept."""
+        if not self._plain:
+            parts = [part for part in outputs if part is not None]
+            joined = torch.cat(parts).cpu() if len(parts) == len(outputs) else None
+            self._bench.outputs.keep(recipe.digest, self.protocol.digest, Remembered(scores, gaps, joined))
+
+    def _keeps(self, outputs: Tensor) -> bool:
+        return not self._plain and self._bench.outputs.wants(outputs)
+
+    def _say(self, sentence: str) -> None:
+        self._bench.say(f"split {self._batches.split.name!r}: {sentence}")
+
+    def _count(self) -> None:
+        if self.interrupted():
+            raise Interrupted
+        self.batches_done += 1
+
+    @contextmanager
+    def _settled(self, module: nn.Module, where: str) -> Iterator[Callable[[], bool]]:
+        """A reproducible pass, which leaves the module as it is. Gives: whether it drew random numbers."""
+        device = self._bench.device
+        with reproducible(device), torch.inference_mode(), _unchanged(module, where):
+            before = _random_state(device)
+            yield lambda: not torch.equal(before, _random_state(device))
+
+
+def _never() -> bool:
+    return False
+
+
+def _random_state(device: torch.device) -> Tensor:
+    state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
 
 
 @contextmanager

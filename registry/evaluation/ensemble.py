@@ -1,0 +1,33 @@
+"""The score of averaged outputs: what the same ingredients give as an ensemble."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from registry.entities import Score
+from registry.evaluation.batches import Batches
+from registry.evaluation.checked_task import CheckedTask
+from registry.evaluation.device import reproducible
+
+
+def ensemble_score(
+    task: CheckedTask, batches: Batches, outputs: Sequence[Tensor], device: torch.device, where: str
+) -> Score:
+    """Average the models' outputs, each ``[n, ...]``, in float32 and in this order; the task scores them.
+
+    Raises BadTask where the task refuses them.
+    """
+    scores: list[float] = []
+    with reproducible(device), torch.inference_mode():
+        for place, batch in enumerate(batches):
+            at = batches.places(place)
+            mean = outputs[0][at.start : at.stop].to(device, torch.float32)
+            for other in outputs[1:]:
+                mean = mean + other[at.start : at.stop].to(device, torch.float32)
+            mean = mean * (1.0 / len(outputs))
+            padded = torch.cat([mean, mean[-1:].expand(batches.size - len(at), *mean.shape[1:])])
+            found = task.scores(padded, batch, batches.size, f"examples from {at.start} of {where}")
+            scores += found[: len(at)].tolist()
+    task.check_bounds(scores, range(batches.n), where)
+    return Score(tuple(scores))
