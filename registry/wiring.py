@@ -93,7 +93,7 @@ class Workplace:
             task,
             identity=task_identity(task),
             task_args=request.task_args,
-            weights=self.supply.tensors,
+            checkpoints=self.supply,
             device=choose_device(self.settings.device or None),
         )
 

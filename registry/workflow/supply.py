@@ -1,17 +1,25 @@
 """Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.entities import Candidate, Checkpoint, ExclusionReason, IngestedSource, Recipe, WeightsSource
+from registry.entities import (
+    Candidate,
+    Checkpoint,
+    Digest,
+    ExclusionReason,
+    IngestedSource,
+    Recipe,
+    WeightsSource,
+)
 from registry.errors import BadCheckpoint, NotFinite
-from registry.soup import CheckpointCache, averaged_tensors, build
+from registry.soup import CheckpointCache, build
+from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from registry.ports import Store, Tracker
 
 
@@ -42,18 +50,21 @@ class Supply:
         """Make these candidates' checkpoints available by digest."""
         self._candidates.update({candidate.checkpoint.digest: candidate for candidate in candidates})
 
-    def tensors(self, recipe: Recipe) -> "Iterator[tuple[str, Tensor]]":
-        """The recipe's averaged tensors, one by one."""
-        self._fetch_missing(recipe)
-        return averaged_tensors(recipe, self._cache)
+    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
+        """The checkpoint's canonical file; fetched first where it is missing."""
+        self._fetch_missing([digest])
+        return self._cache.open(digest)
+
+    def prefetch(self, digest: Digest) -> None:
+        """It is wanted soon. Nothing is fetched ahead of time yet."""
 
     def build(self, recipe: Recipe) -> Checkpoint:
         """The recipe's average as a canonical file in the cache."""
-        self._fetch_missing(recipe)
+        self._fetch_missing(recipe.checkpoints)
         return build(recipe, self._cache)
 
-    def _fetch_missing(self, recipe: Recipe) -> None:
-        for digest in recipe.checkpoints:
+    def _fetch_missing(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
             if self._cache.has(digest):
                 continue
             candidate = self._candidates[digest]

@@ -12,6 +12,7 @@ from registry.evaluation import RememberingEvaluator, TorchBench
 from registry.ports import Evaluator
 from registry.store.memory import MemoryStore
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 from registry.testing.evaluator_contract import EvaluatorContract
 from registry.testing.evaluators import TableEvaluator
 
@@ -67,15 +68,11 @@ class TestTorchEvaluator(EvaluatorContract):
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
         kind: str = request.param
 
-        def weights(recipe: Recipe) -> list[tuple[str, torch.Tensor]]:
-            states = [tiny.weights(kind, seed=DIGESTS.index(digest)) for digest in recipe.checkpoints]
-            return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
-
         bench = TorchBench(
             tiny.TinyTask(kind),
             identity=("tiny", "1"),
             task_args={},
-            weights=weights,
+            checkpoints=MadeCheckpoints(lambda digest: tiny.weights(kind, seed=DIGESTS.index(digest))),
             device=torch.device("cpu"),
         )
         return bench.evaluator("validation")
