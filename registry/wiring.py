@@ -107,7 +107,7 @@ class Workplace:
                 task,
                 identity=task_identity(task),
                 task_args=request.task_args,
-                weights=self.supply.tensors,
+                checkpoints=self.supply,
                 device=device,
             )
 

@@ -12,10 +12,6 @@ from registry.evaluation.batches import Batches
 from registry.evaluation.checked_task import CheckedTask
 
 
-class Interrupted(Exception):
-    """An evaluation was called off: its outcome is not wanted any more."""
-
-
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What the model said to one batch, padding left out; the examples' places, and tensors on the device."""

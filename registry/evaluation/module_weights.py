@@ -1,4 +1,4 @@
-"""From named tensors into a live module."""
+"""Which of a module's tensors a checkpoint's tensors are for."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import TensorSpec
-from registry.errors import BadTask, Incompatible
+from registry.errors import BadTask
 from registry.soup.arithmetic import DTYPES
 from registry.soup.canonical import canonical_names
 
@@ -30,58 +30,50 @@ def architecture_of(module: nn.Module) -> tuple[TensorSpec, ...]:
     return tuple(sorted((_spec(names[k], v) for k, v in tensors.items()), key=lambda spec: spec.name))
 
 
-def fits(module: nn.Module, tensors: Iterable[TensorSpec]) -> tuple[str, ...]:
-    """How these tensors, under canonical names, differ from what the module takes; empty if they fit.
+@dataclass(frozen=True)
+class Placement:
+    """Where in a module the tensors of a checkpoint belong."""
+
+    targets: Mapping[str, Tensor]
+    """The module's own tensor for each of the checkpoint's; of tied ones for the first only."""
+    ties: tuple[tuple[str, str], ...]
+    """The other tied ones, each behind the first of its group: they must hold the same values."""
+    faults: tuple[str, ...]
+    """How the checkpoint's tensors differ from what the module takes; empty if they fit."""
+
+
+def placement(module: nn.Module, tensors: Iterable[TensorSpec]) -> Placement:
+    """Find the place of each of these tensors, under canonical names, in the module.
 
     A dtype fits if it is the module's own, or a floating-point one that the module's holds without
-    loss. Of tied tensors one is enough.
+    loss. Of tied tensors one is enough; where there are several, they have one dtype.
     """
     slots = _slots(module)
     faults: list[str] = []
-    met: set[_Slot | None] = set()
+    firsts: dict[_Slot, TensorSpec] = {}
+    ties: list[tuple[str, str]] = []
     for spec in tensors:
         slot = slots.get(spec.name)
-        faults += _faults(spec, slot)
-        met.add(slot)
-    return (*faults, *_missing(slots, met))
+        if slot is None:
+            faults.append(f"unexpected {spec.name} {spec.dtype}{list(spec.shape)}")
+            continue
+        first = firsts.setdefault(slot, spec)
+        faults += _faults(spec, slot, first)
+        if first is not spec:
+            ties.append((first.name, spec.name))
+    faults += _missing(slots, firsts)
+    targets = {spec.name: slot.tensor for slot, spec in firsts.items()}
+    return Placement(targets, tuple(ties), tuple(faults))
 
 
-def load_into(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy named tensors into the module's own, in place, on whatever device and in whatever dtype it is.
-
-    Names are canonical. Raises Incompatible with every fault: a tensor missing, unexpected, of another
-    shape or of a dtype that `fits` refuses; tied tensors that differ. The module is then in part loaded.
-    """
-    slots = _slots(module)
-    faults: list[str] = []
-    filled: dict[_Slot | None, str] = {}
-    for name, tensor in tensors:
-        slot = slots.get(name)
-        found = list(_faults(_spec(name, tensor), slot))
-        if slot is not None and not found:
-            found = list(_copy(tensor, slot, name, first=filled.get(slot)))
-        faults += found
-        filled.setdefault(slot, name)
-    faults += _missing(slots, filled)
-    if faults:
-        raise Incompatible(
-            f"these weights do not fit {type(module).__name__}, the task's model",
-            faults=faults,
-            mend="make Task.model() build the architecture that the sweep trained",
-        )
+def fits(module: nn.Module, tensors: Iterable[TensorSpec]) -> tuple[str, ...]:
+    """How these tensors, under canonical names, differ from what the module takes; empty if they fit."""
+    return placement(module, tensors).faults
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The module's parameters and buffers, those included that its state leaves out."""
     return dict(chain(module.named_parameters(), module.named_buffers()))
-
-
-def _copy(tensor: Tensor, slot: _Slot, name: str, first: str | None) -> Iterator[str]:
-    if first is None:
-        with torch.no_grad():
-            slot.tensor.copy_(tensor)
-    elif not torch.equal(slot.tensor, tensor.to(slot.tensor)):
-        yield f"{first} and {name} are one tensor in the model, but hold different values"
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -124,15 +116,15 @@ def _spec(name: str, tensor: Tensor) -> TensorSpec:
     return TensorSpec(name, _NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
 
 
-def _faults(spec: TensorSpec, slot: _Slot | None) -> Iterator[str]:
-    if slot is None:
-        yield f"unexpected {spec.name} {spec.dtype}{list(spec.shape)}"
-        return
+def _faults(spec: TensorSpec, slot: _Slot, first: TensorSpec) -> Iterator[str]:
     wanted = _spec(spec.name, slot.tensor)
     if spec.shape != wanted.shape:
         yield f"{spec.name} has shape {list(spec.shape)}, the model's has {list(wanted.shape)}"
     if not _holds(slot.tensor.dtype, spec.dtype):
         yield f"{spec.name} is {spec.dtype}, which the model's {wanted.dtype} does not hold without loss"
+    if spec.dtype != first.dtype:
+        # Their averages would be rounded differently.
+        yield f"{first.name} and {spec.name} are one tensor in the model, but {first.dtype} and {spec.dtype}"
 
 
 def _holds(dtype: torch.dtype, stored: str) -> bool:
@@ -144,7 +136,7 @@ def _holds(dtype: torch.dtype, stored: str) -> bool:
     return both_floats and torch.promote_types(other, dtype) == dtype
 
 
-def _missing(slots: Mapping[str, _Slot], met: Iterable[_Slot | None]) -> Sequence[str]:
+def _missing(slots: Mapping[str, _Slot], met: Iterable[_Slot]) -> Sequence[str]:
     known = set(met)
     missing = {slot.names: slot.tensor for slot in slots.values() if slot not in known}
     return [f"missing {' or '.join(names)} {list(tensor.shape)}" for names, tensor in missing.items()]

@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.entities import Bound, Score, Threshold
-
-
-class OrderDependent(Exception):
-    """An example's outputs changed with the batch it was evaluated in.
-
-    The evaluator re-orders whole batches from now on, and is exact again. Bounds that it returned before
-    may be false: a search that met this starts anew. Its remembered scores stay true, and cost nothing.
-    """
+from registry.evaluation.order_dependence import OrderDependent
 
 
 class Tally:

@@ -1,32 +1,30 @@
 """A task on a device, with one live module: makes the evaluators of its splits."""
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
 from registry.evaluation.batches import Batches, Split
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import device_model
 from registry.evaluation.ensemble import ensemble_score
-from registry.evaluation.module_weights import architecture_of, fits, load_into, named_tensors
+from registry.evaluation.live_module import Checkpoints, LiveModule
+from registry.evaluation.module_weights import architecture_of, fits, named_tensors
 from registry.evaluation.outputs import RememberedOutputs
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.ports import Task
-
-Weights = Callable[[Recipe], Iterable[tuple[str, Tensor]]]
-"""The averaged tensors of a recipe, under canonical names."""
 
 
 class TorchBench:
     """A task on a device: makes evaluators, which share one live module.
 
-    `identity` is the task's name and version; `weights` hands out a recipe's tensors. `outputs` remembers
+    `identity` is the task's name and version; `checkpoints` hands out weights. `outputs` remembers
     completed passes: several benches may share it. `say` is told, once each, what stands in the way of
     exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is asked. Every
     method raises BadTask where the task breaks its contract, an unknown or empty split included.
@@ -38,7 +36,7 @@ class TorchBench:
         *,
         identity: tuple[str, str],
         task_args: Mapping[str, str],
-        weights: Weights,
+        checkpoints: Checkpoints,
         device: torch.device,
         outputs: RememberedOutputs | None = None,
         say: Callable[[str], None] | None = None,
@@ -47,14 +45,13 @@ class TorchBench:
         self.task = CheckedTask(task, identity[0])
         self._identity = identity
         self._task_args = tuple(sorted(task_args.items()))
-        self._weights = weights
+        self._checkpoints = checkpoints
         self.outputs = outputs or RememberedOutputs()
         self._tell = say
         self._said: set[str] = set()
         self._splits: dict[str, Split] = {}
         self._batches: dict[str, Batches] = {}
         self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
-        self._held: Digest | None = None
         self._batch_size: int | None = None
         """None: the task's own."""
 
@@ -119,10 +116,6 @@ class TorchBench:
         """The origin of each example, where the task tells."""
         return self.task.groups(split, len(self._split(split).examples))
 
-    def ensemble(self, recipe: Recipe, split: str) -> Score | None:  # noqa: ARG002 - outputs are not kept yet
-        """The score of the mean of the ingredients' outputs: None, since none are remembered."""
-        return None
-
     def example(self, split: str, n: int) -> Any:
         """The model's input for the split's first `n` examples, padded like a batch, on the CPU."""
         examples = self._split(split).padded(0, n)
@@ -135,16 +128,24 @@ class TorchBench:
         # A task may hand out the same module every time. Not every module can be copied: only that one is.
         if not live.isdisjoint(map(id, named_tensors(module).values())):
             module = copy.deepcopy(module)
-        load_into(module.cpu(), self._weights(recipe))
-        return module
+        return LiveModule(module.cpu(), self._checkpoints, torch.device("cpu")).hold(recipe)
 
-    def holding(self, recipe: Recipe) -> nn.Module:
-        """The live module with the recipe's weights. Raises Incompatible."""
-        if self._held != recipe.digest:
-            self._held = None
-            load_into(self._module, self._weights(recipe))
-            self._held = recipe.digest
-        return self._module.eval()
+    def holding(self, recipe: Recipe, *, anew: bool = False) -> nn.Module:
+        """The live module with the recipe's weights. Raises Incompatible.
+
+        `anew`: made of its ingredients alone, and of nothing that was kept from the recipes before.
+        """
+        if anew:
+            self._live.forget()
+        return self._live.hold(recipe).eval()
+
+    def prepare(self, checkpoint: Digest) -> None:
+        """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
+        self._live.prepare(checkpoint)
+
+    @cached_property
+    def _live(self) -> LiveModule:
+        return LiveModule(self._module, self._checkpoints, self.device)
 
     @cached_property
     def _module(self) -> nn.Module:

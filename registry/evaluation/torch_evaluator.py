@@ -14,11 +14,12 @@ from registry.evaluation.batches import Batches
 from registry.evaluation.device import reproducible
 from registry.evaluation.early import EarlyPass
 from registry.evaluation.forecast import Floats, Forecast, Forecaster
-from registry.evaluation.forward import Forward, Interrupted
+from registry.evaluation.forward import Forward
+from registry.evaluation.interruption import Interrupted
 from registry.evaluation.module_weights import named_tensors
+from registry.evaluation.order_dependence import OrderDependent
 from registry.evaluation.outputs import Remembered
 from registry.evaluation.probe import PROBED, independent
-from registry.evaluation.tally import OrderDependent
 
 if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench
@@ -60,8 +61,8 @@ class TorchEvaluator:
     def reorders(self) -> Reorders:
         """What comes in another order in a trial with a threshold, as far as is known by now.
 
-        Bounds of "examples" are true as long as no OrderDependent is raised: do not remember them beyond
-        the search. Those of "batches" are true for good.
+        Bounds of "examples" are true unless OrderDependent is raised later: whoever remembered them withdraws
+        them then. Those of "batches" are true for good.
         """
         if self._obstacle() is not None or self._batches.count == 1:
             return "nothing"
@@ -81,15 +82,18 @@ class TorchEvaluator:
             outcomes.append(self._outcome(trial))
         return outcomes
 
+    def keep_batches(self) -> None:
+        """Re-order no examples any more: another evaluator of this split has raised OrderDependent."""
+        self._mixable = False
+
     def _prepare(self, following: Sequence[Trial]) -> None:
         """Let the bench fetch the next trial's last checkpoint while this one is evaluated."""
-        prepare: Callable[[object], None] | None = getattr(self._bench, "prepare", None)
-        if prepare is not None and following and not self._plain:
-            prepare(following[0].recipe.checkpoints[-1])
+        if following and not self._plain:
+            self._bench.prepare(following[0].recipe.checkpoints[-1])
 
     def _module(self, recipe: Recipe) -> nn.Module:
         """The live module with the recipe's weights; the plain evaluator sets them anew each time."""
-        return self._bench.holding(recipe)
+        return self._bench.holding(recipe, anew=self._plain)
 
     def _outcome(self, trial: Trial) -> Outcome:
         recipe, where = (

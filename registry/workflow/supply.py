@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -22,12 +21,10 @@ from registry.entities import (
     WeightsSource,
 )
 from registry.errors import BadCheckpoint, NotFinite, StockpotError
-from registry.soup import CheckpointCache, averaged_tensors, build
+from registry.soup import CheckpointCache, build
 from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from registry.ports import Store, Tracker
 
 T = TypeVar("T")
@@ -95,10 +92,6 @@ class Supply:
             download, mine = self._begin(digest)
             if mine:
                 self._background.submit(self._download, digest, download)
-
-    def tensors(self, recipe: Recipe) -> "Iterator[tuple[str, Tensor]]":
-        """The recipe's averaged tensors, one by one."""
-        return self._with(recipe.checkpoints, lambda: _begun(averaged_tensors(recipe, self._cache)))
 
     def build(self, recipe: Recipe) -> Checkpoint:
         """The recipe's average as a canonical file in the cache."""
@@ -168,11 +161,6 @@ class Supply:
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
         return IngestedSource(source.uri, source.size, sha256, checkpoint)
-
-
-def _begun(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the first of them already asked for: so that what they come from is open."""
-    return chain([next(items)], items)
 
 
 def _remove_abandoned(cache: Path) -> None:

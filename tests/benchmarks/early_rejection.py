@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Accept, Contender, Digest, Recipe, Score, Selection, Trial, digest_of_bytes
+from registry.entities import Accept, Contender, Digest, Score, Selection, Trial, digest_of_bytes
 from registry.evaluation import TorchBench
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
+from registry.testing.checkpoints import MadeCheckpoints
 
 CLASSES, MODES, FEATURES = 10, 4, 64
 State = dict[str, Tensor]
@@ -68,7 +69,7 @@ class Blobs:
     """A task: which of ten families of Gaussian blobs a point belongs to."""
 
     version = "1"
-    bounds = (0.0, 1.0)
+    bounds: tuple[float, float] | None = (0.0, 1.0)
 
     def __init__(self, seed: int, n: int, batch_size: int) -> None:
         self.regime, self.batch_size = regime(seed), batch_size
@@ -161,13 +162,14 @@ def fine_tunes(task: Blobs, seed: int, candidates: int) -> dict[Digest, State]:
 
 def bench(task: Blobs, states: Mapping[Digest, State]) -> TorchBench:
     """A bench that averages these states."""
-
-    def weights(recipe: Recipe) -> list[tuple[str, Tensor]]:
-        parts = [states[digest] for digest in recipe.checkpoints]
-        return [(name, torch.stack([p[name] for p in parts]).mean(dim=0)) for name in parts[0]]
-
     cpu = torch.device("cpu")
-    return TorchBench(task, identity=("blobs", "1"), task_args={}, weights=weights, device=cpu)
+    return TorchBench(
+        task,
+        identity=("blobs", "1"),
+        task_args={},
+        checkpoints=MadeCheckpoints(states.__getitem__),
+        device=cpu,
+    )
 
 
 def check(fast: Selection, plain: Selection, made: TorchBench) -> None:

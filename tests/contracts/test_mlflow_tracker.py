@@ -268,7 +268,7 @@ def test_through_the_proxy_incompatible_candidates_are_never_downloaded(
     tracker = cast("Tracker", watched)
     supply = Supply(tracker, MemoryStore(), CheckpointCache(tmp_path))
     bench = TorchBench(
-        TinyTask(), identity=("tiny", "1"), task_args={}, weights=supply.tensors, device=torch.device("cpu")
+        TinyTask(), identity=("tiny", "1"), task_args={}, checkpoints=supply, device=torch.device("cpu")
     )
     request = SoupRequest(model="m", task="t", experiment=name)
     prospects = gather(request, tracker, supply, bench.fits, Silent())

@@ -7,10 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from registry.entities import Digest, Recipe, Score, Trial, WeightsFormat
-from registry.evaluation import TorchBench
+from registry.errors import BadCheckpoint, NotFinite
+from registry.evaluation import TorchBench, live_module
 from registry.evaluation.device import choose_device, reproducible
+from registry.evaluation.live_module import LiveModule
 from registry.soup import CheckpointCache, averaged_tensors
 from registry.testing import tiny
+from registry.testing.checkpoints import CachedCheckpoints
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
@@ -42,7 +45,7 @@ def bench(cache: CheckpointCache, kind: str, device: torch.device) -> TorchBench
         tiny.TinyTask(kind, n="200"),
         identity=("tiny", "1"),
         task_args={},
-        weights=lambda recipe: averaged_tensors(recipe, cache, device),
+        checkpoints=CachedCheckpoints(cache),
         device=device,
     )
 
@@ -61,6 +64,73 @@ def test_averages_have_the_same_bits_as_on_the_cpu(
         for name, tensor in on_device.items():
             assert tensor.device.type == device.type
             assert torch.equal(tensor.cpu().view(torch.uint8), on_cpu[name].view(torch.uint8)), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", list(tiny.MODELS))
+def test_swapped_weights_have_the_same_bits_as_on_the_cpu_prepared_or_not(
+    tmp_path: Path, device: torch.device, kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "_CUDA_BLOCK", 50)  # so that blocks take turns in the slots
+    cache, digests = sweep(tmp_path, kind, dtype)
+    a, b, c, d, e = digests
+    walk = [[a], [a, b], [a, c], [a, c, d], [e], [a, c, e], [a, c, e], digests, digests[::-1], [b, a]]
+    for prepared in (lambda walked: walked[-1], lambda walked: walked[0], lambda _: None):
+        checkpoints = CachedCheckpoints(cache)
+        live = LiveModule(tiny.MODELS[kind]().to(device), checkpoints, device)
+        for walked in walk:
+            if digest := prepared(walked):
+                live.prepare(digest)
+            recipe = Recipe.mean(walked)
+            state = live.hold(recipe).state_dict()
+            for name, tensor in averaged_tensors(recipe, cache):
+                right = tensor.to(state[name].dtype).view(torch.uint8)
+                assert torch.equal(state[name].cpu().view(torch.uint8), right), name
+
+
+def test_a_prepared_checkpoint_is_read_once_and_a_missing_one_is_told_when_it_is_held(
+    tmp_path: Path, device: torch.device
+) -> None:
+    cache, (a, b, c, *_) = sweep(tmp_path, "dense")
+    checkpoints, nowhere = CachedCheckpoints(cache), Digest(f"sha256:{'0' * 64}")
+    live = LiveModule(tiny.dense().to(device), checkpoints, device)
+    for digest in (a, b, c):
+        live.hold(Recipe.mean([digest]))
+    live.hold(Recipe.mean([a, b]))
+    checkpoints.opened.clear()
+    live.prepare(c)
+    live.hold(Recipe.mean([a, c]))
+    assert checkpoints.opened == [c]
+    live.prepare(nowhere)
+    with pytest.raises(BadCheckpoint, match="not in the cache"):
+        live.hold(Recipe.mean([a, nowhere]))
+    live.hold(Recipe.mean([a, c]))
+
+
+def test_large_tensors_that_are_prepared_while_others_are_copied_are_whole(
+    tmp_path: Path, device: torch.device
+) -> None:
+    cache, made = CheckpointCache(tmp_path), []
+    for value in range(4):
+        save_file({"weight": torch.full((6000, 4000), float(value))}, tmp_path / "logged")
+        made.append(cache.ingest(tmp_path / "logged", WeightsFormat.SAFETENSORS)[0].digest)
+    live = LiveModule(torch.nn.Linear(4000, 6000, bias=False).to(device), CachedCheckpoints(cache), device)
+    for value in [*range(1, 4)] * 5:
+        live.prepare(made[value])
+        module = live.hold(Recipe.mean([made[0], made[value]]))
+        live.prepare(made[value % 3 + 1])  # overwrites what was just copied from
+        assert bool((module.weight == value / 2).all())
+
+
+def test_a_sum_that_overflows_is_found(tmp_path: Path, device: torch.device) -> None:
+    cache, made = CheckpointCache(tmp_path), []
+    for value in (2e38, 3e38):
+        save_file({"weight": torch.full((9, 3), value), "bias": torch.zeros(9)}, tmp_path / "logged")
+        made.append(cache.ingest(tmp_path / "logged", WeightsFormat.SAFETENSORS)[0].digest)
+    live = LiveModule(torch.nn.Linear(3, 9).to(device), CachedCheckpoints(cache), device)
+    with pytest.raises(NotFinite) as caught:
+        live.hold(Recipe.mean(made))
+    assert caught.value.faults == ("weight",)
 
 
 @pytest.mark.parametrize("kind", list(tiny.MODELS))

@@ -13,6 +13,7 @@ from registry.evaluation import DevicePool, TorchBench
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(8)]
@@ -20,14 +21,10 @@ CONTENDERS = [Contender(digest, f"run-{seed}", seed) for seed, digest in enumera
 SAVED = {digest: tiny.weights(seed=seed, spread=0.3) for seed, digest in enumerate(DIGESTS)}
 
 
-def average(recipe: Recipe) -> list[tuple[str, Tensor]]:
-    states = [SAVED[digest] for digest in recipe.checkpoints]
-    return [(name, torch.stack([state[name] for state in states]).mean(dim=0)) for name in states[0]]
-
-
 def bench(task: tiny.TinyTask | None = None) -> TorchBench:
     task = task or tiny.TinyTask(n="50")
-    return TorchBench(task, identity=("tiny", "1"), task_args={}, weights=average, device=CPU)
+    checkpoints = MadeCheckpoints(SAVED.__getitem__)
+    return TorchBench(task, identity=("tiny", "1"), task_args={}, checkpoints=checkpoints, device=CPU)
 
 
 class Telling(tiny.TinyTask):

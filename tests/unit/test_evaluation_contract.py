@@ -13,6 +13,7 @@ from registry.evaluation.device_threads import DeviceThreads
 from registry.ports import Evaluator
 from registry.store.memory import MemoryStore
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 from registry.testing.evaluator_contract import EvaluatorContract
 from registry.testing.evaluators import TableEvaluator
 
@@ -64,15 +65,13 @@ class TestRememberingEvaluator(EvaluatorContract):
 
 
 def bench(kind: str) -> TorchBench:
-    saved = {digest: tiny.weights(kind, seed=seed) for seed, digest in enumerate(DIGESTS)}
-
-    def weights(recipe: Recipe) -> list[tuple[str, torch.Tensor]]:
-        states = [saved[digest] for digest in recipe.checkpoints]
-        return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
-
-    task = tiny.TinyTask(kind)
-    cpu = torch.device("cpu")
-    return TorchBench(task, identity=("tiny", "1"), task_args={}, weights=weights, device=cpu)
+    return TorchBench(
+        tiny.TinyTask(kind),
+        identity=("tiny", "1"),
+        task_args={},
+        checkpoints=MadeCheckpoints(lambda digest: tiny.weights(kind, seed=DIGESTS.index(digest))),
+        device=torch.device("cpu"),
+    )
 
 
 class TestTorchEvaluator(EvaluatorContract):

@@ -1,20 +1,28 @@
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import TensorSpec
+from registry.entities import Recipe, TensorSpec, digest_of_bytes
 from registry.errors import BadTask, Incompatible
-from registry.evaluation.module_weights import architecture_of, fits, load_into
+from registry.evaluation.live_module import LiveModule
+from registry.evaluation.module_weights import architecture_of, fits
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 
 
 def specs(state: dict[str, Tensor]) -> list[TensorSpec]:
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
-    return [TensorSpec(name, names.get(t.dtype, "I64"), tuple(t.shape)) for name, t in state.items()]
+    return [TensorSpec(name, names.get(t.dtype, "I64"), tuple(t.shape)) for name, t in sorted(state.items())]
+
+
+def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    checkpoints = MadeCheckpoints(lambda _: state)
+    LiveModule(module, checkpoints, torch.device("cpu")).hold(Recipe.mean([digest_of_bytes(b"these")]))
 
 
 def half_linear() -> nn.Module:
@@ -35,7 +43,7 @@ class LanguageModel(nn.Module):
 @pytest.mark.parametrize("kind", list(tiny.MODELS))
 def test_loaded_tensors_are_the_given_ones(kind: str) -> None:
     module, state = tiny.MODELS[kind](), tiny.weights(kind, seed=3)
-    load_into(module, state.items())
+    load(module, state)
     assert fits(module, specs(state)) == ()
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
 
@@ -43,14 +51,14 @@ def test_loaded_tensors_are_the_given_ones(kind: str) -> None:
 def test_the_architecture_is_named_canonically_and_sorted() -> None:
     wrapped = nn.Sequential(OrderedDict(module=nn.Sequential(OrderedDict(model=nn.Linear(3, 2)))))
     assert architecture_of(wrapped) == (TensorSpec("bias", "F32", (2,)), TensorSpec("weight", "F32", (2, 3)))
-    load_into(wrapped, {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}.items())
+    load(wrapped, {"weight": torch.ones(2, 3), "bias": torch.zeros(2)})
     assert wrapped.state_dict()["module.model.weight"].sum() == 6
 
 
 def test_integer_buffers_are_loaded() -> None:
     module = nn.Module()
     module.register_buffer("steps", torch.tensor(0))
-    load_into(module, [("steps", torch.tensor(7))])
+    load(module, {"steps": torch.tensor(7)})
     assert module.state_dict()["steps"] == 7
     assert fits(module, [TensorSpec("steps", "I32", ())]) != ()
 
@@ -59,7 +67,7 @@ def test_every_fault_is_told_at_once() -> None:
     module = nn.Linear(3, 2)
     state = {"weight": torch.ones(3, 2), "scale": torch.ones(1)}
     with pytest.raises(Incompatible) as caught:
-        load_into(module, state.items())
+        load(module, state)
     told = "\n".join(caught.value.faults)
     assert re.search(r"weight has shape \[3, 2\], the model's has \[2, 3\]", told)
     assert re.search(r"unexpected scale F32\[1\]", told)
@@ -72,7 +80,7 @@ def test_half_precision_widens_into_a_float32_model_without_loss(dtype: torch.dt
     module = nn.Linear(2, 2)
     state = {"weight": torch.randn(2, 2, dtype=dtype), "bias": torch.randn(2, dtype=dtype)}
     assert fits(module, specs(state)) == ()
-    load_into(module, state.items())
+    load(module, state)
     assert module.weight.dtype == torch.float32
     assert torch.equal(module.weight.to(dtype), state["weight"])
 
@@ -82,7 +90,7 @@ def test_what_a_model_would_round_is_refused(dtype: torch.dtype) -> None:
     module = half_linear()
     state = {"weight": torch.ones(2, 2, dtype=dtype), "bias": torch.ones(2, dtype=torch.float16)}
     with pytest.raises(Incompatible, match=r"weight is .* does not hold without loss"):
-        load_into(module, state.items())
+        load(module, state)
     assert len(fits(module, specs(state))) == 1
 
 
@@ -92,7 +100,7 @@ def test_of_tied_tensors_one_is_enough() -> None:
         module = tiny.Tied()
         some = {name: tensor for name, tensor in state.items() if name != left_out}
         assert fits(module, specs(some)) == ()
-        load_into(module, some.items())
+        load(module, some)
         assert torch.equal(module.head.weight, state["embed.weight"])
         assert module.head.weight is module.embed.weight
 
@@ -101,7 +109,14 @@ def test_tied_tensors_that_differ_are_refused() -> None:
     state = tiny.weights("tied")
     state["head.weight"] = state["head.weight"] + 1
     with pytest.raises(Incompatible, match=r"embed.weight and head.weight are one tensor"):
-        load_into(tiny.Tied(), state.items())
+        load(tiny.Tied(), state)
+
+
+def test_tied_tensors_of_two_dtypes_are_refused_since_their_averages_would_differ() -> None:
+    state = tiny.weights("tied")
+    state["embed.weight"] = state["embed.weight"].half()
+    (fault,) = fits(tiny.Tied(), specs(state))
+    assert fault == "embed.weight and head.weight are one tensor in the model, but F16 and F32"
 
 
 def test_tied_tensors_that_are_both_missing_are_told_once() -> None:
@@ -116,7 +131,7 @@ def test_a_prefix_that_only_a_left_out_tied_name_lacked_may_be_gone() -> None:
     stripped = {name.removeprefix("model."): t for name, t in full.items() if name != "lm_head.weight"}
     for state in (full, stripped):
         assert fits(module, specs(state)) == ()
-        load_into(module, state.items())
+        load(module, state)
         assert torch.equal(module.lm_head.weight, full["model.embed.weight"])
 
 
@@ -140,7 +155,7 @@ def test_a_left_out_tied_name_may_come_first(
     del full["lm_head.weight"]
     state = {name.removeprefix("model.") if stripped else name: tensor for name, tensor in full.items()}
     assert fits(module, specs(state)) == ()
-    load_into(module, state.items())
+    load(module, state)
     assert torch.equal(module.lm_head.weight, full["model.embed.weight"])
 
 
@@ -158,12 +173,12 @@ class Viewing(nn.Linear):
 
 def test_a_state_dict_of_copies_is_refused_rather_than_loaded_into_nothing() -> None:
     module = Copying(2, 2)
-    for use in (architecture_of, lambda module: load_into(module, module.state_dict().items())):
+    for use in (architecture_of, lambda module: load(module, module.state_dict())):
         with pytest.raises(BadTask, match=r"Copying.* neither its parameters nor its buffers: weight\n"):
             use(module)
 
 
 def test_a_state_dict_of_views_is_loaded() -> None:
     module = Viewing(2, 2)
-    load_into(module, {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}.items())
+    load(module, {"weight": torch.ones(2, 2), "bias": torch.zeros(2)})
     assert module.weight.sum() == 4

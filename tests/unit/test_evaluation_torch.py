@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict, UserDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,25 +11,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
+from registry.entities import Digest, Recipe, Score, Trial, digest_of_bytes, short
 from registry.errors import BadTask, Incompatible, NotFinite
 from registry.evaluation import TorchBench
 from registry.evaluation.batches import each_tensor
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]
 ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
 
+State = Callable[[Digest], Mapping[str, Tensor]]
 
-def bench_for(task: Any, kind: str = "dense") -> TorchBench:
-    """A bench whose recipes name the models of `tiny.weights` by their seeds."""
 
-    def weights(recipe: Recipe) -> list[tuple[str, Tensor]]:
-        states = [tiny.weights(kind, seed=DIGESTS.index(digest)) for digest in recipe.checkpoints]
-        return [(name, torch.stack([s[name] for s in states]).mean(dim=0)) for name in states[0]]
-
-    return TorchBench(task, identity=("tiny", "1+abc"), task_args={"n": "20"}, weights=weights, device=CPU)
+def bench_for(task: Any, kind: str = "dense", state: State | None = None) -> TorchBench:
+    """A bench whose recipes name the models of `tiny.weights` by their seeds, or those of `state`."""
+    checkpoints = MadeCheckpoints(state or (lambda digest: tiny.weights(kind, seed=DIGESTS.index(digest))))
+    identity, task_args = ("tiny", "1+abc"), {"n": "20"}
+    return TorchBench(task, identity=identity, task_args=task_args, checkpoints=checkpoints, device=CPU)
 
 
 def score(bench: TorchBench, recipe: Recipe = ALONE[0], split: str = "validation") -> Score:
@@ -134,9 +134,9 @@ def test_a_model_that_changes_its_buffers_while_it_predicts_is_refused(
 ) -> None:
     task = tiny.TinyTask()
     task.model = lambda: Counting(persistent=persistent, rebound=rebound)  # type: ignore[method-assign]  # stateful
-    bench = bench_for(task)
     state = {f"inner.{name}": tensor for name, tensor in tiny.weights().items()}
-    bench._weights = lambda _: (state | ({"asked": torch.zeros(())} if persistent else {})).items()
+    state |= {"asked": torch.zeros(())} if persistent else {}
+    bench = bench_for(task, state=lambda _: state)
     with pytest.raises(BadTask, match=r"the model changes asked while it predicts, split 'validation'"):
         score(bench)
 
@@ -144,9 +144,8 @@ def test_a_model_that_changes_its_buffers_while_it_predicts_is_refused(
 def test_batch_norm_in_evaluation_mode_changes_nothing() -> None:
     task, norm = tiny.TinyTask(), nn.BatchNorm1d(tiny.FEATURES)
     task.model = lambda: nn.Sequential(norm, nn.Linear(tiny.FEATURES, 4))  # type: ignore[method-assign]  # buffers
-    bench = bench_for(task)
     state = {name: tensor.clone() for name, tensor in task.model().state_dict().items()}
-    bench._weights = lambda _: state.items()
+    bench = bench_for(task, state=lambda _: state)
     assert len(score(bench).examples) == 20
 
 
@@ -257,42 +256,54 @@ def test_module_with_is_a_fresh_module_with_the_recipes_weights() -> None:
 def test_a_module_that_cannot_be_copied_is_used_as_it_is() -> None:
     task = tiny.TinyTask()
     task.model = lambda: nn.utils.weight_norm(nn.Linear(tiny.FEATURES, 4))  # type: ignore[method-assign]  # no leaf
-    bench = bench_for(task)
     state = {name: tensor.clone() for name, tensor in task.model().state_dict().items()}
-    bench._weights = lambda _: state.items()
+    bench = bench_for(task, state=lambda _: state)
     first, second = bench.module_with(ALONE[0]), bench.module_with(ALONE[1])
     assert first is not second
     assert torch.equal(first.state_dict()["weight_g"], state["weight_g"])
 
 
 def test_a_soup_that_overflows_scores_nan_and_the_next_recipe_is_scored() -> None:
-    soup, bench = Recipe.mean(DIGESTS[:2]), bench_for(tiny.TinyTask())
-    good = bench._weights
+    def state(digest: Digest) -> Mapping[str, Tensor]:
+        if digest == DIGESTS[2] and damaged:
+            raise NotFinite(f"{short(digest)} holds NaN")
+        made = tiny.weights(seed=DIGESTS.index(digest))
+        made["2.bias"][0] = 3e38
+        return made
 
-    def overflowing(recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
-        tensors = iter(good(recipe))
-        yield next(tensors)
-        raise NotFinite(f"{short(recipe.digest)} overflows")
-
-    bench._weights = overflowing
+    soup, bench, damaged = Recipe.mean(DIGESTS[:2]), bench_for(tiny.TinyTask(), state=state), True
     assert all(map(math.isnan, score(bench, soup).examples))
-    assert len(score(bench, soup).examples) == 20
+    assert all(map(math.isnan, score(bench, soup).examples))
     with pytest.raises(NotFinite):
-        score(bench, ALONE[0])
-    bench._weights = good
-    assert score(bench, ALONE[0]) == score(bench_for(tiny.TinyTask()), ALONE[0])
+        score(bench, ALONE[2])
+    damaged = False
+    for recipe in ALONE:
+        assert score(bench, recipe) == score(bench_for(tiny.TinyTask(), state=state), recipe)
 
 
 def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> None:
-    bench = bench_for(tiny.TinyTask())
+    torn = {"0.weight": -tiny.weights(seed=0)["0.weight"]}
+    bench = bench_for(
+        tiny.TinyTask(), state=lambda digest: torn if digest == DIGESTS[0] else tiny.weights(seed=1)
+    )
     expected = score(bench, ALONE[1])
-    good, torn = bench._weights, [("0.weight", -tiny.weights(seed=0)["0.weight"])]
-    bench._weights = lambda recipe: torn if recipe == ALONE[0] else good(recipe)
     with pytest.raises(Incompatible, match=r"missing 2\.bias"):
         score(bench, ALONE[0])
     assert score(bench, ALONE[1]) == expected
     assert bench.fits([]) != ()
     assert bench.fits(bench.architecture) == ()
+
+
+def test_a_recipe_made_anew_owes_nothing_to_what_was_held_before() -> None:
+    bench, soup = bench_for(tiny.TinyTask()), Recipe.mean(DIGESTS)
+    right = {name: tensor.clone() for name, tensor in bench.holding(soup).state_dict().items()}
+    with torch.no_grad():
+        for parameter in bench.holding(soup).parameters():
+            parameter.zero_()
+    assert not any(tensor.any() for tensor in bench.holding(soup).state_dict().values()), "it is held"
+    made = bench.holding(soup, anew=True)
+    assert all(torch.equal(tensor, right[name]) for name, tensor in made.state_dict().items())
+    assert not made.training
 
 
 def test_an_example_is_the_models_input() -> None:

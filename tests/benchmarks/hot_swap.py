@@ -1,0 +1,131 @@
+"""One greedy trial's weights into a live module, beside a copy of as many bytes and the plain way.
+
+Prints one line of JSON: for each way the seconds of every repeat, in turn in one process, page-cached.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from registry.entities import Digest, Recipe, WeightsFormat
+from registry.evaluation.live_module import LiveModule
+from registry.soup import CheckpointCache
+from registry.soup.weights_file import WeightsFile
+
+LAYERS, WIDTH = 27, 1280
+
+
+class Local:
+    """Checkpoints that are all in the cache."""
+
+    def __init__(self, cache: CheckpointCache) -> None:
+        self._cache = cache
+
+    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
+        """The checkpoint's file."""
+        return self._cache.open(digest)
+
+    def prefetch(self, digest: Digest) -> None:
+        """It is here."""
+
+
+def model(width: int) -> nn.Module:
+    """Of 1280: 134M parameters in 111 tensors, large matrices and small vectors, as in a transformer."""
+    blocks = [nn.Sequential(nn.Linear(width, 3 * width), nn.LayerNorm(3 * width)) for _ in range(LAYERS)]
+    return nn.Sequential(nn.Linear(width, width), *blocks, nn.Linear(width, 1000, bias=False))
+
+
+def planted(cache: CheckpointCache, module: nn.Module, dtype: torch.dtype, count: int) -> list[Digest]:
+    """Checkpoints of random weights."""
+    logged = cache.folder / "logged.safetensors"
+    digests = []
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
+        state = {n: torch.randn(t.shape, generator=generator) for n, t in module.state_dict().items()}
+        save_file({name: tensor.to(dtype) for name, tensor in state.items()}, logged)
+        digests.append(cache.ingest(logged, WeightsFormat.SAFETENSORS)[0].digest)
+    logged.unlink()
+    return digests
+
+
+class Plain:
+    """A new state dict for each trial, loaded into the module; the sum is kept here too."""
+
+    def __init__(self, module: nn.Module, cache: CheckpointCache, first: Digest) -> None:
+        self._module, self._cache = module, cache
+        self._total = load_file(cache.path(first))
+
+    def trial(self, digest: Digest) -> None:
+        """The mean of the first and this one."""
+        state: dict[str, Tensor] = {name: tensor.clone() for name, tensor in self._total.items()}
+        for name, tensor in load_file(self._cache.path(digest)).items():
+            state[name] = (state[name] + tensor) / 2
+        self._module.load_state_dict(state)
+
+
+def seconds(way: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start
+
+
+def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[str, object]:
+    """All ways in turn, after one turn that does not count."""
+    cache = CheckpointCache(folder)
+    with torch.device("meta"):
+        shapes = model(width).to(dtype)
+    first, *candidates = planted(cache, shapes, dtype, 3)
+    parameters = [torch.zeros_like(tensor, device="cpu") for tensor in shapes.parameters()]
+    source = [torch.ones_like(tensor) for tensor in parameters]
+    module = shapes.to_empty(device="cpu")
+    live, plain = LiveModule(module, Local(cache), torch.device("cpu")), Plain(module, cache, first)
+
+    def copy() -> None:
+        for target, tensor in zip(parameters, source, strict=True):
+            target.copy_(tensor)
+
+    figures: dict[str, list[float]] = {"copy": [], "trial": [], "single": [], "plain": []}
+    for repeat in range(repeats + 1):
+        candidate = candidates[repeat % 2]  # never the one that is held
+        once = {
+            "copy": seconds(copy),
+            "trial": seconds(lambda c=candidate: live.hold(Recipe.mean([first, c]))),  # type: ignore[misc]  # bound now
+            "single": seconds(lambda c=candidate: live.hold(Recipe.mean([c]))),  # type: ignore[misc]  # bound now
+            "plain": seconds(lambda c=candidate: plain.trial(c)),  # type: ignore[misc]  # bound now
+        }
+        for name, figure in once.items():
+            if repeat:
+                figures[name].append(figure)
+    return {
+        "bytes": sum(tensor.nbytes for tensor in parameters),
+        "tensors": len(parameters),
+        "threads": torch.get_num_threads(),
+        **figures,
+    }
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--width", type=int, default=WIDTH, help="of the model; its bytes grow with the square"
+    )
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    chosen = parser.parse_args()
+    with torch.no_grad(), tempfile.TemporaryDirectory(prefix="stockpot-hot-swap-") as folder:
+        figures = measure(Path(folder), chosen.width, chosen.repeats, getattr(torch, chosen.dtype))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
