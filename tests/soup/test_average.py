@@ -71,6 +71,32 @@ def test_step_by_step_is_the_definition_to_the_bit(ingredients: list[Tensor]) ->
         assert same_bits(total.mean(1 / n), oracle(ingredients[:n]))
 
 
+@given(ingredient_lists(), st.sampled_from(["given", "allocated"]))
+def test_a_mean_with_one_more_is_the_mean_after_adding_it(ingredients: list[Tensor], memory: str) -> None:
+    *others, last = ingredients
+    accumulator = torch.promote_types(last.dtype, torch.float32)
+    wide = torch.empty_like(last, dtype=accumulator) if memory == "given" else None
+    total = RunningSum(others[0], wide=wide)
+    for tensor in others[1:]:
+        total.add(tensor)
+    before, out = total.total.clone(), torch.empty_like(last)
+    assert total.mean_with(last, 1 / len(ingredients), out) is out
+    assert same_bits(out, running_mean(ingredients))
+    assert same_bits(total.total, before)
+    total.add(last)
+    assert same_bits(total.mean(1 / len(ingredients), out), running_mean(ingredients))
+
+
+def test_a_mean_goes_straight_into_a_live_parameter() -> None:
+    module = torch.nn.Linear(3, 4)
+    address = module.weight.data_ptr()
+    first, second = torch.randn(4, 3), torch.randn(4, 3)
+    with torch.no_grad():
+        RunningSum(first).mean_with(second, 0.5, module.weight)
+    assert module.weight.data_ptr() == address
+    assert same_bits(module.weight.detach(), oracle([first, second]))
+
+
 @given(ingredient_lists(NARROW), st.integers(2, 16))
 def test_the_mean_of_copies_is_the_copy(ingredients: list[Tensor], n: int) -> None:
     copy = ingredients[0] + 0  # no negative zero
@@ -214,6 +240,20 @@ def test_a_sum_that_overflows_is_refused_by_tensor(
     assert caught.value.faults == ("b", "c")
     with pytest.raises(NotFinite, match="tensor b"):
         list(averaged_tensors(recipe, cache))
+    assert len(kept()) == 2
+
+
+def test_every_tensor_that_overflows_is_named_wherever_its_parts_are_cut(
+    cache: CheckpointCache, kept: Kept, ingest: Ingest
+) -> None:
+    made = [
+        {f"t{i}": torch.full((50_000 + i,), 3e38 if i in {0, 3, 4, 9} else float(n)) for i in range(10)}
+        for n in range(2)
+    ]
+    recipe = Recipe.mean([ingest({**tensors, "none": torch.empty(0)}).digest for tensors in made])
+    with pytest.raises(NotFinite) as caught:
+        build(recipe, cache)
+    assert caught.value.faults == ("t0", "t3", "t4", "t9")
     assert len(kept()) == 2
 
 
