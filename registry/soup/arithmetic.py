@@ -82,18 +82,47 @@ class RunningSum:
 
     A mean taken after each of several additions has the same bits as one that starts anew, on any
     device: every operation is a single correctly rounded one per element.
+
+    Without more, memory is allocated as needed. `total`, of the shape and the accumulator's dtype, is where
+    the sum is kept; it may be the first tensor itself. `wide`, of that shape and dtype too, is where 16-bit
+    tensors are widened; several sums that are used in turn may share it.
     """
 
-    def __init__(self, first: Tensor) -> None:
+    def __init__(self, first: Tensor, *, total: Tensor | None = None, wide: Tensor | None = None) -> None:
         self._dtype = first.dtype
-        self.total = first.to(accumulator(first.dtype), copy=True)
+        self._wide = wide
+        self.total = first.to(accumulator(first.dtype), copy=True) if total is None else total.copy_(first)
 
     def add(self, tensor: Tensor) -> None:
         """Add the next ingredient."""
         # Widened first: with the same bits, a third faster than an addition of mixed dtypes.
-        self.total.add_(tensor if tensor.dtype == self.total.dtype else tensor.to(self.total.dtype))
+        self.total.add_(tensor if tensor.dtype == self.total.dtype else self._widened(tensor))
 
-    def mean(self, coefficient: float) -> Tensor:
-        """The sum times the coefficient, in the ingredients' dtype. The sum stays as it is."""
-        rounded = torch.tensor(coefficient, dtype=self.total.dtype).item()
-        return self.total.mul(rounded).to(self._dtype)
+    def mean(self, coefficient: float, out: Tensor | None = None) -> Tensor:
+        """The sum times the coefficient, in the ingredients' dtype, in `out` if that is given.
+
+        The sum stays as it is, unless `out` is the sum.
+        """
+        rounded = self._rounded(coefficient)
+        if out is None:
+            return self.total.mul(rounded).to(self._dtype)
+        if out.dtype == self.total.dtype:
+            return torch.mul(self.total, rounded, out=out)
+        return out.copy_(torch.mul(self.total, rounded, out=self._wide))
+
+    def mean_with(self, tensor: Tensor, coefficient: float, out: Tensor) -> Tensor:
+        """What `mean` gives after `add(tensor)`, written into `out`. The sum stays as it is.
+
+        `out` has the ingredients' dtype, the sum's shape and device, and is returned; it may be a live
+        parameter, under ``torch.no_grad()``. Nothing is allocated, but for 16-bit tensors without `wide`.
+        """
+        rounded = self._rounded(coefficient)
+        if out.dtype == self.total.dtype:
+            return torch.add(self.total, tensor, out=out).mul_(rounded)
+        return out.copy_(self._widened(tensor).add_(self.total).mul_(rounded))
+
+    def _widened(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.total.dtype) if self._wide is None else self._wide.copy_(tensor)
+
+    def _rounded(self, coefficient: float) -> float:
+        return torch.tensor(coefficient, dtype=self.total.dtype).item()

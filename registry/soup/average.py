@@ -1,30 +1,19 @@
 """From a recipe to its average: tensor by tensor for a live module, or streamed into the cache."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from registry.entities import Checkpoint, Recipe, TensorSpec, short
+from registry.entities import Checkpoint, Digest, Recipe, short
 from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.soup.canonical import FLOATS, ITEM_SIZES, in_layout_order
+from registry.soup.canonical import FLOATS, header_of, in_layout_order
 from registry.soup.checkpoint_cache import CheckpointCache, exact_digest
 from registry.soup.compatibility import differences
-from registry.soup.weights_file import Place, WeightsFile
+from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-T = TypeVar("T")
-U = TypeVar("U")
-
-_PART = 1 << 18  # elements averaged at once: few calls, and a part stays in the processor's cache
-_THREADS = 1  # beside those that hash and write: a second one slows two cores down by a fifth
-_AHEAD = 2  # parts that are ready before they are wanted
 
 
 def averaged_tensors(
@@ -51,20 +40,35 @@ def averaged_tensors(
             yield spec.name, tensor
 
 
-def build(recipe: Recipe, cache: CheckpointCache) -> Checkpoint:
+def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None) -> Checkpoint:
     """The recipe's average as a checkpoint in the cache; of one ingredient, that ingredient.
 
+    Every ingredient's SHA-256 is compared with its name as it is read, and the soup's is computed as it is
+    written. Where a store remembers the soup's digest, `known`, neither is hashed: the soup gets that name on
+    trust.
+
     Takes a few MiB of memory, whatever the size. Raises what `averaged_tensors` raises, naming every
-    tensor that overflows, and StockpotError where the disk fails. Nothing is left behind then.
+    tensor that overflows; BadCheckpoint naming every ingredient that is not what its name says, which is
+    removed from the cache; and StockpotError where the disk fails. Nothing else is left behind then.
     """
     if not recipe.is_soup:
         with _open_ingredients(recipe, cache):
             return cache.checkpoint(recipe.checkpoints[0])
-    from registry.soup.arithmetic import single_threaded
+    from registry.soup.one_pass import OnePass
 
-    with _open_ingredients(recipe, cache) as files, single_threaded(_THREADS) as pool:
-        parts = _in_order(pool, partial(_average_part, recipe, files), _parts(files[0]))
-        return cache.write(in_layout_order(files[0].tensors), parts, origin=_title(recipe))
+    with _open_ingredients(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
+        average = OnePass(files, recipe.ingredients[0].coefficient, draft, hashing=known is None)
+        digests = average.run()
+        found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
+        if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
+            raise cache.altered(wrong)
+        if average.offenders:
+            raise NotFinite(
+                f"{_title(recipe)}: its sum overflows in {len(average.offenders)} tensors",
+                faults=sorted(average.offenders),
+                mend="leave out the ingredients with huge weights",
+            )
+        return cache.keep(draft, known or digests[-1])
 
 
 @contextmanager
@@ -84,6 +88,9 @@ def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[W
 
 def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:
     first, exact = files[0], exact_digest(files[0])
+    header = header_of(in_layout_order(first.tensors))
+    if first.file.read(0, min(len(header), first.file.size)) != header:
+        yield f"{short(recipe.checkpoints[0])}: its file is not in canonical form"
     for digest, file in zip(recipe.checkpoints[1:], files[1:], strict=True):
         if faults := differences(first.tensors, file.tensors):
             yield from (f"{short(digest)}: {fault}" for fault in faults)
@@ -91,43 +98,6 @@ def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:
             yield f"{short(digest)}: its integer or boolean tensors hold other values"
         elif file.places != first.places:
             yield f"{short(digest)}: its file is not in canonical form"
-
-
-def _parts(file: WeightsFile) -> Iterator[Place]:
-    """The file's data in parts of one dtype. Canonical files of equal tensors are cut alike."""
-    places = sorted(file.places.values(), key=lambda place: (place.offset, place.end))
-    for dtype, group in groupby(places, key=lambda place: place.spec.dtype):
-        run = list(group)
-        size = ITEM_SIZES[dtype]
-        for begin in range(run[0].offset, run[-1].end, _PART * size):
-            count = min(_PART, (run[-1].end - begin) // size)
-            yield Place(TensorSpec("", dtype, (count,)), begin)
-
-
-def _average_part(recipe: Recipe, files: Sequence[WeightsFile], part: Place) -> memoryview:
-    from registry.soup.arithmetic import RunningSum, bytes_of, empty
-
-    buffer = empty(part.spec)
-    content = bytes_of(buffer)
-    files[0].file.fill(content, part.offset)
-    if part.spec.dtype not in FLOATS:
-        return content
-    total = RunningSum(buffer)
-    for file in files[1:]:
-        file.file.fill(content, part.offset)
-        total.add(buffer)
-    return bytes_of(total.mean(recipe.ingredients[0].coefficient))
-
-
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """Like ``pool.map``, which would take all items at once: only a few results are ahead."""
-    waiting: deque[Future[U]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _title(recipe: Recipe) -> str:

@@ -5,53 +5,101 @@ import json
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import IO
-from uuid import uuid4
 
 from registry.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
 from registry.errors import BadCheckpoint, NotFinite, StockpotError
+from registry.soup import stamp
 from registry.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
+from registry.soup.eviction import LeastRecentlyUsed
 from registry.soup.pt2_file import HOW_TO_LOG, open_pt2
 from registry.soup.safetensors_file import open_safetensors
-from registry.soup.weights_file import WeightsFile
+from registry.soup.weights_file import RegularFile, WeightsFile
+from registry.soup.whole_file import UnfinishedFile, remove_leftovers, writing
 
+_SUFFIX = ".safetensors"
 _DIGEST = re.compile("sha256:([0-9a-f]{64})")
 
 
 class CheckpointCache:
-    """A folder of canonical checkpoint files, ``<64 hexadecimal digits>.safetensors``.
+    """A folder of canonical checkpoint files, ``<64 hexadecimal digits>.safetensors``, each with a stamp.
 
     Any number of processes may share it: a file appears whole or not at all, and all writers of one
-    name write the same bytes.
+    name write the same bytes. A file that no longer looks as it did when it was written (`stamp` says
+    what that can tell) is hashed before it is used; one whose bytes are wrong is removed.
+
+    Beyond `limit` bytes the least recently used files are removed when another is written: never that
+    one, nor one that is open or pinned in this process. A limit below what is pinned together, such as the
+    ingredients of one recipe, is overrun.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._shelf = LeastRecentlyUsed(folder, _SUFFIX, limit, beside=stamp.SUFFIX)
+        remove_leftovers(folder)
 
     def has(self, digest: Digest) -> bool:
-        """Whether the checkpoint is here."""
+        """Whether the checkpoint is here, its bytes unseen. It may be evicted before it is opened."""
         return self._path(digest).is_file()
 
     def path(self, digest: Digest) -> Path:
-        """The checkpoint's file. Raises BadCheckpoint if it is not here."""
-        path = self._path(digest)
-        if not path.is_file():
-            raise BadCheckpoint(
-                f"checkpoint {digest} is not in the cache {self.folder}",
-                mend="run the request again: it downloads what is missing",
-            )
-        return path
+        """The checkpoint's file, which is there until it is evicted. Raises what `open` raises."""
+        with self.open(digest):
+            return self._path(digest)
 
-    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
-        """The checkpoint's file, its header checked. Raises BadCheckpoint if it is not here."""
-        return open_safetensors(self.path(digest))
+    @contextmanager
+    def open(self, digest: Digest) -> Iterator[WeightsFile]:
+        """The checkpoint's file, unaltered, its header checked; not evicted meanwhile.
+
+        Raises BadCheckpoint if it is not here, or was altered on disk: then it is removed.
+        """
+        path = self._path(digest)
+        with self._shelf.pinned([path]), ExitStack() as stack:
+            try:
+                weights = stack.enter_context(open_safetensors(path))
+            except StockpotError as error:
+                if not path.exists():
+                    raise BadCheckpoint(
+                        f"checkpoint {digest} is not in the cache {self.folder}",
+                        mend="run the request again: it downloads what is missing",
+                    ) from error
+                if isinstance(error, BadCheckpoint):
+                    raise self.altered({digest: error.what}) from error
+                raise
+            self._prove(weights.file, digest)
+            self._shelf.touch(path)
+            yield weights
+
+    @contextmanager
+    def pinned(self, digests: Iterable[Digest]) -> Iterator[None]:
+        """Meanwhile this process evicts none of these, whether they are here yet or not."""
+        with self._shelf.pinned(list(map(self._path, digests))):
+            yield
+
+    def altered(self, faults: Mapping[Digest, str]) -> BadCheckpoint:
+        """Remove these files, whose bytes are not those of their names, and say so."""
+        for digest in faults:
+            self._path(digest).unlink(missing_ok=True)
+        return BadCheckpoint(
+            f"{self.folder}: altered on disk, and removed",
+            faults=[f"{self._path(digest).name}: {digest}: {fault}" for digest, fault in faults.items()],
+            mend="run the request again: it downloads what is missing. If it happens again, check the disk",
+        )
+
+    def _prove(self, file: RegularFile, digest: Digest) -> None:
+        status = os.fstat(file.descriptor)
+        if stamp.is_stamped(file.path, status):
+            return
+        found = f"sha256:{file.sha256()}"
+        if found != digest:
+            raise self.altered({digest: f"its bytes are {found}"})
+        stamp.stamp(file.path, status)
 
     def checkpoint(self, digest: Digest) -> Checkpoint:
         """Describe a checkpoint that is here: reads its header and its integer tensors."""
@@ -81,33 +129,43 @@ class CheckpointCache:
         """
         header = header_of(tensors)
         sha256 = hashlib.sha256(header)
+        with (
+            self.draft(len(header) + sum(map(byte_length, tensors))) as file,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            file.put(header, 0)
+            end = len(header)
+            for part in _finite(parts, tensors, origin):
+                hashed = beside.submit(sha256.update, part)
+                file.put(part, end)
+                hashed.result()
+                end += len(part)
+            return self.keep(file, Digest(f"sha256:{sha256.hexdigest()}"))
+
+    @contextmanager
+    def draft(self, size: int) -> Iterator[UnfinishedFile]:
+        """A new file for a checkpoint of so many bytes; gone at the end unless it was kept.
+
+        Raises StockpotError where the disk fails.
+        """
         try:
-            with self._temporary() as (stream, temporary), ThreadPoolExecutor(1) as beside:
-                stream.write(header)
-                for part in _finite(parts, tensors, origin):
-                    hashed = beside.submit(sha256.update, part)
-                    stream.write(part)
-                    hashed.result()
-                stream.flush()
-                os.fsync(stream.fileno())
-                digest = Digest(f"sha256:{sha256.hexdigest()}")
-                temporary.replace(self._path(digest))
+            remove_leftovers(self.folder)
+            self._shelf.evict(room=size)
+            with writing(self.folder) as file:
+                yield file
         except OSError as error:
             raise StockpotError(
                 f"{self.folder}: cannot write a checkpoint: {error}",
                 mend="free some space on this disk, or choose another folder for the cache",
             ) from error
-        return self.checkpoint(digest)
 
-    @contextmanager
-    def _temporary(self) -> Iterator[tuple[IO[bytes], Path]]:
-        # In the same folder, so that the move at the end is one atomic step.
-        path = self.folder / f".writing-{uuid4().hex}"
-        try:
-            with path.open("xb") as stream:
-                yield stream, path
-        finally:
-            path.unlink(missing_ok=True)
+    def keep(self, file: UnfinishedFile, digest: Digest) -> Checkpoint:
+        """Give a draft that holds this checkpoint its name, on the disk for good."""
+        path = self._path(digest)
+        with self._shelf.pinned([path]):
+            stamp.stamp(path, file.finish(path))
+            self._shelf.evict(keep=path)
+            return self.checkpoint(digest)
 
     def _path(self, digest: Digest) -> Path:
         match = _DIGEST.fullmatch(digest)
@@ -115,7 +173,7 @@ class CheckpointCache:
             raise BadCheckpoint(
                 f"{digest[:100]!a} is no digest", mend="give sha256: and 64 hexadecimal digits"
             )
-        return self.folder / f"{match.group(1)}.safetensors"
+        return self.folder / f"{match.group(1)}{_SUFFIX}"
 
 
 def exact_digest(weights: WeightsFile) -> Digest:

@@ -9,6 +9,13 @@ from registry.entities import Checkpoint, WeightsFormat
 from registry.soup import CheckpointCache
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+Kept = Callable[[], list[str]]
+
+
+@pytest.fixture
+def kept(cache: CheckpointCache) -> Kept:
+    """What the cache holds, its stamps aside."""
+    return lambda: sorted(path.name for path in cache.folder.iterdir() if path.suffix != ".stamp")
 
 
 @pytest.fixture

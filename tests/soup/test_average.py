@@ -20,6 +20,7 @@ from registry.soup import CheckpointCache, averaged_tensors, build
 from registry.soup.arithmetic import RunningSum
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+Kept = Callable[[], list[str]]
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
 
@@ -68,6 +69,32 @@ def test_step_by_step_is_the_definition_to_the_bit(ingredients: list[Tensor]) ->
     for n, tensor in enumerate(ingredients[1:], start=2):
         total.add(tensor)
         assert same_bits(total.mean(1 / n), oracle(ingredients[:n]))
+
+
+@given(ingredient_lists(), st.sampled_from(["given", "allocated"]))
+def test_a_mean_with_one_more_is_the_mean_after_adding_it(ingredients: list[Tensor], memory: str) -> None:
+    *others, last = ingredients
+    accumulator = torch.promote_types(last.dtype, torch.float32)
+    wide = torch.empty_like(last, dtype=accumulator) if memory == "given" else None
+    total = RunningSum(others[0], wide=wide)
+    for tensor in others[1:]:
+        total.add(tensor)
+    before, out = total.total.clone(), torch.empty_like(last)
+    assert total.mean_with(last, 1 / len(ingredients), out) is out
+    assert same_bits(out, running_mean(ingredients))
+    assert same_bits(total.total, before)
+    total.add(last)
+    assert same_bits(total.mean(1 / len(ingredients), out), running_mean(ingredients))
+
+
+def test_a_mean_goes_straight_into_a_live_parameter() -> None:
+    module = torch.nn.Linear(3, 4)
+    address = module.weight.data_ptr()
+    first, second = torch.randn(4, 3), torch.randn(4, 3)
+    with torch.no_grad():
+        RunningSum(first).mean_with(second, 0.5, module.weight)
+    assert module.weight.data_ptr() == address
+    assert same_bits(module.weight.detach(), oracle([first, second]))
 
 
 @given(ingredient_lists(NARROW), st.integers(2, 16))
@@ -182,7 +209,7 @@ def test_tied_tensors_stay_tied(cache: CheckpointCache, ingest: Ingest) -> None:
 
 
 def test_ingredients_that_do_not_go_together_are_refused_with_every_reason(
-    cache: CheckpointCache, ingest: Ingest
+    cache: CheckpointCache, kept: Kept, ingest: Ingest
 ) -> None:
     made = [
         {"w": torch.ones(2), "n": torch.tensor(3)},
@@ -199,10 +226,12 @@ def test_ingredients_that_do_not_go_together_are_refused_with_every_reason(
         assert "integer or boolean" in values
         assert "F16 instead of F32" in dtype
         assert "unexpected: x" in unexpected
-    assert len(list(cache.folder.iterdir())) == len(made)
+    assert len(kept()) == len(made)
 
 
-def test_a_sum_that_overflows_is_refused_by_tensor(cache: CheckpointCache, ingest: Ingest) -> None:
+def test_a_sum_that_overflows_is_refused_by_tensor(
+    cache: CheckpointCache, kept: Kept, ingest: Ingest
+) -> None:
     huge = torch.full((3,), 3e38)
     made = [{"a": torch.ones(2) * i, "b": huge, "c": huge.clone()} for i in range(2)]
     recipe = Recipe.mean([ingest(tensors).digest for tensors in made])
@@ -211,7 +240,21 @@ def test_a_sum_that_overflows_is_refused_by_tensor(cache: CheckpointCache, inges
     assert caught.value.faults == ("b", "c")
     with pytest.raises(NotFinite, match="tensor b"):
         list(averaged_tensors(recipe, cache))
-    assert len(list(cache.folder.iterdir())) == 2
+    assert len(kept()) == 2
+
+
+def test_every_tensor_that_overflows_is_named_wherever_its_parts_are_cut(
+    cache: CheckpointCache, kept: Kept, ingest: Ingest
+) -> None:
+    made = [
+        {f"t{i}": torch.full((50_000 + i,), 3e38 if i in {0, 3, 4, 9} else float(n)) for i in range(10)}
+        for n in range(2)
+    ]
+    recipe = Recipe.mean([ingest({**tensors, "none": torch.empty(0)}).digest for tensors in made])
+    with pytest.raises(NotFinite) as caught:
+        build(recipe, cache)
+    assert caught.value.faults == ("t0", "t3", "t4", "t9")
+    assert len(kept()) == 2
 
 
 def test_half_precision_does_not_overflow_in_between(cache: CheckpointCache, ingest: Ingest) -> None:
@@ -230,21 +273,25 @@ def test_a_missing_ingredient_and_an_overlay_are_refused(cache: CheckpointCache,
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_crash_in_the_middle_leaves_nothing_behind(
-    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    cache: CheckpointCache,
+    kept: Kept,
+    ingest: Ingest,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
 ) -> None:
     digests = [ingest({"w": torch.randn(1_000_000)}).digest for _ in range(2)]
     mean, calls = RunningSum.mean, []
 
-    def crash_at_the_third(total: RunningSum, coefficient: float) -> Tensor:
+    def crash_at_the_third(total: RunningSum, coefficient: float, out: Tensor) -> Tensor:
         calls.append(1)
         if len(calls) > 2:
             raise error
-        return mean(total, coefficient)
+        return mean(total, coefficient, out)
 
     monkeypatch.setattr(RunningSum, "mean", crash_at_the_third)
     with pytest.raises(error):
         build(Recipe.mean(digests), cache)
-    assert len(list(cache.folder.iterdir())) == 2
+    assert len(kept()) == 2
 
 
 def test_torch_keeps_its_threads(cache: CheckpointCache, ingest: Ingest) -> None:

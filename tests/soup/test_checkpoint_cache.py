@@ -17,6 +17,7 @@ from registry.soup import CheckpointCache
 from registry.soup.weights_file import WeightsFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+Kept = Callable[[], list[str]]
 TENSORS = {
     "model.fc.weight": torch.arange(600_000.0).reshape(600, 1000),  # more than one piece
     "model.fc.bias": torch.randn(3).half(),
@@ -26,10 +27,6 @@ TENSORS = {
     "model.unsigned": torch.arange(3).to(torch.uint16),
     "model.none": torch.empty(0, 3),
 }
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_canonical_file_is_the_librarys_to_the_byte(
@@ -47,14 +44,14 @@ def test_the_canonical_file_is_the_librarys_to_the_byte(
 
 
 def test_wrapping_metadata_and_order_do_not_change_the_digest(
-    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+    cache: CheckpointCache, kept: Kept, ingest: Ingest, tmp_path: Path
 ) -> None:
     wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in reversed(TENSORS.items())}
     save_file(wrapped, tmp_path / "w.safetensors", metadata={"epoch": "3"})
     checkpoint, sha256 = cache.ingest(tmp_path / "w.safetensors", WeightsFormat.SAFETENSORS)
     assert checkpoint == ingest(TENSORS)
     assert sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
-    assert len(names_in(cache.folder)) == 1
+    assert len(kept()) == 1
 
 
 def test_exact_names_the_integer_and_boolean_tensors_alone(ingest: Ingest) -> None:
@@ -67,7 +64,7 @@ def test_exact_names_the_integer_and_boolean_tensors_alone(ingest: Ingest) -> No
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_every_tensor_that_is_not_finite_is_named(
-    cache: CheckpointCache, ingest: Ingest, bad: float, dtype: torch.dtype
+    cache: CheckpointCache, kept: Kept, ingest: Ingest, bad: float, dtype: torch.dtype
 ) -> None:
     good, spoilt = torch.ones(300_000, dtype=dtype), torch.ones(300_000, dtype=dtype)
     spoilt[-1] = bad
@@ -76,7 +73,7 @@ def test_every_tensor_that_is_not_finite_is_named(
         ingest(tensors)
     assert caught.value.faults == ("b", "d")
     assert "logged.safetensors" in caught.value.what
-    assert names_in(cache.folder) == []
+    assert kept() == []
 
 
 def test_finite_weights_whose_sum_overflows_are_welcome(cache: CheckpointCache, ingest: Ingest) -> None:
@@ -92,33 +89,39 @@ def test_pickles_are_refused_unopened_with_advice(cache: CheckpointCache, tmp_pa
     assert "safetensors.torch.save_file" in caught.value.mend
 
 
-def test_a_damaged_file_leaves_nothing_behind(cache: CheckpointCache, tmp_path: Path) -> None:
+def test_a_damaged_file_leaves_nothing_behind(cache: CheckpointCache, kept: Kept, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file(TENSORS, file)
     os.truncate(file, 100_000)
     with pytest.raises(BadCheckpoint, match="truncated"):
         cache.ingest(file, WeightsFormat.SAFETENSORS)
-    assert names_in(cache.folder) == []
+    assert kept() == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_crash_in_the_middle_leaves_nothing_behind(
-    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    cache: CheckpointCache,
+    kept: Kept,
+    ingest: Ingest,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
 ) -> None:
     pieces = WeightsFile.pieces
 
     def crash_after_some(weights: WeightsFile, name: str) -> Iterator[memoryview]:
         yield next(pieces(weights, name))
-        assert len(names_in(cache.folder)) == 1  # it is being written
+        assert len(kept()) == 1  # it is being written
         raise error
 
     monkeypatch.setattr(WeightsFile, "pieces", crash_after_some)
     with pytest.raises(error):
         ingest(TENSORS)
-    assert names_in(cache.folder) == []
+    assert kept() == []
 
 
-def test_a_full_disk_is_no_fault_of_the_checkpoint(cache: CheckpointCache, tmp_path: Path) -> None:
+def test_a_full_disk_is_no_fault_of_the_checkpoint(
+    cache: CheckpointCache, kept: Kept, tmp_path: Path
+) -> None:
     save_file(TENSORS, tmp_path / "a.safetensors")
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
@@ -135,10 +138,12 @@ def test_a_full_disk_is_no_fault_of_the_checkpoint(cache: CheckpointCache, tmp_p
         check=False,
     )
     assert f"registry.errors.{StockpotError.__name__}: {cache.folder}: cannot write" in done.stderr
-    assert names_in(cache.folder) == []
+    assert kept() == []
 
 
-def test_two_processes_may_ingest_the_same_file_at_once(cache: CheckpointCache, tmp_path: Path) -> None:
+def test_two_processes_may_ingest_the_same_file_at_once(
+    cache: CheckpointCache, kept: Kept, tmp_path: Path
+) -> None:
     save_file(TENSORS, tmp_path / "a.safetensors")
     program = (
         "import sys; from pathlib import Path\n"
@@ -158,7 +163,7 @@ def test_two_processes_may_ingest_the_same_file_at_once(cache: CheckpointCache, 
     found = {worker.communicate("\n")[0].strip() for worker in reversed(workers)}
     assert len(found) == 1
     digest = Digest(found.pop())
-    assert names_in(cache.folder) == [cache.path(digest).name]
+    assert kept() == [cache.path(digest).name]
     assert hashlib.sha256(cache.path(digest).read_bytes()).hexdigest() == digest.removeprefix("sha256:")
 
 

@@ -1,0 +1,192 @@
+"""Average canonical files in one pass over their bytes: read, hash, add, check, write.
+
+What it costs is moving bytes, so a part stays in the processor's own cache from the read to the write, and
+no memory is taken after the start. Each worker takes a part through all files; a file's digest takes its
+parts in order, so that a second worker follows the first at the distance of one file.
+"""
+
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from itertools import groupby
+from threading import Condition, Lock
+
+import torch
+from torch import Tensor
+
+from registry.entities import Digest, TensorSpec
+from registry.soup.arithmetic import (
+    DTYPES,
+    RunningSum,
+    accumulator,
+    bytes_of,
+    holds_finite,
+    is_finite,
+    single_threaded,
+)
+from registry.soup.canonical import FLOATS, ITEM_SIZES
+from registry.soup.weights_file import Place, WeightsFile
+from registry.soup.whole_file import UnfinishedFile
+
+_PART = 1 << 16  # elements: what is read, the sum and its widened copy fit into 1 MiB of cache
+_SENT = 1 << 24  # bytes after which the disk is asked to begin
+_WORKERS = 8  # more only wait for each other: a digest takes one part at a time
+
+
+class _Stopped(Exception):
+    """Another worker failed."""
+
+
+class _OrderedSha256:
+    """The SHA-256 of a file whose parts several threads bring, each waiting for its turn."""
+
+    def __init__(self, head: bytes) -> None:
+        self._sha256 = hashlib.sha256(head)
+        self._turn = Condition()
+        self._next: float = 0
+
+    def update(self, number: int, content: memoryview) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._next >= number)
+            if self._next > number:
+                raise _Stopped
+        self._sha256.update(content)
+        with self._turn:
+            self._next += 1
+            self._turn.notify_all()
+
+    def stop(self) -> None:
+        """Turn everybody away who waits, now or later."""
+        with self._turn:
+            self._next = float("inf")
+            self._turn.notify_all()
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(f"sha256:{self._sha256.hexdigest()}")
+
+
+class OnePass:
+    """The average of files of one layout, written into a file of the same layout."""
+
+    def __init__(
+        self, files: Sequence[WeightsFile], coefficient: float, target: UnfinishedFile, *, hashing: bool
+    ) -> None:
+        self.offenders: set[str] = set()
+        """Afterwards: the tensors whose sums overflow."""
+        self._files = [file.file for file in files]
+        self._coefficient = coefficient
+        self._target = target
+        self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
+        self._parts = enumerate(_parts(self._places))
+        self._lock = Lock()  # for the two that change: offenders and parts
+        self._stopped = False
+        self._header = bytes(self._files[0].read(0, self._places[0].offset))
+        heads = [bytes(file.read(0, len(self._header))) for file in self._files] + [self._header]
+        self._digests = [_OrderedSha256(head) for head in heads] if hashing else []
+
+    def run(self) -> list[Digest]:
+        """Do it. Returns the digests of the files, and last the target's, if hashing."""
+        self._target.put(self._header, 0)
+        workers = min(_WORKERS, len(os.sched_getaffinity(0)))
+        with single_threaded(workers) as pool:
+            try:
+                for done in as_completed([pool.submit(self._work) for _ in range(workers)]):
+                    done.result()
+            except BaseException:
+                self._stop()
+                raise
+        return [stream.digest for stream in self._digests]
+
+    def _work(self) -> None:
+        memory = _Memory()
+        try:
+            while (numbered := self._next_part()) is not None:
+                self._average(*numbered, memory)
+        except _Stopped:
+            pass
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for stream in self._digests:
+            stream.stop()
+
+    def _next_part(self) -> tuple[int, Place] | None:
+        with self._lock:
+            return None if self._stopped else next(self._parts, None)
+
+    def _average(self, number: int, part: Place, memory: "_Memory") -> None:
+        incoming, total, wide = memory.cut(part.spec)
+        if part.spec.dtype in FLOATS:
+            result = total if total.dtype == incoming.dtype else incoming
+            self._take(0, number, part, result)
+            running = RunningSum(result, total=total, wide=wide)
+            for index in range(1, len(self._files)):
+                self._take(index, number, part, incoming)
+                running.add(incoming)
+            self._check(part, running.mean(self._coefficient, out=result))
+        else:  # they agree in all files
+            for index in reversed(range(len(self._files) if self._digests else 1)):
+                self._take(index, number, part, incoming)
+            result = incoming
+        self._put(number, part, bytes_of(result))
+
+    def _take(self, index: int, number: int, part: Place, into: Tensor) -> None:
+        content = bytes_of(into)
+        self._files[index].fill(content, part.offset)
+        if self._digests:
+            self._digests[index].update(number, content)
+
+    def _put(self, number: int, part: Place, content: memoryview) -> None:
+        self._target.put(content, part.offset)
+        if part.offset // _SENT < part.end // _SENT:
+            self._target.send(part.end - _SENT, _SENT)
+        if self._digests:
+            self._digests[-1].update(number, content)
+
+    def _check(self, part: Place, result: Tensor) -> None:
+        if is_finite(result):
+            return
+        content = bytes_of(result)
+        for place in self._places[bisect_right(self._places, part.offset, key=lambda place: place.end) :]:
+            if place.offset >= part.end:
+                return
+            piece = content[max(place.offset - part.offset, 0) : place.end - part.offset]
+            if piece and not holds_finite(piece, part.spec.dtype):
+                with self._lock:
+                    self.offenders.add(place.spec.name)
+
+
+class _Memory:
+    """What one worker works in, from the first part to the last."""
+
+    def __init__(self) -> None:
+        self._incoming, self._total, self._wide = (
+            torch.empty(_PART * 8, dtype=torch.uint8) for _ in range(3)
+        )
+
+    def cut(self, part: TensorSpec) -> tuple[Tensor, Tensor, Tensor]:
+        """Tensors of the part's length: of its dtype, and two of its accumulator's."""
+        (count,) = part.shape
+        dtype = DTYPES[part.dtype]
+        wide = accumulator(dtype)
+        return (
+            self._incoming[: count * dtype.itemsize].view(dtype),
+            self._total[: count * wide.itemsize].view(wide),
+            self._wide[: count * wide.itemsize].view(wide),
+        )
+
+
+def _parts(places: Sequence[Place]) -> Iterator[Place]:
+    """The data in parts of one dtype, without regard to where tensors end."""
+    for dtype, group in groupby(places, key=lambda place: place.spec.dtype):
+        run = list(group)
+        size = ITEM_SIZES[dtype]
+        for begin in range(run[0].offset, run[-1].end, _PART * size):
+            count = min(_PART, (run[-1].end - begin) // size)
+            yield Place(TensorSpec("", dtype, (count,)), begin)

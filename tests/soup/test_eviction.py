@@ -1,0 +1,199 @@
+"""A folder below its limit: the least recently used files go first, and none that is in use."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
+from registry.errors import BadCheckpoint
+from registry.soup import CheckpointCache, build
+from registry.soup.eviction import LeastRecentlyUsed
+
+Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+
+
+def use_in_order(cache: CheckpointCache, digests: list[Digest]) -> None:
+    """Use them one after another, at times that a coarse clock tells apart."""
+    for second, digest in enumerate(digests):
+        clock = cache.path(digest).with_suffix(".stamp")
+        os.utime(clock, (second, second))
+
+
+def limited(cache: CheckpointCache, ingest: Ingest, files: float) -> tuple[CheckpointCache, list[Digest]]:
+    """The cache with room for so many files, and four of them in it."""
+    digests = [ingest({"w": torch.full((100,), float(i))}).digest for i in range(4)]
+    use_in_order(cache, digests)
+    size = cache.checkpoint(digests[0]).size
+    use_in_order(cache, digests)
+    return CheckpointCache(cache.folder, limit=int(files * size)), digests
+
+
+def add(cache: CheckpointCache, folder: Path) -> Digest:
+    save_file({"w": torch.randn(100)}, folder / "new.safetensors")
+    return cache.ingest(folder / "new.safetensors", WeightsFormat.SAFETENSORS)[0].digest
+
+
+def test_what_was_used_least_recently_goes_first(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+) -> None:
+    cache, digests = limited(cache, ingest, 3)
+    cache.path(digests[0])  # a use
+    new = add(cache, tmp_path)
+    assert [cache.has(digest) for digest in (*digests, new)] == [True, False, False, True, True]
+    assert len(list(cache.folder.iterdir())) == 6  # their stamps went with them
+
+
+def test_to_look_whether_it_is_there_is_no_use(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+) -> None:
+    cache, digests = limited(cache, ingest, 4)
+    assert cache.has(digests[0])
+    add(cache, tmp_path)
+    assert [cache.has(digest) for digest in digests] == [False, True, True, True]
+
+
+def test_without_a_limit_everything_stays(cache: CheckpointCache, ingest: Ingest, tmp_path: Path) -> None:
+    digests = [add(cache, tmp_path) for _ in range(5)]
+    assert all(map(cache.has, digests))
+
+
+def test_what_is_open_or_pinned_or_just_written_stays(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+) -> None:
+    cache, digests = limited(cache, ingest, 1)
+    elsewhere = CheckpointCache(cache.folder)  # another view of the same folder, in the same process
+    with elsewhere.open(digests[0]), elsewhere.open(digests[0]), cache.pinned([digests[1]]):
+        new = add(cache, tmp_path)
+        assert [cache.has(digest) for digest in (*digests, new)] == [True, True, False, False, True]
+    last = add(cache, tmp_path)
+    assert [cache.has(digest) for digest in (*digests, new, last)] == [False] * 5 + [True]
+
+
+def test_a_soup_never_evicts_its_own_ingredients(cache: CheckpointCache, ingest: Ingest) -> None:
+    cache, digests = limited(cache, ingest, 2)
+    soup = build(Recipe.mean(digests), cache)
+    assert all(map(cache.has, (*digests, soup.digest)))
+
+
+def test_room_is_made_before_it_is_needed(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, digests = limited(cache, ingest, 4)
+    seen = []
+    keep = CheckpointCache.keep
+
+    def look(*arguments: object) -> Checkpoint:
+        seen.append([cache.has(digest) for digest in digests])
+        return keep(*arguments)  # type: ignore[arg-type] # passed on as they are
+
+    monkeypatch.setattr(CheckpointCache, "keep", look)
+    add(cache, tmp_path)
+    assert seen == [[False, True, True, True]]
+
+
+def test_what_was_evicted_is_absent_as_if_it_had_never_been_there(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path
+) -> None:
+    cache, digests = limited(cache, ingest, 1)
+    assert cache.has(digests[0])
+    add(cache, tmp_path)
+    with pytest.raises(BadCheckpoint, match="not in the cache") as caught, cache.open(digests[0]):
+        pass
+    assert "downloads" in caught.value.mend
+
+
+def test_a_file_that_is_open_elsewhere_is_read_to_its_end(cache: CheckpointCache, ingest: Ingest) -> None:
+    tensor = torch.randn(1000)
+    digest = ingest({"w": tensor}).digest
+    with cache.open(digest) as weights:
+        (cache.folder / f"{digest.removeprefix('sha256:')}.safetensors").unlink()
+        assert torch.equal(weights.read("w"), tensor)
+
+
+@given(
+    uses=st.lists(st.integers(0, 9), max_size=30),
+    sizes=st.lists(st.integers(0, 50), min_size=10, max_size=10),
+    limit=st.integers(0, 300),
+    room=st.integers(0, 100),
+)
+def test_no_more_is_removed_than_must_be(
+    tmp_path_factory: pytest.TempPathFactory, uses: list[int], sizes: list[int], limit: int, room: int
+) -> None:
+    folder = tmp_path_factory.mktemp("outputs")
+    order = sorted(range(10), key=lambda i: max((n for n, used in enumerate(uses) if used == i), default=-1))
+    for second, i in enumerate(order):
+        file = folder / f"{i}.outputs"
+        file.write_bytes(bytes(sizes[i]))
+        os.utime(file, (second, second))
+    (folder / "unrelated").write_bytes(bytes(1000))
+    LeastRecentlyUsed(folder, ".outputs", limit).evict(room=room)
+    left = {int(file.stem) for file in folder.glob("*.outputs")}
+    cut = len(order) - len(left)
+    gone = [i for i in order if i not in left]
+    assert gone == order[:cut]
+    assert sum(sizes[i] for i in left) + room <= limit or not left
+    if gone:
+        assert sum(sizes[i] for i in order[cut - 1 :]) + room > limit
+    assert (folder / "unrelated").exists()
+
+
+CROWD = """
+import random, sys
+from pathlib import Path
+from registry.entities import WeightsFormat
+from registry.errors import BadCheckpoint
+from registry.soup import CheckpointCache
+import registry.soup.arithmetic
+
+folder, limit, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+cache, files = CheckpointCache(folder / "cache", limit), sorted(folder.glob("*.logged"))
+print("ready", flush=True)
+sys.stdin.readline()
+for file in random.Random(seed).choices(files, k=20):
+    try:
+        digest = cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
+        with cache.open(digest) as weights:
+            assert weights.read("w").tolist() == [float(file.stem)] * 100
+    except BadCheckpoint as error:
+        assert "not in the cache" in error.what, error
+"""
+
+
+def test_processes_that_evict_at_once_disturb_nobody(cache: CheckpointCache, tmp_path: Path) -> None:
+    for i in range(8):
+        save_file({"w": torch.full((100,), float(i))}, tmp_path / f"{i}.logged")
+    size = cache.ingest(tmp_path / "0.logged", WeightsFormat.SAFETENSORS)[0].size
+    pipe = subprocess.PIPE
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, tmp_path, str(3 * size), str(seed)],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+        for seed in range(3)
+    ]
+    for process in crowd:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in crowd:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [process.communicate()[1] for process in crowd] == [""] * 3
+    last = add(CheckpointCache(cache.folder, 3 * size), tmp_path)
+    left = list(cache.folder.glob("*.safetensors"))
+    assert sum(file.stat().st_size for file in left) <= 3 * size
+    for file in left:
+        cache.path(Digest(f"sha256:{file.stem}"))
+    assert cache.has(last)

@@ -1,0 +1,121 @@
+"""Whatever happens to the process that writes a file, it appears whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from registry.entities import Checkpoint, Recipe
+from registry.soup import CheckpointCache, build
+from registry.soup.one_pass import OnePass
+from registry.soup.weights_file import Place
+from registry.soup.whole_file import writing
+
+Ingest = Callable[[dict[str, Tensor]], Checkpoint]
+Kept = Callable[[], list[str]]
+
+BUILDS_UNTIL_KILLED = """
+import sys, threading
+from pathlib import Path
+from registry.entities import Recipe
+from registry.soup import CheckpointCache, build
+from registry.soup.one_pass import OnePass
+
+put = OnePass._put
+def told(average, number, part, content):
+    put(average, number, part, content)
+    if number == 3:
+        print("in the middle", flush=True)
+        threading.Event().wait()
+
+OnePass._put = told
+build(Recipe.mean(sys.argv[2:]), CheckpointCache(Path(sys.argv[1])))
+"""
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next_process_and_not_before(
+    cache: CheckpointCache, ingest: Ingest, kept: Kept
+) -> None:
+    digests = [ingest({"w": torch.randn(1_000_000)}).digest for _ in range(2)]
+    command = [sys.executable, "-c", BUILDS_UNTIL_KILLED, str(cache.folder), *digests]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "in the middle\n"
+        CheckpointCache(cache.folder)
+        assert len(kept()) == 3  # its writer lives
+        builder.kill()
+        builder.wait()
+        assert len(kept()) == 3
+    CheckpointCache(cache.folder)
+    assert len(kept()) == 2
+    soup = build(Recipe.mean(digests), cache)
+    assert len(kept()) == 3
+    assert cache.has(soup.digest)
+
+
+def test_a_long_lived_process_cleans_up_when_it_writes(
+    cache: CheckpointCache, ingest: Ingest, kept: Kept
+) -> None:
+    (cache.folder / ".writing-of-a-process-that-is-gone").write_bytes(b"half")
+    ingest({"w": torch.ones(3)})
+    assert len(kept()) == 1
+
+
+def test_what_is_being_written_here_is_no_leftover(cache: CheckpointCache, kept: Kept) -> None:
+    with writing(cache.folder) as file:
+        CheckpointCache(cache.folder)
+        assert kept() == [file.path.name]
+    assert kept() == []
+
+
+def test_an_interrupt_stops_all_workers_and_leaves_nothing_behind(
+    cache: CheckpointCache, ingest: Ingest, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [ingest({"w": torch.randn(2_000_000)}).digest for _ in range(2)]
+    put, main = OnePass._put, threading.main_thread().ident
+    assert main is not None
+    begun = []
+
+    def interrupted(average: OnePass, number: int, part: Place, content: memoryview) -> None:
+        begun.append(number)
+        if number == 2:
+            signal.pthread_kill(main, signal.SIGINT)
+            while not average._stopped:
+                time.sleep(0.001)
+        put(average, number, part, content)
+
+    monkeypatch.setattr(OnePass, "_put", interrupted)
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        build(Recipe.mean(digests), cache)
+    assert len(begun) < 30  # of 31 parts
+    assert threading.active_count() == threads
+    assert len(kept()) == 2
+
+
+def test_a_file_gets_its_name_only_when_the_disk_has_it(
+    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append("folder" if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir() else "file")
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        calls.append("name")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    ingest({"w": torch.ones(3)})
+    assert calls == ["file", "name", "folder"]
