@@ -419,9 +419,9 @@ class Failing(CachedCheckpoints):
             yield weights
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("failing", [[1], [1, 2], [1, 2, 3], [0, 1], [0, 1, 2]])
 def test_a_file_that_cannot_be_read_to_its_end_leaves_nothing_held_and_no_sum(
-    tmp_path: Path, count: int
+    tmp_path: Path, failing: list[int]
 ) -> None:
     cache = CheckpointCache(tmp_path)
     digests = planted(cache, dense(4))
@@ -429,11 +429,18 @@ def test_a_file_that_cannot_be_read_to_its_end_leaves_nothing_held_and_no_sum(
     live = LiveModule(tiny.dense(), checkpoints, CPU)
     for digest in digests:
         live.hold(Recipe.mean([digest]))
-    live.hold(Recipe.mean(digests[:2]))
+    live.hold(Recipe.mean([digests[0], digests[3]]))
     checkpoints.failures = 1
     with pytest.raises(BadCheckpoint, match="truncated"):
-        live.hold(Recipe.mean(digests[1 : 1 + count]))
-    for recipe in (digests[1 : 1 + count], digests[:2], digests[:3]):
+        live.hold(Recipe.mean([digests[seed] for seed in failing]))
+    for seeds in ([0, 2], [0, 2, 1], failing):
+        require_next_holds(live, checkpoints, [digests[seed] for seed in seeds])
+
+
+def test_a_checkpoint_of_another_dtype_in_between_changes_nothing(tmp_path: Path) -> None:
+    half = {name: tensor.half() for name, tensor in tiny.weights(seed=9).items()}
+    live, checkpoints, (a, b, c, other) = live_dense(tmp_path, [*dense(3), half])
+    for recipe in ([a, b], [other], [a, c], [other], [a, c, b]):
         require_next_holds(live, checkpoints, recipe)
 
 
