@@ -8,6 +8,7 @@ from registry.entities import Direction, Exclusion, ExclusionReason, Run, SoupRe
 
 BASE_TAG = "stockpot.base"
 """A run's own word on the weights that it started from: any name or digest."""
+ANY_BASE = "--any-base averages them all the same"
 
 
 class Shortlist:
@@ -57,15 +58,7 @@ class Shortlist:
         strangers += [(base, e.run_id, e.run_name) for base, e in self._dropped if base in odd]
         for base, run_id, name in strangers:
             detail = f"tag {BASE_TAG} is {base}, most of the sweep has {usual}"
-            self.exclusions.append(
-                Exclusion(
-                    run_id,
-                    name,
-                    ExclusionReason.DIFFERENT_BASE,
-                    detail,
-                    "--any-base averages them all the same",
-                )
-            )
+            self.exclusions.append(Exclusion(run_id, name, ExclusionReason.DIFFERENT_BASE, detail, ANY_BASE))
         fitting.sort()
         self.exclusions += [self._not_in_top(run) for *_, run in fitting[self._top :] if self._top]
         return [run for *_, run in sorted(fitting[: self._top], key=lambda entry: entry[1])]
