@@ -3,9 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -146,11 +146,13 @@ class ForgetfulCache(CheckpointCache):
 
     times = 0
 
-    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
+    @contextmanager
+    def open(self, digest: Digest) -> Iterator[WeightsFile]:
         if self.times:
             self.times -= 1
             self.path(digest).unlink()
-        return super().open(digest)
+        with super().open(digest) as file:
+            yield file
 
     def checkpoint(self, digest: Digest) -> Checkpoint:
         times, self.times = self.times, 0  # not while it is being written
