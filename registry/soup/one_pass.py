@@ -30,7 +30,7 @@ from registry.soup.canonical import FLOATS, ITEM_SIZES
 from registry.soup.weights_file import Place, WeightsFile
 from registry.soup.whole_file import UnfinishedFile
 
-_PART = 1 << 16  # elements: what is read, the sum and its widened copy fit into 1 MiB of cache
+_PART = 1 << 18  # elements: the fewest calls at which what is read and the sum stay in a core's cache
 _SENT = 1 << 24  # bytes after which the disk is asked to begin
 _WORKERS = 8  # more only wait for each other: a digest takes one part at a time
 
@@ -122,22 +122,23 @@ class OnePass:
 
     def _average(self, number: int, part: Place, memory: "_Memory") -> None:
         incoming, total, wide = memory.cut(part.spec)
+        content = bytes_of(incoming)
         if part.spec.dtype in FLOATS:
             result = total if total.dtype == incoming.dtype else incoming
-            self._take(0, number, part, result)
+            written = bytes_of(result)
+            self._take(0, number, part, written)
             running = RunningSum(result, total=total, wide=wide)
             for index in range(1, len(self._files)):
-                self._take(index, number, part, incoming)
+                self._take(index, number, part, content)
                 running.add(incoming)
-            self._check(part, running.mean(self._coefficient, out=result))
+            self._check(part, running.mean(self._coefficient, out=result), written)
         else:  # they agree in all files
-            for index in reversed(range(len(self._files) if self._digests else 1)):
-                self._take(index, number, part, incoming)
-            result = incoming
-        self._put(number, part, bytes_of(result))
+            for index in range(len(self._files) if self._digests else 1):
+                self._take(index, number, part, content)
+            written = content
+        self._put(number, part, written)
 
-    def _take(self, index: int, number: int, part: Place, into: Tensor) -> None:
-        content = bytes_of(into)
+    def _take(self, index: int, number: int, part: Place, content: memoryview) -> None:
         self._files[index].fill(content, part.offset)
         if self._digests:
             self._digests[index].update(number, content)
@@ -149,10 +150,9 @@ class OnePass:
         if self._digests:
             self._digests[-1].update(number, content)
 
-    def _check(self, part: Place, result: Tensor) -> None:
+    def _check(self, part: Place, result: Tensor, content: memoryview) -> None:
         if is_finite(result):
             return
-        content = bytes_of(result)
         for place in self._places[bisect_right(self._places, part.offset, key=lambda place: place.end) :]:
             if place.offset >= part.end:
                 return
