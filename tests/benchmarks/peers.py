@@ -109,10 +109,7 @@ def run(command: list[str]) -> str:
 def measured(tool: str, folder: Path, environments: Path) -> dict[str, float]:
     """Seconds of its core and of its whole command."""
     out = folder / "out"
-    if tool in OURS:
-        python = sys.executable
-    else:
-        python = str(environments / tool / "bin" / "python")
+    python = sys.executable if tool in OURS else str(environments / tool / "bin" / "python")
     script = [python, str(HERE / "peer_merges.py"), tool, str(folder), str(out)]
     start = time.perf_counter()
     printed = run(script)
@@ -137,10 +134,10 @@ def rows(peer: str, folder: Path, environments: Path, repeats: int, work: str) -
     """The peer's rows of the table."""
     if fault := install(peer, environments / peer):
         return [f"| {work} | {peer} | | not measured: {fault} | |"]
-    turns = []
     try:
-        for _ in range(repeats + 1):
-            turns.append({tool: measured(tool, folder, environments) for tool in (peer, *OURS)})
+        turns = [
+            {tool: measured(tool, folder, environments) for tool in (peer, *OURS)} for _ in range(repeats + 1)
+        ]
     except RuntimeError as error:
         return [f"| {work} | {peer} | | not measured: {error} | |"]
     lines = []
