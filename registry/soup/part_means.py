@@ -1,8 +1,7 @@
 """The arithmetic ``mean/1`` on a part of every file at once, in memory that is taken once.
 
 F32 and F64 by numpy, which is imported in a tenth of torch's time; 16-bit dtypes by torch, which numpy lacks
-or is slow at. The bits are those of `arithmetic.RunningSum`: the same correctly rounded operations in the same
-order.
+or is slow at. The bits are those of `arithmetic.RunningSum`: the same correctly rounded operations, in order.
 """
 
 import math

@@ -33,7 +33,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEV
 
 def shapes(megabytes: int) -> dict[str, tuple[int, ...]]:
     """A Llama of about this size in fp32 whose weight is all in its layers."""
-    layer = {f"self_attn.{kind}_proj.weight": (HIDDEN, HIDDEN) for kind in "qkvo"}
+    layer: dict[str, tuple[int, ...]] = {f"self_attn.{kind}_proj.weight": (HIDDEN, HIDDEN) for kind in "qkvo"}
     layer |= {f"mlp.{kind}_proj.weight": (MIDDLE, HIDDEN) for kind in ("gate", "up")}
     layer |= {"mlp.down_proj.weight": (HIDDEN, MIDDLE)}
     layer |= {f"{kind}_layernorm.weight": (HIDDEN,) for kind in ("input", "post_attention")}
