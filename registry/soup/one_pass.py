@@ -9,28 +9,19 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import groupby
 from threading import Condition, Lock
 
-import torch
-from torch import Tensor
-
 from registry.entities import Digest, TensorSpec
-from registry.soup.arithmetic import (
-    DTYPES,
-    RunningSum,
-    accumulator,
-    bytes_of,
-    holds_finite,
-    is_finite,
-    single_threaded,
-)
 from registry.soup.canonical import FLOATS, ITEM_SIZES
+from registry.soup.part_means import WITH_TORCH, PartMeans
 from registry.soup.weights_file import Place, WeightsFile
 from registry.soup.whole_file import UnfinishedFile
 
-_PART = 1 << 16  # elements: what is read, the sum and its widened copy fit into 1 MiB of cache
+_PART = 1 << 18  # elements: the fewest calls at which what is read and the sum stay in a core's cache
 _SENT = 1 << 24  # bytes after which the disk is asked to begin
 _WORKERS = 8  # more only wait for each other: a digest takes one part at a time
 
@@ -91,7 +82,7 @@ class OnePass:
         """Do it. Returns the digests of the files, and last the target's, if hashing."""
         self._target.put(self._header, 0)
         workers = min(_WORKERS, len(os.sched_getaffinity(0)))
-        with single_threaded(workers) as pool:
+        with self._pool(workers) as pool:
             try:
                 for done in as_completed([pool.submit(self._work) for _ in range(workers)]):
                     done.result()
@@ -100,11 +91,18 @@ class OnePass:
                 raise
         return [stream.digest for stream in self._digests]
 
+    def _pool(self, workers: int) -> AbstractContextManager[ThreadPoolExecutor]:
+        if WITH_TORCH.isdisjoint(place.spec.dtype for place in self._places):
+            return ThreadPoolExecutor(workers)
+        from registry.soup.arithmetic import single_threaded
+
+        return single_threaded(workers)
+
     def _work(self) -> None:
-        memory = _Memory()
+        means = PartMeans(_PART, len(self._files), self._coefficient)
         try:
             while (numbered := self._next_part()) is not None:
-                self._average(*numbered, memory)
+                self._average(*numbered, means)
         except _Stopped:
             pass
         except BaseException:
@@ -120,25 +118,18 @@ class OnePass:
         with self._lock:
             return None if self._stopped else next(self._parts, None)
 
-    def _average(self, number: int, part: Place, memory: "_Memory") -> None:
-        incoming, total, wide = memory.cut(part.spec)
+    def _average(self, number: int, part: Place, means: PartMeans) -> None:
+        take = partial(self._take, number, part.offset)
         if part.spec.dtype in FLOATS:
-            result = total if total.dtype == incoming.dtype else incoming
-            self._take(0, number, part, result)
-            running = RunningSum(result, total=total, wide=wide)
-            for index in range(1, len(self._files)):
-                self._take(index, number, part, incoming)
-                running.add(incoming)
-            self._check(part, running.mean(self._coefficient, out=result))
-        else:  # they agree in all files
-            for index in reversed(range(len(self._files) if self._digests else 1)):
-                self._take(index, number, part, incoming)
-            result = incoming
-        self._put(number, part, bytes_of(result))
+            content, finite = means.mean(part.spec, take)
+            if not finite:
+                self._find_offenders(part, content)
+        else:
+            content = means.copy(part.spec, take, files=len(self._files) if self._digests else 1)
+        self._put(number, part, content)
 
-    def _take(self, index: int, number: int, part: Place, into: Tensor) -> None:
-        content = bytes_of(into)
-        self._files[index].fill(content, part.offset)
+    def _take(self, number: int, offset: int, index: int, content: memoryview) -> None:
+        self._files[index].fill(content, offset)
         if self._digests:
             self._digests[index].update(number, content)
 
@@ -149,10 +140,9 @@ class OnePass:
         if self._digests:
             self._digests[-1].update(number, content)
 
-    def _check(self, part: Place, result: Tensor) -> None:
-        if is_finite(result):
-            return
-        content = bytes_of(result)
+    def _find_offenders(self, part: Place, content: memoryview) -> None:
+        from registry.soup.arithmetic import holds_finite
+
         for place in self._places[bisect_right(self._places, part.offset, key=lambda place: place.end) :]:
             if place.offset >= part.end:
                 return
@@ -160,26 +150,6 @@ class OnePass:
             if piece and not holds_finite(piece, part.spec.dtype):
                 with self._lock:
                     self.offenders.add(place.spec.name)
-
-
-class _Memory:
-    """What one worker works in, from the first part to the last."""
-
-    def __init__(self) -> None:
-        self._incoming, self._total, self._wide = (
-            torch.empty(_PART * 8, dtype=torch.uint8) for _ in range(3)
-        )
-
-    def cut(self, part: TensorSpec) -> tuple[Tensor, Tensor, Tensor]:
-        """Tensors of the part's length: of its dtype, and two of its accumulator's."""
-        (count,) = part.shape
-        dtype = DTYPES[part.dtype]
-        wide = accumulator(dtype)
-        return (
-            self._incoming[: count * dtype.itemsize].view(dtype),
-            self._total[: count * wide.itemsize].view(wide),
-            self._wide[: count * wide.itemsize].view(wide),
-        )
 
 
 def _parts(places: Sequence[Place]) -> Iterator[Place]:

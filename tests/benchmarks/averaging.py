@@ -1,53 +1,181 @@
-"""Average eight checkpoints in this process; print seconds, and MiB of memory beyond the imports."""
+"""Average checkpoints in this process, or move and hash the same bytes; one JSON line of figures per call.
 
+    prepare FOLDER MEGABYTES [COUNT] [DTYPE]
+    naive | known | hashed | read | write | sha256 FOLDER
+        {"s": seconds, "mib": peak MiB beyond the imports}
+    sides FOLDER REPEATS
+        {"known": [ratios to their limit], "hashed": [the same], "read_s": [seconds], "write_s": ...}
+    imports
+        {"beyond_torch": seconds that the averaging core takes to import after torch}
+
+`known`: the soup's digest is known, nothing is hashed. `hashed`: inputs and output are, in the same pass.
+The limit of the first is to read all inputs by two threads and to write as much as the output, fsync included
+on both sides; that of the second is this and to hash as many bytes as inputs and output have by two threads.
+"""
+
+import hashlib
 import json
+import os
 import re
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from registry.entities import Recipe, WeightsFormat
+import registry.soup.one_pass  # noqa: F401 - its memory is that of the imports
+from registry.entities import Digest, Recipe, WeightsFormat
 from registry.soup import CheckpointCache, build
 
-COUNT, TENSORS = 8, 100
+TENSORS, PIECE = 100, 1 << 20
 
 
-def prepare(folder: Path, megabytes: int) -> None:
-    """Random weights, in a hundred tensors each."""
+def prepare(folder: Path, megabytes: int, count: int = 8, dtype: str = "float32") -> None:
+    """Random weights, in a hundred tensors each; their names, and then that of their soup."""
     folder.mkdir()
     cache = CheckpointCache(folder)
     names = []
-    for seed in range(COUNT):
+    for seed in range(count):
         generator = torch.Generator().manual_seed(seed)
-        width = megabytes * 250_000 // TENSORS
-        tensors = {f"layer{i}.weight": torch.randn(width, generator=generator) for i in range(TENSORS)}
+        kind = getattr(torch, dtype)
+        width = megabytes * 1_000_000 // kind.itemsize // TENSORS
+        tensors = {
+            f"layer{i}.weight": torch.randn(width, generator=generator).mul_(0.02).to(kind)
+            for i in range(TENSORS)
+        }
         logged = folder / "logged.safetensors"
         save_file(tensors, logged)
         names.append(cache.ingest(logged, WeightsFormat.SAFETENSORS)[0].digest)
         logged.unlink()
-    (folder / "names.json").write_text(json.dumps(names))
+    soup = build(Recipe.mean(names), cache).digest
+    cache.path(soup).unlink()
+    (folder / "names.json").write_text(json.dumps([*names, soup]))
+
+
+def inputs(folder: Path) -> tuple[list[Digest], Digest]:
+    """The ingredients, and the soup."""
+    *names, soup = json.loads((folder / "names.json").read_text())
+    return names, soup
 
 
 def naive(folder: Path) -> None:
     """Load one, add the others in place, divide, save."""
+    names, _ = inputs(folder)
     cache = CheckpointCache(folder)
-    first, *others = (cache.path(name) for name in json.loads((folder / "names.json").read_text()))
+    first, *others = map(cache.path, names)
     total = load_file(first)
     for other in others:
         for name, tensor in load_file(other).items():
             total[name] += tensor
     for tensor in total.values():
-        tensor.div_(COUNT)
+        tensor.div_(len(names))
     save_file(total, folder / "naive.safetensors", metadata={"format": "pt"})
 
 
-def stockpot(folder: Path) -> None:
-    """The same, by recipe; with the non-finite check, the digest and fsync that belong to it."""
+def known(folder: Path) -> None:
+    """The same, by recipe; with the non-finite check and fsync that belong to it."""
+    names, soup = inputs(folder)
+    build(Recipe.mean(names), CheckpointCache(folder), known=soup)
+
+
+def hashed(folder: Path) -> None:
+    """And with the SHA-256 of every input and of the output."""
+    names, soup = inputs(folder)
+    assert build(Recipe.mean(names), CheckpointCache(folder)).digest == soup
+
+
+def read(folder: Path) -> None:
+    """All inputs, by two threads."""
     cache = CheckpointCache(folder)
-    build(Recipe.mean(json.loads((folder / "names.json").read_text())), cache)
+    files = [os.open(cache.path(name), os.O_RDONLY) for name in inputs(folder)[0]]
+    pieces = ((file, at) for file in files for at in range(0, os.fstat(file).st_size, PIECE))
+    lock = Lock()
+
+    def work() -> None:
+        buffer = memoryview(bytearray(PIECE))
+        while True:
+            with lock:
+                file, at = next(pieces, (None, 0))
+            if file is None:
+                return
+            os.preadv(file, [buffer], at)
+
+    _twice(work)
+    for file in files:
+        os.close(file)
+
+
+def write(folder: Path) -> None:
+    """As many bytes as the output has, and fsync."""
+    size, buffer = _size(folder), memoryview(bytearray(PIECE))
+    with (folder / "written").open("xb", buffering=0) as stream:
+        for at in range(0, size, PIECE):
+            stream.write(buffer[: size - at])
+        os.fsync(stream.fileno())
+
+
+def sha256(folder: Path) -> None:
+    """As many bytes as inputs and output have, by two threads."""
+    pieces = _size(folder) * (len(inputs(folder)[0]) + 1) // PIECE
+
+    def work() -> None:
+        digest, buffer = hashlib.sha256(), bytes(PIECE)
+        for _ in range(pieces // 2):
+            digest.update(buffer)
+
+    _twice(work)
+
+
+def _size(folder: Path) -> int:
+    return CheckpointCache(folder).path(inputs(folder)[0][0]).stat().st_size
+
+
+def _twice(work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work) for _ in range(2)]:
+            done.result()
+
+
+WAYS = {way.__name__: way for way in (naive, known, hashed, read, write, sha256)}
+
+
+def seconds(way: str, folder: Path) -> float:
+    """How long it takes; what it wrote is removed afterwards."""
+    kept = {f"{name.removeprefix('sha256:')}.safetensors" for name in inputs(folder)[0]}
+    start = time.perf_counter()
+    WAYS[way](folder)
+    taken = time.perf_counter() - start
+    for made in [*folder.glob("*.safetensors"), folder / "written"]:
+        if made.name not in kept:
+            made.unlink(missing_ok=True)
+    return taken
+
+
+def sides(folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Ours and the limits in turn; the first turn warms up."""
+    turns = [
+        {way: seconds(way, folder) for way in ("read", "write", "known", "sha256", "hashed")}
+        for _ in range(repeats + 1)
+    ][1:]
+    return {
+        "known": [turn["known"] / (turn["read"] + turn["write"]) for turn in turns],
+        "hashed": [turn["hashed"] / (turn["read"] + turn["write"] + turn["sha256"]) for turn in turns],
+    } | {f"{way}_s": [turn[way] for turn in turns] for way in turns[0]}
+
+
+def imports() -> dict[str, float]:
+    """Seconds from torch imported to the averaging core imported, in a fresh process."""
+    program = (
+        "import time, torch; start = time.perf_counter(); import registry.soup, registry.soup.one_pass; "
+        "print(time.perf_counter() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, text=True)
+    return {"beyond_torch": float(done.stdout)}
 
 
 def peak() -> float:
@@ -59,20 +187,19 @@ def peak() -> float:
 
 def main() -> None:
     """Run the named way."""
-    way, folder = sys.argv[1], Path(sys.argv[2])
+    way, *rest = sys.argv[1:]
+    folder = Path(rest[0]) if rest else Path()
+    figures: dict[str, float] | dict[str, list[float]] = {}
     if way == "prepare":
-        prepare(folder, int(sys.argv[3]))
-        print("{}")
-        return
-    before = peak()
-    start = time.perf_counter()
-    (naive if way == "naive" else stockpot)(folder)
-    seconds = time.perf_counter() - start
-    more = peak() - before
-    for made in folder.glob("*.safetensors"):
-        if f"sha256:{made.stem}" not in (folder / "names.json").read_text():
-            made.unlink()
-    print(json.dumps({"s": seconds, "mib": more}))
+        prepare(folder, int(rest[1]), int((rest[2:3] or ["8"])[0]), (rest[3:4] or ["float32"])[0])
+    elif way == "sides":
+        figures = sides(folder, int(rest[1]))
+    elif way == "imports":
+        figures = imports()
+    else:
+        before = peak()
+        figures = {"s": seconds(way, folder), "mib": peak() - before}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

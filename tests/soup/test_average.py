@@ -18,6 +18,8 @@ from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
 from registry.errors import BadCheckpoint, Incompatible, NotFinite
 from registry.soup import CheckpointCache, averaged_tensors, build
 from registry.soup.arithmetic import RunningSum
+from registry.soup.one_pass import OnePass
+from registry.soup.weights_file import Place
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -279,16 +281,15 @@ def test_a_crash_in_the_middle_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
     error: type[BaseException],
 ) -> None:
-    digests = [ingest({"w": torch.randn(1_000_000)}).digest for _ in range(2)]
-    mean, calls = RunningSum.mean, []
+    digests = [ingest({"w": torch.randn(2_000_000)}).digest for _ in range(2)]
+    put = OnePass._put
 
-    def crash_at_the_third(total: RunningSum, coefficient: float, out: Tensor) -> Tensor:
-        calls.append(1)
-        if len(calls) > 2:
+    def crash_at_the_third(average: OnePass, number: int, part: Place, content: memoryview) -> None:
+        if number > 2:
             raise error
-        return mean(total, coefficient, out)
+        put(average, number, part, content)
 
-    monkeypatch.setattr(RunningSum, "mean", crash_at_the_third)
+    monkeypatch.setattr(OnePass, "_put", crash_at_the_third)
     with pytest.raises(error):
         build(Recipe.mean(digests), cache)
     assert len(kept()) == 2
@@ -296,8 +297,19 @@ def test_a_crash_in_the_middle_leaves_nothing_behind(
 
 def test_torch_keeps_its_threads(cache: CheckpointCache, ingest: Ingest) -> None:
     before = torch.get_num_threads()
-    build(Recipe.mean([ingest({"w": torch.randn(10)}).digest for _ in range(2)]), cache)
+    build(Recipe.mean([ingest({"w": torch.randn(10).half()}).digest for _ in range(2)]), cache)
     assert torch.get_num_threads() == before
+
+
+def test_a_wide_average_needs_no_torch(cache: CheckpointCache, ingest: Ingest) -> None:
+    digests = [ingest({"w": torch.randn(10), "n": torch.tensor(3)}).digest for _ in range(2)]
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from registry.entities import Recipe; from registry.soup import CheckpointCache, build\n"
+        "build(Recipe.mean(sys.argv[2:]), CheckpointCache(Path(sys.argv[1])))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(cache.folder), *digests], check=True)
 
 
 PEAK = """

@@ -44,7 +44,7 @@ build(Recipe.mean(sys.argv[2:]), CheckpointCache(Path(sys.argv[1])))
 def test_what_a_killed_build_left_is_removed_by_the_next_process_and_not_before(
     cache: CheckpointCache, ingest: Ingest, kept: Kept
 ) -> None:
-    digests = [ingest({"w": torch.randn(1_000_000)}).digest for _ in range(2)]
+    digests = [ingest({"w": torch.randn(2_000_000)}).digest for _ in range(2)]
     command = [sys.executable, "-c", BUILDS_UNTIL_KILLED, str(cache.folder), *digests]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as builder:
         assert builder.stdout is not None
@@ -79,7 +79,7 @@ def test_what_is_being_written_here_is_no_leftover(cache: CheckpointCache, kept:
 def test_an_interrupt_stops_all_workers_and_leaves_nothing_behind(
     cache: CheckpointCache, ingest: Ingest, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digests = [ingest({"w": torch.randn(2_000_000)}).digest for _ in range(2)]
+    digests = [ingest({"w": torch.randn(8_000_000)}).digest for _ in range(2)]
     put, main = OnePass._put, threading.main_thread().ident
     assert main is not None
     begun = []
