@@ -1,7 +1,8 @@
 """A sweep's runs, all pages."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from sys import intern
+from typing import TYPE_CHECKING, TypeVar
 
 from registry.entities import Run, SweepSelector
 from registry.errors import BadRequest, UnknownSweep
@@ -11,6 +12,8 @@ from registry.tracking.names import PARENT, ROLE
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
+
+T = TypeVar("T")
 
 PAGE = 1000
 
@@ -93,7 +96,12 @@ def _run(run: "MlflowRun") -> Run:
         experiment_id=run.info.experiment_id,
         status=run.info.status,
         started=run.info.start_time or 0,
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
+        params=_named(run.data.params),
+        metrics=_named(run.data.metrics),
+        tags=_named(run.data.tags),
     )
+
+
+def _named(values: Mapping[str, T]) -> dict[str, T]:
+    """The same; the runs of a sweep share their names, which would take a third of the memory."""
+    return {intern(name): value for name, value in values.items()}
