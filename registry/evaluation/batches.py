@@ -114,7 +114,9 @@ class Batches:
         if batches is None or any(not _alike(batches[0], batch, self.size) for batch in batches):
             return None
         columns = [torch.cat(parts) for parts in zip(*map(_leaves, batches), strict=True)]
-        for place, parts in enumerate(zip(*(torch.split(column, self.size) for column in columns), strict=True)):
+        for place, parts in enumerate(
+            zip(*(torch.split(column, self.size) for column in columns), strict=True)
+        ):
             views = iter(parts)
             batches[place] = each_tensor(batches[place], lambda _, views=views: next(views))  # type: ignore[misc]  # default binds it
         return columns
