@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -109,7 +110,8 @@ def _write(file: Path, passed: Remembered) -> None:
         temporary.write_bytes(save(tensors, metadata={"sha256": _sha256(tensors)}))
         temporary.replace(file)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _read(file: Path) -> Remembered | None:

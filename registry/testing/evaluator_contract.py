@@ -74,6 +74,30 @@ class EvaluatorContract:
                 (outcome,) = evaluator.evaluate([Trial(recipe, threshold)])
                 _require_true(outcome, threshold, full)
 
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_what_was_measured_of_its_parts_changes_no_outcome(
+        self,
+        evaluator: Evaluator,
+        recipes: Sequence[Recipe],
+        strict: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        soups = [recipe for recipe in recipes if recipe.is_soup]
+        full = [_measured(evaluator, recipe) for recipe in soups]
+        for recipe, score in zip(soups, full, strict=True):
+            if set(recipe.checkpoints) <= {r.checkpoints[0] for r in recipes if not r.is_soup}:
+                *running, candidate = recipe.checkpoints
+                evaluator.evaluate([Trial(Recipe.mean(running)), Trial(Recipe.mean([candidate]))])
+            for value in _values_around(score.value):
+                threshold = Threshold(value, strict=strict)
+                (outcome,) = evaluator.evaluate([Trial(recipe, threshold)])
+                _require_true(outcome, threshold, score)
+
+
+def _measured(evaluator: Evaluator, recipe: Recipe) -> Score:
+    (outcome,) = evaluator.evaluate([Trial(recipe)])
+    assert isinstance(outcome, Score)
+    return outcome
+
 
 def _require_true(outcome: Outcome, threshold: Threshold, full: Score) -> None:
     if isinstance(outcome, Bound):

@@ -60,7 +60,27 @@ def conv() -> nn.Module:
     )
 
 
-MODELS = {"dense": dense, "conv": conv, "attention": Attention, "tied": Tied}
+def normalised() -> nn.Module:
+    """``[n, 8]`` to ``[n, 4]``, with a LayerNorm."""
+    return nn.Sequential(nn.Linear(FEATURES, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, CLASSES))
+
+
+class Mates(nn.Module):
+    """Looks at the whole batch, as no model should: ``[n, 8]`` to ``[n, 4]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = dense()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.inner(x - x.mean(dim=0))
+        return logits
+
+
+MODELS = {"dense": dense, "conv": conv, "normalised": normalised, "attention": Attention, "tied": Tied}
+KINDS = MODELS | {"mates": Mates}
+"""With one whose outputs depend on the batch that an example comes in."""
 
 
 def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[str, Tensor]:
@@ -70,7 +90,7 @@ def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        module = MODELS[kind]()
+        module = KINDS[kind]()
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in module.parameters():
@@ -95,18 +115,18 @@ class TinyTask:
 
     def model(self) -> nn.Module:
         """A model of this kind."""
-        return MODELS[self._kind]()
+        return KINDS[self._kind]()
 
     def examples(self, split: str) -> Sequence[Example]:
         """Raises ValueError for an unknown split."""
         seed = 1 + ["validation", "test", "shifted"].index(split)
         draw = torch.Generator().manual_seed(seed)
-        shape = {"dense": [FEATURES], "conv": [1, 8, 8]}.get(self._kind)
-        if shape:
-            x = torch.randn(self._n, *shape, generator=draw)
-        else:
+        if self._kind in ("attention", "tied"):
             x = torch.randint(VOCABULARY, (self._n, TOKENS), generator=draw)
-        teacher = MODELS[self._kind]()
+        else:
+            shape = [1, 8, 8] if self._kind == "conv" else [FEATURES]
+            x = torch.randn(self._n, *shape, generator=draw)
+        teacher = KINDS[self._kind]()
         teacher.load_state_dict(weights(self._kind, spread=0.0))
         with torch.no_grad():
             labels = teacher(x)[:, :CLASSES].argmax(dim=1)

@@ -1,8 +1,9 @@
 """Greedy with exact early rejection beside the plain loop, on sweeps of really trained small models.
 
 Prints, per sweep: candidates, accepted (A), rejected (R), the incumbent's mean error at the rejections (e),
-full-pass equivalents of the greedy pass, probe and waste included, the goal A + 1.3 e R, and their ratio. Every
-sweep is checked: same recipe, same decision at each step, same score wherever one was completed, every bound true.
+full-pass equivalents of the greedy pass, probe and waste included, the goal A + 1.3 e R, and their ratio.
+Every sweep is checked: same recipe, same decision at each step, same score wherever one was completed, every
+bound true.
 
 The seeds are not those on which the policy's constants were chosen.
 """
@@ -239,8 +240,8 @@ def main() -> None:
             figures.append(f)
             print(
                 f"| {seed} | {task.regime.kind} | {accept.value} | {f['candidates']} | {f['accepted']} | "
-                f"{f['rejected']} | {f['error']:.3f} | {f['passes']:.2f} | {f['goal']:.2f} | {f['ratio']:.2f} | "
-                f"{f['plain']} |",
+                f"{f['rejected']} | {f['error']:.3f} | {f['passes']:.2f} | {f['goal']:.2f} | "
+                f"{f['ratio']:.2f} | {f['plain']} |",
                 flush=True,
             )
     ratios = sorted(f["ratio"] for f in figures)

@@ -19,7 +19,7 @@ from registry.testing.evaluators import TableEvaluator
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(4)]
 RECIPES = [
-    Recipe.mean([DIGESTS[0]]),
+    *(Recipe.mean([digest]) for digest in DIGESTS),
     Recipe.mean(DIGESTS[:2]),
     Recipe.mean(DIGESTS),
     Recipe.mean(DIGESTS[::-1]),
@@ -75,7 +75,7 @@ def bench(kind: str) -> TorchBench:
 
 
 class TestTorchEvaluator(EvaluatorContract):
-    @pytest.fixture(params=list(tiny.MODELS))
+    @pytest.fixture(params=list(tiny.KINDS))
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
         return bench(request.param).evaluator("validation")
 

@@ -1,0 +1,336 @@
+"""Exact early rejection: the plain loop's answers, for fewer batches."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from registry.entities import (
+    Accept,
+    Bound,
+    Contender,
+    Recipe,
+    Score,
+    Selection,
+    Threshold,
+    Trial,
+    digest_of_bytes,
+)
+from registry.errors import BadTask
+from registry.evaluation import TorchBench, batches, torch_evaluator
+from registry.evaluation.forward import Interrupted
+from registry.evaluation.tally import OrderDependent
+from registry.evaluation.torch_evaluator import TorchEvaluator
+from registry.selection import run_selection
+from registry.selection.greedy import Greedy
+from registry.testing import tiny
+
+DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]
+ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
+PAIR = Recipe.mean(DIGESTS[:2])
+CONTENDERS = [Contender(digest, f"run {place}", place) for place, digest in enumerate(DIGESTS)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: a second thread only waits, on a busy machine for long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Small(tiny.TinyTask):
+    batch_size = 4
+
+
+def bench_for(
+    task: Any = None, kind: str = "dense", said: list[str] | None = None, spread: float = 0.1
+) -> TorchBench:
+    states = [tiny.weights(kind, seed=seed, spread=spread) for seed in range(len(DIGESTS))]
+
+    def weights(recipe: Recipe) -> list[tuple[str, Tensor]]:
+        parts = [states[DIGESTS.index(digest)] for digest in recipe.checkpoints]
+        return [(name, torch.stack([p[name] for p in parts]).mean(dim=0)) for name in parts[0]]
+
+    return TorchBench(
+        task or Small(kind, n="202"),
+        identity=("tiny", "1"),
+        task_args={},
+        weights=weights,
+        device=torch.device("cpu"),
+        say=None if said is None else said.append,
+    )
+
+
+def greedy(evaluator: TorchEvaluator, accept: Accept) -> Selection:
+    return run_selection(Greedy(CONTENDERS, accept=accept), evaluator)
+
+
+def require_same(fast: Selection, plain: Selection) -> None:
+    assert (fast.recipe, fast.score) == (plain.recipe, plain.score)
+    for step, reference in zip(fast.steps, plain.steps, strict=True):
+        assert (step.recipe, step.kept) == (reference.recipe, reference.kept)
+        assert reference.score is not None
+        assert step.score in (None, reference.score)
+        assert (step.bound or math.inf) >= reference.score
+
+
+def measured(evaluator: TorchEvaluator, *recipes: Recipe) -> Score:
+    score = evaluator.evaluate([Trial(recipe) for recipe in recipes])[-1]
+    assert isinstance(score, Score)
+    return score
+
+
+@pytest.mark.parametrize("accept", list(Accept))
+@pytest.mark.parametrize("kind", list(tiny.KINDS))
+def test_greedy_takes_the_plain_loops_decisions_for_less_work(kind: str, accept: Accept) -> None:
+    said: list[str] = []
+    evaluator = bench_for(kind=kind, said=said).evaluator("validation")
+    plain = bench_for(kind=kind).evaluator("validation", plain=True)
+    fast = greedy(evaluator, accept)
+    require_same(fast, greedy(plain, accept))
+    assert any(step.bound is not None for step in fast.steps)
+    assert plain.passes == len(fast.steps)
+    assert evaluator.passes < plain.passes
+    if kind == "mates":
+        assert evaluator.reorders == "batches"
+        assert said == [
+            "split 'validation': an example's outputs depend on its batch: whole batches are re-ordered"
+        ]
+    else:
+        assert evaluator.reorders == "examples"
+        assert said == []
+
+
+def test_after_ranking_a_hopeless_soup_costs_little_more_than_its_wrong_answers() -> None:
+    evaluator = bench_for().evaluator("validation")
+    measured(evaluator, *ALONE[:2])
+    trial = Trial(PAIR, Threshold(0.9, strict=False))
+    evaluator.evaluate([trial])
+    probed = evaluator.passes
+    (outcome,) = evaluator.evaluate([trial])
+    assert isinstance(outcome, Bound)
+    batches_needed = math.ceil(0.1 * evaluator.protocol.n / Small.batch_size)
+    assert round((evaluator.passes - probed) * 51) <= batches_needed + 2
+
+
+def test_without_what_ranking_left_behind_bounds_are_true_still() -> None:
+    evaluator, full = bench_for().evaluator("validation"), measured(bench_for().evaluator("validation"), PAIR)
+    (outcome,) = evaluator.evaluate([Trial(PAIR, Threshold(full.value + 0.05, strict=False))])
+    assert isinstance(outcome, Bound)
+    assert full.value <= outcome.upper < full.value + 0.05
+    assert evaluator.passes < 1
+
+
+def test_unbounded_scores_take_full_passes_and_that_is_said_once() -> None:
+    class Unbounded(Small):
+        bounds = None
+
+    said: list[str] = []
+    evaluator = bench_for(Unbounded(n="202"), said=said).evaluator("validation")
+    for _ in range(2):
+        (outcome,) = evaluator.evaluate([Trial(PAIR, Threshold(2.0, strict=False))])
+        assert isinstance(outcome, Score)
+    assert said == ["split 'validation': scores have no upper bound: every trial takes a full pass"]
+    assert evaluator.reorders == "nothing"
+
+
+def test_a_score_out_of_bounds_names_its_example_and_recipe_in_whatever_batch() -> None:
+    marked = Small(n="202").examples("validation")[77][0]
+
+    class Breaking(Small):
+        broken = False
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            scores = super().score(outputs, batch)
+            bad = (batch[0] == marked).all(dim=1)
+            return torch.where(bad & (scores >= 0), 1.5, scores) if self.broken else scores
+
+    for mix in (True, False):
+        task = Breaking(n="202")
+        evaluator = bench_for(task).evaluator("validation")
+        if mix:
+            measured(evaluator, *ALONE[:2])
+        task.broken = True
+        with pytest.raises(BadTask, match=r"1\.5 for example 77, outside .* recipe [0-9a-f]"):
+            evaluator.evaluate([Trial(PAIR, Threshold(0.9 if mix else 0.0, strict=True)), Trial(PAIR)])
+
+
+def test_a_probe_that_was_mistaken_is_found_out_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_evaluator, "independent", lambda _: True)
+    said: list[str] = []
+    evaluator = bench_for(kind="mates", said=said).evaluator("validation")
+    singles = [measured(evaluator, recipe) for recipe in ALONE[:2]]
+    full = measured(bench_for(kind="mates").evaluator("validation"), PAIR)
+    trial = Trial(PAIR, Threshold(full.value, strict=False))
+    with pytest.raises(OrderDependent, match="example"):
+        evaluator.evaluate([trial])
+    assert evaluator.reorders == "batches"
+    assert len(said) == 1
+    assert "whole batches are re-ordered from now on" in said[0]
+    assert evaluator.evaluate([trial]) == [full]
+    assert [measured(evaluator, recipe) for recipe in ALONE[:2]] == singles
+
+
+def test_an_evaluation_that_is_called_off_stops_at_the_next_batch() -> None:
+    evaluator = bench_for().evaluator("validation")
+    full = measured(evaluator, PAIR)
+    before = evaluator.batches_done
+    evaluator.interrupted = lambda: evaluator.batches_done >= before + 3
+    for threshold in (None, Threshold(0.1, strict=False)):
+        with pytest.raises(Interrupted):
+            evaluator.evaluate([Trial(PAIR, threshold)])
+        assert evaluator.batches_done == before + 3
+    evaluator.interrupted = lambda: False
+    assert measured(evaluator, PAIR) == full
+
+
+def test_a_task_that_draws_random_numbers_is_never_reordered() -> None:
+    class Noisy(Small):
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, batch) * torch.rand(len(outputs))
+
+    said: list[str] = []
+    for ranked in (True, False):
+        evaluator = bench_for(Noisy(n="202"), said=said).evaluator("validation")
+        if ranked:
+            measured(evaluator, *ALONE[:2])
+        full = measured(bench_for(Noisy(n="202")).evaluator("validation", plain=True), PAIR)
+        assert evaluator.evaluate([Trial(PAIR, Threshold(0.99, strict=False))]) == [full]
+        assert evaluator.reorders == "nothing"
+    assert "draws random numbers" in said[0]
+
+
+def test_nan_among_the_unseen_is_rejected_as_the_plain_loop_rejects_it() -> None:
+    last = Small(n="202").examples("validation")[201][0]
+
+    class Undefined(Small):
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            bad = (batch[0] == last).all(dim=1)
+            return super().score(outputs, batch).masked_fill(bad, math.nan)
+
+    evaluator = bench_for(Undefined(n="202")).evaluator("validation")
+    assert math.isnan(measured(evaluator, PAIR).value)
+    (early,) = evaluator.evaluate([Trial(PAIR, Threshold(0.99, strict=False))])
+    assert isinstance(early, Bound), "the last example was not reached"
+    (late,) = evaluator.evaluate([Trial(PAIR, Threshold(0.01, strict=False))])
+    assert isinstance(late, Score)
+    assert math.isnan(late.value)
+
+
+def test_fractional_scores_are_rejected_early_too() -> None:
+    class Fractional(Small):
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return outputs.softmax(dim=1).gather(1, batch[1][:, None])[:, 0]
+
+    made = bench_for(Fractional(n="202"))
+    evaluator, plain = made.evaluator("validation"), made.evaluator("validation", plain=True)
+    require_same(greedy(evaluator, Accept.NOT_WORSE), greedy(plain, Accept.NOT_WORSE))
+    assert evaluator.passes < plain.passes
+
+
+class Named(Small):
+    """Its batches carry text, which no tensor holds."""
+
+    def collate(self, examples: list[Any]) -> Any:
+        return (*super().collate(examples), [f"label {label}" for _, label in examples])
+
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        return super().predict(model, batch[:2])
+
+    def score(self, outputs: Tensor, batch: Any) -> Tensor:
+        said = torch.tensor([int(text.removeprefix("label ")) for text in batch[2]])
+        return super().score(outputs, (batch[0], said))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("task", [Small, Named])
+def test_batches_that_do_not_fit_are_made_again_and_change_no_outcome(
+    monkeypatch: pytest.MonkeyPatch, share: float, task: type[Small]
+) -> None:
+    monkeypatch.setattr(batches, "SHARE", share)
+    evaluator = bench_for(task(n="202")).evaluator("validation")
+    require_same(
+        greedy(evaluator, Accept.NOT_WORSE),
+        greedy(bench_for().evaluator("validation", plain=True), Accept.NOT_WORSE),
+    )
+    assert evaluator.reorders == "examples"
+
+
+def test_random_batches_are_the_same_whether_they_fit_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Augmented(Small):
+        def collate(self, examples: list[Any]) -> tuple[Tensor, Tensor]:
+            x, y = super().collate(examples)
+            return x + 0.1 * torch.rand_like(x), y
+
+    kept = bench_for(Augmented(n="202")).evaluator("validation")
+    full = measured(kept, *ALONE[:2], PAIR)
+    assert kept.reorders == "examples"
+    monkeypatch.setattr(batches, "SHARE", 0.0)
+    said: list[str] = []
+    made = bench_for(Augmented(n="202"), said=said).evaluator("validation")
+    assert measured(made, *ALONE[:2], PAIR) == full
+    assert made.evaluate([Trial(PAIR, Threshold(0.99, strict=False))]) == [full]
+    assert made.reorders == "nothing"
+    assert "draws random numbers" in said[0]
+
+
+def test_the_plain_evaluator_ignores_thresholds_and_remembers_nothing() -> None:
+    bench = bench_for()
+    plain = bench.evaluator("validation", plain=True)
+    assert bench.evaluator("validation", plain=True) is plain
+    assert bench.evaluator("validation") is not plain
+    assert bench.evaluator("validation").protocol == plain.protocol
+    (outcome,) = plain.evaluate([Trial(ALONE[0], Threshold(2.0, strict=False))])
+    assert isinstance(outcome, Score)
+    assert bench.ensemble(ALONE[0], "validation") is None
+    assert plain.reorders == "nothing"
+
+
+def test_the_ensemble_of_the_ingredients_is_scored_from_what_ranking_left() -> None:
+    task, bench = Small(n="202"), bench_for()
+    evaluator = bench.evaluator("validation")
+    measured(evaluator, ALONE[0])
+    assert bench.ensemble(PAIR, "validation") is None
+    measured(evaluator, ALONE[1])
+    before = evaluator.batches_done
+    found = bench.ensemble(PAIR, "validation")
+    assert evaluator.batches_done == before
+    x, y = task.collate(list(task.examples("validation")))
+    with torch.no_grad():
+        mean = sum(bench.module_with(recipe)(x) for recipe in ALONE[:2]) / 2
+    assert found == Score(tuple((mean.argmax(dim=1) == y).double().tolist()))
+    assert bench.ensemble(PAIR, "test") is None
+
+
+def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer() -> None:
+    class Chosen(Small):
+        def predict(self, model: nn.Module, batch: Any) -> Tensor:
+            return super().predict(model, batch).argmax(dim=1)
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return (outputs == batch[1]).float()
+
+    made = bench_for(Chosen(n="202"))
+    evaluator, plain = made.evaluator("validation"), made.evaluator("validation", plain=True)
+    require_same(greedy(evaluator, Accept.BETTER), greedy(plain, Accept.BETTER))
+    assert evaluator.passes < plain.passes
+    assert made.ensemble(PAIR, "validation") is None
+
+
+def test_the_next_checkpoint_is_announced_before_each_pass() -> None:
+    bench, asked = bench_for(), []
+
+    def prepare(digest: object) -> None:
+        asked.append(digest)
+
+    bench.prepare = prepare  # type: ignore[attr-defined]  # until the bench has it
+    trials = [Trial(recipe) for recipe in (*ALONE[:2], PAIR)]
+    bench.evaluator("validation").evaluate(trials, then=[Trial(ALONE[5])])
+    following: Sequence[Recipe] = [b.recipe for _, b in pairwise([*trials, Trial(ALONE[5])])]
+    assert asked == [recipe.checkpoints[-1] for recipe in following]
