@@ -1,13 +1,18 @@
 """One thread per device: as soon as it is free, it takes the next evaluation that is wanted."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition, Thread
+from queue import Empty, SimpleQueue
+from threading import Condition, RLock, Thread
 from typing import Self
 
 from registry.entities import Outcome, Score, Trial
 from registry.errors import StockpotError
 from registry.ports import Evaluator
+
+_HEARING = 1.0
+"""Seconds until Control-C is heard, at most: one that comes just before the caller waits does not wake it."""
 
 
 @dataclass(eq=False)
@@ -72,8 +77,12 @@ class DeviceThreads:
         self._lost = lost
         self._prepare = prepare
         self._say = say
-        # Guards all that follows, and tells of its changes.
-        self._changed = Condition()
+        # The lock guards all that follows; the condition tells threads of its changes. The caller, who may be
+        # interrupted from the keyboard anywhere, uses neither Condition's `with` nor its `wait`, which are
+        # written in Python and can be left with the lock taken: it waits for `_news`, one per change.
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
+        self._news: SimpleQueue[None] = SimpleQueue()
         self._plan: list[Evaluation] = []
         self._width = len(self._names)
         self._running: list[Evaluation | None] = [None] * len(self._names)
@@ -97,7 +106,7 @@ class DeviceThreads:
 
         No guess is begun while `width` evaluations that are wanted are under way.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise ValueError("these threads are closed")
             if evaluations and not self._threads:
@@ -111,7 +120,7 @@ class DeviceThreads:
         device is left.
         """
         while not self._is_settled(evaluation):
-            pass
+            self._await_news()
         if evaluation.error is not None:
             raise evaluation.error
         if evaluation.outcome is None:
@@ -125,12 +134,12 @@ class DeviceThreads:
     def rest(self) -> None:
         """Interrupt everything; return when no device is busy."""
         self.plan([], width=len(self))
-        with self._changed:
-            self._changed.wait_for(lambda: not any(self._running))
+        while any(self._running):
+            self._await_news()
 
     def close(self) -> None:
         """Interrupt everything; return when the threads have ended."""
-        with self._changed:
+        with self._lock:
             self._closed, self._plan = True, []
             self._interrupt(self._running)
             self._changed.notify_all()
@@ -187,6 +196,7 @@ class DeviceThreads:
             if accepted and evaluation in self._plan:
                 self._drop_guesses_after(evaluation)
             self._changed.notify_all()
+        self._news.put(None)
         return not gone
 
     def _drop_guesses_after(self, accepted: Evaluation) -> None:
@@ -202,18 +212,18 @@ class DeviceThreads:
             if evaluation is not None:
                 evaluation.unwanted = True
 
-    def _is_settled(self, evaluation: Evaluation) -> bool:
-        """Wait until it has ended or cannot any more, or a device is gone; tell of that."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_over(evaluation) or self._said < len(self._losses))
-            news, self._said = self._losses[self._said :], len(self._losses)
-            over = self._is_over(evaluation)
-        for loss in news:
-            self._say(f"a device is gone; the others, if any, take over what it was evaluating. {loss}")
-        return over
+    def _await_news(self) -> None:
+        with suppress(Empty):
+            self._news.get(timeout=_HEARING)
 
-    def _is_over(self, evaluation: Evaluation) -> bool:
-        return evaluation.ended or len(self._losses) == len(self._names)
+    def _is_settled(self, evaluation: Evaluation) -> bool:
+        """Whether it has ended, or cannot any more. Tells of devices that are gone."""
+        with self._lock:
+            losses, self._said = self._losses[self._said :], len(self._losses)
+            settled = evaluation.ended or len(self._losses) == len(self._names)
+        for loss in losses:
+            self._say(f"a device is gone; the others, if any, take over what it was evaluating. {loss}")
+        return settled
 
 
 def _first_line(error: BaseException | None) -> str:
