@@ -87,7 +87,7 @@ class Workplace:
         from registry.soup import CheckpointCache
 
         make_folder(self.settings.cache_folder)
-        return CheckpointCache(self.settings.cache_folder)
+        return CheckpointCache(self.settings.cache_folder, self.settings.cache_limit)
 
     @cached_property
     def supply(self) -> "Supply":
@@ -98,8 +98,11 @@ class Workplace:
 
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
-        from registry.evaluation import DevicePool, TorchBench, choose_devices
+        from registry.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
         from registry.tasks.loading import load_task, task_identity
+
+        folder = self.settings.cache_folder / "outputs"
+        outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
 
         def on(device: "torch.device") -> TorchBench:
             task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
@@ -109,6 +112,8 @@ class Workplace:
                 task_args=request.task_args,
                 checkpoints=self.supply,
                 device=device,
+                outputs=outputs,
+                say=lambda sentence: progress.get().say(sentence),
             )
 
         devices = choose_devices(self.settings.device or None)

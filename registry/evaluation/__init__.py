@@ -14,10 +14,12 @@ from registry.evaluation.statistics import compare, compare_mean
 if TYPE_CHECKING:
     from registry.evaluation.device import choose_device, choose_devices
     from registry.evaluation.device_pool import DevicePool
+    from registry.evaluation.outputs import RememberedOutputs
     from registry.evaluation.torch_bench import TorchBench
 
 __all__ = [
     "DevicePool",
+    "RememberedOutputs",
     "RememberingEvaluator",
     "SpeculatingEvaluator",
     "TorchBench",
@@ -31,6 +33,7 @@ __all__ = [
 
 _NEEDS_TORCH = {
     "DevicePool": "registry.evaluation.device_pool",
+    "RememberedOutputs": "registry.evaluation.outputs",
     "TorchBench": "registry.evaluation.torch_bench",
     "choose_device": "registry.evaluation.device",
     "choose_devices": "registry.evaluation.device",

@@ -16,7 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from registry.entities import Digest
+from registry.soup.eviction import LeastRecentlyUsed
 
+_SUFFIX = ".safetensors"
 BYTES_PER_EXAMPLE = 8192
 """Outputs up to this size are kept: 2048 classes in float32."""
 MEMORY = 2 << 30
@@ -43,15 +45,21 @@ class RememberedOutputs:
     """Completed passes by recipe and protocol; safe to call from several threads.
 
     In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `folder`,
-    each pass also has a safetensors file of its own there. What was lost or damaged there is absent, and a
+    each pass also has a safetensors file of its own there, up to `limit` bytes in all. What was lost or damaged there is absent, and a
     pass that cannot be written is kept in memory alone: all of it saves time, and none of it is an answer.
     """
 
     def __init__(
-        self, folder: Path | None = None, *, memory: int = MEMORY, bytes_per_example: int = BYTES_PER_EXAMPLE
+        self,
+        folder: Path | None = None,
+        *,
+        limit: int | None = None,
+        memory: int = MEMORY,
+        bytes_per_example: int = BYTES_PER_EXAMPLE,
     ) -> None:
         self.bytes_per_example = bytes_per_example
         self._folder = folder
+        self._shelf = LeastRecentlyUsed(folder, _SUFFIX, limit) if folder is not None else None
         self._memory = memory
         self._hot: OrderedDict[tuple[Digest, Digest], Remembered] = OrderedDict()
         self._lock = RLock()
@@ -62,8 +70,10 @@ class RememberedOutputs:
         if outputs is not None and not self.wants(outputs):
             passed = replace(passed, outputs=None)
         self._warm((recipe, protocol), passed)
-        if self._folder is not None:
-            _write(self._file(self._folder, recipe, protocol), passed)
+        if self._folder is not None and self._shelf is not None:
+            file = self._file(self._folder, recipe, protocol)
+            _write(file, passed)
+            self._shelf.evict(keep=file)
 
     def get(self, recipe: Digest, protocol: Digest, *, outputs: bool = False) -> Remembered | None:
         """The pass, if it is remembered; with `outputs`, only if they are."""
@@ -75,6 +85,8 @@ class RememberedOutputs:
             found = _read(self._file(self._folder, recipe, protocol))
             if found is not None:
                 self._warm((recipe, protocol), found)
+                if self._shelf is not None:
+                    self._shelf.touch(self._file(self._folder, recipe, protocol))
         return None if found is None or (outputs and found.outputs is None) else found
 
     def wants(self, outputs: Tensor) -> bool:
@@ -97,7 +109,7 @@ class RememberedOutputs:
     @staticmethod
     def _file(folder: Path, recipe: Digest, protocol: Digest) -> Path:
         name = hashlib.sha256(f"{recipe} {protocol}".encode()).hexdigest()
-        return folder / f"{name}.safetensors"
+        return folder / f"{name}{_SUFFIX}"
 
 
 def _write(file: Path, passed: Remembered) -> None:
