@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     cache: Path | None = None
     """The folder of downloaded weights; in `home` by default."""
     cache_limit: int | None = None
-    """Bytes of weights that the cache keeps, and as many again of outputs: least recently used ones go first."""
+    """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first."""
     device: str = ""
     """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
     where there is one, else the CPU."""

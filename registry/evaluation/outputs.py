@@ -45,8 +45,9 @@ class RememberedOutputs:
     """Completed passes by recipe and protocol; safe to call from several threads.
 
     In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `folder`,
-    each pass also has a safetensors file of its own there, up to `limit` bytes in all. What was lost or damaged there is absent, and a
-    pass that cannot be written is kept in memory alone: all of it saves time, and none of it is an answer.
+    each pass also has a safetensors file of its own there, up to `limit` bytes in all. What was lost or
+    damaged there is absent, and a pass that cannot be written is kept in memory alone: all of it saves time,
+    and none of it is an answer.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from registry.entities import (
     Accept,
     Bound,
     Contender,
+    Digest,
     Recipe,
     Score,
     Selection,
@@ -22,12 +23,13 @@ from registry.entities import (
 )
 from registry.errors import BadTask
 from registry.evaluation import TorchBench, batches, torch_evaluator
-from registry.evaluation.forward import Interrupted
-from registry.evaluation.tally import OrderDependent
+from registry.evaluation.interruption import Interrupted
+from registry.evaluation.order_dependence import OrderDependent
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]
 ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
@@ -53,15 +55,11 @@ def bench_for(
 ) -> TorchBench:
     states = [tiny.weights(kind, seed=seed, spread=spread) for seed in range(len(DIGESTS))]
 
-    def weights(recipe: Recipe) -> list[tuple[str, Tensor]]:
-        parts = [states[DIGESTS.index(digest)] for digest in recipe.checkpoints]
-        return [(name, torch.stack([p[name] for p in parts]).mean(dim=0)) for name in parts[0]]
-
     return TorchBench(
         task or Small(kind, n="202"),
         identity=("tiny", "1"),
         task_args={},
-        weights=weights,
+        checkpoints=MadeCheckpoints(lambda digest: states[DIGESTS.index(digest)]),
         device=torch.device("cpu"),
         say=None if said is None else said.append,
     )
@@ -311,10 +309,10 @@ def test_the_ensemble_of_the_ingredients_is_scored_from_what_ranking_left() -> N
 def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer() -> None:
     class Chosen(Small):
         def predict(self, model: nn.Module, batch: Any) -> Tensor:
-            return super().predict(model, batch).argmax(dim=1)
+            return torch.argmax(super().predict(model, batch), dim=1)
 
         def score(self, outputs: Tensor, batch: Any) -> Tensor:
-            return (outputs == batch[1]).float()
+            return torch.eq(outputs, batch[1]).float()
 
     made = bench_for(Chosen(n="202"))
     evaluator, plain = made.evaluator("validation"), made.evaluator("validation", plain=True)
@@ -323,13 +321,10 @@ def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer()
     assert made.ensemble(PAIR, "validation") is None
 
 
-def test_the_next_checkpoint_is_announced_before_each_pass() -> None:
-    bench, asked = bench_for(), []
-
-    def prepare(digest: object) -> None:
-        asked.append(digest)
-
-    bench.prepare = prepare  # type: ignore[attr-defined]  # until the bench has it
+def test_the_next_checkpoint_is_announced_before_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = bench_for()
+    asked: list[Digest] = []
+    monkeypatch.setattr(bench, "prepare", asked.append)
     trials = [Trial(recipe) for recipe in (*ALONE[:2], PAIR)]
     bench.evaluator("validation").evaluate(trials, then=[Trial(ALONE[5])])
     following: Sequence[Recipe] = [b.recipe for _, b in pairwise([*trials, Trial(ALONE[5])])]
