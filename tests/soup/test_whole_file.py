@@ -88,15 +88,15 @@ def test_an_interrupt_stops_all_workers_and_leaves_nothing_behind(
         begun.append(number)
         if number == 2:
             signal.pthread_kill(main, signal.SIGINT)
-            while not average._stopped:
-                time.sleep(0.001)
+        while number >= 2 and not average._stopped:
+            time.sleep(0.001)
         put(average, number, part, content)
 
     monkeypatch.setattr(OnePass, "_put", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         build(Recipe.mean(digests), cache)
-    assert len(begun) < 30  # of 31 parts
+    assert len(begun) <= 2 + (os.cpu_count() or 1)  # of 31 parts
     assert threading.active_count() == threads
     assert len(kept()) == 2
 
