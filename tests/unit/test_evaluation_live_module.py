@@ -374,13 +374,14 @@ def test_headers_are_compared_and_tied_and_integer_tensors_read_once_per_checkpo
 
 
 @pytest.mark.parametrize("ranked", [True, False])
-@pytest.mark.parametrize("stored", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("stored", "sign"), [(torch.float32, 1), (torch.float32, -1), (torch.float64, 1)])
 def test_a_sum_that_overflows_is_refused_with_every_tensor_and_the_sum_before_stays(
     tmp_path: Path,
     stored: torch.dtype,
+    sign: int,
     ranked: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    huge = torch.finfo(stored).max * 0.75
+    huge = sign * torch.finfo(stored).max * 0.75
     states = [{name: tensor.to(stored) for name, tensor in state.items()} for state in dense(4)]
     for state in states[1:3]:
         state["0.weight"][15, 7] = state["2.bias"][0] = huge
