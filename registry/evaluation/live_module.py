@@ -1,5 +1,6 @@
 """One module whose weights are swapped: from files and a running sum straight into its own tensors."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class LiveModule:
         self._block = _CUDA_BLOCK if on_cuda else _BLOCK
         self._placements: dict[tuple[TensorSpec, ...], Placement] = {}
         self._known: dict[Digest, _Known] = {}
+        self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
         self._tensors: tuple[TensorSpec, ...] = ()
         self._blocks: list[Block] = []  # of such tensors
         self._summed: tuple[Digest, ...] = ()
@@ -93,17 +95,25 @@ class LiveModule:
         self._cut(self._known[recipe.checkpoints[0]].tensors)
         *others, last = recipe.checkpoints
         if not others:
-            self._feed.each(last, self._blocks, _copy)
+            peaks = self._feed.each(last, self._blocks, _copy_and_look)
+            self._peaks[last] = _greatest(peaks)
             return
         self._sum(tuple(others))
-        coefficient = recipe.ingredients[0].coefficient
-        checks = self._feed.each(last, self._blocks, partial(_copy_mean, coefficient))
-        if offenders := _not_finite(checks):
+        coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
+        work = partial(_copy_mean, coefficient=coefficient, look=look)
+        if offenders := _not_finite(self._feed.each(last, self._blocks, work)):
             raise NotFinite(
                 f"{_title(recipe)}: its sum overflows in {len(offenders)} of {len(self._tensors)} tensors",
                 faults=[spec.name for spec in self._tensors if spec.name in offenders],
                 mend="leave out the ingredients with values near the dtype's largest",
             )
+
+    def _may_overflow(self, recipe: Recipe) -> bool:
+        """Whether the mean must be looked at: a third of the work. Not where the peaks add up to little."""
+        limit = min(
+            (torch.finfo(b.dtype).max for b in self._blocks if b.dtype.is_floating_point), default=0.0
+        )
+        return not sum(self._peaks.get(digest, math.inf) for digest in recipe.checkpoints) <= limit / 2
 
     def _sum(self, digests: tuple[Digest, ...]) -> None:
         """Let the sum be that of these checkpoints: continued if it can be, else anew."""
@@ -186,12 +196,26 @@ def _blocks(spec: TensorSpec, target: Tensor, most: int) -> Iterator[Block]:
     else:
         views = torch.split(target, max(1, most // target[0].numel()))
     for view in views:
-        yield Block(spec.name, dtype, begin, view)
+        if view.numel():
+            yield Block(spec.name, dtype, begin, view)
         begin += view.numel() * dtype.itemsize
 
 
 def _copy(block: Block, content: Tensor) -> None:
     block.target.copy_(content.view(block.target.shape))
+
+
+def _copy_and_look(block: Block, content: Tensor) -> Tensor | None:
+    """Returns the greatest absolute value of a floating-point block."""
+    _copy(block, content)
+    if not content.is_floating_point():
+        return None
+    least, greatest = content.aminmax()
+    return torch.maximum(-least, greatest)
+
+
+def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
+    return torch.stack([peak for _, peak in peaks]).max().item() if peaks else 0.0
 
 
 def _add(block: Block, content: Tensor) -> None:
@@ -201,10 +225,10 @@ def _add(block: Block, content: Tensor) -> None:
         block.sum.add(content)
 
 
-def _copy_mean(coefficient: float, block: Block, content: Tensor) -> Tensor | None:
+def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool) -> Tensor | None:
     """Put (sum + content) x coefficient into the module, with the bits of `RunningSum`.
 
-    Returns a sum that is not finite if any element is not; None where nothing is averaged.
+    Returns, if it is to look, a sum that is not finite if any element is not.
     """
     if block.sum is None:
         _copy(block, content)
@@ -216,7 +240,7 @@ def _copy_mean(coefficient: float, block: Block, content: Tensor) -> Tensor | No
     else:
         mean = torch.add(total, content.to(total.dtype)).mul_(rounded)
         _copy(block, mean.to(content.dtype))
-    return target.sum(dtype=accumulator(target.dtype))
+    return target.sum(dtype=accumulator(target.dtype)) if look else None
 
 
 @cache

@@ -373,11 +373,15 @@ def test_headers_are_compared_and_tied_and_integer_tensors_read_once_per_checkpo
     assert (len(placed), len(read)) == (1, 2 * 4)
 
 
-@pytest.mark.parametrize("stored", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ranked", [True, False])
+@pytest.mark.parametrize(("stored", "sign"), [(torch.float32, 1), (torch.float32, -1), (torch.float64, 1)])
 def test_a_sum_that_overflows_is_refused_with_every_tensor_and_the_sum_before_stays(
-    tmp_path: Path, stored: torch.dtype
+    tmp_path: Path,
+    stored: torch.dtype,
+    sign: int,
+    ranked: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    huge = torch.finfo(stored).max * 0.75
+    huge = sign * torch.finfo(stored).max * 0.75
     states = [{name: tensor.to(stored) for name, tensor in state.items()} for state in dense(4)]
     for state in states[1:3]:
         state["0.weight"][15, 7] = state["2.bias"][0] = huge
@@ -386,6 +390,8 @@ def test_a_sum_that_overflows_is_refused_with_every_tensor_and_the_sum_before_st
     checkpoints = CachedCheckpoints(cache)
     module = tiny.dense().to(stored)
     live = LiveModule(module, checkpoints, CPU)
+    for digest in digests if ranked else ():
+        live.hold(Recipe.mean([digest]))
     with pytest.raises(NotFinite, match="2 of 4 tensors") as caught:
         live.hold(Recipe.mean(digests[1:3]))
     assert caught.value.faults == ("0.weight", "2.bias")
