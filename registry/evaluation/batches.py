@@ -89,7 +89,9 @@ class Batches:
         if self._kept is None or self._table is None:
             return self._make(places)
         padded = [*places, *[places[-1]] * (self.size - len(places))]
-        rows = torch.tensor(padded, device=self._device)
+        rows = torch.tensor(padded)
+        if self._device.type == "cuda":  # from pageable memory, the copy would wait for the batch before
+            rows = rows.pin_memory().to(self._device, non_blocking=True)
         columns = iter(self._table)
         return each_tensor(self._kept[0], lambda _: next(columns).index_select(0, rows))
 

@@ -69,7 +69,7 @@ class Blobs:
     """A task: which of ten families of Gaussian blobs a point belongs to."""
 
     version = "1"
-    bounds = (0.0, 1.0)
+    bounds: tuple[float, float] | None = (0.0, 1.0)
 
     def __init__(self, seed: int, n: int, batch_size: int) -> None:
         self.regime, self.batch_size = regime(seed), batch_size
