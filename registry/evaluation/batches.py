@@ -19,8 +19,8 @@ from registry.evaluation.device import reproducible
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
 
-SHARE = 0.5
-"""Of the memory that is free, what the batches of one split may take."""
+SHARE = 1 / 3
+"""Of the memory that is free, what the batches of one split may take: twice that while they are joined."""
 AHEAD = 3
 """Batches made ahead where they are not kept."""
 
