@@ -101,6 +101,7 @@ class Workplace:
         from registry.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
         from registry.tasks.loading import load_task, task_identity
 
+        watch = progress.get()  # here: threads of devices have no context
         folder = self.settings.cache_folder / "outputs"
         outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
 
@@ -113,7 +114,7 @@ class Workplace:
                 checkpoints=self.supply,
                 device=device,
                 outputs=outputs,
-                say=lambda sentence: progress.get().say(sentence),
+                say=watch.say,
             )
 
         devices = choose_devices(self.settings.device or None)
@@ -122,7 +123,7 @@ class Workplace:
         pool = DevicePool(
             [on(device) for device in devices],
             keep=self.store.commit_score,
-            say=lambda message: progress.get().say(message),
+            say=watch.say,
         )
         self._open.callback(pool.close)
         return pool

@@ -19,8 +19,8 @@ from registry.evaluation.device import reproducible
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
 
-SHARE = 0.5
-"""Of the memory that is free, what the batches of one split may take."""
+SHARE = 1 / 3
+"""Of the memory that is free, what the batches of one split may take: twice that while they are joined."""
 AHEAD = 3
 """Batches made ahead where they are not kept."""
 
@@ -62,6 +62,10 @@ class Batches:
         """The examples of a canonical batch."""
         return range(batch * self.size, min((batch + 1) * self.size, self.n))
 
+    def make(self) -> None:
+        """Make them now, where they fit: what that draws of random numbers is not the model's drawing."""
+        _ = self._kept
+
     @property
     def any_order(self) -> bool:
         """False where a batch is the same only when all before it were made again."""
@@ -89,7 +93,9 @@ class Batches:
         if self._kept is None or self._table is None:
             return self._make(places)
         padded = [*places, *[places[-1]] * (self.size - len(places))]
-        rows = torch.tensor(padded, device=self._device)
+        rows = torch.tensor(padded)
+        if self._device.type == "cuda":  # from pageable memory, the copy would wait for the batch before
+            rows = rows.pin_memory().to(self._device, non_blocking=True)
         columns = iter(self._table)
         return each_tensor(self._kept[0], lambda _: next(columns).index_select(0, rows))
 

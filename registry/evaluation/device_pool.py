@@ -9,7 +9,6 @@ from registry.entities import EvaluationProtocol, Recipe, Score, TensorSpec
 from registry.evaluation.device import is_lost
 from registry.evaluation.device_threads import DeviceThreads
 from registry.evaluation.speculation import SpeculatingEvaluator
-from registry.ports import Evaluator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,17 +59,16 @@ class DevicePool:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
         return self._at_rest.fits(tensors)
 
-    def evaluator(self, split: str, *, plain: bool = False) -> Evaluator:
-        """Scores recipes on this split, on all devices; the plain way on the first alone.
-
-        Raises BadRequest where the devices differ.
-        """
-        if plain:
-            return self._at_rest.evaluator(split, plain=True)
+    def evaluator(self, split: str, *, plain: bool = False) -> SpeculatingEvaluator:
+        """Scores recipes on this split, on all devices. Raises BadRequest where those differ."""
         self._threads.rest()
-        evaluators = [bench.evaluator(split) for bench in self._benches]
+        evaluators = [bench.evaluator(split, plain=plain) for bench in self._benches]
         protocol = evaluators[0].protocol
-        keep = lambda recipe, score: self._keep(recipe, protocol, score)  # noqa: E731 - a def would be longer
+
+        def keep(recipe: Recipe, score: Score) -> None:
+            if not plain:
+                self._keep(recipe, protocol, score)
+
         self._evaluators.append(SpeculatingEvaluator(evaluators, self._threads, keep=keep))
         return self._evaluators[-1]
 

@@ -61,7 +61,7 @@ class EarlyPass:
             late = answers is not None and answers.readings.device.type == "cuda"
             while len(waiting) > late:
                 self._take(*waiting.popleft())
-            outcome = self.tally.bound() or self.tally.score()
+            outcome = self.tally.score() or self.tally.bound()  # what was completed is a Score
             if outcome is not None:
                 return Ended(outcome, self.tally, self._outputs)
 

@@ -2,8 +2,8 @@
 
 A margin is the gap between an example's two greatest outputs, negative where the answer is wrong. The
 soup of k ingredients and a candidate, averaged with weights k and 1, has about the average of their
-margins. (The margin of their averaged outputs needs the outputs, and the task to score them; the order
-it gives saved no more than 0.3 % of the passes on 32 trained sweeps.)
+margins. (The margin of their averaged outputs needs the outputs of both, and the task to score what no model
+said; on 36 trained sweeps, of 10 and of 150 classes, its order cost the same: 0.938 of the goal on average.)
 """
 
 from dataclasses import dataclass

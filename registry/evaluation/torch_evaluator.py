@@ -100,6 +100,7 @@ class TorchEvaluator:
             trial.recipe,
             f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}",
         )
+        self._batches.make()
         try:
             module = self._module(recipe)
         except NotFinite:

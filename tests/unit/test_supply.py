@@ -150,7 +150,7 @@ class ForgetfulCache(CheckpointCache):
     def open(self, digest: Digest) -> Iterator[WeightsFile]:
         if self.times:
             self.times -= 1
-            self.path(digest).unlink()
+            self._path(digest).unlink()
         with super().open(digest) as file:
             yield file
 
@@ -199,7 +199,7 @@ def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
     kitchen.tracker.before_the_end = interrupt
     with pytest.raises(type(interruption)), kitchen.supply.open(digest):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".stamp"] == []
     with kitchen.supply.open(digest) as file:
         assert file.tensors
 

@@ -1,0 +1,49 @@
+"""Exact early rejection on a CUDA device: the plain loop's answers there."""
+
+import pytest
+import torch
+
+from registry.entities import Accept, Contender, digest_of_bytes
+from registry.evaluation import TorchBench
+from registry.selection import run_selection
+from registry.selection.greedy import Greedy
+from registry.testing import tiny
+from registry.testing.checkpoints import MadeCheckpoints
+
+pytestmark = pytest.mark.gpu
+DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]
+
+
+@pytest.fixture
+def device() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip(f"needs 1 CUDA device, found {torch.cuda.device_count()}")
+    return torch.device("cuda")
+
+
+@pytest.mark.parametrize("accept", list(Accept))
+@pytest.mark.parametrize("kind", list(tiny.KINDS))
+def test_greedy_takes_the_plain_loops_decisions(kind: str, accept: Accept, device: torch.device) -> None:
+    states = {digest: tiny.weights(kind, seed=place) for place, digest in enumerate(DIGESTS)}
+
+    bench = TorchBench(
+        tiny.TinyTask(kind, n="403"),
+        identity=("tiny", "1"),
+        task_args={},
+        checkpoints=MadeCheckpoints(states.__getitem__),
+        device=device,
+    )
+    contenders = [Contender(digest, f"run {place}", place) for place, digest in enumerate(DIGESTS)]
+    fast, plain = (
+        run_selection(Greedy(contenders, accept=accept), bench.evaluator("validation", plain=plain))
+        for plain in (False, True)
+    )
+    assert (fast.recipe, fast.score) == (plain.recipe, plain.score)
+    for step, reference in zip(fast.steps, plain.steps, strict=True):
+        assert (step.recipe, step.kept) == (reference.recipe, reference.kept)
+        assert step.score in (None, reference.score)
+        assert reference.score is not None
+        assert step.bound is None or step.bound >= reference.score
+    assert bench.evaluator("validation").reorders in ("examples", "batches")
+    if kind == "mates":
+        assert bench.evaluator("validation").reorders == "batches"

@@ -1,0 +1,99 @@
+"""Forecasts, and the order that is made of them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from registry.evaluation.forecast import Forecast, Forecaster
+from registry.evaluation.outputs import Remembered
+from registry.evaluation.policy import Lead, acceptance, lead, next_batch, next_examples
+
+RNG = np.random.default_rng(0)
+NONE = np.zeros(8, dtype=bool)
+
+
+def remembered(margins: list[float]) -> Remembered:
+    found = np.array(margins)
+    return Remembered((found > 0).astype(float), np.abs(found), None)
+
+
+def forecast(margins: list[float], ingredients: int = 2) -> Forecast:
+    running = [margin - 0.5 for margin in margins]
+    candidate = [margin + 0.5 for margin in margins]
+    return Forecaster((0.0, 1.0)).forecast(remembered(running), remembered(candidate), ingredients)
+
+
+MARGINS = [4.0, -4.0, 1.0, -1.0, 0.1, -0.1, 3.0, -3.0]
+
+
+def test_a_soups_margin_is_the_average_of_its_ingredients() -> None:
+    running, candidate = remembered([1.0, -2.0, 0.5]), remembered([-3.0, 2.0, 0.5])
+    found = Forecaster((0.0, 1.0)).forecast(running, candidate, 4)
+    assert found.values.tolist() == [0.0, -1.0, 0.5]
+    assert found.mean[0] == 0.5
+    assert found.mean[1] < 0.05
+    assert found.mean[2] > 0.5
+
+
+def test_scores_that_are_no_right_or_wrong_are_averaged() -> None:
+    scores = np.array([0.2, 0.8]), np.array([0.4, 0.8])
+    parts = [Remembered(part, np.ones(2), None) for part in scores]
+    found = Forecaster((0.0, 1.0)).forecast(parts[0], parts[1], 2)
+    assert found.mean.tolist() == pytest.approx([0.3, 0.8])
+    assert found.deficit.tolist() == pytest.approx([0.7, 0.2])
+
+
+def test_the_swing_leads_with_what_may_turn_and_the_proof_with_what_is_wrong() -> None:
+    known = forecast(MARGINS)
+    assert sorted(next_examples(known, ~NONE, Lead.SWING, 2)) == [4, 5]
+    assert next_examples(known, ~NONE, Lead.LOW, 3).tolist() == [1, 7, 3]
+    seen = NONE.copy()
+    seen[1] = True
+    assert next_examples(known, ~seen, Lead.LOW, 2).tolist() == [7, 3]
+
+
+def test_the_canonical_batch_that_falls_shortest_comes_first() -> None:
+    known, left = forecast(MARGINS), np.ones(4, dtype=bool)
+    assert next_batch(known, ~NONE, left, 2) in (0, 3)
+    seen = NONE.copy()
+    seen[[1, 7]] = True
+    left[2] = False
+    assert next_batch(known, ~seen, left, 2) == 1
+    assert next_batch(None, ~NONE, left, 2) == 0
+
+
+def test_acceptance_is_sure_when_all_is_seen_and_even_at_the_target() -> None:
+    known, scores = forecast(MARGINS), np.array([1.0, 0.0] * 4)
+    assert acceptance(known, scores, ~NONE, 4.0) == 1.0
+    assert acceptance(known, scores, ~NONE, 4.5) == 0.0
+    assert acceptance(known, scores, NONE, float(known.mean.sum())) == pytest.approx(0.5)
+    chances = [acceptance(known, scores, NONE, target) for target in (2.0, 3.0, 4.0, 5.0, 6.0)]
+    assert chances == sorted(chances, reverse=True)
+    assert [lead(chance) for chance in (0.99, 0.5, 0.01)] == [Lead.CANONICAL, Lead.SWING, Lead.LOW]
+
+
+def test_the_spread_is_learned_from_what_was_seen() -> None:
+    """Simulated soups, whose margins differ from the forecast by a known deviation."""
+    forecaster = Forecaster((0.0, 1.0))
+    truth, n = 0.8, 4000
+    for _ in range(12):
+        running = RNG.normal(1.0, 2.0, n)
+        candidate = running + RNG.normal(0.0, 1.0, n)
+        known = forecaster.forecast(remembered(running.tolist()), remembered(candidate.tolist()), 2)
+        made = known.values + RNG.normal(0.0, truth, n)
+        forecaster.learn(known, (made > 0).astype(float), np.abs(made), np.ones(n, dtype=bool))
+        right = float((made > 0).sum())
+    known = forecaster.forecast(remembered(running.tolist()), remembered(candidate.tolist()), 2)
+    assert float(known.mean.sum()) == pytest.approx(right, abs=4 * math.sqrt(float(known.variance.sum())))
+    uncertain = (known.mean > 0.3) & (known.mean < 0.7)
+    assert float((made > 0)[uncertain].mean()) == pytest.approx(0.5, abs=0.1)
+    deviation = float(np.abs(known.values[(known.mean > 0.82) & (known.mean < 0.86)]).mean())
+    assert deviation == pytest.approx(truth, rel=0.2), "one deviation from zero is 84 % sure"
+
+
+def test_what_is_not_a_number_teaches_nothing() -> None:
+    forecaster, known = Forecaster((0.0, 1.0)), forecast(MARGINS)
+    forecaster.learn(known, np.full(8, math.nan), np.full(8, math.nan), ~NONE)
+    again = forecaster.forecast(remembered(MARGINS), remembered(MARGINS), 2)
+    assert np.isfinite(again.mean).all()
