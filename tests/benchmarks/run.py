@@ -49,7 +49,7 @@ def averaging(scratch: Path, repeats: int, megabytes: int) -> list[Row]:
     folder = scratch / "averaging"
     measured("averaging.py", "prepare", folder, megabytes)
     pairs = [
-        (measured("averaging.py", "naive", folder), measured("averaging.py", "stockpot", folder))
+        (measured("averaging.py", "naive", folder), measured("averaging.py", "hashed", folder))
         for _ in range(repeats + 1)
     ][1:]
     shutil.rmtree(folder)
