@@ -100,13 +100,8 @@ class LiveModule:
             return
         self._sum(tuple(others))
         coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
-<<<<<<< Updated upstream
         work = partial(_copy_mean, coefficient=coefficient, look=look)
         if offenders := _not_finite(self._feed.each(last, self._blocks, work)):
-=======
-        checks = self._feed.each(last, self._blocks, partial(_copy_mean, coefficient, look))
-        if offenders := _not_finite(checks):
->>>>>>> Stashed changes
             raise NotFinite(
                 f"{_title(recipe)}: its sum overflows in {len(offenders)} of {len(self._tensors)} tensors",
                 faults=[spec.name for spec in self._tensors if spec.name in offenders],
@@ -230,11 +225,7 @@ def _add(block: Block, content: Tensor) -> None:
         block.sum.add(content)
 
 
-<<<<<<< Updated upstream
 def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool) -> Tensor | None:
-=======
-def _copy_mean(coefficient: float, look: bool, block: Block, content: Tensor) -> Tensor | None:
->>>>>>> Stashed changes
     """Put (sum + content) x coefficient into the module, with the bits of `RunningSum`.
 
     Returns, if it is to look, a sum that is not finite if any element is not.
