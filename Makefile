@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # torch first and by itself: where the package index offers several builds, the pin decides.
 TORCH = $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test test-slow check format bench clean
+.PHONY: install demo test test-slow check format bench bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,9 @@ format: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/run.py
+
+bench-peers: install
+	$(BIN)/python tests/benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
