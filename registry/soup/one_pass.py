@@ -9,10 +9,11 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
+from queue import Empty, SimpleQueue
 from threading import Condition, Lock
 
 from registry.entities import Digest, TensorSpec
@@ -24,6 +25,8 @@ from registry.soup.whole_file import UnfinishedFile
 _PART = 1 << 18  # elements: the fewest calls at which what is read and the sum stay in a core's cache
 _SENT = 1 << 24  # bytes after which the disk is asked to begin
 _WORKERS = 8  # more only wait for each other: a digest takes one part at a time
+_HEARING = 1.0
+"""Seconds until Control-C is heard, at most: one that comes just before the caller waits does not wake it."""
 
 
 class _Stopped(Exception):
@@ -73,7 +76,8 @@ class OnePass:
         self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
         self._parts = enumerate(_parts(self._places))
         self._lock = Lock()  # for the two that change: offenders and parts
-        self._stopped = False
+        self._ends: SimpleQueue[None] = SimpleQueue()
+        self._stopped = True  # until all workers are there
         self._header = bytes(self._files[0].read(0, self._places[0].offset))
         heads = [bytes(file.read(0, len(self._header))) for file in self._files] + [self._header]
         self._digests = [_OrderedSha256(head) for head in heads] if hashing else []
@@ -84,12 +88,25 @@ class OnePass:
         workers = min(_WORKERS, len(os.sched_getaffinity(0)))
         with self._pool(workers) as pool:
             try:
-                for done in as_completed([pool.submit(self._work) for _ in range(workers)]):
-                    done.result()
+                with self._lock:  # nobody begins before: an interrupt may keep a worker from the pool's list
+                    workings = [pool.submit(self._work) for _ in range(workers)]
+                    self._stopped = False
+                for _ in workings:
+                    self._await_end()
             except BaseException:
                 self._stop()
                 raise
+        for working in workings:
+            working.result()
         return [stream.digest for stream in self._digests]
+
+    def _await_end(self) -> None:
+        """Of any worker. Futures are waited for in Python, which an interrupt can leave with a lock taken."""
+        while True:
+            try:
+                return self._ends.get(timeout=_HEARING)
+            except Empty:
+                continue
 
     def _pool(self, workers: int) -> AbstractContextManager[ThreadPoolExecutor]:
         if WITH_TORCH.isdisjoint(place.spec.dtype for place in self._places):
@@ -99,8 +116,8 @@ class OnePass:
         return single_threaded(workers)
 
     def _work(self) -> None:
-        means = PartMeans(_PART, len(self._files), self._coefficient)
         try:
+            means = PartMeans(_PART, len(self._files), self._coefficient)
             while (numbered := self._next_part()) is not None:
                 self._average(*numbered, means)
         except _Stopped:
@@ -108,6 +125,8 @@ class OnePass:
         except BaseException:
             self._stop()
             raise
+        finally:
+            self._ends.put(None)
 
     def _stop(self) -> None:
         self._stopped = True
