@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -29,6 +30,8 @@ class Block:
     """Bytes from the tensor's start in the file."""
     target: Tensor
     """A view of the module's own tensor, of as many elements; not always contiguous."""
+    own: tuple[Tensor, memoryview] | None
+    """The target, flat, and its bytes, where these are laid out as in the file, in this process's memory."""
     sum: RunningSum | None = None
     """Of the blocks added so far, flat."""
 
@@ -40,14 +43,19 @@ class Block:
 
 Work = Callable[[Block, Tensor], Tensor | None]
 """Does something with a block and what a file holds for it: a flat tensor on the block's device, valid
-until the work returns."""
+until the work returns. Where the work overwrites the module, it may be the block's own target."""
 
 
 class Feed(Protocol):
     """Hands out a checkpoint in blocks. For one thread at a time."""
 
-    def each(self, digest: Digest, blocks: Sequence[Block], work: Work) -> list[tuple[Block, Tensor]]:
-        """Do the work for every block, in any order. Returns what it returned, with its block."""
+    def each(
+        self, digest: Digest, blocks: Sequence[Block], work: Work, *, overwrites: bool
+    ) -> list[tuple[Block, Tensor]]:
+        """Do the work for every block, in any order. Returns what it returned, with its block.
+
+        `overwrites`: the work puts something else into the module, which may be read to at once.
+        """
         ...
 
     def prepare(self, digest: Digest) -> None:
@@ -65,11 +73,14 @@ class ThreadedFeed:
         self._pool = _single_threaded_pool(self._threads)
         self._own = threading.local()
 
-    def each(self, digest: Digest, blocks: Sequence[Block], work: Work) -> list[tuple[Block, Tensor]]:
+    def each(
+        self, digest: Digest, blocks: Sequence[Block], work: Work, *, overwrites: bool
+    ) -> list[tuple[Block, Tensor]]:
         """Do the work for every block, in any order. Returns what it returned, with its block."""
         shared = iter(blocks)
+        drain = partial(self._drain, shared, work=work, overwrites=overwrites)
         with self._checkpoints.open(digest) as weights:
-            running = [self._pool.submit(self._drain, shared, weights, work) for _ in range(self._threads)]
+            running = [self._pool.submit(drain, weights) for _ in range(self._threads)]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
             finally:
@@ -82,15 +93,21 @@ class ThreadedFeed:
         """Its file may be fetched; from there it is read fast enough."""
         self._checkpoints.prefetch(digest)
 
-    def _drain(self, shared: Iterator[Block], weights: WeightsFile, work: Work) -> list[tuple[Block, Tensor]]:
+    def _drain(
+        self, shared: Iterator[Block], weights: WeightsFile, *, work: Work, overwrites: bool
+    ) -> list[tuple[Block, Tensor]]:
         results, cut = [], None
         with torch.inference_mode():
             for block in shared:
                 # Every call gives the interpreter away, and waits to get it back: as few as can be.
-                if cut != (block.size, block.dtype):
-                    cut = block.size, block.dtype
-                    buffer = self._buffer(block.size)
-                    view, content = bytes_of(buffer), buffer.view(block.dtype)
+                if overwrites and block.own is not None:
+                    content, view = block.own
+                else:
+                    if cut != (block.size, block.dtype):
+                        cut = block.size, block.dtype
+                        buffer = self._buffer(block.size)
+                        buffered = buffer.view(block.dtype), bytes_of(buffer)
+                    content, view = buffered
                 weights.file.fill(view, weights.places[block.name].offset + block.begin)
                 result = work(block, content.to(self._device))
                 if result is not None:

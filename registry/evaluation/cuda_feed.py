@@ -53,7 +53,14 @@ class CudaFeed:
         self._left = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not type it
         """All that was asked of the prepared checkpoint is on the device."""
 
-    def each(self, digest: Digest, blocks: Sequence[Block], work: Work) -> list[tuple[Block, Tensor]]:
+    def each(
+        self,
+        digest: Digest,
+        blocks: Sequence[Block],
+        work: Work,
+        *,
+        overwrites: bool,  # noqa: ARG002 - what is copied while a block is worked on needs room of its own
+    ) -> list[tuple[Block, Tensor]]:
         """Do the work for every block, in order. Returns what it returned, with its block.
 
         The work is begun, not done, when this returns: on the device's current stream.

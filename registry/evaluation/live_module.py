@@ -15,7 +15,7 @@ from registry.errors import BadCheckpoint, Incompatible, NotFinite
 from registry.evaluation.block_feed import Block, Feed, ThreadedFeed
 from registry.evaluation.cuda_feed import CudaFeed
 from registry.evaluation.module_weights import Placement, placement
-from registry.soup.arithmetic import DTYPES, RunningSum, accumulator
+from registry.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from registry.soup.checkpoint_cache import exact_digest
 from registry.soup.compatibility import differences
 from registry.soup.weights_file import WeightsFile
@@ -95,13 +95,13 @@ class LiveModule:
         self._cut(self._known[recipe.checkpoints[0]].tensors)
         *others, last = recipe.checkpoints
         if not others:
-            peaks = self._feed.each(last, self._blocks, _copy_and_look)
+            peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
             self._peaks[last] = _greatest(peaks)
             return
         self._sum(tuple(others))
         coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
         work = partial(_copy_mean, coefficient=coefficient, look=look)
-        if offenders := _not_finite(self._feed.each(last, self._blocks, work)):
+        if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
             raise NotFinite(
                 f"{_title(recipe)}: its sum overflows in {len(offenders)} of {len(self._tensors)} tensors",
                 faults=[spec.name for spec in self._tensors if spec.name in offenders],
@@ -124,7 +124,7 @@ class LiveModule:
                 block.sum = None
         for digest in digests[len(self._summed) :]:
             summed, self._summed = self._summed, ()  # an error in between leaves no sum
-            self._feed.each(digest, floats, _add)
+            self._feed.each(digest, floats, _add, overwrites=False)
             self._summed = (*summed, digest)
 
     def _cut(self, tensors: tuple[TensorSpec, ...]) -> None:
@@ -197,12 +197,20 @@ def _blocks(spec: TensorSpec, target: Tensor, most: int) -> Iterator[Block]:
         views = torch.split(target, max(1, most // target[0].numel()))
     for view in views:
         if view.numel():
-            yield Block(spec.name, dtype, begin, view)
+            yield Block(spec.name, dtype, begin, view, _own(view, dtype))
         begin += view.numel() * dtype.itemsize
 
 
+def _own(view: Tensor, dtype: torch.dtype) -> tuple[Tensor, memoryview] | None:
+    if view.device.type != "cpu" or view.dtype != dtype or not view.is_contiguous():
+        return None
+    flat = view.view(-1)
+    return flat, bytes_of(flat)
+
+
 def _copy(block: Block, content: Tensor) -> None:
-    block.target.copy_(content.view(block.target.shape))
+    if block.own is None or content is not block.own[0]:
+        block.target.copy_(content.view(block.target.shape))
 
 
 def _copy_and_look(block: Block, content: Tensor) -> Tensor | None:

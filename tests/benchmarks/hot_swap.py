@@ -1,6 +1,8 @@
 """One greedy trial's weights into a live module, beside a copy of as many bytes and the plain way.
 
-Prints one line of JSON: for each way the seconds of every repeat, in turn in one process, page-cached.
+Prints one line of JSON: for each way the seconds of every repeat, in turn in one process, page-cached. `add`
+is the least that a trial can be: two tensors in memory are read and one is written, where a copy reads one.
+The candidates were held by themselves before, as ranking does.
 """
 
 import argparse
@@ -85,7 +87,7 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
         shapes = model(width).to(dtype)
     first, *candidates = planted(cache, shapes, dtype, 3)
     parameters = [torch.zeros_like(tensor, device="cpu") for tensor in shapes.parameters()]
-    source = [torch.ones_like(tensor) for tensor in parameters]
+    source, other = ([torch.ones_like(tensor) for tensor in parameters] for _ in range(2))
     module = shapes.to_empty(device="cpu")
     live, plain = LiveModule(module, Local(cache), torch.device("cpu")), Plain(module, cache, first)
 
@@ -93,11 +95,18 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
         for target, tensor in zip(parameters, source, strict=True):
             target.copy_(tensor)
 
-    figures: dict[str, list[float]] = {"copy": [], "trial": [], "single": [], "plain": []}
+    def add() -> None:
+        for target, tensor, added in zip(parameters, source, other, strict=True):
+            torch.add(tensor, added, out=target)
+
+    for digest in (first, *candidates):
+        live.hold(Recipe.mean([digest]))
+    figures: dict[str, list[float]] = {"copy": [], "add": [], "trial": [], "single": [], "plain": []}
     for repeat in range(repeats + 1):
         candidate = candidates[repeat % 2]  # never the one that is held
         once = {
             "copy": seconds(copy),
+            "add": seconds(add),
             "trial": seconds(lambda c=candidate: live.hold(Recipe.mean([first, c]))),  # type: ignore[misc]  # bound now
             "single": seconds(lambda c=candidate: live.hold(Recipe.mean([c]))),  # type: ignore[misc]  # bound now
             "plain": seconds(lambda c=candidate: plain.trial(c)),  # type: ignore[misc]  # bound now
