@@ -8,7 +8,9 @@ StockpotError
 ├── NothingToSoup         the sweep has fewer than two usable candidates
 ├── BadCheckpoint         weights that are damaged, hostile or not averageable
 │   ├── NotFinite         NaN or infinity in the weights
-│   └── Incompatible      weights that cannot be averaged with, or loaded into, others
+│   ├── Incompatible      weights that cannot be averaged with, or loaded into, others
+│   ├── NotCached         the cache does not hold them, or let them go meanwhile
+│   └── Altered           a file of the cache that is not what was written
 ├── BadTask               a user's task breaks its contract
 │   └── OutOfDeviceMemory its batches do not fit the device
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
@@ -75,6 +77,14 @@ class NotFinite(BadCheckpoint):
 
 class Incompatible(BadCheckpoint):
     """Weights that cannot be averaged with others, or loaded into the task's model."""
+
+
+class NotCached(BadCheckpoint):
+    """Weights that the cache does not hold, or let go meanwhile."""
+
+
+class Altered(BadCheckpoint):
+    """A file of the cache whose bytes are not those that were written."""
 
 
 class BadTask(StockpotError):

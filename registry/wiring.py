@@ -94,7 +94,7 @@ class Workplace:
         """Weights by digest."""
         from registry.workflow.supply import Supply
 
-        return Supply(self.tracker, self.store, self.cache)
+        return Supply(self.tracker, self.store, self.cache, progress.get().say)
 
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""

@@ -179,7 +179,7 @@ class LiveModule:
                 for first, name in place.ties
                 if not place.faults and not _equal(weights, first, name)
             ]
-            return _Known(weights.tensors, exact_digest(weights), tuple(torn))
+            return _Known(place.tensors, exact_digest(weights), tuple(torn))
 
     def _placement(self, tensors: tuple[TensorSpec, ...]) -> Placement:
         if tensors not in self._placements:

@@ -34,6 +34,8 @@ def architecture_of(module: nn.Module) -> tuple[TensorSpec, ...]:
 class Placement:
     """Where in a module the tensors of a checkpoint belong."""
 
+    tensors: tuple[TensorSpec, ...]
+    """The checkpoint's."""
     targets: Mapping[str, Tensor]
     """The module's own tensor for each of the checkpoint's; of tied ones for the first only."""
     ties: tuple[tuple[str, str], ...]
@@ -42,7 +44,7 @@ class Placement:
     """How the checkpoint's tensors differ from what the module takes; empty if they fit."""
 
 
-def placement(module: nn.Module, tensors: Iterable[TensorSpec]) -> Placement:
+def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
     """Find the place of each of these tensors, under canonical names, in the module.
 
     A dtype fits if it is the module's own, or a floating-point one that the module's holds without
@@ -63,10 +65,10 @@ def placement(module: nn.Module, tensors: Iterable[TensorSpec]) -> Placement:
             ties.append((first.name, spec.name))
     faults += _missing(slots, firsts)
     targets = {spec.name: slot.tensor for slot, spec in firsts.items()}
-    return Placement(targets, tuple(ties), tuple(faults))
+    return Placement(tuple(tensors), targets, tuple(ties), tuple(faults))
 
 
-def fits(module: nn.Module, tensors: Iterable[TensorSpec]) -> tuple[str, ...]:
+def fits(module: nn.Module, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
     """How these tensors, under canonical names, differ from what the module takes; empty if they fit."""
     return placement(module, tensors).faults
 

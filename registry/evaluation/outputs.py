@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from registry.entities import Digest
 from registry.soup.eviction import LeastRecentlyUsed
+from registry.soup.whole_file import remove_leftovers, writing
 
 _SUFFIX = ".safetensors"
 BYTES_PER_EXAMPLE = 8192
@@ -60,6 +60,8 @@ class RememberedOutputs:
     ) -> None:
         self.bytes_per_example = bytes_per_example
         self._folder = folder
+        if folder is not None:
+            remove_leftovers(folder)
         self._shelf = LeastRecentlyUsed(folder, _SUFFIX, limit) if folder is not None else None
         self._memory = memory
         self._hot: OrderedDict[tuple[Digest, Digest], Remembered] = OrderedDict()
@@ -117,14 +119,11 @@ def _write(file: Path, passed: Remembered) -> None:
     tensors = {"scores": torch.from_numpy(passed.scores), "gaps": torch.from_numpy(passed.gaps)}
     if passed.outputs is not None:
         tensors["outputs"] = passed.outputs.contiguous()
-    temporary = file.parent / f".writing-{uuid4().hex}"
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save(tensors, metadata={"sha256": _sha256(tensors)}))
-        temporary.replace(file)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
+    with suppress(OSError), writing(file.parent) as unfinished:
+        unfinished.put(save(tensors, metadata={"sha256": _sha256(tensors)}), 0)
+        unfinished.path.replace(file)  # not waiting for the disk: what is torn is noticed, and absent
 
 
 def _read(file: Path) -> Remembered | None:

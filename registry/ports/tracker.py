@@ -36,7 +36,9 @@ class Tracker(Protocol):
         ...
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
-        """Every weights file that the run logged, as artifact or inside a LoggedModel, by path."""
+        """Every weights file that the run logged, as artifact or inside a LoggedModel, by path. Raises
+        BadCheckpoint where its artifacts are too many to be looked through.
+        """
         ...
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:
@@ -46,7 +48,9 @@ class Tracker(Protocol):
         ...
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
-        """Download a weights file into this folder. Returns its path there: always a regular file."""
+        """Download a weights file into this folder. Returns its path there: always a regular file, of the
+        length that was listed.
+        """
         ...
 
     def prove_writable(self, model: str, experiment_id: str) -> None:

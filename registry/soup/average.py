@@ -1,11 +1,12 @@
 """From a recipe to its average: tensor by tensor for a live module, or streamed into the cache."""
 
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from registry.entities import Checkpoint, Digest, Recipe, short
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
+from registry.errors import BadCheckpoint, Incompatible, NotFinite, StockpotError
 from registry.soup.canonical import FLOATS, header_of, in_layout_order
 from registry.soup.checkpoint_cache import CheckpointCache, exact_digest
 from registry.soup.compatibility import differences
@@ -14,6 +15,10 @@ from registry.soup.weights_file import WeightsFile
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_OPEN_FILES = resource.RLIMIT_NOFILE
+_OTHER_FILES = 256
+"""That a process has open besides: libraries, connections, one of everything that works beside it."""
 
 
 def averaged_tensors(
@@ -75,6 +80,7 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
 def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
     if recipe.overlay is not None:
         raise BadCheckpoint(f"{_title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+    _allow_open_files(len(recipe.ingredients))
     with ExitStack() as stack:
         files = [stack.enter_context(cache.open(digest)) for digest in recipe.checkpoints]
         if faults := list(_misfits(recipe, files)):
@@ -84,6 +90,22 @@ def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[W
                 mend="average checkpoints of one architecture and dtype",
             )
         yield files
+
+
+def _allow_open_files(count: int) -> None:
+    """Let this process open so many files, and some more, at once: the usual limit is 1024.
+
+    Raises StockpotError where the system allows it no more.
+    """
+    wanted = count + _OTHER_FILES
+    soft, hard = (wanted if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(_OPEN_FILES))
+    if hard <= count:
+        raise StockpotError(
+            f"an average of {count} checkpoints opens them all at once; this process may open {hard} files",
+            mend=f"ulimit -Hn {wanted}, as an administrator, or take fewer candidates: --top K --by METRIC",
+        )
+    if soft < min(wanted, hard):
+        resource.setrlimit(_OPEN_FILES, (min(wanted, hard), resource.getrlimit(_OPEN_FILES)[1]))
 
 
 def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:

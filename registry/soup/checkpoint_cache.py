@@ -13,12 +13,12 @@ from itertools import accumulate
 from pathlib import Path
 
 from registry.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
-from registry.errors import BadCheckpoint, NotFinite, StockpotError
+from registry.errors import Altered, BadCheckpoint, NotCached, NotFinite, StockpotError
 from registry.soup import stamp
 from registry.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
 from registry.soup.eviction import LeastRecentlyUsed
 from registry.soup.pt2_file import HOW_TO_LOG, open_pt2
-from registry.soup.safetensors_file import open_safetensors
+from registry.soup.safetensors_file import open_safetensors, parsed
 from registry.soup.weights_file import RegularFile, WeightsFile
 from registry.soup.whole_file import UnfinishedFile, remove_leftovers, writing
 
@@ -57,7 +57,7 @@ class CheckpointCache:
     def open(self, digest: Digest) -> Iterator[WeightsFile]:
         """The checkpoint's file, unaltered, its header checked; not evicted meanwhile.
 
-        Raises BadCheckpoint if it is not here, or was altered on disk: then it is removed.
+        Raises NotCached if it is not here, Altered if it was altered on disk: then it is removed.
         """
         path = self._path(digest)
         with self._shelf.pinned([path]), ExitStack() as stack:
@@ -65,7 +65,7 @@ class CheckpointCache:
                 weights = stack.enter_context(open_safetensors(path))
             except StockpotError as error:
                 if not path.exists():
-                    raise BadCheckpoint(
+                    raise NotCached(
                         f"checkpoint {digest} is not in the cache {self.folder}",
                         mend="run the request again: it downloads what is missing",
                     ) from error
@@ -82,11 +82,11 @@ class CheckpointCache:
         with self._shelf.pinned(list(map(self._path, digests))):
             yield
 
-    def altered(self, faults: Mapping[Digest, str]) -> BadCheckpoint:
+    def altered(self, faults: Mapping[Digest, str]) -> Altered:
         """Remove these files, whose bytes are not those of their names, and say so."""
         for digest in faults:
             self._path(digest).unlink(missing_ok=True)
-        return BadCheckpoint(
+        return Altered(
             f"{self.folder}: altered on disk, and removed",
             faults=[f"{self._path(digest).name}: {digest}: {fault}" for digest, fault in faults.items()],
             mend="run the request again: it downloads what is missing. If it happens again, check the disk",
@@ -104,7 +104,7 @@ class CheckpointCache:
     def checkpoint(self, digest: Digest) -> Checkpoint:
         """Describe a checkpoint that is here: reads its header and its integer tensors."""
         with self.open(digest) as weights:
-            return Checkpoint(digest, weights.file.size, weights.tensors, exact_digest(weights))
+            return _described(digest, weights)
 
     def ingest(self, file: Path, format: WeightsFormat) -> tuple[Checkpoint, str]:  # noqa: A002 - the field's name
         """Bring a weights file into the cache, in canonical form and in bounded memory.
@@ -162,10 +162,12 @@ class CheckpointCache:
     def keep(self, file: UnfinishedFile, digest: Digest) -> Checkpoint:
         """Give a draft that holds this checkpoint its name, on the disk for good."""
         path = self._path(digest)
+        # Of the open file: by its name, another process may have evicted it before we look.
+        described = _described(digest, parsed(RegularFile(file.path, file.descriptor)))
         with self._shelf.pinned([path]):
             stamp.stamp(path, file.finish(path))
             self._shelf.evict(keep=path)
-            return self.checkpoint(digest)
+        return described
 
     def _path(self, digest: Digest) -> Path:
         match = _DIGEST.fullmatch(digest)
@@ -174,6 +176,10 @@ class CheckpointCache:
                 f"{digest[:100]!a} is no digest", mend="give sha256: and 64 hexadecimal digits"
             )
         return self.folder / f"{match.group(1)}{_SUFFIX}"
+
+
+def _described(digest: Digest, weights: WeightsFile) -> Checkpoint:
+    return Checkpoint(digest, weights.file.size, weights.tensors, exact_digest(weights))
 
 
 def exact_digest(weights: WeightsFile) -> Digest:

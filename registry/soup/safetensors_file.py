@@ -37,7 +37,12 @@ def open_safetensors(path: Path) -> Iterator[WeightsFile]:
     Raises BadCheckpoint naming every fault that can be told from the others.
     """
     with open_regular(path) as file:
-        yield WeightsFile(file, _read_places(file))
+        yield parsed(file)
+
+
+def parsed(file: RegularFile) -> WeightsFile:
+    """An open safetensors file. Raises BadCheckpoint as `open_safetensors` does."""
+    return WeightsFile(file, _read_places(file))
 
 
 @dataclass(frozen=True)

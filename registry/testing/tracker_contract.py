@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from registry.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
-from registry.errors import BadModelName, BadRequest, UnknownSweep
+from registry.errors import BadModelName, BadRequest, TrackingError, UnknownSweep
 from registry.ports import Tracker
 from registry.testing.tracker_backend import (
     Backend,
@@ -126,6 +126,17 @@ class TrackerContract:
         fetched = [backend.tracker.fetch(source, tmp_path) for source in found]
         assert [file.read_bytes() for file in fetched] == [b"pickle", b"three", b"one", b"four"]
         assert all(file.parent == tmp_path and not file.is_symlink() for file in fetched)
+
+    @pytest.mark.parametrize("listed", [2, 4])
+    def test_a_file_that_is_not_as_long_as_it_was_listed_is_refused(
+        self, backend: Backend, tmp_path: Path, listed: int
+    ) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "model.safetensors", b"one")
+        (source,) = backend.tracker.weights(run)
+        with pytest.raises(TrackingError, match="listed"):
+            backend.tracker.fetch(replace(source, size=listed), tmp_path)
+        assert backend.tracker.fetch(replace(source, size=None), tmp_path).read_bytes() == b"one"
 
     @pytest.mark.parametrize("length", [1, 8, 9, 100])
     def test_the_head_of_a_file_is_its_first_bytes(self, backend: Backend, length: int) -> None:

@@ -153,6 +153,8 @@ class MemoryTracker(Tracker):
         content = self._content(source)
         if content is None:
             raise TrackingError(f"{source.uri} is gone", mend="log it again")
+        if source.size not in {None, len(content)}:
+            raise TrackingError(f"{source.uri} is not as long as it was listed", mend="list it again")
         file = into / PurePosixPath(source.uri).name
         file.write_bytes(content)
         return file

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from registry.entities import WeightsSource
 
@@ -11,29 +12,54 @@ if TYPE_CHECKING:
 
 PARTIAL = 206
 """The status of the range that was asked for. A server that ignores ranges says 200, and sends all."""
+ABSENT = (403, 404, 410, 416)
+"""What a server says of one file, and not of ranges."""
+SECONDS = 10
+"""To wait for an answer. A header spares a download: it is worth no patience, and no second try."""
 
 
-def head_of(client: "MlflowClient", source: WeightsSource, length: int) -> bytes | None:
-    """The file's first bytes: from a local folder, or by a range request to the server that has it.
+class Heads:
+    """Reads the first bytes of files. A server that gave no range is not asked for another."""
 
-    None for any other store, and for a file that is not as it was listed.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-    from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    def __init__(self) -> None:
+        self._refusing: set[str] = set()
+        """The servers, as in their addresses."""
 
-    folder, _, name = source.uri.rpartition("/")
-    wanted = min(length, source.size or 0)
-    if not wanted:
-        return b"" if source.size == 0 else None
-    repository = get_artifact_repository(folder, tracking_uri=client.tracking_uri)
-    if isinstance(repository, LocalArtifactRepository):
-        content = _local(Path(repository.artifact_dir) / name, wanted)
-    elif isinstance(repository, HttpArtifactRepository):
-        content = _ranged(repository.artifact_uri, name, wanted, source.size)
-    else:
-        content = None
-    return content if content is not None and len(content) == wanted else None
+    def of(self, client: "MlflowClient", source: WeightsSource, length: int) -> bytes | None:
+        """The file's first bytes: from a local folder, or by a range request to the server that has it.
+
+        None for any other store, and for a file that is not as it was listed.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+        folder, _, name = source.uri.rpartition("/")
+        wanted = min(length, source.size or 0)
+        if not wanted:
+            return b"" if source.size == 0 else None
+        repository = get_artifact_repository(folder, tracking_uri=client.tracking_uri)
+        if isinstance(repository, LocalArtifactRepository):
+            content = _local(Path(repository.artifact_dir) / name, wanted)
+        elif isinstance(repository, HttpArtifactRepository):
+            content = self._asked_for(repository.artifact_uri, name, wanted, source.size)
+        else:
+            content = None
+        return content if content is not None and len(content) == wanted else None
+
+    def _asked_for(self, folder: str, name: str, length: int, size: int | None) -> bytes | None:
+        server = urlsplit(folder).netloc
+        if server in self._refusing:
+            return None
+        try:
+            return _ranged(folder, name, length, size)
+        except _NoRanges:
+            self._refusing.add(server)
+            return None
+
+
+class _NoRanges(Exception):
+    """The server gives no parts of files, or no answer."""
 
 
 def _local(file: Path, length: int) -> bytes | None:
@@ -44,20 +70,29 @@ def _local(file: Path, length: int) -> bytes | None:
 
 
 def _ranged(folder: str, name: str, length: int, size: int | None) -> bytes | None:
-    """Ask for a range with MLflow's own credentials, retries and certificates."""
+    """Ask for a range with MLflow's own credentials and certificates; the download tells what is wrong."""
+    from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
+    from urllib3.exceptions import HTTPError
 
-    asked: Response = http_request(  # type: ignore[no-untyped-call]  # MLflow has no types here
-        get_default_host_creds(folder),  # type: ignore[no-untyped-call]  # as above
-        f"/{name}",
-        "GET",
-        extra_headers={"Range": f"bytes=0-{length - 1}", "Accept-Encoding": "identity"},
-        raise_on_status=False,  # what is wrong is told by the download
-        stream=True,  # so that closing it leaves the rest where it is
-    )
-    with asked:
-        told = asked.headers.get("Content-Range", "")
-        if asked.status_code != PARTIAL or told != f"bytes 0-{length - 1}/{size}":
-            return None
-        return bytes(asked.raw.read(length + 1))
+    try:
+        asked: Response = http_request(  # type: ignore[no-untyped-call]  # MLflow has no types here
+            get_default_host_creds(folder),  # type: ignore[no-untyped-call]  # as above
+            f"/{name}",
+            "GET",
+            max_retries=0,
+            timeout=SECONDS,
+            extra_headers={"Range": f"bytes=0-{length - 1}", "Accept-Encoding": "identity"},
+            raise_on_status=False,
+            stream=True,  # so that closing it leaves the rest where it is
+        )
+        with asked:
+            told = asked.headers.get("Content-Range", "")
+            if asked.status_code in ABSENT:
+                return None
+            if asked.status_code != PARTIAL:
+                raise _NoRanges
+            return bytes(asked.raw.read(length + 1)) if told == f"bytes 0-{length - 1}/{size}" else None
+    except (MlflowException, HTTPError) as error:
+        raise _NoRanges from error

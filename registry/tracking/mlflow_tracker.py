@@ -21,7 +21,7 @@ from registry.errors import BadRequest, StockpotError
 from registry.ports import Tracker
 from registry.tracking import mlflow_publishing as publishing
 from registry.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
-from registry.tracking.mlflow_heads import head_of
+from registry.tracking.mlflow_heads import Heads
 from registry.tracking.mlflow_permissions import (
     ensure_registered_model,
     prove_experiment_writable,
@@ -47,6 +47,7 @@ class MlflowTracker(Tracker):
         self._tracking_uri = tracking_uri
         self._registry_uri = registry_uri
         self._page_size = page_size
+        self._heads = Heads()
         self._artifacts: dict[str, str] = {}
         """Where the runs that were listed keep their artifacts: asking again would be a request per run."""
 
@@ -76,7 +77,7 @@ class MlflowTracker(Tracker):
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:
         with asking(f"reading the header of {source.path} of run {source.run_id}"):
-            return head_of(self._client, source, length)
+            return self._heads.of(self._client, source, length)
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         with asking(f"downloading {source.path} of run {source.run_id}"):

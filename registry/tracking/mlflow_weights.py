@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.entities import Run, WeightsSource
-from registry.errors import TrackingError
+from registry.errors import BadCheckpoint, TrackingError
 from registry.tracking.mlflow_calls import redacted
 from registry.tracking.names import ROLE, weights_format
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 MOST_FOLDERS = 200
-"""Listing a folder is a request. A run with more folders is refused rather than half read."""
+"""Listing a folder is a request. A run with more folders is left out rather than half read."""
 
 
 def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSource, ...]:
@@ -54,10 +54,17 @@ def download(client: "MlflowClient", uri: str, into: Path) -> Path:
 
 
 def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) -> Path:
-    """Download a weights file; anything but a regular file in this very folder is refused."""
+    """Download a weights file. Refuses anything but a regular file in this very folder, of the length that
+    was listed: not every server's broken transfer is an error of its client.
+    """
     file = download(client, source.uri, into)
     if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
         raise TrackingError(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
+    if source.size not in {None, file.stat().st_size}:
+        raise TrackingError(
+            f"{redacted(source.uri)} was listed with {source.size} bytes, but {file.stat().st_size} came",
+            mend="run the request again: it goes on from here, and lists the artifact as it is then",
+        )
     return file
 
 
@@ -69,9 +76,8 @@ def _weights_below(client: "MlflowClient", run: Run, root: str) -> Iterator[Weig
     folders: list[str | None] = [None]
     for seen, folder in enumerate(folders):  # grows while it is walked
         if seen == MOST_FOLDERS:
-            raise TrackingError(
-                f"run {run.name} ({run.run_id}) has more than {MOST_FOLDERS} folders of artifacts",
-                mend="leave that run out with --filter, or log its artifacts into fewer folders",
+            raise BadCheckpoint(
+                f"more than {MOST_FOLDERS} folders of artifacts", mend="log its artifacts into fewer folders"
             )
         for file in repository.list_artifacts(folder):
             form = weights_format(file.path)

@@ -1,7 +1,7 @@
 """Weights on their way: downloads run ahead, and each candidate can be scored as soon as it is here."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from registry.entities import (
@@ -80,6 +80,8 @@ class Arrivals:
         self._gathering = Gathering(prospects.exclusions)
         self._arrived: list[Candidate] = []
         self._groups: dict[tuple[tuple[TensorSpec, ...], Digest], _Group] = {}
+        self._layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}
+        """Each layout once: thousands of candidates have the same."""
 
     def due(self) -> Generator[list[Candidate], None, None]:
         """Read all weights; each time a few have arrived, those of them that are worth a score now.
@@ -107,11 +109,13 @@ class Arrivals:
         return prospect, self._supply.ingest(prospect.source)
 
     def _admit(self, prospect: Prospect, found: IngestedSource) -> None:
-        run, source, checkpoint = prospect.run, prospect.source, found.checkpoint
-        if checkpoint is None:
+        run, source = prospect.run, prospect.source
+        if found.checkpoint is None:
             reason = found.fault or ExclusionReason.UNREADABLE
             self._gathering.exclude(run, reason, f"{source.path}: {found.detail}")
             return
+        layout = found.checkpoint.tensors
+        checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))
         if not self._gathering.can_be_averaged(run, checkpoint.tensors, self._fits):
             return
         candidate = Candidate(run, source, found.sha256, checkpoint)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.entities import Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
+from registry.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
 from registry.errors import BadCheckpoint
 from registry.soup import Head
 from registry.workflow.ahead import ahead
@@ -41,7 +41,11 @@ def gather(
     gathering = Gathering(shortlist.exclusions)
 
     def look(run: Run) -> tuple[Prospect, Sequence[TensorSpec] | None] | None:
-        source = gathering.choose_weights(run, tracker.weights(run), request.weights)
+        try:
+            source = gathering.choose_weights(run, tracker.weights(run), request.weights)
+        except BadCheckpoint as error:
+            gathering.exclude(run, ExclusionReason.NO_WEIGHTS, error.what, error.mend)
+            return None
         if source is None:
             return None
         return Prospect(run, source), supply.layout(source) or _layout(source, tracker)

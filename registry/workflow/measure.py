@@ -19,7 +19,7 @@ from registry.entities import (
 from registry.errors import BadRequest
 from registry.evaluation import compare, compare_mean
 from registry.workflow.ranking import Ranking
-from registry.workflow.search import full_score
+from registry.workflow.watched import full_score
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress
@@ -177,7 +177,7 @@ def _point(
         candidate.run.run_id,
         candidate.run.name,
         candidate.checkpoint.digest,
-        ranking.held_out[candidate.checkpoint.digest].value,
+        ranking.held_out[candidate.checkpoint.digest],
         values[request.report_on] if values else None,
         values.get(MEAN_OF_SHIFTS) if values else None,
     )

@@ -25,7 +25,7 @@ from registry.errors import BadRequest, RegistryConflict
 from registry.soup import CheckpointCache, canonical_names, open_pt2
 from registry.workflow.claim import Claim, claimed
 from registry.workflow.publication import Draw, compose
-from registry.workflow.supply import Supply
+from registry.workflow.supply import PACKAGE, Supply
 from registry.workflow.verdict import earns_alias
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Publisher:
             adopted = version is not None
             if version is None:
                 soup = self.supply.build(row.recipe).digest
-                version = self._resume(compose(report, row, ranking, soup, self.draw), report, claim)
+                with self.cache.pinned([soup]):
+                    version = self._resume(compose(report, row, ranking, soup, self.draw), report, claim)
             aliases = self._alias(report, row, version, claim)
             soup = Digest(version.tags["stockpot.checkpoint"])
             claim.advance(
@@ -123,7 +124,7 @@ class Publisher:
         """Package, upload, download again and compare. Returns the publication with what packaging found."""
         request = report.request
         like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
-        with tempfile.TemporaryDirectory(dir=self.cache.folder, prefix=".package-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.cache.folder, prefix=PACKAGE) as folder:
             package, returned = Path(folder) / "package", Path(folder) / "returned"
             kind = self.tracker.package(
                 self.models.module_with(publication.recipe),

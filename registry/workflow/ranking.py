@@ -18,6 +18,7 @@ from registry.entities import (
 )
 from registry.errors import BadTask
 from registry.workflow.exclusion_rules import require_two
+from registry.workflow.watched import full_score
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress
@@ -34,7 +35,8 @@ class Ranking:
     sweep: Sweep
     candidates: tuple[Candidate, ...]
     """Best first; ties by run start, then run id."""
-    held_out: Mapping[Digest, Score]
+    held_out: Mapping[Digest, float]
+    """Scores of the whole split: the store has those of the examples."""
 
 
 def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> Ranking:
@@ -44,7 +46,7 @@ def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> 
     NothingToSoup when it leaves fewer than two, or when fewer arrive.
     """
     progress.start("rank", arrivals.total)
-    scores: dict[Digest, Score] = {}
+    scores: dict[Digest, float] = {}
     with closing(arrivals.due()) as batches:
         for due in batches:
             _score(due, scores, evaluator, progress)
@@ -56,7 +58,7 @@ def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> 
 
 
 def _score(
-    candidates: Sequence[Candidate], scores: dict[Digest, Score], evaluator: "Evaluator", progress: "Progress"
+    candidates: Sequence[Candidate], scores: dict[Digest, float], evaluator: "Evaluator", progress: "Progress"
 ) -> None:
     """Score those that have no score yet."""
     digests = [c.checkpoint.digest for c in candidates if c.checkpoint.digest not in scores]
@@ -67,27 +69,29 @@ def _score(
         for digest, outcome in zip(digests[begin:end], outcomes, strict=True):
             if not isinstance(outcome, Score):
                 raise TypeError(f"a trial without a threshold came back as {outcome}")
-            scores[digest] = outcome
+            scores[digest] = outcome.value
             progress.advance("rank")
 
 
-def _ranked(sweep: Sweep, scores: Mapping[Digest, Score], evaluator: "Evaluator") -> Ranking:
+def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator") -> Ranking:
     held_out = {c.checkpoint.digest: scores[c.checkpoint.digest] for c in sweep.candidates}
-    unscored = [c for c in sweep.candidates if math.isnan(held_out[c.checkpoint.digest].value)]
+    unscored = [c for c in sweep.candidates if math.isnan(held_out[c.checkpoint.digest])]
     if len(unscored) == len(sweep.candidates):
         raise BadTask(
             f"{evaluator.protocol.task} scores NaN for every candidate on split {evaluator.protocol.split}",
             mend="look at the task's score method with one batch",
         )
-    scored = [candidate for candidate in sweep.candidates if candidate not in unscored]
-    exclusions = [_not_scored(c, held_out[c.checkpoint.digest], evaluator.protocol.split) for c in unscored]
+    scored = [c for c in sweep.candidates if not math.isnan(held_out[c.checkpoint.digest])]
+    exclusions = [_not_scored(c, evaluator) for c in unscored]
     sweep = replace(sweep, candidates=tuple(scored), exclusions=(*sweep.exclusions, *exclusions))
-    scored.sort(key=lambda c: (-held_out[c.checkpoint.digest].value, c.run.started, c.run.run_id))
+    scored.sort(key=lambda c: (-held_out[c.checkpoint.digest], c.run.started, c.run.run_id))
     return Ranking(require_two(sweep), tuple(scored), held_out)
 
 
-def _not_scored(candidate: Candidate, score: Score, split: str) -> Exclusion:
+def _not_scored(candidate: Candidate, evaluator: "Evaluator") -> Exclusion:
+    score = full_score(Recipe.mean([candidate.checkpoint.digest]), evaluator)
     first = next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
+    split = evaluator.protocol.split
     where = f"split {split}" if first is None else f"example {first} of split {split}"
     detail = f"its score on {where} is NaN"
     return Exclusion(candidate.run.run_id, candidate.run.name, ExclusionReason.NOT_SCORED, detail)

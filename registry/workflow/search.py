@@ -9,8 +9,6 @@ from registry.entities import (
     Candidate,
     Contender,
     Outcome,
-    Recipe,
-    Score,
     Selection,
     SoupRequest,
     Trial,
@@ -30,14 +28,6 @@ def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
     return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in candidates)
 
 
-def full_score(recipe: Recipe, evaluator: "Evaluator") -> Score:
-    """Score a recipe on the whole split."""
-    (outcome,) = evaluator.evaluate([Trial(recipe)])
-    if not isinstance(outcome, Score):
-        raise TypeError(f"a trial without a threshold came back as {outcome}")
-    return outcome
-
-
 def search(
     request: SoupRequest,
     ranking: "Ranking",
@@ -54,7 +44,7 @@ def search(
     """
     if request.verify_exact and plain is None:
         raise ValueError("verify_exact needs a plain evaluator")
-    verification = Verification(plain, ranking, progress) if plain is not None else None
+    verification = Verification(plain, evaluator, ranking, progress) if plain is not None else None
     selections = []
     for name, make in methods.items():
         begin = partial(make, contenders_of(ranking.candidates), accept=request.accept)

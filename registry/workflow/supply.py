@@ -20,7 +20,7 @@ from registry.entities import (
     TensorSpec,
     WeightsSource,
 )
-from registry.errors import BadCheckpoint, NotFinite, StockpotError
+from registry.errors import Altered, BadCheckpoint, NotCached, NotFinite
 from registry.soup import CheckpointCache, build
 from registry.soup.weights_file import WeightsFile
 
@@ -31,10 +31,12 @@ T = TypeVar("T")
 
 PART = ".fetch-"
 """Downloads lie in folders of such names in the cache, until they are whole."""
+PACKAGE = ".package-"
+"""Soups lie in such folders while they are uploaded."""
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
 DAY = 24 * 3600
-"""Seconds after which nobody is downloading into a folder any more: its process was killed."""
+"""Seconds after which nobody uses such a folder any more: its process was killed."""
 TRIES = 3
 """To use checkpoints before a cache that is too small has evicted one of them again."""
 
@@ -45,13 +47,21 @@ class Supply:
     A good file is read once: its checkpoint is remembered in the store, so that a repeated request does
     not download it. MLflow tells no more of an artifact than its size: a file that was replaced by one of
     the same size is noticed when it is next downloaded, by its digest. All methods may be called from
-    several threads at once; no digest is downloaded twice at the same time.
+    several threads at once; no digest is downloaded twice at the same time. `say` hears of files that were
+    altered in the cache.
     """
 
-    def __init__(self, tracker: "Tracker", store: "Store", cache: CheckpointCache) -> None:
+    def __init__(
+        self,
+        tracker: "Tracker",
+        store: "Store",
+        cache: CheckpointCache,
+        say: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._tracker = tracker
         self._store = store
         self._cache = cache
+        self._say = say
         self._candidates: dict[str, Candidate] = {}
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}
@@ -79,7 +89,7 @@ class Supply:
     def open(self, digest: Digest) -> Iterator[WeightsFile]:
         """The checkpoint's file, its header checked; downloaded first if it is not here."""
         with ExitStack() as stack:
-            yield self._with([digest], lambda: stack.enter_context(self._cache.open(digest)))
+            yield self._with([digest], lambda: self._enter(digest, stack))
 
     def prefetch(self, digest: Digest) -> None:
         """Download the checkpoint in the background, unless it is here or enough are on their way.
@@ -94,19 +104,43 @@ class Supply:
                 self._background.submit(self._download, digest, download)
 
     def build(self, recipe: Recipe) -> Checkpoint:
-        """The recipe's average as a canonical file in the cache."""
-        return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
+        """The recipe's average as a canonical file in the cache.
+
+        Raises Altered, besides what `registry.soup.build` raises, where an ingredient is not what its name
+        says although nothing had told so until then: then it may have been measured so.
+        """
+        for digest in recipe.checkpoints:
+            with self.open(digest):  # whatever can be told from outside is mended before
+                pass
+        try:
+            return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
+        except Altered as error:
+            raise Altered(
+                f"{error.what}, perhaps before it was measured: nothing is made of it",
+                faults=error.faults,
+                mend="run the request again with --verify-exact, which downloads it and scores everything "
+                "anew. Where that finds other scores, choose another STOCKPOT_STORE_URL, and check the disk",
+            ) from error
 
     def _with(self, digests: Sequence[Digest], work: Callable[[], T], tries: int = TRIES) -> T:
-        """Work with checkpoints that are here: again, where the cache let one of them go meanwhile."""
-        for digest in digests:
-            self._fetch(digest)
-        try:
-            return work()
-        except StockpotError:
-            if tries == 1 or all(map(self._cache.has, digests)):
-                raise
+        """Work with checkpoints that are here: again, where another process evicted one meanwhile."""
+        with self._cache.pinned(digests):
+            for digest in digests:
+                self._fetch(digest)
+            try:
+                return work()
+            except NotCached:
+                if tries == 1:
+                    raise
         return self._with(digests, work, tries - 1)
+
+    def _enter(self, digest: Digest, stack: ExitStack) -> WeightsFile:
+        """Open the file. One that was altered counts as absent."""
+        try:
+            return stack.enter_context(self._cache.open(digest))
+        except Altered as error:
+            self._say(f"{error.what}, and downloaded again: {'; '.join(error.faults)}")
+            raise NotCached(error.what) from error
 
     def _fetch(self, digest: Digest) -> None:
         if not self._cache.has(digest):
@@ -164,9 +198,9 @@ class Supply:
 
 
 def _remove_abandoned(cache: Path) -> None:
-    """Remove what killed processes were downloading."""
-    for folder in cache.glob(f"{PART}*"):
-        with suppress(FileNotFoundError):  # another process's download ended
+    """Remove what killed processes were downloading or uploading."""
+    for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
+        with suppress(FileNotFoundError):  # another process is done with it
             if time.time() - folder.stat().st_mtime > DAY:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -40,7 +40,8 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache
             f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
             mend="compare the versions of torch that `stockpot show` tells with those of this machine",
         )
-    _copy_whole(cache.path(built.digest), out)
+    with cache.pinned([built.digest]):
+        _copy_whole(cache.path(built.digest), out)
     return built
 
 

@@ -8,7 +8,7 @@ from registry.entities import Bound, Outcome, Recipe, Score, Selection, Trial, s
 from registry.errors import NotExact
 from registry.evaluation.exactness import require_same_scores, require_same_search
 from registry.selection import run_selection
-from registry.workflow.watched import PlainEvaluator, WatchedEvaluator
+from registry.workflow.watched import PlainEvaluator, WatchedEvaluator, full_score
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress, SelectionMethod
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 
 class Verification:
-    """Runs searches again with full passes, on an evaluator that remembers nothing, and compares."""
+    """Runs searches again with full passes, on an evaluator that remembers nothing, and compares.
 
-    def __init__(self, plain: "Evaluator", ranking: "Ranking", progress: "Progress") -> None:
+    `fast` is the evaluator of the searches, which remembers what the candidates scored by themselves.
+    """
+
+    def __init__(
+        self, plain: "Evaluator", fast: "Evaluator", ranking: "Ranking", progress: "Progress"
+    ) -> None:
         self._plain = PlainEvaluator(plain)
         self._progress = progress
         self._names = {c.checkpoint.digest: f"{c.run.name} ({c.run.run_id})" for c in ranking.candidates}
         self._alone: dict[Trial, Outcome] = {
-            Trial(Recipe.mean([digest])): ranking.held_out[digest] for digest in self._names
+            Trial(recipe): full_score(recipe, fast) for recipe in (Recipe.mean([d]) for d in self._names)
         }
 
     def compare(

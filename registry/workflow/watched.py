@@ -1,4 +1,4 @@
-"""Evaluators that a search is seen through."""
+"""Whole scores, and evaluators that a search is seen through."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -7,6 +7,14 @@ from registry.entities import Outcome, Recipe, Score, Trial
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator
+
+
+def full_score(recipe: Recipe, evaluator: "Evaluator", then: Sequence[Trial] = ()) -> Score:
+    """Score a recipe on the whole split."""
+    (outcome,) = evaluator.evaluate([Trial(recipe)], then=then)
+    if not isinstance(outcome, Score):
+        raise TypeError(f"a trial without a threshold came back as {outcome}")
+    return outcome
 
 
 class WatchedEvaluator:
@@ -44,8 +52,5 @@ class PlainEvaluator:
 
     def score(self, recipe: Recipe, *, then: Sequence[Trial] = ()) -> Score:
         """Score it anew."""
-        (outcome,) = self._inner.evaluate([Trial(recipe)], then=then)
-        if not isinstance(outcome, Score):
-            raise TypeError(f"a trial without a threshold came back as {outcome}")
-        self.scores[recipe] = outcome
-        return outcome
+        self.scores[recipe] = full_score(recipe, self._inner, then)
+        return self.scores[recipe]

@@ -107,6 +107,22 @@ def test_any_other_answer_is_left_to_the_download(serve: Serve, status: int, tol
     assert MlflowTracker(serve(status, told, body).uri).head(_source(), 100) is None
 
 
+@pytest.mark.parametrize("status", [200, 429, 500, 503])
+def test_a_server_that_gives_no_range_is_asked_once_and_not_again(serve: Serve, status: int) -> None:
+    server = serve(status, "", b"no")
+    tracker = MlflowTracker(server.uri)
+    assert [tracker.head(_source(), 100) for _ in range(3)] == [None] * 3
+    assert len(server.asked) == 1
+
+
+def test_a_file_without_a_range_says_nothing_of_the_next_one(serve: Serve) -> None:
+    server = serve(404, "", b"no such file")
+    tracker = MlflowTracker(server.uri)
+    assert tracker.head(_source(), 100) is None
+    server.status, server.told, server.body = 206, f"bytes 0-99/{len(CONTENT)}", CONTENT[:100]
+    assert tracker.head(_source(), 100) == CONTENT[:100]
+
+
 def test_a_server_that_ignores_ranges_does_not_make_us_download_the_file(serve: Serve) -> None:
     server = serve(200, "", CONTENT)
     assert MlflowTracker(server.uri).head(_source(), 100) is None

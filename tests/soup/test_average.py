@@ -312,6 +312,26 @@ def test_a_wide_average_needs_no_torch(cache: CheckpointCache, ingest: Ingest) -
     subprocess.run([sys.executable, "-c", program, str(cache.folder), *digests], check=True)
 
 
+FEW_FILES = """
+import resource, sys
+from pathlib import Path
+from registry.entities import Recipe
+from registry.soup import CheckpointCache, build
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
+build(Recipe.mean(sys.argv[3:]), CheckpointCache(Path(sys.argv[1])))
+"""
+
+
+def test_more_ingredients_than_a_process_usually_opens_files(cache: CheckpointCache, ingest: Ingest) -> None:
+    digests = [ingest({"w": torch.tensor([float(i)])}).digest for i in range(100)]
+    command = [sys.executable, "-c", FEW_FILES, str(cache.folder)]
+    subprocess.run([*command, "1000", *digests], check=True)
+    done = subprocess.run([*command, "64", *digests], check=False, capture_output=True, text=True)
+    assert "an average of 100 checkpoints opens them all at once" in done.stderr
+    assert "ulimit -Hn" in done.stderr
+
+
 PEAK = """
 import re, sys
 from pathlib import Path

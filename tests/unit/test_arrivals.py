@@ -12,11 +12,12 @@ from torch import Tensor
 from registry.entities import (
     ExclusionReason,
     Recipe,
+    Run,
     SoupRequest,
     TensorSpec,
     WeightsSource,
 )
-from registry.errors import NothingToSoup, TrackingError
+from registry.errors import BadCheckpoint, NothingToSoup, TrackingError
 from registry.soup import CheckpointCache, differences
 from registry.store import MemoryStore
 from registry.testing.evaluators import TableEvaluator
@@ -62,6 +63,7 @@ class Sweep:
 
     def __init__(self, folder: Path, files: Mapping[str, bytes], *, ranges: bool = True) -> None:
         self.fetched: list[str] = []
+        self.endless = ""
         self.before: Callable[[str], None] = lambda _: None
         self.tracker, self.store = _Tracker(self, ranges=ranges), MemoryStore()
         self.supply = Supply(self.tracker, self.store, CheckpointCache(folder))
@@ -89,6 +91,11 @@ class _Tracker(MemoryTracker):
         super().__init__()
         self._sweep, self._ranges = sweep, ranges
 
+    def weights(self, run: Run) -> tuple[WeightsSource, ...]:
+        if run.name == self._sweep.endless:
+            raise BadCheckpoint("more folders than anyone looks through", mend="log fewer")
+        return super().weights(run)
+
     def head(self, source: WeightsSource, length: int) -> bytes | None:
         return super().head(source, length) if self._ranges else None
 
@@ -108,6 +115,22 @@ def test_what_the_header_shows_to_be_incompatible_is_never_downloaded(tmp_path: 
     sweep = Sweep(tmp_path, MIXED)
     read_all(sweep.arrivals())
     assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide"})
+
+
+def test_a_run_whose_artifacts_nobody_can_look_through_is_left_out(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, MIXED)
+    sweep.endless = "good"
+    gathered = read_all(sweep.arrivals())
+    (left_out,) = (e for e in gathered.exclusions if e.run_name == "good")
+    assert (left_out.reason, left_out.mend) == (ExclusionReason.NO_WEIGHTS, "log fewer")
+    assert "folders" in left_out.detail
+    assert [candidate.run.name for candidate in gathered.candidates] == ["twin", "wrapped", "last"]
+
+
+def test_candidates_of_one_layout_share_it_in_memory(tmp_path: Path) -> None:
+    sweep = read_all(Sweep(tmp_path, MIXED).arrivals())
+    assert len({id(candidate.checkpoint.tensors) for candidate in sweep.candidates}) == 1
+    assert len(sweep.candidates) == 3
 
 
 def test_the_sweep_is_the_same_with_and_without_range_requests(tmp_path: Path) -> None:

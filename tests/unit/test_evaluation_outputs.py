@@ -10,6 +10,7 @@ from torch import Tensor
 
 from registry.entities import digest_of_bytes
 from registry.evaluation.outputs import Remembered, RememberedOutputs
+from registry.soup.whole_file import writing
 
 RECIPE, OTHER, PROTOCOL = (digest_of_bytes(name) for name in (b"recipe", b"other", b"protocol"))
 
@@ -102,3 +103,10 @@ def test_several_threads_may_share_it(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(40)))
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".writing-dead").write_bytes(b"half of it")
+    with writing(tmp_path) as alive:
+        RememberedOutputs(tmp_path)
+        assert list(tmp_path.iterdir()) == [alive.path]

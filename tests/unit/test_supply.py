@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save
 
-from registry.entities import Candidate, Checkpoint, Digest, SweepSelector, WeightsSource
-from registry.errors import BadCheckpoint, TrackingError
-from registry.soup import CheckpointCache
+from registry.entities import Candidate, Checkpoint, Digest, Recipe, SweepSelector, WeightsSource
+from registry.errors import Altered, BadCheckpoint, TrackingError
+from registry.soup import CheckpointCache, stamp
 from registry.soup.weights_file import WeightsFile
 from registry.store import MemoryStore
 from registry.testing.crashes import Crash
@@ -46,9 +46,12 @@ class SlowTracker(MemoryTracker):
 class Kitchen:
     """A supply over a tracker, a store and a cache that can be emptied."""
 
-    def __init__(self, folder: Path, cache: type[CheckpointCache] = CheckpointCache) -> None:
-        self.tracker, self.store, self.cache = SlowTracker(), MemoryStore(), cache(folder)
-        self.supply = Supply(self.tracker, self.store, self.cache)
+    def __init__(
+        self, folder: Path, cache: type[CheckpointCache] = CheckpointCache, limit: int | None = None
+    ) -> None:
+        self.tracker, self.store, self.cache = SlowTracker(), MemoryStore(), cache(folder, limit)
+        self.said: list[str] = []
+        self.supply = Supply(self.tracker, self.store, self.cache, self.said.append)
         self._experiment = self.tracker.add_experiment("e")
 
     def known(self, seed: int = 0) -> Digest:
@@ -206,9 +209,53 @@ def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
 
 def test_what_a_killed_process_was_downloading_is_removed_when_it_is_a_day_old(tmp_path: Path) -> None:
     for name, age in [("old", 2 * 24 * 3600), ("new", 0)]:
-        folder = tmp_path / f".fetch-{name}"
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(b"half of it")
-        os.utime(folder, (time.time() - age,) * 2)
+        for kind in ("fetch", "package"):
+            folder = tmp_path / f".{kind}-{name}"
+            folder.mkdir()
+            (folder / "model.safetensors").write_bytes(b"half of it")
+            os.utime(folder, (time.time() - age,) * 2)
     Kitchen(tmp_path)
-    assert [folder.name for folder in tmp_path.iterdir()] == [".fetch-new"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [".fetch-new", ".package-new"]
+
+
+@pytest.mark.parametrize("files", [0.5, 2.5, 3.5])
+def test_a_soup_is_built_in_a_cache_that_is_smaller_than_its_ingredients(
+    tmp_path: Path, files: float
+) -> None:
+    kitchen = Kitchen(tmp_path)
+    digests = [kitchen.known(seed) for seed in range(4)]
+    with kitchen.supply.open(digests[0]) as file:
+        size = file.file.size
+    small = Kitchen(tmp_path / "small", limit=int(files * size))
+    digests = [small.known(seed) for seed in range(4)]
+    built = small.supply.build(Recipe.mean(digests))
+    assert built == kitchen.supply.build(Recipe.mean(digests))
+    assert len(small.tracker.fetched) <= 2 * len(digests)
+
+
+def test_a_file_that_was_altered_is_said_and_downloaded_again(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    with kitchen.supply.open(digest) as file:
+        path, content = file.file.path, file.file.path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with kitchen.supply.open(digest) as file:
+        assert file.file.path.read_bytes() == content
+    (said,) = kitchen.said
+    assert "altered on disk" in said
+    assert digest in said
+
+
+def test_nothing_is_made_of_what_rotted_unnoticed_until_it_was_built(kitchen: Kitchen) -> None:
+    digests = [kitchen.known(seed) for seed in range(2)]
+    for digest in digests:
+        with kitchen.supply.open(digest) as file:
+            path = file.file.path
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    stamp.stamp(path, path.stat())  # as it would be, had nothing but the disk changed it
+    with pytest.raises(Altered, match="perhaps before it was measured") as caught:
+        kitchen.supply.build(Recipe.mean(digests))
+    assert digests[1] in caught.value.faults[0]
+    assert "--verify-exact" in caught.value.mend
+    assert not path.exists()
+    assert kitchen.supply.build(Recipe.mean(digests)).tensors  # of what was downloaded again

@@ -67,8 +67,9 @@ def scores(recipe: Recipe) -> list[float]:
 
 def ranked() -> Ranking:
     found = [candidate(number) for number in range(6)]
-    held_out = {c.checkpoint.digest: Score(tuple(scores(Recipe.mean([c.checkpoint.digest])))) for c in found}
-    ordered = sorted(found, key=lambda c: -held_out[c.checkpoint.digest].value)
+    alone = {c.checkpoint.digest: Score(tuple(scores(Recipe.mean([c.checkpoint.digest])))) for c in found}
+    held_out = {digest: score.value for digest, score in alone.items()}
+    ordered = sorted(found, key=lambda c: -held_out[c.checkpoint.digest])
     return Ranking(Sweep(SweepSelector("s"), tuple(found), ()), tuple(ordered), held_out)
 
 
