@@ -14,14 +14,18 @@ def upgrade() -> None:
         "stockpot_bounds",
         sa.Column("recipe", DIGEST, nullable=False),
         sa.Column("protocol", DIGEST, nullable=False),
+        sa.Column("mixed", sa.Boolean, nullable=False),
         sa.Column("upper", sa.Double, nullable=False),
         sa.Column("updated_at", sa.Double, nullable=False),
-        sa.PrimaryKeyConstraint("recipe", "protocol", name="pk_stockpot_bounds"),
+        sa.PrimaryKeyConstraint("recipe", "protocol", "mixed", name="pk_stockpot_bounds"),
         sa.ForeignKeyConstraint(["recipe"], ["stockpot_recipes.digest"], name="fk_stockpot_bounds_recipe"),
         sa.ForeignKeyConstraint(
             ["protocol"], ["stockpot_protocols.digest"], name="fk_stockpot_bounds_protocol"
         ),
     )
+    with op.batch_alter_table("stockpot_protocols") as protocols:
+        withdrawn = sa.Column("mixed_bounds_withdrawn", sa.Boolean, nullable=False, server_default=sa.false())
+        protocols.add_column(withdrawn)
     with op.batch_alter_table("stockpot_evaluations") as evaluations:
         evaluations.add_column(sa.Column("metric", sa.LargeBinary, nullable=True))
 
@@ -31,4 +35,6 @@ def downgrade() -> None:
     op.execute("DELETE FROM stockpot_evaluations WHERE metric IS NOT NULL")
     with op.batch_alter_table("stockpot_evaluations") as evaluations:
         evaluations.drop_column("metric")
+    with op.batch_alter_table("stockpot_protocols") as protocols:
+        protocols.drop_column("mixed_bounds_withdrawn")
     op.drop_table("stockpot_bounds")

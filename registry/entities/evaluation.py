@@ -67,6 +67,8 @@ class Bound:
 
     upper: float
     """The full evaluation's score would be at most this."""
+    mixed: bool = False
+    """Shown with batches of chosen examples: true if no example's outputs depend on its batch."""
 
 
 Outcome = Score | Bound

@@ -1,9 +1,10 @@
 """Nothing is evaluated twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Trial
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.order_dependence import OrderDependent, Reordering
 from registry.ports import Evaluator, Store
 from registry.selection import FORESEEN
 
@@ -15,8 +16,9 @@ class RememberingEvaluator:
     it puts out of reach. Each outcome is committed as it arrives, so that whatever ends the process loses
     at most the one evaluation under way. Where another process committed first, its score is the answer.
 
-    Raises StoreError besides the inner one's errors. As OrderDependent passes, every bound under the
-    protocol is withdrawn, other processes' too: they were given under the same assumption.
+    Raises StoreError besides the inner one's errors. Once the inner one, or another process, knows that
+    outputs depend on the batch, mixed bounds under the protocol are withdrawn, everybody's. Where one of them
+    was an answer here, that raises OrderDependent: the search starts again.
     """
 
     def __init__(self, inner: Evaluator, store: Store) -> None:
@@ -24,6 +26,8 @@ class RememberingEvaluator:
         """Evaluations that the inner evaluator was asked for."""
         self._inner = inner
         self._store = store
+        self._doubtful = False
+        """Whether an answer was a mixed bound."""
 
     @property
     def protocol(self) -> EvaluationProtocol:
@@ -37,8 +41,27 @@ class RememberingEvaluator:
         coming = [*trials, *then]
         return [self._outcome(trial, coming[i : i + FORESEEN]) for i, trial in enumerate(trials, start=1)]
 
+    @property
+    def order_dependent(self) -> bool:
+        """Whether outputs are known to depend on the batch."""
+        return isinstance(self._inner, Reordering) and self._inner.order_dependent
+
+    def keep_batches(self) -> None:
+        """Let the inner one re-order no examples any more."""
+        if isinstance(self._inner, Reordering):
+            self._inner.keep_batches()
+
+    def confirm(self) -> None:
+        """Make sure that no answer was a bound that somebody has withdrawn since. Raises OrderDependent."""
+        with self._withdrawing():
+            if isinstance(self._inner, Reordering):
+                self._inner.confirm()
+        self._heed_others()
+
     def _outcome(self, trial: Trial, then: Sequence[Trial]) -> Outcome:
-        return self._remembered(trial) or self._evaluated(trial, then)
+        outcome = self._remembered(trial) or self._evaluated(trial, then)
+        self._doubtful |= isinstance(outcome, Bound) and outcome.mixed
+        return outcome
 
     def _remembered(self, trial: Trial) -> Outcome | None:
         key = (trial.recipe.digest, self.protocol.digest)
@@ -50,12 +73,38 @@ class RememberingEvaluator:
 
     def _evaluated(self, trial: Trial, then: Sequence[Trial]) -> Outcome:
         unknown = [later for later in then if self._remembered(later) is None]
+        if self.started == 0:
+            self._heed_others()
         self.started += 1
-        try:
+        with self._withdrawing():
             (outcome,) = self._inner.evaluate([trial], then=unknown)
-        except OrderDependent:
-            self._store.forget_bounds(self.protocol.digest)
-            raise
         if isinstance(outcome, Bound):
             return self._store.commit_bound(trial.recipe, self.protocol, outcome)
         return self._store.commit_score(trial.recipe, self.protocol, outcome)
+
+    @contextmanager
+    def _withdrawing(self) -> Iterator[None]:
+        """Withdraw mixed bounds where the inner evaluator learns meanwhile that they may be false."""
+        known = self.order_dependent
+        try:
+            yield
+        except OrderDependent:
+            self._store.withdraw_mixed_bounds(self.protocol)
+            self._doubtful = False
+            raise
+        if self.order_dependent and not known:
+            self._store.withdraw_mixed_bounds(self.protocol)
+            self._require_no_doubt()
+
+    def _heed_others(self) -> None:
+        if not self.order_dependent and self._store.mixed_bounds_withdrawn(self.protocol.digest):
+            self.keep_batches()
+        self._require_no_doubt()
+
+    def _require_no_doubt(self) -> None:
+        """Once: what is answered from then on does not rest on withdrawn bounds."""
+        if self._doubtful and self.order_dependent:
+            self._doubtful = False
+            raise OrderDependent(
+                "an example's outputs depend on its batch, as was found after bounds were given"
+            )

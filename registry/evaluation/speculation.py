@@ -1,10 +1,10 @@
 """Evaluates, on several devices at once, what would be asked for if everything until then is rejected."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from registry.entities import Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial
+from registry.entities import Bound, Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial
 from registry.errors import BadRequest
 from registry.evaluation.device_threads import DeviceThreads, Evaluation
 from registry.evaluation.interruption import Interrupted, Interruptible
@@ -45,6 +45,8 @@ class SpeculatingEvaluator:
         self._needless: list[Evaluation] = []
         self._kept: dict[Digest, Score] = {}
         self._order: OrderDependent | None = None
+        self._doubtful = False
+        """Whether an outcome was a mixed bound."""
         for place, evaluator in enumerate(evaluators):
             if isinstance(evaluator, Interruptible):
                 evaluator.interrupted = partial(threads.interrupted, place)
@@ -57,18 +59,36 @@ class SpeculatingEvaluator:
         try:
             return [self._outcome(trials[place:], then) for place in range(len(trials))]
         except OrderDependent:
-            # What one has found holds for all: they share the model.
-            for evaluator in self._evaluators:
-                if isinstance(evaluator, Reordering):
-                    evaluator.keep_batches()
+            self.keep_batches()
             self._drop_guesses()
             raise
         except BaseException:
             self._drop_guesses()
             raise
 
+    @property
+    def order_dependent(self) -> bool:
+        """Whether a device knows that outputs depend on the batch."""
+        return any(evaluator.order_dependent for evaluator in self._reordering())
+
+    def keep_batches(self) -> None:
+        """Re-order no examples any more: what one device has found holds for all, which share the model."""
+        for evaluator in self._reordering():
+            if not evaluator.order_dependent:
+                evaluator.keep_batches()
+
+    def confirm(self) -> None:
+        """End what nobody asked for. Raises OrderDependent where bounds that were given are doubtful now."""
+        self._drop_guesses()
+        self._threads.rest()
+        self._require_independent_of_order()
+
     def settle(self) -> None:
         """Count and keep what was not asked for, as far as it has ended: all, once the threads are closed."""
+        self._give_up_guesses()
+        self._settle()
+
+    def _settle(self) -> None:
         ended = [e for e in self._needless if e.ended]
         self._needless = [e for e in self._needless if e.begun and not e.ended]
         self.wasted += len(ended)
@@ -81,9 +101,15 @@ class SpeculatingEvaluator:
 
     def _drop_guesses(self) -> None:
         """Nothing goes on unseen by whoever handles an error."""
+        self._give_up_guesses()
+        self._threads.plan([], width=1)
+
+    def _give_up_guesses(self) -> None:
         self._needless += self._guesses.values()
         self._guesses = {}
-        self._threads.plan([], width=1)
+
+    def _reordering(self) -> Iterator[Reordering]:
+        return (evaluator for evaluator in self._evaluators if isinstance(evaluator, Reordering))
 
     def _outcome(self, asked: Sequence[Trial], then: Sequence[Trial]) -> Outcome:
         trial, outcome = asked[0], None
@@ -104,7 +130,13 @@ class SpeculatingEvaluator:
             if evaluation.unwanted:
                 return None
             raise
-        self._require_independent_of_order()
+        self._doubtful |= isinstance(outcome, Bound) and outcome.mixed
+        try:
+            self._require_independent_of_order()
+        except OrderDependent:
+            if isinstance(outcome, Score):
+                self._kept[evaluation.trial.recipe.digest] = outcome
+            raise
         return outcome
 
     def _plan(self, asked: Sequence[Trial], then: Sequence[Trial]) -> None:
@@ -118,14 +150,21 @@ class SpeculatingEvaluator:
                 self._guesses[trial] = evaluation
         self._needless += [e for e in before.values() if self._guesses.get(e.trial) is not e]
         self._threads.plan(list(self._guesses.values()), width=self._width.now)
-        self.settle()
+        self._settle()
 
     def _require_independent_of_order(self) -> None:
         found = [t for t, e in self._guesses.items() if e.ended and isinstance(e.error, OrderDependent)]
         self._needless += [self._guesses.pop(trial) for trial in found]
-        self.settle()
+        self._settle()
         error, self._order = self._order, None
+        if self.order_dependent:
+            self.keep_batches()
+            if error is None and self._doubtful:
+                error = OrderDependent(
+                    "outputs depend on the batch, as one device found after bounds were given"
+                )
         if error is not None:
+            self._doubtful = False
             raise error
 
 

@@ -67,7 +67,12 @@ class Tally:
         if math.isnan(rough) or self._threshold.met_by(rough - slack):
             return None
         upper = math.fsum(self.scores.tolist()) / len(self.scores)
-        return None if self._threshold.met_by(upper) else Bound(upper)
+        return None if self._threshold.met_by(upper) else Bound(upper, mixed=self._mixed)
+
+    @property
+    def _mixed(self) -> bool:
+        """Whether an example counts that was seen among others than those of its own batch."""
+        return bool((self.seen & ~self._measured).any())
 
     def score(self) -> Score | None:
         """The full score, once every example was seen in its canonical batch."""

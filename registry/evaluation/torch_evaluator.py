@@ -61,8 +61,8 @@ class TorchEvaluator:
     def reorders(self) -> Reorders:
         """What comes in another order in a trial with a threshold, as far as is known by now.
 
-        Bounds of "examples" are true unless OrderDependent is raised later: whoever remembered them withdraws
-        them then. Those of "batches" are true for good.
+        Bounds of "examples" are mixed: true unless `order_dependent` turns out. Those of "batches" are true
+        for good.
         """
         if self._obstacle() is not None or self._batches.count == 1:
             return "nothing"
@@ -73,21 +73,30 @@ class TorchEvaluator:
 
         Raises BadTask or Incompatible; Interrupted when called off; OrderDependent when a probe had found
         that outputs do not depend on the batch, and they turned out to: start the search anew then, since
-        Bounds of this evaluator may be false. Its Scores are true, and it is exact from then on.
+        mixed Bounds under this protocol may be false. Scores are true, and it is exact from then on.
         A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
         """
         outcomes: list[Outcome] = []
         for place, trial in enumerate(trials, start=1):
-            self._prepare([*trials[place:], *then])
-            outcomes.append(self._outcome(trial))
+            outcomes.append(self._outcome(trial, [*trials[place:], *then]))
         return outcomes
 
+    @property
+    def order_dependent(self) -> bool:
+        """Whether outputs are known to depend on the batch: only whole batches are re-ordered then."""
+        return self._mixable is False
+
     def keep_batches(self) -> None:
-        """Re-order no examples any more: another evaluator of this split has raised OrderDependent."""
+        """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
         self._mixable = False
 
+    def confirm(self) -> None:
+        """What it found, it has said already: nothing is evaluated beside its caller."""
+
     def _prepare(self, following: Sequence[Trial]) -> None:
-        """Let the bench fetch the next trial's last checkpoint while this one is evaluated."""
+        """Let the bench load the next trial's last checkpoint while this one, whose weights are held by
+        now, is evaluated.
+        """
         if following and not self._plain:
             self._bench.prepare(following[0].recipe.checkpoints[-1])
 
@@ -95,7 +104,7 @@ class TorchEvaluator:
         """The live module with the recipe's weights; the plain evaluator sets them anew each time."""
         return self._bench.holding(recipe, anew=self._plain)
 
-    def _outcome(self, trial: Trial) -> Outcome:
+    def _outcome(self, trial: Trial, following: Sequence[Trial]) -> Outcome:
         recipe, where = (
             trial.recipe,
             f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}",
@@ -107,6 +116,7 @@ class TorchEvaluator:
             if not recipe.is_soup:
                 raise
             return Score((math.nan,) * self.protocol.n)
+        self._prepare(following)
         forward = Forward(
             self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
         )

@@ -39,19 +39,26 @@ class Store(Protocol):
         ...
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
-        """The least upper bound known of this recipe's score under this protocol, if there is one. A
-        committed score makes it superfluous, not wrong.
+        """The least upper bound known of this recipe's score under this protocol, if there is one that was
+        not withdrawn. A committed score makes it superfluous, not wrong.
         """
         ...
 
     def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
-        """Commit what an evaluation that stopped early has shown. A smaller bound replaces a larger one:
-        returns the least one known, whoever committed it. Raises StoreError for NaN, which bounds nothing.
+        """Commit what an evaluation that stopped early has shown. Returns the least bound known, whoever
+        committed it, that was not withdrawn, and this one if there is none. Raises StoreError for NaN,
+        which bounds nothing.
         """
         ...
 
-    def forget_bounds(self, protocol: Digest) -> None:
-        """Withdraw every bound under this protocol, whoever committed it; scores stay."""
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
+        """Withdraw every mixed bound under this protocol, whoever committed it or will: examples were found
+        whose outputs depend on their batch. Other bounds and scores stay.
+        """
+        ...
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        """Whether mixed bounds under this protocol were withdrawn."""
         ...
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:

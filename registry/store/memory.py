@@ -29,7 +29,8 @@ class MemoryStore(Store):
         self._ingested: dict[str, IngestedSource] = {}
         self._recipes: dict[Digest, Recipe] = {}
         self._scores: dict[tuple[Digest, Digest], Score] = {}
-        self._bounds: dict[tuple[Digest, Digest], Bound] = {}
+        self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
+        self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
@@ -52,19 +53,28 @@ class MemoryStore(Store):
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._lock:
-            return self._bounds.get((recipe, protocol))
+            return self._bound(recipe, protocol)
 
     def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
         require_number(recipe, bound)
-        key = (recipe.digest, protocol.digest)
+        key = (recipe.digest, protocol.digest, bound.mixed)
         with self._lock:
             self._recipes[recipe.digest] = recipe
             self._bounds[key] = min(self._bounds.get(key, bound), bound, key=lambda known: known.upper)
-            return self._bounds[key]
+            return self._bound(recipe.digest, protocol.digest) or bound
 
-    def forget_bounds(self, protocol: Digest) -> None:
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
         with self._lock:
-            self._bounds = {key: bound for key, bound in self._bounds.items() if key[1] != protocol}
+            self._withdrawn.add(protocol.digest)
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        with self._lock:
+            return protocol in self._withdrawn
+
+    def _bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        kinds = [False] if protocol in self._withdrawn else [False, True]
+        known = [self._bounds[key] for mixed in kinds if (key := (recipe, protocol, mixed)) in self._bounds]
+        return min(known, key=lambda bound: bound.upper, default=None)
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
         name = digest_of_document([to_document(selection), protocol.digest])

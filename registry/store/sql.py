@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Engine, delete, literal, select, update
+from sqlalchemy import Engine, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -100,12 +100,11 @@ class SqlStore(Store):
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._transaction(self._reads) as session:
-            row = session.get(BoundRow, (recipe, protocol))
-            return Bound(row.upper) if row else None
+            return _least_bound(session, recipe, protocol)
 
     def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
         require_number(recipe, bound)
-        key = {"recipe": recipe.digest, "protocol": protocol.digest}
+        key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
         with self._transaction(self._writes) as session:
             _keep_recipe(session, recipe)
             _keep_protocol(session, protocol)
@@ -116,11 +115,17 @@ class SqlStore(Store):
                 where=insert.excluded.upper < BoundRow.upper,
             )
             session.execute(smaller)
-            return Bound(session.get_one(BoundRow, key).upper)
+            return _least_bound(session, recipe.digest, protocol.digest) or bound
 
-    def forget_bounds(self, protocol: Digest) -> None:
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
         with self._transaction(self._writes) as session:
-            session.execute(delete(BoundRow).where(BoundRow.protocol == protocol))
+            _keep_protocol(session, protocol)
+            session.get_one(ProtocolRow, protocol.digest).mixed_bounds_withdrawn = True
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        with self._transaction(self._reads) as session:
+            row = session.get(ProtocolRow, protocol)
+            return row is not None and row.mixed_bounds_withdrawn
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
         with self._transaction(self._writes) as session:
@@ -219,6 +224,22 @@ def _keep_recipe(session: Session, recipe: Recipe) -> None:
 
 def _keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
     _insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
+
+
+def _least_bound(session: Session, recipe: Digest, protocol: Digest) -> Bound | None:
+    """Of those that were not withdrawn: a mixed one counts only under a protocol that says nothing else,
+    whenever it was committed.
+    """
+    found = (
+        select(BoundRow.upper, BoundRow.mixed)
+        .join(ProtocolRow, ProtocolRow.digest == BoundRow.protocol)
+        .where(BoundRow.recipe == recipe, BoundRow.protocol == protocol)
+        .where(~(BoundRow.mixed & ProtocolRow.mixed_bounds_withdrawn))
+        .order_by(BoundRow.upper, BoundRow.mixed)
+        .limit(1)
+    )
+    row = session.execute(found).one_or_none()
+    return Bound(row.upper, row.mixed) if row else None
 
 
 def _score(row: EvaluationRow) -> Score:

@@ -8,7 +8,7 @@ import struct
 import zlib
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, LargeBinary, MetaData, String
+from sqlalchemy import JSON, Double, ForeignKey, LargeBinary, MetaData, String, false
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -97,6 +97,8 @@ class ProtocolRow(Row):
     __tablename__ = "stockpot_protocols"
     digest: Mapped[Digest] = mapped_column(primary_key=True)
     document: Mapped[EvaluationProtocol] = mapped_column(Document(EvaluationProtocol))
+    mixed_bounds_withdrawn: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Examples were found whose outputs depend on their batch."""
 
 
 class EvaluationRow(Row):
@@ -116,11 +118,12 @@ class EvaluationRow(Row):
 
 
 class BoundRow(Row):
-    """The least upper bound known of a recipe's score under a protocol."""
+    """The least upper bound known of a recipe's score under a protocol, of mixed ones and of others."""
 
     __tablename__ = "stockpot_bounds"
     recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
     protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest), primary_key=True)
+    mixed: Mapped[bool] = mapped_column(primary_key=True)
     upper: Mapped[float]
     updated_at: Mapped[float]
 

@@ -67,19 +67,36 @@ class BoundsContract:
         for turn in range(THREADS):
             assert store.bound(soup("a", str(turn)).digest, VALIDATION.digest) == Bound(0.0)
 
-    def test_forgetting_withdraws_the_bounds_of_one_protocol_and_nothing_else(self, store: Store) -> None:
+    def test_the_least_bound_counts_whether_it_is_mixed_or_not(self, store: Store) -> None:
+        bounds = [
+            Bound(0.5, mixed=True),
+            Bound(0.75),
+            Bound(0.25),
+            Bound(0.3, mixed=True),
+            Bound(0.25, mixed=True),
+        ]
+        told = [store.commit_bound(soup("a"), VALIDATION, bound) for bound in bounds]
+        assert told == [bounds[0], bounds[0], bounds[2], bounds[2], bounds[2]]
+
+    def test_mixed_bounds_of_one_protocol_are_withdrawn_and_nothing_else(self, store: Store) -> None:
         for protocol in (VALIDATION, TEST):
             for name in "ab":
-                store.commit_bound(soup(name), protocol, Bound(0.5))
+                store.commit_bound(soup(name), protocol, Bound(0.5, mixed=True))
+            store.commit_bound(soup("a"), protocol, Bound(0.75))
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
-        store.forget_bounds(VALIDATION.digest)
-        for name in "ab":
-            assert store.bound(soup(name).digest, VALIDATION.digest) is None
-            assert store.bound(soup(name).digest, TEST.digest) == Bound(0.5)
+        assert not store.mixed_bounds_withdrawn(VALIDATION.digest)
+        for _ in range(2):
+            store.withdraw_mixed_bounds(VALIDATION)
+        assert store.mixed_bounds_withdrawn(VALIDATION.digest)
+        assert not store.mixed_bounds_withdrawn(TEST.digest)
+        known = [store.bound(soup(n).digest, p.digest) for p in (VALIDATION, TEST) for n in "ab"]
+        assert known == [Bound(0.75), None, Bound(0.5, mixed=True), Bound(0.5, mixed=True)]
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
-    def test_after_forgetting_a_larger_bound_counts(self, store: Store) -> None:
-        store.commit_bound(soup("a"), VALIDATION, Bound(0.25))
-        store.forget_bounds(VALIDATION.digest)
-        store.forget_bounds(VALIDATION.digest)
+    def test_a_mixed_bound_that_comes_after_the_withdrawal_does_not_count(self, store: Store) -> None:
+        store.withdraw_mixed_bounds(VALIDATION)  # of a protocol that nothing was measured under
+        late = Bound(0.25, mixed=True)
+        assert store.commit_bound(soup("a"), VALIDATION, late) == late
+        assert store.bound(soup("a").digest, VALIDATION.digest) is None
         assert store.commit_bound(soup("a"), VALIDATION, Bound(0.5)) == Bound(0.5)
+        assert store.commit_bound(soup("a"), VALIDATION, late) == Bound(0.5)

@@ -13,7 +13,7 @@ from registry.entities import (
     SoupRequest,
     Trial,
 )
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.order_dependence import OrderDependent, Reordering
 from registry.selection import FORESEEN, run_selection
 from registry.workflow.verification import Verification
 from registry.workflow.watched import WatchedEvaluator
@@ -72,10 +72,14 @@ def _carried_out(
         progress.start(stage, method.most_soups)
         watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
         try:
-            return run_selection(method, watched, stop=stop), watched.outcomes
+            selection = run_selection(method, watched, stop=stop)
+            if isinstance(evaluator, Reordering):
+                evaluator.confirm()
         except OrderDependent as found:
             if attempt == FORESEEN:  # more often than there are devices that could each find it once
                 raise
             if attempt == 0:
                 progress.say(f"{name}: {found}; the search starts again, completed scores are remembered")
+        else:
+            return selection, watched.outcomes
     raise AssertionError("count() does not end")

@@ -1,8 +1,7 @@
 """Exact early rejection: the plain loop's answers, for fewer batches."""
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,12 +21,13 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadTask
-from registry.evaluation import TorchBench, batches, torch_evaluator
+from registry.evaluation import DevicePool, RememberingEvaluator, TorchBench, batches, torch_evaluator
 from registry.evaluation.interruption import Interrupted
 from registry.evaluation.order_dependence import OrderDependent
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
+from registry.store import MemoryStore
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 
@@ -321,11 +321,95 @@ def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer()
     assert made.ensemble(PAIR, "validation") is None
 
 
-def test_the_next_checkpoint_is_announced_before_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = bench_for()
-    asked: list[Digest] = []
-    monkeypatch.setattr(bench, "prepare", asked.append)
-    trials = [Trial(recipe) for recipe in (*ALONE[:2], PAIR)]
-    bench.evaluator("validation").evaluate(trials, then=[Trial(ALONE[5])])
-    following: Sequence[Recipe] = [b.recipe for _, b in pairwise([*trials, Trial(ALONE[5])])]
-    assert asked == [recipe.checkpoints[-1] for recipe in following]
+    seen: list[Digest] = []
+    holding = bench.holding
+
+    def held(recipe: Recipe, *, anew: bool = False) -> nn.Module:
+        seen.append(recipe.checkpoints[-1])
+        return holding(recipe, anew=anew)
+
+    monkeypatch.setattr(bench, "holding", held)
+    monkeypatch.setattr(bench, "prepare", seen.append)
+    trials = [Trial(recipe) for recipe in ALONE[:3]]
+    bench.evaluator("validation").evaluate(trials[:2], then=trials[2:])
+    assert seen == [digest for place in range(2) for digest in DIGESTS[place : place + 2]]
+
+
+EXAMPLES = Small(n="202").examples("validation")
+
+
+class Loud(Small):
+    """One example spoils every batch that it does not belong to: few probes meet it."""
+
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        outputs = super().predict(model, batch)
+        there, home = ((batch[0] == EXAMPLES[place][0]).all(dim=1).any() for place in (13, 12))
+        return -outputs if there and not home else outputs
+
+
+@pytest.fixture
+def doubtful() -> tuple[TorchBench, list[Trial]]:
+    """A bench, and trials that meet their thresholds: the first is rejected by mistake, the second fails
+    the probe. It remembers the singles.
+    """
+    bench, plain = (bench_for(Loud(n="202"), spread=0.3) for _ in range(2))
+    full = plain.evaluator("validation", plain=True)
+    soups = [Recipe.mean([DIGESTS[1], DIGESTS[last]]) for last in (3, 2)]
+    trials = [Trial(soup, Threshold(measured(full, soup).value, strict=False)) for soup in soups]
+    for recipe in ALONE[1:4]:
+        measured(bench.evaluator("validation"), recipe)
+    return bench, trials
+
+
+def beside(bench: TorchBench) -> TorchBench:
+    """Another process's, or device's, that remembers the same passes."""
+    other = bench_for(Loud(n="202"), spread=0.3)
+    other.outputs = bench.outputs
+    return other
+
+
+def test_what_one_probe_overlooked_and_anothers_found_decides_nothing(
+    doubtful: tuple[TorchBench, list[Trial]],
+) -> None:
+    bench, (mistaken, found) = doubtful
+    store = MemoryStore()
+    first = RememberingEvaluator(bench.evaluator("validation"), store)
+    (bound,) = first.evaluate([mistaken])
+    assert isinstance(bound, Bound)
+    assert bound.mixed
+    second = RememberingEvaluator(beside(bench).evaluator("validation"), store)
+    assert isinstance(second.evaluate([found])[0], Score)
+    (score,) = second.evaluate([mistaken])
+    assert isinstance(score, Score)
+    assert mistaken.must_reach is not None
+    assert mistaken.must_reach.met_by(score.value), "as the plain loop has it"
+    with pytest.raises(OrderDependent):
+        first.confirm()
+    assert first.evaluate([mistaken]) == [score]
+
+
+def test_what_one_devices_probe_found_starts_the_search_again_on_all(
+    doubtful: tuple[TorchBench, list[Trial]],
+) -> None:
+    bench, (mistaken, found) = doubtful
+    benches = [bench, beside(bench)]
+    with DevicePool(benches) as pool:
+        evaluator = pool.evaluator("validation")
+        (bound,) = evaluator.evaluate([mistaken])
+        assert isinstance(bound, Bound)
+        assert bound.mixed
+        evaluator.confirm()  # nothing runs, so that the other device's evaluator can be used here
+        (idle,) = (e for b in benches if (e := b.evaluator("validation"))._mixable is None)
+        idle.evaluate([found])
+        with pytest.raises(OrderDependent):
+            evaluator.confirm()
+        outcomes = evaluator.evaluate([mistaken, found])
+        evaluator.confirm()
+    for trial, outcome in zip((mistaken, found), outcomes, strict=True):
+        assert isinstance(outcome, Score)
+        assert trial.must_reach is not None
+        assert trial.must_reach.met_by(outcome.value)

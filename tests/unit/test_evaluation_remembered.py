@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,22 +153,83 @@ def test_outcomes_that_arrived_before_a_crash_are_kept_bounds_too() -> None:
     assert resumed.started == 1, "the one that was under way"
 
 
+class Mixes(TableEvaluator):
+    """Its bounds are mixed until it learns that outputs depend on the batch, or is told."""
+
+    order_dependent = False
+
+    def keep_batches(self) -> None:
+        self.order_dependent = True
+
+    def confirm(self) -> None:
+        """Nothing goes on beside its caller."""
+
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        mixed = not self.order_dependent
+        outcomes = super().evaluate(trials, then=then)
+        return [replace(o, mixed=mixed) if isinstance(o, Bound) else o for o in outcomes]
+
+
+class LearnsAtTheLast(Mixes):
+    """Fails its probe with the second of the recipes."""
+
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        self.order_dependent |= trials[0].recipe == RECIPES[1]
+        return super().evaluate(trials, then=then)
+
+
+def test_a_failed_probe_withdraws_what_others_have_given_and_goes_on(store: Store) -> None:
+    first = early(store, Mixes(scores, n=2, greatest=1.0))
+    first.evaluate([asked(RECIPES[0], 0.9)])
+    second = early(store, LearnsAtTheLast(scores, n=2, greatest=1.0))
+    assert second.evaluate([asked(RECIPES[1], 0.9)]) == [Bound(0.55)], "its own bounds are true"
+    second.confirm()
+    protocol = first.protocol.digest
+    assert store.bound(RECIPES[0].digest, protocol) is None
+    with pytest.raises(OrderDependent):
+        first.confirm()
+    assert first.order_dependent
+    first.confirm()
+    assert (
+        first.evaluate([asked(RECIPES[0], 0.9)]) == [Bound(0.5)] == [store.bound(RECIPES[0].digest, protocol)]
+    )
+
+
+def test_a_failed_probe_after_a_mixed_bound_was_an_answer_starts_the_search_again(store: Store) -> None:
+    early(store, Mixes(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[0], 0.9)])
+    second = early(store, LearnsAtTheLast(scores, n=2, greatest=1.0))
+    trials = [asked(recipe, 0.9) for recipe in RECIPES[:2]]
+    with pytest.raises(OrderDependent):
+        second.evaluate(trials)
+    assert second.evaluate(trials) == [Bound(0.5), Bound(0.55)]
+    second.confirm()
+
+
+def test_what_others_have_found_is_heeded_before_anything_is_evaluated(store: Store) -> None:
+    early(store, LearnsAtTheLast(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[1], 0.9)])
+    late = Mixes(scores, n=2, greatest=1.0)
+    early(store, late).evaluate([asked(RECIPES[0], 0.9)])
+    assert late.order_dependent
+
+
 def test_bounds_given_under_an_assumption_that_failed_are_withdrawn_and_scores_stay(store: Store) -> None:
-    class Discovers(TableEvaluator):
+    class Discovers(Mixes):
         def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
             if RECIPES[2] in [trial.recipe for trial in trials]:
                 raise OrderDependent
             return super().evaluate(trials, then=then)
 
-    early(store).evaluate([asked(RECIPES[0], 0.9)])
-    other = early(store, TableEvaluator(scores, n=2, split="test", greatest=1.0))
+    early(store, Mixes(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[0], 0.9)])
+    other = early(store, Mixes(scores, n=2, split="test", greatest=1.0))
     other.evaluate([asked(RECIPES[0], 0.9)])
     discovering = early(store, Discovers(scores, n=2, greatest=1.0))
+    store.commit_bound(RECIPES[1], discovering.protocol, Bound(0.5))
     with pytest.raises(OrderDependent):
         discovering.evaluate([asked(RECIPES[3], 0.9), Trial(RECIPES[1]), asked(RECIPES[2], 0.9)])
     protocol = discovering.protocol.digest
     assert store.bound(RECIPES[0].digest, protocol) is None, "an earlier process's, under the same assumption"
     assert store.bound(RECIPES[3].digest, protocol) is None
+    assert store.bound(RECIPES[1].digest, protocol) == Bound(0.5), "shown with whole batches"
     assert store.score(RECIPES[1].digest, protocol) == Score((0.1, 0.0))
     assert store.bound(RECIPES[0].digest, other.protocol.digest) is not None
 

@@ -46,7 +46,11 @@ def test_a_rejection_comes_with_the_first_example_that_makes_it_certain() -> Non
     for count in range(1, 4):
         assert tally.bound() is None
         seen(tally, [count], [0.0] * 10, canonical=False)
-    assert tally.bound() == Bound(0.7)
+    assert tally.bound() == Bound(0.7, mixed=True)
+    seen(tally, [1, 2], [0.0] * 10)
+    assert tally.bound() == Bound(0.7, mixed=True)
+    seen(tally, [3], [0.0] * 10)
+    assert tally.bound() == Bound(0.7), "every example was seen in its own batch too"
     strict = Tally(10, greatest=1.0, threshold=Threshold(0.8, strict=True))
     seen(strict, [4, 9], [0.0] * 10)
     assert strict.bound() == Bound(0.8), "reaching it is not enough"

@@ -277,8 +277,15 @@ class AtDesk(TableEvaluator):
     def given_up(self) -> bool:
         return False
 
+    @property
+    def order_dependent(self) -> bool:
+        return self.told > 0
+
     def keep_batches(self) -> None:
         self.told += 1
+
+    def confirm(self) -> None:
+        """Nothing was found."""
 
     def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         desk, (trial,) = self._desk, trials
@@ -381,8 +388,8 @@ def test_obsolete_guesses_are_interrupted_or_never_begun() -> None:
         asking.outcomes()
     assert guess(4) not in desk.begun
     desk.evaluator.settle()
-    assert desk.evaluator.wasted == 2
-    assert desk.kept == []
+    assert desk.evaluator.wasted == 3, "those, and one that ended and was never asked for"
+    assert desk.kept == [guess(6).recipe]
 
 
 def test_an_accepted_trial_ends_the_guesses_after_it_before_anybody_asks() -> None:

@@ -174,7 +174,9 @@ class OrderedFromTheThirdSoup(TableEvaluator):
                 self.trials.clear()
                 raise OrderDependent("scores depend on the order of the examples")
             super().evaluate(trials, then=then)
-            return [Bound(-math.inf)] if trial.must_reach else [Score(tuple(scores(trial.recipe)))]
+            return (
+                [Bound(-math.inf, mixed=True)] if trial.must_reach else [Score(tuple(scores(trial.recipe)))]
+            )
         return super().evaluate(trials, then=then)
 
 
