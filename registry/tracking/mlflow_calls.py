@@ -19,6 +19,9 @@ CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_
 NO_ANSWER = 503
 # All that MLflow keeps of the failures of a download is their text.
 IN_A_DOWNLOAD = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b|Max retries exceeded")
+IN_A_BUCKET = re.compile(r"An error occurred \((\w+)\) when calling")
+"""What an S3-compatible store says, by status or by name."""
+BUCKET_NAMES = {"AccessDenied": 403, "NoSuchKey": 404, "NoSuchBucket": 404, "SlowDown": 503}
 
 
 # Up to the last @: a password may hold one.
@@ -171,6 +174,8 @@ def _status(error: Exception) -> int:
     request = next((e for e in (error, error.__context__) if isinstance(e, RequestException)), None)
     if request is not None:
         return request.response.status_code if request.response is not None else NO_ANSWER
+    if bucket := IN_A_BUCKET.search(str(error)):
+        return int(bucket[1]) if bucket[1].isdecimal() else BUCKET_NAMES.get(bucket[1], 500)
     if isinstance(error, MlflowException):
         told = IN_A_DOWNLOAD.search(str(error))
         return int(told[1] or NO_ANSWER) if told else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)

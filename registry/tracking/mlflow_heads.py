@@ -1,13 +1,17 @@
 """The first bytes of a weights file, without its download: where the artifact store can."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from registry.entities import WeightsSource
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
     from requests import Response
 
 PARTIAL = 206
@@ -26,13 +30,15 @@ class Heads:
         """The servers, as in their addresses."""
 
     def of(self, client: "MlflowClient", source: WeightsSource, length: int) -> bytes | None:
-        """The file's first bytes: from a local folder, or by a range request to the server that has it.
+        """The file's first bytes: from a local folder, or by a range request to the server or the
+        S3-compatible store that has it.
 
         None for any other store, and for a file that is not as it was listed.
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
         from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+        from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
         folder, _, name = source.uri.rpartition("/")
         wanted = min(length, source.size or 0)
@@ -42,17 +48,21 @@ class Heads:
         if isinstance(repository, LocalArtifactRepository):
             content = _local(Path(repository.artifact_dir) / name, wanted)
         elif isinstance(repository, HttpArtifactRepository):
-            content = self._asked_for(repository.artifact_uri, name, wanted, source.size)
+            content = self._asked_for(_ranged, repository, name, wanted, source.size)
+        elif isinstance(repository, S3ArtifactRepository):
+            content = self._asked_for(_from_bucket, repository, name, wanted, source.size)
         else:
             content = None
         return content if content is not None and len(content) == wanted else None
 
-    def _asked_for(self, folder: str, name: str, length: int, size: int | None) -> bytes | None:
-        server = urlsplit(folder).netloc
+    def _asked_for(
+        self, ask: Callable[..., bytes | None], repository: Any, name: str, length: int, size: int | None
+    ) -> bytes | None:
+        server = urlsplit(repository.artifact_uri).netloc
         if server in self._refusing:
             return None
         try:
-            return _ranged(folder, name, length, size)
+            return ask(repository, name, length, size)
         except _NoRanges:
             self._refusing.add(server)
             return None
@@ -69,7 +79,32 @@ def _local(file: Path, length: int) -> bytes | None:
         return stream.read(length)
 
 
-def _ranged(folder: str, name: str, length: int, size: int | None) -> bytes | None:
+def _from_bucket(
+    repository: "S3ArtifactRepository", name: str, length: int, size: int | None
+) -> bytes | None:
+    """Ask for a range with MLflow's own client and its settings."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    untyped: Any = repository
+    bucket, folder = untyped.parse_s3_compliant_uri(repository.artifact_uri)
+    settings = untyped._bucket_owner_params  # noqa: SLF001 - MLflow's own calls send it, too
+    try:
+        client = untyped._get_s3_client()  # noqa: SLF001 - the only way to all of MLflow's settings
+        asked = client.get_object(
+            Bucket=bucket, Key=f"{folder}/{name}", Range=f"bytes=0-{length - 1}", **settings
+        )
+        with closing(asked["Body"]) as body:
+            whole = asked.get("ContentRange") == f"bytes 0-{length - 1}/{size}"
+            return bytes(body.read(length + 1)) if whole else None
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in ABSENT:
+            return None
+        raise _NoRanges from error
+    except BotoCoreError as error:
+        raise _NoRanges from error
+
+
+def _ranged(repository: "HttpArtifactRepository", name: str, length: int, size: int | None) -> bytes | None:
     """Ask for a range with MLflow's own credentials and certificates; the download tells what is wrong."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
@@ -78,7 +113,7 @@ def _ranged(folder: str, name: str, length: int, size: int | None) -> bytes | No
 
     try:
         asked: Response = http_request(  # type: ignore[no-untyped-call]  # MLflow has no types here
-            get_default_host_creds(folder),  # type: ignore[no-untyped-call]  # as above
+            get_default_host_creds(repository.artifact_uri),  # type: ignore[no-untyped-call]  # as above
             f"/{name}",
             "GET",
             max_retries=0,

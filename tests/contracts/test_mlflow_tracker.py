@@ -11,17 +11,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
+from uuid import uuid4
 
+import boto3
 import mlflow
 import pytest
 import requests
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
+from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
 from registry.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
-from registry.errors import BadCheckpoint, UnknownSweep
+from registry.errors import BadCheckpoint, TrackingError, UnknownSweep
 from registry.evaluation import TorchBench
 from registry.soup import CheckpointCache
 from registry.store import MemoryStore
@@ -51,18 +54,16 @@ START_SECONDS = 120
 
 
 class MlflowBackend:
-    """Plants and looks with MLflow's own client; artifacts lie where the server, or `artifacts`, says."""
+    """Plants and looks with MLflow's own client; artifacts lie where MLflow says, or below `artifacts`."""
 
-    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+    def __init__(self, uri: str, artifacts: str | None = None) -> None:
         self.uri = uri
         self.tracker = MlflowTracker(uri, page_size=2)
         self.client = MlflowClient(uri)
         self._artifacts = artifacts
 
     def add_experiment(self, name: str) -> str:
-        location = (
-            str(self._artifacts / str(len(list(self._artifacts.iterdir())))) if self._artifacts else None
-        )
+        location = f"{self._artifacts}/{uuid4().hex}" if self._artifacts else None
         return str(self.client.create_experiment(name, location))
 
     def add_run(
@@ -145,8 +146,23 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 def database(tmp_path_factory: pytest.TempPathFactory) -> MlflowBackend:
     """One database for all tests: making one takes seconds."""
     folder = tmp_path_factory.mktemp("mlflow")
-    (folder / "artifacts").mkdir()
-    return MlflowBackend(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+    return MlflowBackend(f"sqlite:///{folder}/mlflow.db", f"{folder}/artifacts")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowBackend]:
+    """Artifacts in an S3-compatible store."""
+    folder = tmp_path_factory.mktemp("bucket")
+    store = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    store.start()
+    endpoint = "http://{}:{}".format(*store.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {**keys, "MLFLOW_S3_ENDPOINT_URL": endpoint}.items():
+            environment.setenv(name, value)
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="sweeps")
+        yield MlflowBackend(f"sqlite:///{folder}/mlflow.db", "s3://sweeps/artifacts")
+    store.stop()
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +217,35 @@ class TestMlflowTrackerOnADatabase(TrackerContract):
     @pytest.fixture
     def backend(self, database: MlflowBackend) -> Backend:
         return database
+
+
+@pytest.mark.slow
+class TestMlflowTrackerOnAnS3CompatibleStore(TrackerContract):
+    @pytest.fixture
+    def backend(self, bucket: MlflowBackend) -> Backend:
+        return bucket
+
+    def test_a_file_that_is_gone_or_another_has_no_head(self, bucket: MlflowBackend) -> None:
+        run = child(bucket)
+        bucket.add_file(run.run_id, "model.safetensors", b"nine byte")
+        (source,) = bucket.tracker.weights(run)
+        gone = replace(source, uri=source.uri.replace("model.", "gone."))
+        assert bucket.tracker.head(gone, 4) is None
+        assert bucket.tracker.head(replace(source, size=8), 4) is None
+        assert bucket.tracker.head(source, 4) == b"nine"
+
+    def test_a_store_that_refuses_says_so(
+        self, bucket: MlflowBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = child(bucket)
+        bucket.add_file(run.run_id, "model.safetensors", b"nine byte")
+        (source,) = bucket.tracker.weights(run)
+        elsewhere = replace(source, uri=source.uri.replace("sweeps", "nobodys"))
+        with pytest.raises(TrackingError, match="bucket does not exist"):
+            bucket.tracker.fetch(elsewhere, tmp_path)
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        assert MlflowTracker(bucket.uri).head(source, 4) is None
 
 
 @pytest.mark.slow
