@@ -75,7 +75,7 @@ def require_same(fast: Selection, plain: Selection) -> None:
         assert (step.recipe, step.kept) == (reference.recipe, reference.kept)
         assert reference.score is not None
         assert step.score in (None, reference.score)
-        assert (step.bound or math.inf) >= reference.score
+        assert (math.inf if step.bound is None else step.bound) >= reference.score
 
 
 def measured(evaluator: TorchEvaluator, *recipes: Recipe) -> Score:
@@ -102,6 +102,33 @@ def test_greedy_takes_the_plain_loops_decisions_and_ends_where_it_ends(kind: str
     else:
         assert evaluator.reorders == "examples"
         assert said == []
+
+
+def test_on_twenty_sweeps_the_answers_are_the_plain_loops_also_where_many_are_accepted() -> None:
+    accepted, bounded = [], 0
+    for seed in range(20):
+        spread, kind = (0.1, 0.2, 0.4, 0.8)[seed % 4], list(tiny.KINDS)[seed % len(tiny.KINDS)]
+        states = [tiny.weights(kind, seed=100 * seed + place, spread=spread) for place in range(12)]
+        digests = [digest_of_bytes(b"%d of sweep %d" % (place, seed)) for place in range(12)]
+        bench = TorchBench(
+            Small(kind, n="150"),
+            identity=("tiny", "1"),
+            task_args={},
+            checkpoints=MadeCheckpoints(dict(zip(digests, states, strict=True)).__getitem__),
+            device=torch.device("cpu"),
+        )
+        contenders = [Contender(digest, f"run {place}", place) for place, digest in enumerate(digests)]
+        accept = list(Accept)[seed // 2 % 2]
+        fast, plain = (
+            run_selection(Greedy(contenders, accept=accept), bench.evaluator("validation", plain=plain))
+            for plain in (False, True)
+        )
+        require_same(fast, plain)
+        accepted.append(len(fast.recipe.ingredients))
+        bounded += sum(step.bound is not None for step in fast.steps)
+    assert min(accepted) == 1
+    assert max(accepted) >= 6
+    assert bounded > 60, "most rejections are early"
 
 
 def test_after_ranking_a_hopeless_soup_costs_little_more_than_its_wrong_answers() -> None:
