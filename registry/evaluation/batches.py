@@ -106,7 +106,7 @@ class Batches:
             before = torch.get_rng_state()
             first = self._make(self.places(0))
             self._random = not torch.equal(before, torch.get_rng_state())
-            if self.count * sum(leaf.nbytes for leaf in _leaves(first)) > SHARE * _free(self._device):
+            if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * _free(self._device):
                 return None
             return [first, *(self._make(self.places(batch)) for batch in range(1, self.count))]
 
@@ -117,9 +117,9 @@ class Batches:
         None where batches differ in anything but their tensors' content, or do not have one row per example.
         """
         batches = self._kept
-        if batches is None or any(not _alike(batches[0], batch, self.size) for batch in batches):
+        if batches is None or any(not alike(batches[0], batch, self.size) for batch in batches):
             return None
-        columns = [torch.cat(parts) for parts in zip(*map(_leaves, batches), strict=True)]
+        columns = [torch.cat(parts) for parts in zip(*map(leaves, batches), strict=True)]
         for place, parts in enumerate(
             zip(*(torch.split(column, self.size) for column in columns), strict=True)
         ):
@@ -176,7 +176,8 @@ def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return batch
 
 
-def _leaves(batch: Any) -> list[Tensor]:
+def leaves(batch: Any) -> list[Tensor]:
+    """The batch's tensors, in the order of `each_tensor`."""
     found: list[Tensor] = []
 
     def remember(tensor: Tensor) -> Tensor:
@@ -187,13 +188,13 @@ def _leaves(batch: Any) -> list[Tensor]:
     return found
 
 
-def _alike(first: Any, other: Any, size: int) -> bool:
+def alike(first: Any, other: Any, size: int) -> bool:
     """Whether two batches differ in nothing but the content of tensors with one row per example."""
     try:
         same = bool(_shapes(first) == _shapes(other))
     except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
         return False
-    return same and all(leaf.shape[:1] == (size,) for leaf in _leaves(other))
+    return same and all(leaf.shape[:1] == (size,) for leaf in leaves(other))
 
 
 def _shapes(batch: Any) -> Any:

@@ -1,8 +1,10 @@
 """A user's task at arm's length: whatever it does wrong becomes a BadTask that says what and where."""
 
+import math
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from traceback import clear_frames
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
+from registry.evaluation.batches import alike, leaves
 from registry.evaluation.dataset_digest import digest_of_examples
 from registry.ports import Task
 
@@ -38,7 +41,7 @@ class CheckedTask:
 
     def model(self) -> nn.Module:
         """The architecture, in evaluation mode."""
-        with self._blame("model()"):
+        with self.blame("model()"):
             module = self._task.model()
         if not isinstance(module, nn.Module):
             raise self._broken(f"model() returned {_kind(module)}", "return a torch.nn.Module")
@@ -47,7 +50,7 @@ class CheckedTask:
     def examples(self, split: str) -> Sequence[Any]:
         """The split's examples: at least one."""
         try:
-            with self._blame(f"examples({split!r})"):
+            with self.blame(f"examples({split!r})"):
                 examples: Sequence[Any] = self._task.examples(split)
                 empty = len(examples) == 0
         except BadTask as error:
@@ -62,9 +65,9 @@ class CheckedTask:
     def digest(self, split: str, examples: Sequence[Any]) -> Digest:
         """The name of the split's content: the task's own, else the hash of every example."""
         if not hasattr(self._task, "digest"):
-            with self._blame(f"examples({split!r})"):
+            with self.blame(f"examples({split!r})"):
                 return digest_of_examples(examples, split)
-        with self._blame(f"digest({split!r})"):
+        with self.blame(f"digest({split!r})"):
             text = self._task.digest(split)
         if not isinstance(text, str) or not text:
             what = f"digest({split!r}) returned {text!r}"
@@ -74,7 +77,7 @@ class CheckedTask:
 
     def groups(self, split: str, n: int) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells: it may also return None."""
-        with self._blame(f"groups({split!r})"):
+        with self.blame(f"groups({split!r})"):
             found = self._task.groups(split) if hasattr(self._task, "groups") else None
             if found is None:
                 return None
@@ -88,13 +91,13 @@ class CheckedTask:
 
     def collate(self, examples: list[Any], where: str) -> Any:
         """Make a batch."""
-        with self._blame("collate()", where):
+        with self.blame("collate()", where):
             return self._task.collate(examples)
 
     def inputs(self, batch: Any) -> Any:
         """The model's input in a batch."""
         if hasattr(self._task, "inputs"):
-            with self._blame("inputs()"):
+            with self.blame("inputs()"):
                 return self._task.inputs(batch)
         return batch[0] if isinstance(batch, tuple | list) else batch
 
@@ -106,7 +109,7 @@ class CheckedTask:
 
     def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
         """What the model answers to a batch of `n`: shape ``[n, ...]``."""
-        with self._blame("predict()", where):
+        with self.blame("predict()", where):
             outputs = self._task.predict(module, batch)
         if not isinstance(outputs, Tensor) or outputs.shape[:1] != (n,):
             what = f"predict() returned {_kind(outputs)} for a batch of {n}, {where}"
@@ -115,12 +118,43 @@ class CheckedTask:
 
     def scores(self, outputs: Tensor, batch: Any, n: int, where: str) -> Tensor:
         """A score per example of a batch of `n`: shape ``[n]``, float64."""
-        with self._blame("score()", where):
+        with self.blame("score()", where):
             scores = self._task.score(outputs, batch)
         if not isinstance(scores, Tensor) or scores.shape != (n,) or scores.is_complex():
             what = f"score() returned {_kind(scores)} for a batch of {n}, {where}"
             raise self._broken(what, f"return a real tensor of shape [{n}]: the score of each example")
         return scores.to(torch.float64)
+
+    @property
+    def measures_whole(self) -> bool:
+        """Whether a metric of the whole split is what counts, not the mean of scores."""
+        metric = getattr(self._task, "metric", None)
+        if metric is not None and not callable(metric):
+            raise self._broken(f"metric is {_kind(metric)}", "make it a method metric(outputs, batch)")
+        return metric is not None
+
+    def metric(self, outputs: Tensor, batch: Any, where: str) -> float:
+        """The number of `outputs`, ``[examples, ...]``, and the batch of all these examples; NaN passes."""
+        with self.blame("metric()", where):
+            found = self._task.metric(outputs, batch)
+            number = float(found) if _is_number(found) else None
+        if number is None:
+            mend = "return one real number: a float, or a tensor of shape []"
+            raise self._broken(f"metric() returned {_kind(found)}, {where}", mend)
+        if number == math.inf:
+            mend = "return a finite number, or NaN where the metric is undefined"
+            raise self._broken(f"metric() returned {number}, {where}", mend)
+        return number
+
+    def rows(self, batch: Any, first: Any, size: int, where: str) -> list[Tensor]:
+        """The batch's tensors, ``[size, ...]`` each. Refuses one that cannot be put below the first one."""
+        if not alike(first, batch, size):
+            raise self._broken(
+                f"metric() needs all examples in one batch, but collate() made one that has tensors without "
+                f"one row per example, or differs from the first in more than its tensors' content, {where}",
+                "let collate() give tensors of shape [examples, ...], and nothing else that changes",
+            )
+        return leaves(batch)
 
     def check_bounds(self, scores: Sequence[float], places: Iterable[int], where: str) -> None:
         """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes.
@@ -134,7 +168,8 @@ class CheckedTask:
                 raise self._broken(what, "keep scores within bounds, or set bounds = None")
 
     @contextmanager
-    def _blame(self, call: str, where: str = "") -> Iterator[None]:
+    def blame(self, call: str, where: str = "") -> Iterator[None]:
+        """Raises BadTask for whatever the block raises, OutOfDeviceMemory where there was no room."""
         try:
             yield
         except StockpotError:
@@ -150,6 +185,12 @@ class CheckedTask:
 
     def _broken(self, what: str, mend: str, kind: type[BadTask] = BadTask) -> BadTask:
         return kind(f"task {self._name}: {what}", mend=mend)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape == () and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:

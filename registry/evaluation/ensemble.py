@@ -9,16 +9,24 @@ from registry.entities import Score
 from registry.evaluation.batches import Batches
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import reproducible
+from registry.evaluation.whole_split import WholeSplit
 
 
 def ensemble_score(
-    task: CheckedTask, batches: Batches, outputs: Sequence[Tensor], device: torch.device, where: str
+    task: CheckedTask,
+    batches: Batches,
+    outputs: Sequence[Tensor],
+    device: torch.device,
+    where: str,
+    whole: WholeSplit | None = None,
 ) -> Score:
     """Average the models' outputs, each ``[n, ...]``, in float32 and in this order; the task scores them.
+    `whole`: where it has a metric.
 
     Raises BadTask where the task refuses them.
     """
     scores: list[float] = []
+    means: list[Tensor] = []
     with reproducible(device), torch.inference_mode():
         for place, batch in enumerate(batches):
             at = batches.places(place)
@@ -26,8 +34,11 @@ def ensemble_score(
             for other in outputs[1:]:
                 mean = mean + other[at.start : at.stop].to(device, torch.float32)
             mean = mean * (1.0 / len(outputs))
+            if whole is not None:
+                means.append(mean.cpu())
             padded = torch.cat([mean, mean[-1:].expand(batches.size - len(at), *mean.shape[1:])])
             found = task.scores(padded, batch, batches.size, f"examples from {at.start} of {where}")
             scores += found[: len(at)].tolist()
+        metric = whole.metric(means, where) if whole is not None else None
     task.check_bounds(scores, range(batches.n), where)
-    return Score(tuple(scores))
+    return Score(tuple(scores), metric)

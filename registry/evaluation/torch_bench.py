@@ -82,14 +82,16 @@ class TorchBench:
 
         None where the outputs of one are not remembered, or cannot be averaged.
         """
-        protocol = self.evaluator(split).protocol.digest
+        evaluator = self.evaluator(split)
+        protocol = evaluator.protocol.digest
         alone = [Recipe.mean([checkpoint]).digest for checkpoint in recipe.checkpoints]
         passes = [self.outputs.get(digest, protocol, outputs=True) for digest in alone]
         outputs = [known.outputs for known in passes if known is not None and known.outputs is not None]
         if len(outputs) < len(alone):
             return None
         where = f"split {split!r}, the ensemble of recipe {short(recipe.digest)}"
-        return ensemble_score(self.task, self._batches_of(split), outputs, self.device, where)
+        batches = self._batches_of(split)
+        return ensemble_score(self.task, batches, outputs, self.device, where, evaluator.whole)
 
     def say(self, sentence: str) -> None:
         """Tell whoever listens, once."""
@@ -155,7 +157,8 @@ class TorchBench:
         examples = self._split(split).examples
         return EvaluationProtocol(
             task=self._identity[0],
-            task_version=self._identity[1],
+            # What an older release scored by the mean, or a base class measures now, is another protocol.
+            task_version=self._identity[1] + ("+metric" if self.task.measures_whole else ""),
             task_args=self._task_args,
             split=split,
             dataset=self.task.digest(split, examples),

@@ -20,6 +20,7 @@ from registry.evaluation.module_weights import named_tensors
 from registry.evaluation.order_dependence import OrderDependent
 from registry.evaluation.outputs import Remembered
 from registry.evaluation.probe import PROBED, independent
+from registry.evaluation.whole_split import WholeSplit
 
 if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench
@@ -51,6 +52,8 @@ class TorchEvaluator:
         self._forecaster = Forecaster(self._bounds or (0.0, 1.0))
         self._mixable: bool | None = None  # not probed yet
         self._random = False  # whether predicting drew random numbers
+        self.whole = WholeSplit(bench.task, batches) if bench.task.measures_whole else None
+        """Where the task has a metric."""
 
     @property
     def passes(self) -> float:
@@ -115,7 +118,7 @@ class TorchEvaluator:
         except NotFinite:
             if not recipe.is_soup:
                 raise
-            return Score((math.nan,) * self.protocol.n)
+            return Score((math.nan,) * self.protocol.n, self.whole.undefined() if self.whole else None)
         self._prepare(following)
         forward = Forward(
             self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
@@ -144,6 +147,8 @@ class TorchEvaluator:
         """What stands in the way of stopping early; said unless empty."""
         if self._plain:
             return ""
+        if self.whole is not None:
+            return "the task measures the split as a whole"
         if self._bounds is None or not math.isfinite(self._bounds[1]):
             return "scores have no upper bound"
         if self._random:
@@ -158,10 +163,11 @@ class TorchEvaluator:
         for place, batch in enumerate(self._batches):
             answers = forward.answers(batch, self._batches.places(place), canonical=True)
             readings.append(answers.readings)
-            kept.append(answers.outputs)
+            kept.append(self._at_hand(answers.outputs))
         scores, gaps = forward.checked(torch.cat(readings, dim=1).cpu(), range(self.protocol.n))
+        metric = self.whole.metric(kept, forward.where) if self.whole is not None else None
         self._remember(recipe, scores, gaps, kept)
-        return Score(tuple(scores.tolist()))
+        return Score(tuple(scores.tolist()), metric)
 
     def _until_decided(self, forward: Forward, recipe: Recipe, threshold: Threshold) -> Score | Bound:
         assert self._bounds is not None  # noqa: S101 - for the type checker: _early() said so
@@ -208,12 +214,16 @@ class TorchEvaluator:
     ) -> None:
         """`outputs`: those of each canonical batch, None where they are not kept."""
         if not self._plain:
-            parts = [part for part in outputs if part is not None]
+            parts = [part for part in outputs if part is not None and self._bench.outputs.wants(part)]
             joined = torch.cat(parts).cpu() if len(parts) == len(outputs) else None
             self._bench.outputs.keep(recipe.digest, self.protocol.digest, Remembered(scores, gaps, joined))
 
     def _keeps(self, outputs: Tensor) -> bool:
-        return not self._plain and self._bench.outputs.wants(outputs)
+        return self.whole is not None or (not self._plain and self._bench.outputs.wants(outputs))
+
+    def _at_hand(self, outputs: Tensor | None) -> Tensor | None:
+        """Until the pass is over; those that are too large to be remembered leave the device at once."""
+        return outputs if outputs is None or self._bench.outputs.wants(outputs) else outputs.cpu()
 
     def _say(self, sentence: str) -> None:
         self._bench.say(f"split {self._batches.split.name!r}: {sentence}")

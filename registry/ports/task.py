@@ -21,7 +21,10 @@ class Task(Protocol):
       batch itself, or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
       arguments that make the architecture without the task's data, for a model that is served as code;
-    - ``batch_size``: examples in a batch; 256 without it.
+    - ``batch_size``: examples in a batch; 256 without it;
+    - ``metric(outputs, batch) -> float``: for a split that is measured as a whole, by what is no mean over
+      its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
+      pass. More in `MeasuresWhole`.
     """
 
     version: str
@@ -50,4 +53,26 @@ class Task(Protocol):
 
     def score(self, outputs: "Tensor", batch: "Any") -> "Tensor":
         """One score per example, shape ``[examples]``; higher is better."""
+        ...
+
+
+class MeasuresWhole(Protocol):
+    """What a task may have besides: a number of the whole split that is no mean over its examples."""
+
+    def metric(self, outputs: "Tensor", batch: "Any") -> "float | Tensor":
+        """One real number, or a tensor of shape ``[]``; higher is better.
+
+        `outputs`: what ``predict`` returned for all examples, ``[n, ...]``, in the split's order and without
+        padding, on the CPU. `batch`: what ``collate`` made of the same examples, in one: its tensors, each of
+        which has one row per example, are below each other, on the CPU too; all else must be alike in all
+        batches, and is as it is in each. Large ones are picked when they are first looked at. For the time
+        of a pass, memory holds the outputs up to three times: let ``predict`` return no more than ``score``
+        and ``metric`` need.
+
+        Also called without each block of examples in turn (`registry.evaluation.blocks`), for the interval:
+        up to 51 times per pass, with fewer examples. NaN where the metric is undefined, as it may be without
+        some examples, or where an output is NaN: a candidate of which the whole is NaN is excluded, and a
+        difference with a NaN has no interval. Infinity is refused, minus infinity is not. What it raises
+        ends the run as a BadTask.
+        """
         ...

@@ -110,7 +110,8 @@ def _require_true(outcome: Outcome, threshold: Threshold, full: Score) -> None:
 
 def _bits(outcome: Outcome) -> list[str]:
     assert isinstance(outcome, Score)
-    return [float.hex(score) for score in outcome.examples]
+    metric = [outcome.metric.value, *outcome.metric.without] if outcome.metric else []
+    return [float.hex(score) for score in (*outcome.examples, *metric)]
 
 
 def _values_around(score: float) -> list[float]:

@@ -64,11 +64,11 @@ class TestRememberingEvaluator(EvaluatorContract):
         return RECIPES
 
 
-def bench(kind: str) -> TorchBench:
+def bench(kind: str, task: type[tiny.TinyTask] = tiny.TinyTask) -> TorchBench:
     # Drawn here, not on demand: threads share torch's random numbers.
     saved = {digest: tiny.weights(kind, seed=seed) for seed, digest in enumerate(DIGESTS)}
     return TorchBench(
-        tiny.TinyTask(kind),
+        task(kind),
         identity=("tiny", "1"),
         task_args={},
         checkpoints=MadeCheckpoints(saved.__getitem__),
@@ -80,6 +80,16 @@ class TestTorchEvaluator(EvaluatorContract):
     @pytest.fixture(params=list(tiny.KINDS))
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
         return bench(request.param).evaluator("validation")
+
+    @pytest.fixture
+    def recipes(self) -> Sequence[Recipe]:
+        return RECIPES
+
+
+class TestTorchEvaluatorOfAMetric(EvaluatorContract):
+    @pytest.fixture(params=[False, True], ids=["fast", "plain"])
+    def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
+        return bench("dense", tiny.MeasuredTask).evaluator("validation", plain=request.param)
 
     @pytest.fixture
     def recipes(self) -> Sequence[Recipe]:
@@ -99,9 +109,11 @@ class TestSpeculatingEvaluator(EvaluatorContract):
 
 
 class TestDevicePool(EvaluatorContract):
-    @pytest.fixture(params=["dense", "conv"])
+    @pytest.fixture(params=["dense", "conv", "metric"])
     def evaluator(self, request: pytest.FixtureRequest) -> Iterator[Evaluator]:
-        with DevicePool([bench(request.param), bench(request.param)]) as pool:
+        task = tiny.MeasuredTask if request.param == "metric" else tiny.TinyTask
+        kind = "dense" if request.param == "metric" else request.param
+        with DevicePool([bench(kind, task), bench(kind, task)]) as pool:
             yield pool.evaluator("validation")
 
     @pytest.fixture
