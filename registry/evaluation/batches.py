@@ -1,20 +1,19 @@
 """A split as batches of fixed shape on a device."""
 
 import copy
-import os
 from collections import UserDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from registry.evaluation.device import reproducible
+from registry.evaluation.host_memory import available_memory
 
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
@@ -203,16 +202,5 @@ def _shapes(batch: Any) -> Any:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of memory that nobody uses."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
-
-
-def _reclaimable() -> int:
-    """Bytes of the page cache, where the system tells: Linux gives them up for the asking."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Cached:")), 0)
+    """Bytes of memory that may be taken."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
