@@ -111,7 +111,8 @@ def _other_result(fast: Selection, plain: Selection, name: Name) -> Iterator[str
 
 
 def _bound_faults(trial: Trial, bound: Bound, score: Score, name: Name) -> Iterator[str]:
-    if not bound.upper >= score.value:
+    # A score of NaN is above no bound: it would be rejected too, as `registry.evaluation.tally` says.
+    if bound.upper < score.value:
         yield f"{name(trial.recipe)}: bounded by {bound.upper!r}, scores {score.value!r}"
     threshold = trial.must_reach
     if threshold is None or threshold.met_by(bound.upper) or math.isnan(bound.upper):
