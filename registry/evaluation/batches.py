@@ -46,15 +46,21 @@ class Batches:
 
     Where they fit into memory they are made once, when first asked for, and kept on the device; else they
     are made again for each pass, a few ahead. Whoever gets a batch may change it in place.
+
+    `fresh`: made again for each pass, one by one, even where they fit. Their bits are the same, unless the
+    task draws something for them from elsewhere than torch's random numbers.
     """
 
-    def __init__(self, split: Split, size: int, task: "CheckedTask", device: torch.device) -> None:
+    def __init__(
+        self, split: Split, size: int, task: "CheckedTask", device: torch.device, *, fresh: bool = False
+    ) -> None:
         self.split = split
         self.size = size
         self.n = len(split.examples)
         self.count = -(-self.n // size)
         self._task = task
         self._device = device
+        self._fresh = fresh
         self._random = False  # whether making a batch drew random numbers
 
     def places(self, batch: int) -> range:
@@ -79,7 +85,7 @@ class Batches:
         """All canonical batches, in order."""
         if self._kept is not None:
             return (self[batch] for batch in range(self.count))
-        return self._made_in_turn() if self._random else self._made_ahead()
+        return self._made_in_turn() if self._random or self._fresh else self._made_ahead()
 
     def __getitem__(self, batch: int) -> Any:
         """One canonical batch."""
@@ -101,6 +107,8 @@ class Batches:
     @cached_property
     def _kept(self) -> list[Any] | None:
         """All batches, where they fit."""
+        if self._fresh:
+            return None
         with reproducible(self._device), torch.inference_mode(mode=False):
             before = torch.get_rng_state()
             first = self._make(self.places(0))
@@ -113,12 +121,18 @@ class Batches:
     def _table(self) -> list[Tensor] | None:
         """One tensor for each in a batch, all examples below each other, and the batches are parts of it.
 
-        None where batches differ in anything but their tensors' content, or do not have one row per example.
+        None where batches differ in anything but their tensors' content, do not have one row per example, or
+        would lie in memory otherwise: kernels may then sum in another order.
         """
         batches = self._kept
         if batches is None or any(not _alike(batches[0], batch, self.size) for batch in batches):
             return None
         columns = [torch.cat(parts) for parts in zip(*map(_leaves, batches), strict=True)]
+        leaves = _leaves(batches[0])
+        if any(
+            part[: self.size].stride() != leaf.stride() for part, leaf in zip(columns, leaves, strict=True)
+        ):
+            return None
         for place, parts in enumerate(
             zip(*(torch.split(column, self.size) for column in columns), strict=True)
         ):
@@ -130,7 +144,8 @@ class Batches:
         with torch.inference_mode(mode=False):
             examples = self.split.chosen(places, self.size)
             batch = self._task.collate(examples, f"split {self.split.name!r}, examples from {places[0]}")
-            return each_tensor(batch, lambda tensor: tensor.to(self._device))
+            # A copy: of a single example it may be a part of the user's data.
+            return each_tensor(batch, lambda tensor: tensor.to(self._device, copy=True))
 
     def _made_ahead(self) -> Iterator[Any]:
         """By a thread: reading and decoding go on while the model predicts."""
@@ -147,14 +162,26 @@ class Batches:
 
     def _made_in_turn(self) -> Iterator[Any]:
         """With random numbers of their own, the same as if all had been made at once."""
-        with reproducible(self._device):
-            state = torch.get_rng_state()
+        at = [torch.device("cpu"), *([self._device] if self._device.type == "cuda" else [])]
+        states = [torch.Generator(device).manual_seed(0).get_state() for device in at]
         for batch in range(self.count):
-            with torch.random.fork_rng([]):
-                torch.set_rng_state(state)
+            with torch.random.fork_rng(at[1:]):  # the CPU's always is
+                _go_on_from(states, at)
                 made = self._make(self.places(batch))
-                state = torch.get_rng_state()
+                states = [_random_state(device) for device in at]
             yield made
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _go_on_from(states: Sequence[Tensor], devices: Sequence[torch.device]) -> None:
+    for state, device in zip(states, devices, strict=True):
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -196,8 +223,8 @@ def _alike(first: Any, other: Any, size: int) -> bool:
 
 
 def _shapes(batch: Any) -> Any:
-    """The batch with a shape and a dtype in place of each tensor."""
-    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape)  # noqa: E731 - typed so
+    """The batch with a dtype, a shape and strides in place of each tensor."""
+    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
     return each_tensor(batch, describe)
 
 

@@ -45,7 +45,9 @@ def require_same_scores(pairs: Iterable[tuple[Recipe, Score, Score]], name: Name
             "the same weights do not get the same scores twice",
             faults=_at_most(faults),
             mend="look for dropout that stays on, random augmentation, a data loader that shuffles: "
-            "whatever the task draws anew for each pass",
+            "whatever the task draws anew for each pass, unless from a seeded torch.Generator of its own. "
+            "Where it draws nothing: scores were remembered from elsewhere, or Stockpot is at fault; report "
+            "it with this message. Nothing was registered",
         )
 
 
