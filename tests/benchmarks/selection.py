@@ -325,7 +325,9 @@ def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         plain.score(ranked[0].checkpoint)
         slow, kept = clock(lambda: plain.greedy([c.checkpoint for c in ranked]))
         forward, _ = clock(lambda: [plain.forward() for _ in range(3)])
-    full, _ = clock(lambda: [inner.evaluate(trials[i : i + 1]) for i in range(3)])
+    full, _ = clock(
+        lambda: [bench.evaluator("validation", plain=True).evaluate(trials[i : i + 1]) for i in range(3)]
+    )
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "parameters": sum(p.numel() for p in task.model().parameters()),
