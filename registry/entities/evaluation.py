@@ -24,7 +24,7 @@ class EvaluationProtocol:
     tf32: bool
     batch_size: int
     device: str
-    """Device model, for example "cpu x86_64" or "NVIDIA H100 80GB HBM3"."""
+    """Device model, for example "cpu x86_64 AVX512" or "NVIDIA H100 80GB HBM3"."""
     torch_version: str
 
     @cached_property

@@ -1,20 +1,19 @@
 """A split as batches of fixed shape on a device."""
 
 import copy
-import os
 from collections import UserDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from registry.evaluation.device import reproducible
+from registry.evaluation.host_memory import available_memory
 
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
@@ -47,15 +46,21 @@ class Batches:
 
     Where they fit into memory they are made once, when first asked for, and kept on the device; else they
     are made again for each pass, a few ahead. Whoever gets a batch may change it in place.
+
+    `fresh`: made again for each pass, one by one, even where they fit. Their bits are the same, unless the
+    task draws something for them from elsewhere than torch's random numbers.
     """
 
-    def __init__(self, split: Split, size: int, task: "CheckedTask", device: torch.device) -> None:
+    def __init__(
+        self, split: Split, size: int, task: "CheckedTask", device: torch.device, *, fresh: bool = False
+    ) -> None:
         self.split = split
         self.size = size
         self.n = len(split.examples)
         self.count = -(-self.n // size)
         self._task = task
         self._device = device
+        self._fresh = fresh
         self._random = False  # whether making a batch drew random numbers
 
     def places(self, batch: int) -> range:
@@ -80,7 +85,7 @@ class Batches:
         """All canonical batches, in order."""
         if self._kept is not None:
             return (self[batch] for batch in range(self.count))
-        return self._made_in_turn() if self._random else self._made_ahead()
+        return self._made_in_turn() if self._random or self._fresh else self._made_ahead()
 
     def __getitem__(self, batch: int) -> Any:
         """One canonical batch."""
@@ -102,6 +107,8 @@ class Batches:
     @cached_property
     def _kept(self) -> list[Any] | None:
         """All batches, where they fit."""
+        if self._fresh:
+            return None
         with reproducible(self._device), torch.inference_mode(mode=False):
             before = torch.get_rng_state()
             first = self._make(self.places(0))
@@ -114,12 +121,16 @@ class Batches:
     def _table(self) -> list[Tensor] | None:
         """One tensor for each in a batch, all examples below each other, and the batches are parts of it.
 
-        None where batches differ in anything but their tensors' content, or do not have one row per example.
+        None where batches differ in anything but their tensors' content, do not have one row per example, or
+        would lie in memory otherwise: kernels may then sum in another order.
         """
         batches = self._kept
         if batches is None or any(not alike(batches[0], batch, self.size) for batch in batches):
             return None
         columns = [torch.cat(parts) for parts in zip(*map(leaves, batches), strict=True)]
+        pairs = zip(columns, leaves(batches[0]), strict=True)
+        if any(column[: self.size].stride() != leaf.stride() for column, leaf in pairs):
+            return None
         for place, parts in enumerate(
             zip(*(torch.split(column, self.size) for column in columns), strict=True)
         ):
@@ -131,7 +142,8 @@ class Batches:
         with torch.inference_mode(mode=False):
             examples = self.split.chosen(places, self.size)
             batch = self._task.collate(examples, f"split {self.split.name!r}, examples from {places[0]}")
-            return each_tensor(batch, lambda tensor: tensor.to(self._device))
+            # A copy: of a single example it may be a part of the user's data.
+            return each_tensor(batch, lambda tensor: tensor.to(self._device, copy=True))
 
     def _made_ahead(self) -> Iterator[Any]:
         """By a thread: reading and decoding go on while the model predicts."""
@@ -148,14 +160,26 @@ class Batches:
 
     def _made_in_turn(self) -> Iterator[Any]:
         """With random numbers of their own, the same as if all had been made at once."""
-        with reproducible(self._device):
-            state = torch.get_rng_state()
+        at = [torch.device("cpu"), *([self._device] if self._device.type == "cuda" else [])]
+        states = [torch.Generator(device).manual_seed(0).get_state() for device in at]
         for batch in range(self.count):
-            with torch.random.fork_rng([]):
-                torch.set_rng_state(state)
+            with torch.random.fork_rng(at[1:]):  # the CPU's always is
+                _go_on_from(states, at)
                 made = self._make(self.places(batch))
-                state = torch.get_rng_state()
+                states = [_random_state(device) for device in at]
             yield made
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _go_on_from(states: Sequence[Tensor], devices: Sequence[torch.device]) -> None:
+    for state, device in zip(states, devices, strict=True):
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -198,22 +222,11 @@ def alike(first: Any, other: Any, size: int) -> bool:
 
 
 def _shapes(batch: Any) -> Any:
-    """The batch with a shape and a dtype in place of each tensor."""
-    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape)  # noqa: E731 - typed so
+    """The batch with a dtype, a shape and strides in place of each tensor."""
+    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
     return each_tensor(batch, describe)
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of memory that nobody uses."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
-
-
-def _reclaimable() -> int:
-    """Bytes of the page cache, where the system tells: Linux gives them up for the asking."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Cached:")), 0)
+    """Bytes of memory that may be taken."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

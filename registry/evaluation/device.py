@@ -43,10 +43,16 @@ def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
 
 
 def device_model(device: torch.device) -> str:
-    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64"."""
+    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64 AVX512".
+
+    A CPU is named with the vector instructions that torch's kernels use there, since sums are taken in
+    another order with others. With nothing else: processors of many names compute the same bits, and would
+    share no score any more.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} {platform.machine()}"
+    machine = f"{device.type} {platform.machine()}"
+    return f"{machine} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else machine
 
 
 def is_lost(error: BaseException) -> bool:

@@ -45,7 +45,9 @@ def require_same_scores(pairs: Iterable[tuple[Recipe, Score, Score]], name: Name
             "the same weights do not get the same scores twice",
             faults=_at_most(faults),
             mend="look for dropout that stays on, random augmentation, a data loader that shuffles: "
-            "whatever the task draws anew for each pass",
+            "whatever the task draws anew for each pass, unless from a seeded torch.Generator of its own. "
+            "Where it draws nothing: scores were remembered from elsewhere, or Stockpot is at fault; report "
+            "it with this message. Nothing was registered",
         )
 
 
@@ -111,7 +113,8 @@ def _other_result(fast: Selection, plain: Selection, name: Name) -> Iterator[str
 
 
 def _bound_faults(trial: Trial, bound: Bound, score: Score, name: Name) -> Iterator[str]:
-    if not bound.upper >= score.value:
+    # A score of NaN is above no bound: it would be rejected too, as `registry.evaluation.tally` says.
+    if bound.upper < score.value:
         yield f"{name(trial.recipe)}: bounded by {bound.upper!r}, scores {score.value!r}"
     threshold = trial.must_reach
     if threshold is None or threshold.met_by(bound.upper) or math.isnan(bound.upper):

@@ -17,6 +17,7 @@ from registry.evaluation.ensemble import ensemble_score
 from registry.evaluation.live_module import Checkpoints, LiveModule
 from registry.evaluation.module_weights import architecture_of, fits, named_tensors
 from registry.evaluation.outputs import RememberedOutputs
+from registry.evaluation.plain_weights import put_plainly
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.ports import Task
 
@@ -67,14 +68,15 @@ class TorchBench:
     def evaluator(self, split: str, *, plain: bool = False) -> TorchEvaluator:
         """Scores recipes on this split; the same one each time.
 
-        `plain`: always in full, in order, from weights set anew, and remembering nothing: what every faster
-        way must agree with. Names the split's content, which may read every example.
+        `plain`: always in full, in order, on batches made anew for each pass, from weights set anew without
+        the hot swap, and remembering nothing: what every faster way must agree with. Names the split's
+        content, which may read every example.
         """
         if (split, plain) not in self._evaluators:
             other = self._evaluators.get((split, not plain))
             protocol = other.protocol if other is not None else self._protocol(split)
-            made = TorchEvaluator(self, self._batches_of(split), protocol, plain=plain)
-            self._evaluators[split, plain] = made
+            batches = self._made_batches(split, fresh=True) if plain else self._batches_of(split)
+            self._evaluators[split, plain] = TorchEvaluator(self, batches, protocol, plain=plain)
         return self._evaluators[split, plain]
 
     def ensemble(self, recipe: Recipe, split: str) -> Score | None:
@@ -135,11 +137,14 @@ class TorchBench:
     def holding(self, recipe: Recipe, *, anew: bool = False) -> nn.Module:
         """The live module with the recipe's weights. Raises Incompatible.
 
-        `anew`: made of its ingredients alone, and of nothing that was kept from the recipes before.
+        `anew`: made of its ingredients alone, of nothing that was kept from the recipes before, and without
+        the hot swap.
         """
-        if anew:
-            self._live.forget()
-        return self._live.hold(recipe).eval()
+        if not anew:
+            return self._live.hold(recipe).eval()
+        self._live.forget()
+        put_plainly(self._module, recipe, self._checkpoints)
+        return self._module.eval()
 
     def prepare(self, checkpoint: Digest) -> None:
         """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
@@ -172,10 +177,12 @@ class TorchBench:
 
     def _batches_of(self, split: str) -> Batches:
         if split not in self._batches:
-            self._batches[split] = Batches(
-                self._split(split), self._batch_size or self.task.batch_size, self.task, self.device
-            )
+            self._batches[split] = self._made_batches(split)
         return self._batches[split]
+
+    def _made_batches(self, split: str, *, fresh: bool = False) -> Batches:
+        size = self._batch_size or self.task.batch_size
+        return Batches(self._split(split), size, self.task, self.device, fresh=fresh)
 
     def _split(self, name: str) -> Split:
         if name not in self._splits:

@@ -34,7 +34,7 @@ class TorchEvaluator:
     A trial with a threshold stops with a Bound once it cannot be accepted, where the task's scores are
     bounded; its batches then come in another order, of other examples where that changes no bit of what
     the model says. A Score is always that of the canonical batches. `plain`: everything in full and in order,
-    with weights set anew.
+    with weights set anew; where predicting draws random numbers, with others than it draws at first.
     """
 
     def __init__(
@@ -134,6 +134,9 @@ class TorchEvaluator:
         with self._settled(module, where) as drew:
             score = self._in_full(forward, recipe)
             self._random |= drew()
+            if self._plain and drew():
+                # From one seed it repeats itself; with other numbers it is seen whether they count.
+                score = self._in_full(forward, recipe)
         return score
 
     def _early(self) -> bool:

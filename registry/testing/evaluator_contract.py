@@ -103,7 +103,10 @@ def _require_true(outcome: Outcome, threshold: Threshold, full: Score) -> None:
     if isinstance(outcome, Bound):
         assert not threshold.met_by(full.value)
         assert not threshold.met_by(outcome.upper)
-        assert outcome.upper >= full.value
+        assert not math.isnan(outcome.upper)
+        assert not outcome.upper < full.value, (
+            "of NaN, which is not accepted either, a bound may say anything"
+        )
     else:
         assert _bits(outcome) == _bits(full)
 

@@ -19,7 +19,7 @@ class TableEvaluator:
     """Looks scores up: `scores` maps a recipe to its per-example scores, and never changes its mind.
 
     With `greatest`, the greatest score that one example can have, a trial ends in a Bound as soon as
-    its threshold is out of reach. `trials` lists all that was asked, in order.
+    its threshold is out of reach, unless it meets a NaN before. `trials` lists all that was asked, in order.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TableEvaluator:
 
     def _evaluate(self, trial: Trial) -> Outcome:
         score = Score(tuple(self._scores(trial.recipe)))
-        if trial.must_reach is None or self._greatest is None or math.isnan(score.value):
+        if trial.must_reach is None or self._greatest is None:
             return score
         return _first_bound(score, trial.must_reach, self._greatest) or score
 
@@ -65,6 +65,8 @@ def _first_bound(score: Score, threshold: Threshold, greatest: float) -> Bound |
     for seen in range(1, n):
         # Rounding a sum is monotone, so this is never below the full score.
         upper = math.fsum([*score.examples[:seen], *[greatest] * (n - seen)]) / n
+        if math.isnan(upper):  # seen: then it is scored in full
+            return None
         if not threshold.met_by(upper):
             return Bound(upper)
     return None

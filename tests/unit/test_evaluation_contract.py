@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from registry.entities import Recipe, digest_of_bytes
+from registry.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
 from registry.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
 from registry.evaluation.device_threads import DeviceThreads
 from registry.ports import Evaluator
@@ -50,6 +50,15 @@ class TestTableEvaluator(EvaluatorContract):
     @pytest.fixture
     def recipes(self) -> Sequence[Recipe]:
         return RECIPES
+
+
+@pytest.mark.parametrize(("place", "kind"), [(0, Score), (9, Score), (10, Bound), (19, Bound)])
+def test_a_table_stops_at_a_bound_unless_it_meets_a_nan_before(place: int, kind: type) -> None:
+    examples = [0.0] * 20
+    examples[place] = math.nan
+    trial = Trial(RECIPES[0], Threshold(0.5, strict=True))  # out of reach after ten
+    (outcome,) = TableEvaluator(lambda _: examples, n=20, greatest=1.0).evaluate([trial])
+    assert type(outcome) is kind
 
 
 class TestRememberingEvaluator(EvaluatorContract):

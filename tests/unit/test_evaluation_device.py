@@ -1,5 +1,9 @@
 import contextlib
 import multiprocessing
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Any
@@ -47,10 +51,25 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
 
 
-def test_the_cpu_is_named_with_its_architecture() -> None:
-    kind, machine = device_model(CPU).split()
+def test_the_cpu_is_named_with_its_architecture_and_vector_instructions() -> None:
+    kind, machine, instructions = device_model(CPU).split(maxsplit=2)
     assert kind == "cpu"
-    assert machine
+    assert machine == platform.machine()
+    assert instructions == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_cpu_whose_kernels_use_other_instructions_has_another_name() -> None:
+    program = "import torch, registry.evaluation.device as d; print(d.device_model(torch.device('cpu')))"
+    plain = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert plain.stdout.strip() == f"cpu {platform.machine()} DEFAULT"
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        assert plain.stdout.strip() != device_model(CPU)
 
 
 PROGRAMS = [

@@ -224,7 +224,7 @@ def test_a_task_that_draws_random_numbers_is_never_reordered() -> None:
         evaluator = bench_for(Noisy(n="202"), said=said).evaluator("validation")
         if ranked:
             measured(evaluator, *ALONE[:2])
-        full = measured(bench_for(Noisy(n="202")).evaluator("validation", plain=True), PAIR)
+        full = measured(bench_for(Noisy(n="202")).evaluator("validation"), PAIR)
         assert evaluator.evaluate([Trial(PAIR, Threshold(0.99, strict=False))]) == [full]
         assert evaluator.reorders == "nothing"
     assert "draws random numbers" in said[0]

@@ -144,6 +144,17 @@ def test_a_false_bound_of_scores_that_stay_is_our_fault() -> None:
     assert any("bounded by 0.0, scores 0.6" in fault for fault in raised.value.faults)
 
 
+def test_a_bound_before_an_example_that_scores_nan_agrees_with_the_plain_search() -> None:
+    def undefined(recipe: Recipe) -> list[float]:
+        return [0.0] * (N - 1) + [math.nan] if recipe.is_soup else scores(recipe)
+
+    listener, request = Listener(), replace(REQUEST, methods=("greedy",))
+    fast, plain = TableEvaluator(undefined, n=N, greatest=1.0), TableEvaluator(undefined, n=N)
+    (found,) = carried_out(fast, plain, listener=listener, request=request)
+    assert [step.bound is not None for step in found.steps] == [False] * 6 + [True] * 5
+    assert "5 bounds that hold" in listener.said[-1]
+
+
 def test_a_search_out_of_time_is_verified_as_far_as_it_came() -> None:
     late = iter([False, False])
     listener, plain = Listener(), TableEvaluator(scores, n=N)
