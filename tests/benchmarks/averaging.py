@@ -1,16 +1,21 @@
 """Average checkpoints in this process, or move and hash the same bytes; one JSON line of figures per call.
 
     prepare FOLDER MEGABYTES [COUNT] [DTYPE]
-    naive | known | hashed | read | write | sha256 FOLDER
-        {"s": seconds, "mib": peak MiB beyond the imports}
+    naive | known | hashed | move | sha256 FOLDER
+        {"s": seconds, "mib": peak MiB beyond the imports, "bytes": of inputs and output}
     sides FOLDER REPEATS
-        {"known": [ratios to their limit], "hashed": [the same], "read_s": [seconds], "write_s": ...}
+        {"known": [ratios to their limit], "hashed": [the same], "unsynced": [known, as below],
+         "move_s": [seconds], "known_s": ...}
     imports
         {"beyond_torch": seconds that the averaging core takes to import after torch}
 
 `known`: the soup's digest is known, nothing is hashed. `hashed`: inputs and output are, in the same pass.
-The limit of the first is to read all inputs by two threads and to write as much as the output, fsync included
-on both sides; that of the second is this and to hash as many bytes as inputs and output have by two threads.
+The limit of the first is `move`, the quickest plain way known to move the bytes, with all means that ours
+has: two threads, of which each reads a piece of every input into one buffer that stays in its core's cache,
+and writes as much as the output has of it; the disk is asked to begin early, and waited for at the end
+(fsync). So writing to the disk goes on beneath the reading, on both sides. The limit of the second is this
+and to hash as many bytes as inputs and output have by two threads. `unsynced` is `known` to `move` where
+neither ever speaks to the disk: what is left when its noise is taken away.
 """
 
 import hashlib
@@ -24,6 +29,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,26 +38,27 @@ import registry.soup.one_pass  # noqa: F401 - its memory is that of the imports
 from registry.entities import Digest, Recipe, WeightsFormat
 from registry.soup import CheckpointCache, build
 
-TENSORS, PIECE = 100, 1 << 20
+TENSORS, PIECE, SENT = 100, 1 << 20, 1 << 24
 
 
 def prepare(folder: Path, megabytes: int, count: int = 8, dtype: str = "float32") -> None:
     """Random weights, in a hundred tensors each; their names, and then that of their soup."""
     folder.mkdir()
     cache = CheckpointCache(folder)
+    kind = getattr(torch, dtype)
+    width = megabytes * 1_000_000 // kind.itemsize // TENSORS
+    # Each tensor is a window of its own of one random pool: no two are alike, and making them costs a copy.
+    pool = (
+        torch.randn(width + count * TENSORS, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(kind)
+    )
     names = []
-    for seed in range(count):
-        generator = torch.Generator().manual_seed(seed)
-        kind = getattr(torch, dtype)
-        width = megabytes * 1_000_000 // kind.itemsize // TENSORS
-        tensors = {
-            f"layer{i}.weight": torch.randn(width, generator=generator).mul_(0.02).to(kind)
-            for i in range(TENSORS)
-        }
+    for begin in range(0, count * TENSORS, TENSORS):
+        tensors = {f"layer{i}.weight": pool[begin + i :][:width].clone() for i in range(TENSORS)}
         logged = folder / "logged.safetensors"
         save_file(tensors, logged)
         names.append(cache.ingest(logged, WeightsFormat.SAFETENSORS)[0].digest)
         logged.unlink()
+    assert len(set(names)) == count
     soup = build(Recipe.mean(names), cache).digest
     cache.path(soup).unlink()
     (folder / "names.json").write_text(json.dumps([*names, soup]))
@@ -89,34 +96,31 @@ def hashed(folder: Path) -> None:
     assert build(Recipe.mean(names), CheckpointCache(folder)).digest == soup
 
 
-def read(folder: Path) -> None:
-    """All inputs, by two threads."""
-    cache = CheckpointCache(folder)
-    files = [os.open(cache.path(name), os.O_RDONLY) for name in inputs(folder)[0]]
-    pieces = ((file, at) for file in files for at in range(0, os.fstat(file).st_size, PIECE))
-    lock = Lock()
+def move(folder: Path) -> None:
+    """Read all inputs and write as many bytes as the output has, by two threads; fsync at the end."""
+    names, _ = inputs(folder)
+    files = [os.open(CheckpointCache(folder).path(name), os.O_RDONLY) for name in names]
+    target = os.open(folder / "written", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    size, lock = _size(folder), Lock()
+    pieces = iter(range(0, size, PIECE))
 
     def work() -> None:
         buffer = memoryview(bytearray(PIECE))
         while True:
             with lock:
-                file, at = next(pieces, (None, 0))
-            if file is None:
+                at = next(pieces, None)
+            if at is None:
                 return
-            os.preadv(file, [buffer], at)
+            for file in files:
+                os.preadv(file, [buffer], at)
+            os.pwrite(target, buffer[: size - at], at)
+            if at and at % SENT == 0:
+                os.posix_fadvise(target, at - SENT, SENT, os.POSIX_FADV_DONTNEED)
 
     _twice(work)
-    for file in files:
+    os.fsync(target)
+    for file in [*files, target]:
         os.close(file)
-
-
-def write(folder: Path) -> None:
-    """As many bytes as the output has, and fsync."""
-    size, buffer = _size(folder), memoryview(bytearray(PIECE))
-    with (folder / "written").open("xb", buffering=0) as stream:
-        for at in range(0, size, PIECE):
-            stream.write(buffer[: size - at])
-        os.fsync(stream.fileno())
 
 
 def sha256(folder: Path) -> None:
@@ -141,7 +145,7 @@ def _twice(work: Callable[[], None]) -> None:
             done.result()
 
 
-WAYS = {way.__name__: way for way in (naive, known, hashed, read, write, sha256)}
+WAYS = {way.__name__: way for way in (naive, known, hashed, move, sha256)}
 
 
 def seconds(way: str, folder: Path) -> float:
@@ -156,15 +160,23 @@ def seconds(way: str, folder: Path) -> float:
     return taken
 
 
+def unsynced(way: str, folder: Path) -> float:
+    """How long it takes where the disk is neither hurried nor waited for."""
+    with patch.multiple(os, fsync=lambda _: None, posix_fadvise=lambda *_: None):
+        return seconds(way, folder)
+
+
 def sides(folder: Path, repeats: int) -> dict[str, list[float]]:
     """Ours and the limits in turn; the first turn warms up."""
     turns = [
-        {way: seconds(way, folder) for way in ("read", "write", "known", "sha256", "hashed")}
+        {way: seconds(way, folder) for way in ("move", "known", "sha256", "hashed")}
+        | {f"{way}_unsynced": unsynced(way, folder) for way in ("move", "known")}
         for _ in range(repeats + 1)
     ][1:]
     return {
-        "known": [turn["known"] / (turn["read"] + turn["write"]) for turn in turns],
-        "hashed": [turn["hashed"] / (turn["read"] + turn["write"] + turn["sha256"]) for turn in turns],
+        "known": [turn["known"] / turn["move"] for turn in turns],
+        "hashed": [turn["hashed"] / (turn["move"] + turn["sha256"]) for turn in turns],
+        "unsynced": [turn["known_unsynced"] / turn["move_unsynced"] for turn in turns],
     } | {f"{way}_s": [turn[way] for turn in turns] for way in turns[0]}
 
 
@@ -199,6 +211,7 @@ def main() -> None:
     else:
         before = peak()
         figures = {"s": seconds(way, folder), "mib": peak() - before}
+        figures["bytes"] = _size(folder) * (len(inputs(folder)[0]) + 1)
     print(json.dumps(figures))
 
 
