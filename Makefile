@@ -35,8 +35,8 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install
-	$(BIN)/python tests/benchmarks/run.py
+bench: install  # ARGS=--save keeps the figures for this version
+	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 bench-peers: install
 	$(BIN)/python tests/benchmarks/peers.py

@@ -254,6 +254,7 @@ def main() -> None:
         "greatest": ratios[-1],
         "over": sum(ratio > 1.0 for ratio in ratios),
         "of": len(ratios),
+        "ratios": ratios,
         "s": time.monotonic() - begun,
     }
     print(json.dumps(summary))

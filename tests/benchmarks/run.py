@@ -1,110 +1,89 @@
-"""`make bench`: ratios measured side by side in one run, with their spread. The README quotes the table.
+"""`make bench`: one table of ratios, each measured side by side in one run. The README quotes it.
 
-Seconds are given where a promise is in seconds. Every figure is the median of its repeats, the spread their
-least and greatest.
+Seconds, MiB and counts are given where a promise is made in them. Every figure is the median of its repeats,
+the spread their least and greatest; without a spread it is one measurement, or a count, the same every time.
+Beside it stands what the release had that was measured last (`make bench ARGS=--save` keeps one: a file
+per release in `tests/benchmarks/results`). A row whose median misses its goal says so.
+
+The large averages want 25 GB of disk (where TMPDIR says) and as much memory, or they are not page-cached.
 """
 
 import argparse
-import json
 import os
-import platform
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from tests.benchmarks import averaging_rows, evaluation_rows, flow_rows, results
+from tests.benchmarks.measuring import FULL, QUICK, Scale
+from tests.benchmarks.table import Row, head
+
+PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
+    "averaging": averaging_rows.averaging,
+    "imports": averaging_rows.imports,
+    "hot-swap": evaluation_rows.hot_swap,
+    "early-rejection": evaluation_rows.early_rejection,
+    "speculation": evaluation_rows.speculation,
+    "selection": evaluation_rows.selection,
+    "listing": flow_rows.listing,
+    "orchestration": flow_rows.orchestration,
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
+def measure(names: Sequence[str], scratch: Path, *, quick: bool) -> Iterator[Row]:
+    """The rows of these parts, in order. Quick ones run side by side: their figures mean nothing anyway."""
+    scale = QUICK if quick else FULL
 
-    work: str
-    reference: str
-    goal: str
-    figures: tuple[float, ...]
-    unit: str
+    def part(name: str) -> Iterator[Row]:
+        (scratch / name).mkdir()
+        try:
+            yield from PARTS[name](scratch / name, scale)
+        except subprocess.CalledProcessError as error:
+            yield Row(
+                name, "", "", (), "", f"failed: {' '.join(map(str, error.cmd[2:]))}, {error.returncode}"
+            )
 
-    def __str__(self) -> str:
-        middle = statistics.median(self.figures)
-        spread = f"{min(self.figures):.2f} to {max(self.figures):.2f}"
-        return f"| {self.work} | {self.reference} | {self.goal} | {middle:.2f} {self.unit} | {spread} |"
-
-
-def measured(script: str, *arguments: str | int | Path, **variables: str) -> dict[str, float]:
-    """What a script of this folder printed last, in a process of its own: no run warms up another."""
-    command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, env=os.environ | variables, stdout=subprocess.PIPE, check=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def averaging(scratch: Path, repeats: int, megabytes: int) -> list[Row]:
-    """Eight checkpoints to one: ours against load, add, save_file; in turn, page-cached."""
-    folder = scratch / "averaging"
-    measured("averaging.py", "prepare", folder, megabytes)
-    pairs = [
-        (measured("averaging.py", "naive", folder), measured("averaging.py", "hashed", folder))
-        for _ in range(repeats + 1)
-    ][1:]
-    shutil.rmtree(folder)
-    work = f"average 8 x {megabytes} MB fp32"
-    return [
-        Row(work, "load, add, save_file", ">= 2 x", tuple(n["s"] / s["s"] for n, s in pairs), "x faster"),
-        Row(work, "the imports' memory", "<= 64 MiB", tuple(s["mib"] for _, s in pairs), "MiB more"),
-    ]
-
-
-def orchestration(scratch: Path, repeats: int) -> list[Row]:
-    """A 24-candidate sweep through the flow, imports done: all that is neither evaluation nor averaging."""
-    cold: list[dict[str, float]] = []
-    warm: list[dict[str, float]] = []
-    again: list[dict[str, float]] = []
-    sweep = scratch / "sweep"
-    measured("orchestration.py", "prepare", sweep)
-    for repeat in range(repeats):
-        prefect = scratch / f"prefect-{repeat}"
-        for kept, home in ((cold, "first"), (warm, "second")):
-            fresh = {"STOCKPOT_HOME": str(scratch / f"{home}-{repeat}"), "PREFECT_HOME": str(prefect)}
-            kept.append(measured("orchestration.py", "flow", sweep, f"model-{home}-{repeat}", **fresh))
-        again.append(measured("orchestration.py", "flow", sweep, f"model-second-{repeat}", **fresh))
-    for figures in again:
-        assert figures["evaluations"] == figures["downloads"] == figures["averages"] == 0, figures
-    work, outside = "24-candidate sweep, flow", "evaluation and averaging"
-    return [
-        Row(f"{work}, cold Prefect home", outside, "<= 30 s", tuple(f["rest"] for f in cold), "s more"),
-        Row(f"{work}, warm Prefect home", outside, "<= 15 s", tuple(f["rest"] for f in warm), "s more"),
-        Row(
-            f"{work}, the same request again",
-            "the first time",
-            "no evaluation, download, average",
-            tuple(a["flow"] / w["flow"] for a, w in zip(again, warm, strict=True)),
-            "x its time",
-        ),
-    ]
+    if not quick:
+        for name in names:
+            yield from part(name)
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # or they get in each other's way
+    with ThreadPoolExecutor(len(names)) as pool:
+        for rows in pool.map(lambda name: list(part(name)), names):
+            yield from rows
 
 
 def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--megabytes", type=int, default=500, help="of each averaged checkpoint")
+    """Measure, print the table, and keep it if that is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--save", action="store_true", help="keep the figures for the installed version")
+    parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of kept releases")
     chosen = parser.parse_args()
+    if chosen.save and (chosen.only or (chosen.quick and chosen.results == results.FOLDER)):
+        parser.error("a release is kept whole and in full size: --save goes without --only and --quick")
+    kept = results.newest(chosen.results)
+    print(f"Here: {results.described(results.machine())}")
+    if kept:
+        print(f"{kept.version}: {results.described(kept.machine)}")
+    print(f"\n{head(kept.version if kept else None)}", flush=True)
+    rows = []
     with tempfile.TemporaryDirectory(prefix="stockpot-bench-") as folder:
-        scratch = Path(folder)
-        parts: list[Callable[[], list[Row]]] = [
-            lambda: averaging(scratch, chosen.repeats, chosen.megabytes),
-            lambda: orchestration(scratch, min(3, chosen.repeats)),
-        ]
-        rows = [row for part in parts for row in part()]
-    print(f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}\n")
-    print("| work | against | goal | median | spread |\n|---|---|---|---|---|")
-    print(*rows, sep="\n")
+        for row in measure(chosen.only or list(PARTS), Path(folder), quick=chosen.quick):
+            print(row.line(kept.medians.get(row.key) if kept else None), flush=True)
+            rows.append(row)
+    missed = sum(row.over for row in rows)
+    print(f"\n{missed} of {len(rows)} rows are over their goal.")
+    if failed := [row.work for row in rows if row.note.startswith("failed")]:
+        sys.exit(f"failed: {', '.join(failed)}; nothing is kept")
+    if chosen.save:
+        print(f"Kept in {results.save(rows, chosen.results)}.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Rows of averaging: against the limits, the naive way, the imports' memory, and in the large."""
+
+import shutil
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.measuring import Scale, measured
+from tests.benchmarks.table import Goal, Row, ratios
+
+COUNT = 8
+MOVED = "to read and write the bytes, two threads, fsync"
+HASHED = f"{MOVED}; and to hash them"
+UNSYNCED = "to read and write the bytes, no fsync on either side"
+AT_MOST_MEMORY = Goal("<=", 64, "MiB")
+LINEAR = Goal("<=", 1.25)  # linear within what the processor's and the system's caches do at other sizes
+SPARE = 3  # files beside the inputs: one while it is logged, the soup, and one more to be sure
+
+
+def averaging(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """Eight checkpoints to one, page-cached, in fp32 and bf16; then many and large ones."""
+    folder = scratch / "averaging"
+    work = f"average {COUNT} x {scale.megabytes} MB"
+    measured("averaging", "prepare", folder, scale.megabytes)
+    yield from _limits(f"{work} fp32", folder, scale, Goal("<=", 1.15))
+    ours, naive = [], []
+    for _ in range(scale.repeats + 1):  # the first turn warms up
+        naive.append(measured("averaging", "naive", folder))
+        ours.append(measured("averaging", "hashed", folder))
+    shutil.rmtree(folder)
+    times = ratios(_each(naive[1:], "s"), _each(ours[1:], "s"))
+    yield Row(f"{work} fp32, hashed", "load, add, save_file", Goal(">=", 2), times, "x faster")
+    yield _memory(f"{work} fp32, hashed", ours[1:])
+    measured("averaging", "prepare", folder, scale.megabytes, COUNT, "bfloat16")
+    yield from _limits(f"{work} bf16", folder, scale, Goal("<=", 1.25))
+    shutil.rmtree(folder)
+    per_byte = statistics.median(_per_byte(ours[1:]))
+    for count, megabytes in scale.large:
+        yield from _large(scratch / "large", count, megabytes, scale, per_byte)
+
+
+def imports(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """What the averaging core adds to torch's import."""
+    figures = [measured("averaging", "imports")["beyond_torch"] for _ in range(scale.repeats + 1)][1:]
+    yield Row("import the averaging core", "the import of torch", Goal("<=", 0.2, "s"), (*figures,), "s more")
+
+
+def _limits(work: str, folder: Path, scale: Scale, goal: Goal) -> Iterable[Row]:
+    sides = measured("averaging", "sides", folder, scale.repeats)
+    yield Row(f"{work}, digest known", MOVED, goal, (*sides["known"],), "x")
+    yield Row(f"{work}, digest known", UNSYNCED, "", (*sides["unsynced"],), "x")
+    yield Row(f"{work}, hashed", HASHED, goal, (*sides["hashed"],), "x")
+
+
+def _large(folder: Path, count: int, megabytes: int, scale: Scale, per_byte: float) -> Iterable[Row]:
+    work = f"average {count} x {megabytes} MB fp32, hashed"
+    against = f"time per byte of {COUNT} x {scale.megabytes} MB"
+    needed = (count + SPARE) * megabytes * 1_000_000
+    if shutil.disk_usage(folder.parent).free < needed:
+        why = f"not measured: needs {needed / 1e9:.0f} GB of disk"
+        yield Row(work, against, LINEAR, (), "x", why)
+        return
+    measured("averaging", "prepare", folder, megabytes, count)
+    turns = [measured("averaging", "hashed", folder) for _ in range(scale.few + 1)][1:]
+    shutil.rmtree(folder)
+    yield Row(work, against, LINEAR, tuple(each / per_byte for each in _per_byte(turns)), "x")
+    yield _memory(work, turns)
+
+
+def _memory(work: str, turns: list[dict[str, Any]]) -> Row:
+    return Row(work, "the imports' memory", AT_MOST_MEMORY, _each(turns, "mib"), "MiB more")
+
+
+def _per_byte(turns: list[dict[str, Any]]) -> tuple[float, ...]:
+    return ratios(_each(turns, "s"), _each(turns, "bytes"))
+
+
+def _each(turns: list[dict[str, Any]], name: str) -> tuple[float, ...]:
+    return tuple(turn[name] for turn in turns)

@@ -1,0 +1,82 @@
+"""Rows of evaluation and selection: weights into the live module, early rejection, speculation, the whole."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.measuring import CUDA_SELECTION, Scale, measured
+from tests.benchmarks.table import Goal, Row, ratios
+
+LEAST_PASSES = "A + 1.3 e R full passes"
+
+
+def hot_swap(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """One trial's weights into the live module."""
+    took = measured("hot_swap", "--width", scale.width, "--repeats", scale.swaps)
+    work = f"a trial's weights into a module of {_size(took['bytes'] / 4)} parameters, fp32"
+    copied, added, plain = (ratios(took["trial"], took[way]) for way in ("copy", "add", "plain"))
+    yield Row(work, "a copy of as many bytes", Goal("<=", 1.2), copied, "x")
+    yield Row(work, "a sum of two in memory, the least that it can be", "", added, "x")
+    yield Row(work, "a new state dict, loaded", "", tuple(1 / each for each in plain), "x faster")
+
+
+def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """Passes over many sweeps. They are counts, so two processes share the sweeps."""
+    half = scale.sweeps // 2
+    shape = ("--candidates", scale.candidates, "--examples", scale.examples)
+    parts = ((0, half), (half, scale.sweeps - half))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        found = pool.map(
+            lambda part: measured("early_rejection", "--first-seed", part[0], "--sweeps", part[1], *shape),
+            parts,
+        )
+        summaries = list(found)
+    ratio = tuple(sorted(each for summary in summaries for each in summary["ratios"]))
+    passes, goal, plain = (sum(s[name] for s in summaries) for name in ("passes", "goal", "plain"))
+    work = f"greedy passes over {len(ratio)} sweeps of {scale.candidates} candidates"
+    over = sum(each > 1 for each in ratio)
+    yield Row(f"{work}, in sum", LEAST_PASSES, Goal("<=", 1), (passes / goal,), "x")
+    yield Row(f"{work}, each", LEAST_PASSES, "", ratio, "x")
+    yield Row(f"{work}, the greatest", LEAST_PASSES, Goal("<=", 1), (ratio[-1],), "x")
+    yield Row(f"{work}, how many are over", LEAST_PASSES, Goal("<=", 0, "of them"), (over,), "of them")
+    yield Row(f"{work}, in sum", "the plain loop's passes", "", (plain / passes,), "x fewer")
+
+
+def speculation(_scratch: Path, _scale: Scale) -> Iterable[Row]:
+    """Rounds on the published acceptance pattern."""
+    found = measured("speculation", "--devices", 8)
+    work = "greedy, 8 trials at once, ranks 1, 10, 16, 17 of 71 accepted"
+    plain = f"{found['plain']} rounds, one after the other"
+    yield Row(work, plain, Goal("<=", 12, "rounds"), (found["rounds"],), "rounds")
+    yield Row(work, f"{found['plain']} evaluations", "", (found["wasted"],), "wasted")
+
+
+def selection(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """A selection of really fine-tuned variants on the CPU; on CUDA too, at the published size."""
+    import torch
+
+    found = measured("selection", "--device", "cpu", "--repeats", scale.few, *scale.selection)
+    yield from _selected(found, "<= 0.25 x on CUDA", "")
+    if torch.cuda.is_available():
+        found = measured("selection", "--repeats", 1, *CUDA_SELECTION)
+        yield from _selected(found, Goal("<=", 0.25), Goal("<=", 120, "s"))
+
+
+def _selected(found: dict[str, Any], passes: Goal | str, whole: Goal | str) -> Iterable[Row]:
+    work = f"{found['variants']} variants of {_size(found['parameters'])} parameters, {found['device']}"
+    closest = min(found["margins"], default=0)
+    note = (
+        f"accepted at ranks {found['accepted_ranks']}; rejected by at least {closest} examples; "
+        f"{found['greedy_passes']:.1f} passes, A + 1.3 e R = {found['goal_passes']:.1f}"
+    )
+    greedy = ratios(found["greedy_s"], found["plain_greedy_s"])
+    seconds = tuple(map(sum, zip(found["ranking_s"], found["greedy_s"], strict=True)))
+    yield Row(f"greedy pass, {work}", "the plain style", passes, greedy, "x", note)
+    share = tuple(found["forward_share"])
+    yield Row(f"evaluation, {work}", "its forward passes alone", Goal(">=", 0.9, "of it"), share, "of it")
+    yield Row(f"ranking and greedy pass, {work}", "the clock", whole, seconds, "s")
+
+
+def _size(parameters: float) -> str:
+    return f"{parameters / 1e6:.0f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"

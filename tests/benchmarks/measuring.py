@@ -1,0 +1,61 @@
+"""How much is measured, and the scripts that measure it, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and numbers of repeats. The defaults are those of the promises."""
+
+    repeats: int = 5
+    few: int = 3
+    """Repeats of what takes minutes."""
+    megabytes: int = 536
+    """Of each of eight checkpoints."""
+    large: tuple[tuple[int, int], ...] = ((32, 350), (8, 2000))
+    """Checkpoints and their megabytes."""
+    width: int = 1280
+    """Of the hot-swapped model."""
+    swaps: int = 20
+    sweeps: int = 24
+    """For early rejection; each with both rules."""
+    candidates: int = 24
+    examples: int = 4000
+    runs: int = 10_000
+    """Of the listed sweep."""
+    selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
+
+
+FULL = Scale()
+QUICK = Scale(
+    repeats=1,
+    few=1,
+    megabytes=2,
+    large=((5, 1), (3, 4)),
+    width=32,
+    swaps=1,
+    sweeps=2,
+    candidates=4,
+    examples=200,
+    runs=30,
+    selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
+)
+CUDA_SELECTION = ("--model", "vit-b32", "--variants", "72", "--examples", "26000", "--batch", "256")
+
+
+def measured(script: str, *arguments: str | int | Path, **variables: str) -> dict[str, Any]:
+    """What a script of this folder printed last, in a process of its own: no run warms up another."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{script}", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE, check=True, text=True
+    )
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
