@@ -1,0 +1,100 @@
+"""`make bench` in tiny sizes: every row is measured, and a kept release stands beside the next run."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS = {  # of the table, by the goal or the words in its place: how many
+    "<= 1.15 x": 2,
+    "<= 1.25 x": 4,
+    ">= 2 x": 1,
+    "<= 64 MiB": 3,
+    "<= 0.2 s": 1,
+    "<= 1.2 x": 1,
+    "<= 1 x": 2,
+    "<= 0 of them": 1,
+    "<= 12 rounds": 1,
+    "<= 0.25 x on CUDA": 1,
+    ">= 0.9 of it": 1,
+    "about its time": 3,
+    "about its memory": 3,
+    "<= 30 s": 1,
+    "<= 15 s": 1,
+    "no evaluation, download, average": 1,
+    "": 8,
+}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def bench(*arguments: str | Path) -> str:
+    # Without a CUDA device, whose row takes minutes.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.run", "--quick", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    assert "no release kept" in bench("--save", "--results", folder)
+    return folder
+
+
+@pytest.fixture
+def document(kept: Path) -> dict[str, Any]:
+    (path,) = kept.iterdir()
+    found: dict[str, Any] = json.loads(path.read_text())
+    assert path.name == f"{found['version']}.json"
+    return found
+
+
+def test_every_row_is_there_with_finite_figures(document: dict[str, Any]) -> None:
+    rows = document["rows"]
+    assert {goal: [row["goal"] for row in rows].count(goal) for goal in ROWS} == ROWS
+    assert len(rows) == sum(ROWS.values()) == len({(row["work"], row["against"]) for row in rows})
+    for row in rows:
+        assert row["figures"], row
+        assert all(math.isfinite(figure) for figure in row["figures"]), row
+        assert row["work"], row
+        assert row["against"], row
+        assert row["unit"], row
+
+
+def test_a_release_names_its_machine_and_its_day(document: dict[str, Any]) -> None:
+    assert document["date"]
+    assert {"cpus", "cpu", "python", "torch", "mlflow", "prefect"} == set(document["machine"])
+
+
+def test_the_kept_release_stands_beside_the_next_run(kept: Path, document: dict[str, Any]) -> None:
+    printed = bench("--only", "speculation", "--results", kept)
+    head, *rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    column = head.index(f"{document['version']} had")
+    assert [row[column] for row in rows] == ["12", "17"]
+
+
+def test_a_row_over_its_goal_says_so(kept: Path, document: dict[str, Any]) -> None:
+    """Tiny weights take many times their copy: what is left is the calls."""
+    printed = bench("--only", "hot-swap", "--results", kept)
+    (line,) = [line for line in printed.splitlines() if "<= 1.2 x" in line]
+    assert line.endswith("| **OVER ITS GOAL** |")
+    (row,) = [row for row in document["rows"] if row["goal"] == "<= 1.2 x"]
+    assert row["over"]
+
+
+def test_tiny_figures_are_never_kept_as_a_release_of_ours() -> None:
+    with pytest.raises(AssertionError, match="full size"):
+        bench("--save")
