@@ -13,6 +13,7 @@ from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
 from registry.evaluation.dataset_digest import digest_of_examples
 from registry.ports import Task
+from registry.evaluation.device_faults import is_out_of_memory
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -140,7 +141,7 @@ class CheckedTask:
         except StockpotError:
             raise
         except Exception as error:  # whatever a user's code raises
-            small = isinstance(error, torch.OutOfMemoryError)
+            small = is_out_of_memory(error)
             if small:
                 clear_frames(error.__traceback__)  # the error outlives the tensors that did not fit
             mend = "make the task's batch_size smaller" if small else f"mend {call} of the task"

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from registry.entities import EvaluationProtocol, Recipe, Score, TensorSpec
-from registry.evaluation.device import is_lost
+from registry.entities import EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
+from registry.errors import DeviceLost
+from registry.evaluation.device_faults import is_lost
 from registry.evaluation.device_threads import DeviceThreads
 from registry.evaluation.speculation import SpeculatingEvaluator
 
