@@ -3,6 +3,7 @@
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from traceback import clear_frames
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
 from registry.evaluation.dataset_digest import digest_of_examples
-from registry.ports import Task
 from registry.evaluation.device_faults import is_out_of_memory
+from registry.ports import Task
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -99,11 +100,20 @@ class CheckedTask:
                 return self._task.inputs(batch)
         return batch[0] if isinstance(batch, tuple | list) else batch
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the greatest score of one example; None where there is none."""
-        bounds: tuple[float, float] | None = self._task.bounds
-        return bounds
+        """The least and the greatest score of one example, either of which may be infinite; None where
+        there is none.
+        """
+        with self._blame("bounds"):
+            bounds = self._task.bounds
+        if bounds is None:
+            return None
+        found = _as_bounds(bounds)
+        if found is None:
+            mend = "set bounds = (least, greatest), two numbers, the first one less; or None"
+            raise self._broken(f"bounds is {bounds!r}", mend)
+        return found
 
     def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
         """What the model answers to a batch of `n`: shape ``[n, ...]``."""
@@ -128,7 +138,8 @@ class CheckedTask:
 
         `places`: the examples' indices in the split.
         """
-        least, greatest = self.bounds or (-torch.inf, torch.finfo(torch.float64).max)
+        least, greatest = self.bounds or (-torch.inf, torch.inf)
+        greatest = min(greatest, torch.finfo(torch.float64).max)
         for index, score in zip(places, scores, strict=True):
             if score < least or score > greatest:
                 what = f"score() returned {score} for example {index}, outside [{least}, {greatest}], {where}"
@@ -151,6 +162,16 @@ class CheckedTask:
 
     def _broken(self, what: str, mend: str, kind: type[BadTask] = BadTask) -> BadTask:
         return kind(f"task {self._name}: {what}", mend=mend)
+
+
+def _as_bounds(bounds: Any) -> tuple[float, float] | None:
+    """Two numbers, the first one less; None for anything else."""
+    try:
+        least, greatest = bounds
+        in_order = bool(-torch.inf <= least < greatest <= torch.inf)  # false for NaN, refused for text
+        return (float(least), float(greatest)) if in_order else None
+    except (TypeError, ValueError, RuntimeError):  # what tuples, arrays and tensors raise
+        return None
 
 
 def _kind(value: Any) -> str:
