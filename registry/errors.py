@@ -13,6 +13,7 @@ StockpotError
 │   └── Altered           a file of the cache that is not what was written
 ├── BadTask               a user's task breaks its contract
 │   └── OutOfDeviceMemory its batches do not fit the device
+├── DeviceLost            the device that evaluates cannot be used any more
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
@@ -95,6 +96,19 @@ class BadTask(StockpotError):
 
 class OutOfDeviceMemory(BadTask):
     """The task's batches do not fit the device."""
+
+
+class DeviceLost(StockpotError):
+    """The device that evaluates cannot be used any more; what it scored before is committed."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        mend: str = "what was scored is committed: the same command again goes on from there",
+        faults: Sequence[str] = (),
+    ) -> None:
+        super().__init__(what, mend=mend, faults=faults)
 
 
 class NotExact(StockpotError):

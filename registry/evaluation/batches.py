@@ -7,16 +7,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from registry.errors import OutOfDeviceMemory
 from registry.evaluation.device import reproducible
+from registry.evaluation.device_faults import device_blamed
 from registry.evaluation.host_memory import available_memory
 
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
+
+T = TypeVar("T")
 
 SHARE = 1 / 3
 """Of the memory that is free, what the batches of one split may take: twice that while they are joined."""
@@ -71,6 +75,13 @@ class Batches:
         """Make them now, where they fit: what that draws of random numbers is not the model's drawing."""
         _ = self._kept
 
+    def let_go(self) -> bool:
+        """Keep no batches from now on. Returns whether any were kept."""
+        kept = self.__dict__.get("_kept") is not None
+        if kept:
+            self._kept = self._table = None
+        return kept
+
     @property
     def any_order(self) -> bool:
         """False where a batch is the same only when all before it were made again."""
@@ -115,19 +126,25 @@ class Batches:
             self._random = not torch.equal(before, torch.get_rng_state())
             if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * _free(self._device):
                 return None
-            return [first, *(self._make(self.places(batch)) for batch in range(1, self.count))]
+            rest = (self._make(self.places(batch)) for batch in range(1, self.count))
+            return self._where_it_fits(lambda: [first, *rest])
 
     @cached_property
     def _table(self) -> list[Tensor] | None:
         """One tensor for each in a batch, all examples below each other, and the batches are parts of it.
 
         None where batches differ in anything but their tensors' content, do not have one row per example, or
-        would lie in memory otherwise: kernels may then sum in another order.
+        would lie in memory otherwise (kernels may then sum in another order), and where there is no room to
+        join them.
         """
         batches = self._kept
         if batches is None or any(not alike(batches[0], batch, self.size) for batch in batches):
             return None
-        columns = [torch.cat(parts) for parts in zip(*map(leaves, batches), strict=True)]
+        columns = self._where_it_fits(
+            lambda: [torch.cat(parts) for parts in zip(*map(leaves, batches), strict=True)]
+        )
+        if columns is None:
+            return None
         pairs = zip(columns, leaves(batches[0]), strict=True)
         if any(column[: self.size].stride() != leaf.stride() for column, leaf in pairs):
             return None
@@ -137,6 +154,14 @@ class Batches:
             views = iter(parts)
             batches[place] = each_tensor(batches[place], lambda _, views=views: next(views))  # type: ignore[misc]  # default binds it
         return columns
+
+    def _where_it_fits(self, make: Callable[[], list[T]]) -> list[T] | None:
+        """What is made to be kept; None where the device runs out of memory over it."""
+        try:
+            with device_blamed(self._device, f"split {self.split.name!r}"):
+                return make()
+        except OutOfDeviceMemory:
+            return None
 
     def _make(self, places: Sequence[int]) -> Any:
         with torch.inference_mode(mode=False):

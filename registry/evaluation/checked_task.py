@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from numbers import Real
 from traceback import clear_frames
 from typing import Any
@@ -15,6 +16,7 @@ from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
 from registry.evaluation.batches import alike, leaves
 from registry.evaluation.dataset_digest import digest_of_examples
+from registry.evaluation.device_faults import is_out_of_memory
 from registry.ports import Task
 
 DEFAULT_BATCH_SIZE = 256
@@ -101,11 +103,20 @@ class CheckedTask:
                 return self._task.inputs(batch)
         return batch[0] if isinstance(batch, tuple | list) else batch
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the greatest score of one example; None where there is none."""
-        bounds: tuple[float, float] | None = self._task.bounds
-        return bounds
+        """The least and the greatest score of one example, either of which may be infinite; None where
+        there is none.
+        """
+        with self.blame("bounds"):
+            bounds = self._task.bounds
+        if bounds is None:
+            return None
+        found = _as_bounds(bounds)
+        if found is None:
+            mend = "set bounds = (least, greatest), two numbers, the first one less; or None"
+            raise self._broken(f"bounds is {bounds!r}", mend)
+        return found
 
     def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
         """What the model answers to a batch of `n`: shape ``[n, ...]``."""
@@ -161,7 +172,8 @@ class CheckedTask:
 
         `places`: the examples' indices in the split.
         """
-        least, greatest = self.bounds or (-torch.inf, torch.finfo(torch.float64).max)
+        least, greatest = self.bounds or (-torch.inf, torch.inf)
+        greatest = min(greatest, torch.finfo(torch.float64).max)
         for index, score in zip(places, scores, strict=True):
             if score < least or score > greatest:
                 what = f"score() returned {score} for example {index}, outside [{least}, {greatest}], {where}"
@@ -175,7 +187,7 @@ class CheckedTask:
         except StockpotError:
             raise
         except Exception as error:  # whatever a user's code raises
-            small = isinstance(error, torch.OutOfMemoryError)
+            small = is_out_of_memory(error)
             if small:
                 clear_frames(error.__traceback__)  # the error outlives the tensors that did not fit
             mend = "make the task's batch_size smaller" if small else f"mend {call} of the task"
@@ -191,6 +203,16 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.shape == () and value.dtype != torch.bool and not value.is_complex()
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _as_bounds(bounds: Any) -> tuple[float, float] | None:
+    """Two numbers, the first one less; None for anything else."""
+    try:
+        least, greatest = bounds
+        in_order = bool(-torch.inf <= least < greatest <= torch.inf)  # false for NaN, refused for text
+        return (float(least), float(greatest)) if in_order else None
+    except (TypeError, ValueError, RuntimeError):  # what tuples, arrays and tensors raise
+        return None
 
 
 def _kind(value: Any) -> str:

@@ -55,20 +55,6 @@ def device_model(device: torch.device) -> str:
     return f"{machine} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else machine
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether this error, or what it was raised from, says that the device cannot be used any more.
-
-    A failed assertion on the device is not that: it is the program's fault, and would end the next
-    device as well.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, torch.AcceleratorError) and "device-side assert" not in str(cause):
-            return True
-        cause = cause.__cause__
-    return False
-
-
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """Full float32 precision, deterministic convolutions and a fixed seed; afterwards all is as before.

@@ -1,12 +1,14 @@
 """Several devices that evaluate one task."""
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from registry.entities import EvaluationProtocol, Recipe, Score, TensorSpec
-from registry.evaluation.device import is_lost
+from registry.entities import EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
+from registry.errors import DeviceLost
+from registry.evaluation.device_faults import is_lost
 from registry.evaluation.device_threads import DeviceThreads
 from registry.evaluation.speculation import SpeculatingEvaluator
 
@@ -16,12 +18,24 @@ if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench
 
 
+@dataclass(frozen=True)
+class _Gone:
+    """In the place of an evaluator whose device is gone: its thread has ended, and nobody asks it."""
+
+    protocol: EvaluationProtocol
+
+    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        """Raises DeviceLost."""
+        raise DeviceLost(f"a device that is gone was asked for {len([*trials, *then])} outcomes")
+
+
 class DevicePool:
     """A bench over one `TorchBench` per device, each with a task object and a live module of its own.
 
     Its evaluators share the devices: a call of one interrupts what another left running. `keep` is given
     each completed score that nobody asked for, and `say` what a person should know. Close it, or use it
-    in a ``with``.
+    in a ``with``. Once a device is gone, the others do what it would have done: every method but `close`
+    raises DeviceLost where none is left.
     """
 
     def __init__(
@@ -62,8 +76,9 @@ class DevicePool:
     def evaluator(self, split: str, *, plain: bool = False) -> SpeculatingEvaluator:
         """Scores recipes on this split, on all devices. Raises BadRequest where those differ."""
         self._threads.rest()
-        evaluators = [bench.evaluator(split, plain=plain) for bench in self._benches]
-        protocol = evaluators[0].protocol
+        opened = {place: self._benches[place].evaluator(split, plain=plain) for place in self._threads.left()}
+        protocol = next(iter(opened.values())).protocol
+        evaluators = [opened.get(place, _Gone(protocol)) for place in range(len(self._benches))]
 
         def keep(recipe: Recipe, score: Score) -> None:
             if not plain:
@@ -79,7 +94,7 @@ class DevicePool:
     def halve_batch(self) -> tuple[int, int] | None:
         """Halve every device's batch. Returns its size before and after; None where it is one example."""
         self._threads.rest()
-        first, *_ = [bench.halve_batch() for bench in self._benches]
+        first, *_ = [self._benches[place].halve_batch() for place in self._threads.left()]
         return first
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
@@ -104,9 +119,9 @@ class DevicePool:
 
     @property
     def _at_rest(self) -> "TorchBench":
-        """The first device's bench, while its thread does not use it."""
+        """The bench of the first device that is not gone, while no thread uses it."""
         self._threads.rest()
-        return self._benches[0]
+        return self._benches[self._threads.left()[0]]
 
     def _prepare(self, device: int) -> None:
         # A thread that torch has not met computes with a number of threads of its own choice: sums would

@@ -8,7 +8,7 @@ from threading import Condition, RLock, Thread
 from typing import Self
 
 from registry.entities import Outcome, Score, Trial
-from registry.errors import StockpotError
+from registry.errors import DeviceLost
 from registry.ports import Evaluator
 
 _HEARING = 1.0
@@ -86,7 +86,7 @@ class DeviceThreads:
         self._plan: list[Evaluation] = []
         self._width = len(self._names)
         self._running: list[Evaluation | None] = [None] * len(self._names)
-        self._losses: list[str] = []
+        self._losses: dict[int, str] = {}  # by the device's place, in the order of their ends
         self._said = 0
         self._closed = False
         self._threads: list[Thread] = []
@@ -116,7 +116,7 @@ class DeviceThreads:
             self._changed.notify_all()
 
     def wait(self, evaluation: Evaluation) -> Outcome:
-        """The outcome of one that is planned. Raises what its evaluator raised, and StockpotError when no
+        """The outcome of one that is planned. Raises what its evaluator raised, and DeviceLost when no
         device is left.
         """
         while not self._is_settled(evaluation):
@@ -124,12 +124,16 @@ class DeviceThreads:
         if evaluation.error is not None:
             raise evaluation.error
         if evaluation.outcome is None:
-            raise StockpotError(
-                "no device is left to evaluate on",
-                faults=self._losses,
-                mend="what was scored is committed: the same command again goes on from there",
-            )
+            raise self._none_left()
         return evaluation.outcome
+
+    def left(self) -> list[int]:
+        """The places of the devices that are not gone. Raises DeviceLost where none is left."""
+        with self._lock:
+            left = [device for device in range(len(self)) if device not in self._losses]
+        if not left:
+            raise self._none_left()
+        return left
 
     def rest(self) -> None:
         """Interrupt everything; return when no device is busy."""
@@ -188,7 +192,7 @@ class DeviceThreads:
         with self._changed:
             self._running[device] = None
             if gone:
-                self._losses.append(f"{self._names[device]}: {_first_line(error)}")
+                self._losses[device] = f"{self._names[device]}: {_first_line(error)}"
             if gone and not evaluation.unwanted:
                 evaluation.begun, evaluation.error = False, None
             else:
@@ -206,6 +210,9 @@ class DeviceThreads:
         self._plan = [e for e in self._plan if e not in guesses]
         self._interrupt(e for e in self._running if e in guesses)
 
+    def _none_left(self) -> DeviceLost:
+        return DeviceLost("no device is left to evaluate on", faults=list(self._losses.values()))
+
     @staticmethod
     def _interrupt(evaluations: Iterable[Evaluation | None]) -> None:
         for evaluation in evaluations:
@@ -219,7 +226,7 @@ class DeviceThreads:
     def _is_settled(self, evaluation: Evaluation) -> bool:
         """Whether it has ended, or cannot any more. Tells of devices that are gone."""
         with self._lock:
-            losses, self._said = self._losses[self._said :], len(self._losses)
+            losses, self._said = list(self._losses.values())[self._said :], len(self._losses)
             settled = evaluation.ended or len(self._losses) == len(self._names)
         for loss in losses:
             self._say(f"a device is gone; the others, if any, take over what it was evaluating. {loss}")
@@ -227,4 +234,6 @@ class DeviceThreads:
 
 
 def _first_line(error: BaseException | None) -> str:
+    if isinstance(error, DeviceLost) and error.__cause__ is not None:
+        error = error.__cause__  # the device is named already
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -66,8 +66,7 @@ class Forward:
         scores = self.task.scores(outputs, batch, size, f"{span} of {self.where}")
         readings = torch.stack([scores, gaps(outputs)])
         # A copy: what a model returns may be a view of something large, or written to again.
-        with self.task.blame("keeping what predict() returned", f"{span} of {self.where}"):
-            kept = outputs[: len(places)].clone() if self._keeps(outputs) else None
+        kept = outputs[: len(places)].clone() if self._keeps(outputs) else None
         return Answers(places, canonical, kept, readings[:, : len(places)])
 
     def checked(

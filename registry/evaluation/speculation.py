@@ -54,7 +54,7 @@ class SpeculatingEvaluator:
     def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order.
 
-        Raises what the evaluators raise, and StockpotError where no device is left.
+        Raises what the evaluators raise, and DeviceLost where no device is left.
         """
         try:
             return [self._outcome(trials[place:], then) for place in range(len(trials))]

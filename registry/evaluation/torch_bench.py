@@ -4,15 +4,17 @@ import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
+from registry.errors import BadTask, OutOfDeviceMemory
 from registry.evaluation.batches import Batches, Split
 from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.device import device_model
+from registry.evaluation.device_faults import device_blamed
 from registry.evaluation.ensemble import ensemble_score
 from registry.evaluation.live_module import Checkpoints, LiveModule
 from registry.evaluation.module_weights import architecture_of, fits, named_tensors
@@ -21,6 +23,8 @@ from registry.evaluation.plain_weights import put_plainly
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.ports import Task
 
+T = TypeVar("T")
+
 
 class TorchBench:
     """A task on a device: makes evaluators, which share one live module.
@@ -28,7 +32,8 @@ class TorchBench:
     `identity` is the task's name and version; `checkpoints` hands out weights. `outputs` remembers
     completed passes: several benches may share it. `say` is told, once each, what stands in the way of
     exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is asked. Every
-    method raises BadTask where the task breaks its contract, an unknown or empty split included.
+    method raises BadTask where the task breaks its contract, an unknown or empty split included, and
+    DeviceLost where the device cannot be used any more.
     """
 
     def __init__(
@@ -93,7 +98,26 @@ class TorchBench:
             return None
         where = f"split {split!r}, the ensemble of recipe {short(recipe.digest)}"
         batches = self._batches_of(split)
-        return ensemble_score(self.task, batches, outputs, self.device, where, evaluator.whole)
+        return self.on_device(
+            lambda: ensemble_score(self.task, batches, outputs, self.device, where, evaluator.whole), where
+        )
+
+    def on_device(self, work: Callable[[], T], where: str) -> T:
+        """Do this work; where it does not fit the device, once more with no batches kept there.
+
+        Raises OutOfDeviceMemory where it does not fit then, and DeviceLost.
+        """
+        try:
+            with device_blamed(self.device, where):
+                return work()
+        except OutOfDeviceMemory:
+            if not sum(batches.let_go() for batches in self._batches.values()):
+                raise
+        with device_blamed(self.device, where):
+            self._free_blocks()
+            done = work()
+        self.say(f"{self.device} has no room to keep batches: they are made again for each pass")
+        return done
 
     def say(self, sentence: str) -> None:
         """Tell whoever listens, once."""
@@ -112,8 +136,7 @@ class TorchBench:
         self._batch_size = before // 2
         self._batches.clear()
         self._evaluators.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # of blocks in the sizes of the larger batches
+        self._free_blocks()  # in the sizes of the larger batches
         return before, self._batch_size
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
@@ -152,11 +175,25 @@ class TorchBench:
 
     @cached_property
     def _live(self) -> LiveModule:
-        return LiveModule(self._module, self._checkpoints, self.device)
+        module = self._module
+        with device_blamed(self.device, "before the first weights"):
+            return LiveModule(module, self._checkpoints, self.device)
 
     @cached_property
     def _module(self) -> nn.Module:
-        return self.task.model().to(self.device)
+        try:
+            with device_blamed(self.device, "as the task's model was moved there"):
+                return self.task.model().to(self.device)
+        except OutOfDeviceMemory as error:  # in batches of half the size, it would not fit either
+            raise BadTask(
+                error.what,
+                mend="name a device with more memory in STOCKPOT_DEVICE, or end what else uses this one",
+            ) from error
+
+    def _free_blocks(self) -> None:
+        """Give back what torch keeps of memory that it does not use."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _protocol(self, split: str) -> EvaluationProtocol:
         examples = self._split(split).examples

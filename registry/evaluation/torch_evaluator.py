@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
-from registry.errors import BadTask, NotFinite
+from registry.errors import BadTask, NotFinite, OutOfDeviceMemory
 from registry.evaluation.batches import Batches
 from registry.evaluation.device import reproducible
 from registry.evaluation.early import EarlyPass
@@ -54,6 +55,7 @@ class TorchEvaluator:
         self._random = False  # whether predicting drew random numbers
         self.whole = WholeSplit(bench.task, batches) if bench.task.measures_whole else None
         """Where the task has a metric."""
+        self._keeping = not plain  # outputs, until a pass is done
 
     @property
     def passes(self) -> float:
@@ -74,14 +76,15 @@ class TorchEvaluator:
     def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order.
 
-        Raises BadTask or Incompatible; Interrupted when called off; OrderDependent when a probe had found
-        that outputs do not depend on the batch, and they turned out to: start the search anew then, since
-        mixed Bounds under this protocol may be false. Scores are true, and it is exact from then on.
+        Raises BadTask or Incompatible; OutOfDeviceMemory where a batch does not fit the device, DeviceLost
+        where that is gone; Interrupted when called off; OrderDependent when a probe had found that outputs do
+        not depend on the batch, and they turned out to: start the search anew then, since mixed Bounds under
+        this protocol may be false. Scores are true, and it is exact from then on.
         A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
         """
         outcomes: list[Outcome] = []
         for place, trial in enumerate(trials, start=1):
-            outcomes.append(self._outcome(trial, [*trials[place:], *then]))
+            outcomes.append(self._where_it_fits(trial, [*trials[place:], *then]))
         return outcomes
 
     @property
@@ -107,11 +110,22 @@ class TorchEvaluator:
         """The live module with the recipe's weights; the plain evaluator sets them anew each time."""
         return self._bench.holding(recipe, anew=self._plain)
 
-    def _outcome(self, trial: Trial, following: Sequence[Trial]) -> Outcome:
-        recipe, where = (
-            trial.recipe,
-            f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}",
-        )
+    def _where_it_fits(self, trial: Trial, following: Sequence[Trial]) -> Outcome:
+        """The outcome. Where it does not fit, what is kept on the device gives way: batches, then outputs."""
+        where = f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}"
+        work = partial(self._outcome, trial, following, where)
+        try:
+            return self._bench.on_device(work, where)
+        except OutOfDeviceMemory:
+            if not self._keeping:
+                raise
+        self._keeping = False
+        outcome = self._bench.on_device(work, where)
+        self._say("the device has no room to keep outputs")
+        return outcome
+
+    def _outcome(self, trial: Trial, following: Sequence[Trial], where: str) -> Outcome:
+        recipe = trial.recipe
         self._batches.make()
         try:
             module = self._module(recipe)
@@ -222,11 +236,14 @@ class TorchEvaluator:
             self._bench.outputs.keep(recipe.digest, self.protocol.digest, Remembered(scores, gaps, joined))
 
     def _keeps(self, outputs: Tensor) -> bool:
-        return self.whole is not None or (not self._plain and self._bench.outputs.wants(outputs))
+        return self.whole is not None or self._remembers(outputs)
 
     def _at_hand(self, outputs: Tensor | None) -> Tensor | None:
-        """Until the pass is over; those that are too large to be remembered leave the device at once."""
-        return outputs if outputs is None or self._bench.outputs.wants(outputs) else outputs.cpu()
+        """Until the pass is over; those that will not be remembered leave the device at once."""
+        return outputs if outputs is None or self._remembers(outputs) else outputs.cpu()
+
+    def _remembers(self, outputs: Tensor) -> bool:
+        return self._keeping and self._bench.outputs.wants(outputs)
 
     def _say(self, sentence: str) -> None:
         self._bench.say(f"split {self._batches.split.name!r}: {sentence}")

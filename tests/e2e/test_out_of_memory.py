@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from registry.entities import SoupRequest
 from registry.errors import OutOfDeviceMemory
+from registry.evaluation import forward
+from registry.evaluation.forward import gaps
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk
 
@@ -66,6 +70,20 @@ def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     assert again.evaluations == 0
     assert again.report == outcome.report
     assert all(soup.adopted for soup in again.soups)
+
+
+def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(
+    tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_small_device(outputs: Tensor) -> Tensor:
+        if len(outputs) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return gaps(outputs)
+
+    monkeypatch.setattr(forward, "gaps", on_small_device)
+    outcome = walk(tiny_sweep, Workplace(), in_turn, Silent())
+    assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
+    assert len(outcome.soups) > 0
 
 
 def test_where_not_even_one_example_fits_that_is_said(small_device: Callable[[int], SoupRequest]) -> None:

@@ -1,17 +1,28 @@
 """Several devices answer as one does."""
 
 import random
+from collections.abc import Sequence
 from threading import Barrier, Event
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Accept, Contender, EvaluationProtocol, Recipe, Score, Trial, digest_of_bytes
-from registry.errors import BadRequest, BadTask, StockpotError
-from registry.evaluation import DevicePool, TorchBench
+from registry.entities import (
+    Accept,
+    Contender,
+    EvaluationProtocol,
+    Outcome,
+    Recipe,
+    Score,
+    Trial,
+    digest_of_bytes,
+)
+from registry.errors import BadRequest, BadTask, DeviceLost, StockpotError
+from registry.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
+from registry.store import MemoryStore
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 
@@ -21,10 +32,15 @@ CONTENDERS = [Contender(digest, f"run-{seed}", seed) for seed, digest in enumera
 SAVED = {digest: tiny.weights(seed=seed, spread=0.3) for seed, digest in enumerate(DIGESTS)}
 
 
-def bench(task: tiny.TinyTask | None = None) -> TorchBench:
-    task = task or tiny.TinyTask(n="50")
-    checkpoints = MadeCheckpoints(SAVED.__getitem__)
-    return TorchBench(task, identity=("tiny", "1"), task_args={}, checkpoints=checkpoints, device=CPU)
+def bench(task: tiny.TinyTask | None = None, outputs: RememberedOutputs | None = None) -> TorchBench:
+    return TorchBench(
+        task or tiny.TinyTask(n="50"),
+        identity=("tiny", "1"),
+        task_args={},
+        checkpoints=MadeCheckpoints(SAVED.__getitem__),
+        device=CPU,
+        outputs=outputs,
+    )
 
 
 class Telling(tiny.TinyTask):
@@ -49,6 +65,42 @@ class Noisy(tiny.TinyTask):
     def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         self._meeting.wait(30)
         return super().predict(model, batch) + torch.rand(1)
+
+
+class Mortal(tiny.TinyTask):
+    """Its device falls off the bus after so many batches, and whatever is asked of it then fails too."""
+
+    def __init__(self, batches: float, died: Event) -> None:
+        super().__init__(n="50")
+        self._left = batches
+        self._died = died
+
+    def _live(self) -> None:
+        if self._died.is_set():
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    def model(self) -> nn.Module:
+        self._live()
+        return super().model()
+
+    def examples(self, split: str) -> Sequence[tiny.Example]:
+        self._live()
+        return super().examples(split)
+
+    def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+        self._live()
+        return super().collate(examples)
+
+    def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self._left -= 1
+        if self._left < 0:
+            self._died.set()
+        self._live()
+        return super().predict(model, batch)
+
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self._live()
+        return super().score(outputs, batch)
 
 
 class Dying(tiny.TinyTask):
@@ -153,3 +205,80 @@ def test_a_device_that_dies_inside_the_tasks_code_is_not_the_tasks_fault() -> No
         evaluator = pool.evaluator("validation")
         with pytest.raises(StockpotError, match="no device is left"):
             evaluator.evaluate(trials)
+
+
+def test_what_is_no_evaluation_goes_to_a_device_that_is_left() -> None:
+    died, outputs, soup = Event(), RememberedOutputs(), Recipe.mean(DIGESTS[:3])
+    trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
+    one = bench(outputs=RememberedOutputs())
+    one.evaluator("validation").evaluate(trials)
+    with DevicePool([bench(Mortal(10, died), outputs), bench(Surviving(died), outputs)]) as pool:
+        pool.evaluator("validation").evaluate(trials)
+        assert died.is_set()
+        assert pool.ensemble(soup, "validation") == one.ensemble(soup, "validation") is not None
+        assert torch.equal(pool.example("test", 3), one.example("test", 3))
+        states = [b.module_with(soup).state_dict() for b in (pool, one)]
+        assert all(torch.equal(states[0][name], tensor) for name, tensor in states[1].items())
+        assert (pool.groups("test"), pool.architecture) == (one.groups("test"), one.architecture)
+
+
+def test_splits_are_opened_and_batches_halved_on_the_devices_that_are_left() -> None:
+    died = Event()
+    trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
+    for place in (0, 1):
+        died.clear()
+        benches = [bench(Surviving(died))]
+        benches.insert(place, bench(Mortal(3, died)))
+        with DevicePool(benches) as pool:
+            pool.evaluator("validation").evaluate(trials)
+            assert died.is_set()
+            assert pool.evaluator("test").evaluate(trials) == bench().evaluator("test").evaluate(trials)
+            assert pool.halve_batch() == (8, 4)
+            evaluator = pool.evaluator("validation")
+            assert evaluator.protocol.batch_size == 4
+            assert len(evaluator.evaluate(trials, then=[Trial(Recipe.mean(DIGESTS))])) == len(trials)
+
+
+def test_where_no_device_is_left_whatever_is_asked_says_how_to_go_on() -> None:
+    died = Event()
+    with DevicePool([bench(Dying(died)), bench(Dying(died))]) as pool:
+        evaluator = pool.evaluator("validation")
+        with pytest.raises(DeviceLost):
+            evaluator.evaluate([Trial(Recipe.mean([digest])) for digest in DIGESTS])
+        for ask in (
+            lambda: pool.ensemble(Recipe.mean(DIGESTS), "validation"),
+            lambda: pool.example("test", 3),
+            lambda: pool.module_with(Recipe.mean(DIGESTS)),
+            lambda: pool.evaluator("test"),
+            pool.halve_batch,
+        ):
+            with pytest.raises(DeviceLost, match="no device is left") as raised:
+                ask()
+            assert "the same command again goes on from there" in raised.value.mend
+            assert len(raised.value.faults) == 2
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_was_committed_before_the_loss_is_not_evaluated_again(devices: int) -> None:
+    store, died = MemoryStore(), Event()
+    trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
+    tasks = [Mortal(7 * 3 + 2, died) for _ in range(devices)]  # seven batches are a pass
+
+    def run(benches: list[TorchBench]) -> tuple[RememberingEvaluator, list[Outcome] | DeviceLost]:
+        with DevicePool(benches, keep=store.commit_score) as pool:
+            inner = pool.evaluator("validation") if devices > 1 else benches[0].evaluator("validation")
+            evaluator = RememberingEvaluator(inner, store)
+            try:
+                return evaluator, evaluator.evaluate(trials)
+            except DeviceLost as error:
+                return evaluator, error
+
+    first, error = run([bench(task) for task in tasks])
+    assert isinstance(error, DeviceLost)
+    assert "is committed: the same command again" in error.mend
+    assert "CUDA error: unspecified launch failure" in str(error)
+    committed = [t for t in trials if store.score(t.recipe.digest, first.protocol.digest)]
+    assert len(committed) >= 3
+    second, outcomes = run([bench() for _ in range(devices)])
+    assert second.started == len(trials) - len(committed)
+    assert outcomes == bench().evaluator("validation").evaluate(trials)

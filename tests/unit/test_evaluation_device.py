@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from registry.errors import BadRequest, BadTask
-from registry.evaluation.device import choose_device, choose_devices, device_model, is_lost, reproducible
+from registry.evaluation.device import choose_device, choose_devices, device_model, reproducible
 
 CPU = torch.device("cpu")
 
@@ -123,21 +123,6 @@ def test_several_devices_are_named_with_commas() -> None:
 def test_a_device_named_twice_is_refused() -> None:
     with pytest.raises(BadRequest, match="names meta twice"):
         choose_devices("meta,cpu,meta")
-
-
-def test_a_device_is_lost_when_its_driver_says_so_whoever_passes_it_on() -> None:
-    def raised(cause: Exception) -> BadTask:
-        blamed = BadTask("predict() fails")
-        blamed.__cause__ = cause  # as `raise ... from` does
-        return blamed
-
-    gone = torch.AcceleratorError("CUDA error: unspecified launch failure")
-    assert is_lost(gone)
-    assert is_lost(raised(gone)), "the task only stood beside it"
-    assert not is_lost(raised(torch.AcceleratorError("CUDA error: device-side assert triggered")))
-    assert not is_lost(raised(torch.OutOfMemoryError("CUDA out of memory")))
-    assert not is_lost(raised(ValueError("mine")))
-    assert not is_lost(RuntimeError("mine"))
 
 
 def test_settings_last_until_the_last_thread_has_left() -> None:
