@@ -64,7 +64,8 @@ class CheckpointCache:
             try:
                 weights = stack.enter_context(open_safetensors(path))
             except StockpotError as error:
-                if not path.exists():
+                # By now another process may have brought it back.
+                if isinstance(error.__cause__, FileNotFoundError) or not path.exists():
                     raise NotCached(
                         f"checkpoint {digest} is not in the cache {self.folder}",
                         mend="run the request again: it downloads what is missing",

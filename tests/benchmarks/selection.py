@@ -195,9 +195,7 @@ def turn(
         plain.score(ranked[0])
         slow, kept = clock(lambda: plain.greedy(ranked))
         forward, _ = clock(lambda: [plain.forward() for _ in range(3)])
-    full, _ = clock(
-        lambda: [bench.evaluator("validation", plain=True).evaluate(trials[i : i + 1]) for i in range(3)]
-    )
+    full, _ = clock(lambda: [inner.evaluate(trials[i : i + 1]) for i in range(3)])
     return Turn(
         selection,
         scores,
