@@ -1,21 +1,20 @@
 """Average checkpoints in this process, or move and hash the same bytes; one JSON line of figures per call.
 
     prepare FOLDER MEGABYTES [COUNT] [DTYPE]
-    naive | known | hashed | move | sha256 FOLDER
+    naive | known | hashed | read | write | move | sha256 FOLDER
         {"s": seconds, "mib": peak MiB beyond the imports, "bytes": of inputs and output}
     sides FOLDER REPEATS
-        {"known": [ratios to their limit], "hashed": [the same], "unsynced": [known, as below],
-         "move_s": [seconds], "known_s": ...}
+        {"known": [ratios to their limit], "hashed": [the same], "tight": [known to move],
+         "read_s": [seconds], "known_s": ...}
     imports
         {"beyond_torch": seconds that the averaging core takes to import after torch}
 
 `known`: the soup's digest is known, nothing is hashed. `hashed`: inputs and output are, in the same pass.
-The limit of the first is `move`, the quickest plain way known to move the bytes, with all means that ours
-has: two threads, of which each reads a piece of every input into one buffer that stays in its core's cache,
-and writes as much as the output has of it; the disk is asked to begin early, and waited for at the end
-(fsync). So writing to the disk goes on beneath the reading, on both sides. The limit of the second is this
-and to hash as many bytes as inputs and output have by two threads. `unsynced` is `known` to `move` where
-neither ever speaks to the disk: what is left when its noise is taken away.
+The limit of the first is to read all inputs, and then to write as many bytes as the output has, each by two
+threads; the disk is asked to begin early, and waited for at the end (fsync), on both sides. The limit of the
+second is this and to hash as many bytes as inputs and output have by two threads. `move` is a limit that is
+tighter: each thread reads a piece of every input into one buffer that stays in its core's cache, and writes
+it to the output, so that the disk writes beneath the reading.
 """
 
 import hashlib
@@ -29,7 +28,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -96,9 +94,23 @@ def hashed(folder: Path) -> None:
     assert build(Recipe.mean(names), CheckpointCache(folder)).digest == soup
 
 
+def read(folder: Path) -> None:
+    """All inputs, by two threads."""
+    _move(folder, reads=True, writes=False)
+
+
+def write(folder: Path) -> None:
+    """As many bytes as the output has, by two threads; fsync at the end."""
+    _move(folder, reads=False, writes=True)
+
+
 def move(folder: Path) -> None:
-    """Read all inputs and write as many bytes as the output has, by two threads; fsync at the end."""
-    names, _ = inputs(folder)
+    """Both at once."""
+    _move(folder, reads=True, writes=True)
+
+
+def _move(folder: Path, *, reads: bool, writes: bool) -> None:
+    names = inputs(folder)[0] if reads else []
     files = [os.open(CheckpointCache(folder).path(name), os.O_RDONLY) for name in names]
     target = os.open(folder / "written", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     size, lock = _size(folder), Lock()
@@ -113,6 +125,8 @@ def move(folder: Path) -> None:
                 return
             for file in files:
                 os.preadv(file, [buffer], at)
+            if not writes:
+                continue
             os.pwrite(target, buffer[: size - at], at)
             if at and at % SENT == 0:
                 os.posix_fadvise(target, at - SENT, SENT, os.POSIX_FADV_DONTNEED)
@@ -145,7 +159,7 @@ def _twice(work: Callable[[], None]) -> None:
             done.result()
 
 
-WAYS = {way.__name__: way for way in (naive, known, hashed, move, sha256)}
+WAYS = {way.__name__: way for way in (naive, known, hashed, read, write, move, sha256)}
 
 
 def seconds(way: str, folder: Path) -> float:
@@ -160,23 +174,16 @@ def seconds(way: str, folder: Path) -> float:
     return taken
 
 
-def unsynced(way: str, folder: Path) -> float:
-    """How long it takes where the disk is neither hurried nor waited for."""
-    with patch.multiple(os, fsync=lambda _: None, posix_fadvise=lambda *_: None):
-        return seconds(way, folder)
-
-
 def sides(folder: Path, repeats: int) -> dict[str, list[float]]:
     """Ours and the limits in turn; the first turn warms up."""
     turns = [
-        {way: seconds(way, folder) for way in ("move", "known", "sha256", "hashed")}
-        | {f"{way}_unsynced": unsynced(way, folder) for way in ("move", "known")}
+        {way: seconds(way, folder) for way in ("read", "write", "move", "known", "sha256", "hashed")}
         for _ in range(repeats + 1)
     ][1:]
     return {
-        "known": [turn["known"] / turn["move"] for turn in turns],
-        "hashed": [turn["hashed"] / (turn["move"] + turn["sha256"]) for turn in turns],
-        "unsynced": [turn["known_unsynced"] / turn["move_unsynced"] for turn in turns],
+        "known": [turn["known"] / (turn["read"] + turn["write"]) for turn in turns],
+        "hashed": [turn["hashed"] / (turn["read"] + turn["write"] + turn["sha256"]) for turn in turns],
+        "tight": [turn["known"] / turn["move"] for turn in turns],
     } | {f"{way}_s": [turn[way] for turn in turns] for way in turns[0]}
 
 

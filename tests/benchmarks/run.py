@@ -79,7 +79,7 @@ def main() -> None:
             print(row.line(kept.medians.get(row.key) if kept else None), flush=True)
             rows.append(row)
     missed = sum(row.over for row in rows)
-    print(f"\n{missed} of {len(rows)} rows are over their goal.")
+    print(f"\n{missed} of {len(rows)} rows miss their goal.")
     if failed := [row.work for row in rows if row.note.startswith("failed")]:
         sys.exit(f"failed: {', '.join(failed)}; nothing is kept")
     if chosen.save:

@@ -58,7 +58,7 @@ class Row:
         if len(self.figures) > 1:
             spread = f"{_shown(min(self.figures))} to {_shown(max(self.figures))}"
         before = "" if kept is None else _shown(kept)
-        note = "; ".join(filter(None, ("**OVER ITS GOAL**" if self.over else "", self.note)))
+        note = "; ".join(filter(None, ("**MISSES ITS GOAL**" if self.over else "", self.note)))
         cells = (self.work, self.reference, str(self.goal), measured, spread, before, note)
         return f"| {' | '.join(cells)} |"
 
