@@ -109,11 +109,12 @@ class Supply:
         Raises Altered, besides what `registry.soup.build` raises, where an ingredient is not what its name
         says although nothing had told so until then: then it may have been measured so.
         """
-        for digest in recipe.checkpoints:
-            with self.open(digest):  # whatever can be told from outside is mended before
-                pass
         try:
-            return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
+            with self._cache.pinned(recipe.checkpoints):
+                for digest in recipe.checkpoints:
+                    with self.open(digest):  # whatever can be told from outside is mended before
+                        pass
+                return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
         except Altered as error:
             raise Altered(
                 f"{error.what}, perhaps before it was measured: nothing is made of it",

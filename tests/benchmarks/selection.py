@@ -189,6 +189,7 @@ def turn(
     before = inner.passes
     method = Greedy(contenders, accept=Accept.NOT_WORSE)
     fast, selection = clock(lambda: run_selection(method, evaluator))
+    passes = inner.passes - before
     plain = Plain(task, cache, device)
     ranked = sorted(scores, key=lambda digest: -scores[digest])  # of equals, the first first
     with reproducible(device):
@@ -199,7 +200,7 @@ def turn(
     return Turn(
         selection,
         scores,
-        inner.passes - before,
+        passes,
         list(selection.recipe.checkpoints) == kept,
         {
             "ranking_s": ranking,
