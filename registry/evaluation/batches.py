@@ -1,8 +1,7 @@
 """A split as batches of fixed shape on a device."""
 
-import copy
-from collections import UserDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from registry.errors import OutOfDeviceMemory
 from registry.evaluation.device import reproducible
 from registry.evaluation.device_faults import device_blamed
 from registry.evaluation.host_memory import available_memory
+from registry.evaluation.tensor_nests import alike, each_tensor, leaves
 
 if TYPE_CHECKING:
     from registry.evaluation.checked_task import CheckedTask
@@ -205,51 +205,6 @@ def _go_on_from(states: Sequence[Tensor], devices: Sequence[torch.device]) -> No
             torch.cuda.set_rng_state(state, device)
         else:
             torch.set_rng_state(state)
-
-
-def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest of tuples, lists and mappings, with every tensor changed and all else as it is."""
-    if isinstance(batch, Tensor):
-        return change(batch)
-    if isinstance(batch, Mapping):
-        # Copies of dict and UserDict, such as transformers' BatchEncoding, share nothing with them.
-        items = {key: each_tensor(item, change) for key, item in batch.items()}
-        same = copy.copy(batch) if isinstance(batch, dict | UserDict) else {}
-        same.update(items)
-        return same
-    if isinstance(batch, tuple | list):
-        members = [each_tensor(item, change) for item in batch]
-        if hasattr(batch, "_fields"):  # a named tuple
-            return type(batch)(*members)
-        return type(batch)(members)
-    return batch
-
-
-def leaves(batch: Any) -> list[Tensor]:
-    """The batch's tensors, in the order of `each_tensor`."""
-    found: list[Tensor] = []
-
-    def remember(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    each_tensor(batch, remember)
-    return found
-
-
-def alike(first: Any, other: Any, size: int) -> bool:
-    """Whether two batches differ in nothing but the content of tensors with one row per example."""
-    try:
-        same = bool(_shapes(first) == _shapes(other))
-    except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
-        return False
-    return same and all(leaf.shape[:1] == (size,) for leaf in leaves(other))
-
-
-def _shapes(batch: Any) -> Any:
-    """The batch with a dtype, a shape and strides in place of each tensor."""
-    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
-    return each_tensor(batch, describe)
 
 
 def _free(device: torch.device) -> int:

@@ -1,0 +1,53 @@
+"""What a task's collate makes: tensors in nests of tuples, lists and mappings."""
+
+import copy
+from collections import UserDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same nest of tuples, lists and mappings, with every tensor changed and all else as it is."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Mapping):
+        # Copies of dict and UserDict, such as transformers' BatchEncoding, share nothing with them.
+        items = {key: each_tensor(item, change) for key, item in batch.items()}
+        same = copy.copy(batch) if isinstance(batch, dict | UserDict) else {}
+        same.update(items)
+        return same
+    if isinstance(batch, tuple | list):
+        members = [each_tensor(item, change) for item in batch]
+        if hasattr(batch, "_fields"):  # a named tuple
+            return type(batch)(*members)
+        return type(batch)(members)
+    return batch
+
+
+def leaves(batch: Any) -> list[Tensor]:
+    """The batch's tensors, in the order of `each_tensor`."""
+    found: list[Tensor] = []
+
+    def remember(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    each_tensor(batch, remember)
+    return found
+
+
+def alike(first: Any, other: Any, size: int) -> bool:
+    """Whether two batches differ in nothing but the content of tensors with one row per example."""
+    try:
+        same = bool(_shapes(first) == _shapes(other))
+    except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
+        return False
+    return same and all(leaf.shape[:1] == (size,) for leaf in leaves(other))
+
+
+def _shapes(batch: Any) -> Any:
+    """The batch with a dtype, a shape and strides in place of each tensor."""
+    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
+    return each_tensor(batch, describe)
