@@ -72,6 +72,17 @@ def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
     )
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small tensors: a second thread only waits, on a busy machine for long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """A real Prefect API, started once for all tests of flows."""

@@ -1,18 +1,15 @@
 """One thread per device: as soon as it is free, it takes the next evaluation that is wanted."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Condition, RLock, Thread
 from typing import Self
 
 from registry.entities import Outcome, Score, Trial
 from registry.errors import DeviceLost
 from registry.ports import Evaluator
-
-_HEARING = 1.0
-"""Seconds until Control-C is heard, at most: one that comes just before the caller waits does not wake it."""
+from registry.soup.waiting import next_from
 
 
 @dataclass(eq=False)
@@ -120,7 +117,7 @@ class DeviceThreads:
         device is left.
         """
         while not self._is_settled(evaluation):
-            self._await_news()
+            next_from(self._news)
         if evaluation.error is not None:
             raise evaluation.error
         if evaluation.outcome is None:
@@ -139,7 +136,7 @@ class DeviceThreads:
         """Interrupt everything; return when no device is busy."""
         self.plan([], width=len(self))
         while any(self._running):
-            self._await_news()
+            next_from(self._news)
 
     def close(self) -> None:
         """Interrupt everything; return when the threads have ended."""
@@ -218,10 +215,6 @@ class DeviceThreads:
         for evaluation in evaluations:
             if evaluation is not None:
                 evaluation.unwanted = True
-
-    def _await_news(self) -> None:
-        with suppress(Empty):
-            self._news.get(timeout=_HEARING)
 
     def _is_settled(self, evaluation: Evaluation) -> bool:
         """Whether it has ended, or cannot any more. Tells of devices that are gone."""

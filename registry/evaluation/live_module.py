@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import Digest, Recipe, TensorSpec, short
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
+from registry.errors import Incompatible
 from registry.evaluation.block_feed import Block, Feed, ThreadedFeed
 from registry.evaluation.cuda_feed import CudaFeed
 from registry.evaluation.module_weights import Placement, placement
 from registry.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from registry.soup.checkpoint_cache import exact_digest
 from registry.soup.compatibility import differences
+from registry.soup.refusals import misfit, overflow, require_no_overlay
 from registry.soup.weights_file import WeightsFile
 
 _BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
@@ -102,11 +103,8 @@ class LiveModule:
         coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
         work = partial(_copy_mean, coefficient=coefficient, look=look)
         if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
-            raise NotFinite(
-                f"{_title(recipe)}: its sum overflows in {len(offenders)} of {len(self._tensors)} tensors",
-                faults=[spec.name for spec in self._tensors if spec.name in offenders],
-                mend="leave out the ingredients with values near the dtype's largest",
-            )
+            names = [spec.name for spec in self._tensors if spec.name in offenders]
+            raise overflow(recipe, names, len(self._tensors))
 
     def _may_overflow(self, recipe: Recipe) -> bool:
         """Whether the mean must be looked at: a third of the work. Not where the peaks add up to little."""
@@ -137,17 +135,12 @@ class LiveModule:
             self._blocks = [b for spec in specs for b in _blocks(spec, targets[spec.name], self._block)]
 
     def _check(self, recipe: Recipe) -> None:
-        if recipe.overlay is not None:
-            raise BadCheckpoint(f"{_title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+        require_no_overlay(recipe)
         for digest in recipe.checkpoints:
             if digest not in self._known:
                 self._known[digest] = self._read(digest)
         if faults := list(self._misfits(recipe)):
-            raise Incompatible(
-                f"{_title(recipe)}: its ingredients do not go together",
-                faults=faults,
-                mend="average checkpoints of one architecture and dtype",
-            )
+            raise misfit(recipe, faults)
         torn = ((digest, fault) for digest in recipe.checkpoints for fault in self._known[digest].torn)
         faults = [
             *self._placement(self._known[recipe.checkpoints[0]].tensors).faults,
@@ -274,7 +267,3 @@ def _equal(weights: WeightsFile, first: str, name: str) -> bool:
         torch.equal(torch.frombuffer(one, dtype=dtype), torch.frombuffer(other, dtype=dtype))
         for one, other in pairs
     )
-
-
-def _title(recipe: Recipe) -> str:
-    return f"the average of {len(recipe.ingredients)} checkpoints ({short(recipe.digest)})"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import Recipe, TensorSpec, short
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
+from registry.errors import Incompatible
 from registry.evaluation.module_weights import placement
+from registry.soup.refusals import misfit, overflow, require_no_overlay
 
 if TYPE_CHECKING:
     from registry.evaluation.live_module import Checkpoints
@@ -24,8 +25,7 @@ def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: "Checkpoints") -
     module, or whose tied tensors differ; NotFinite for a sum that overflows, the module unchanged; and what
     the checkpoints raise.
     """
-    if recipe.overlay is not None:
-        raise BadCheckpoint(f"{_title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+    require_no_overlay(recipe)
     with torch.inference_mode():
         tensors, mean = _mean(recipe, checkpoints)
         place = placement(module, tensors)
@@ -56,32 +56,16 @@ def _mean(recipe: Recipe, checkpoints: "Checkpoints") -> tuple[tuple[TensorSpec,
     for digest in others:
         with checkpoints.open(digest) as weights:
             if weights.tensors != tensors:
-                raise _misfit(recipe, f"{short(digest)}: its tensors are others")
+                raise misfit(recipe, [f"{short(digest)}: its tensors are others"])
             for name, total in mean.items():
                 tensor = weights.read(name)
                 if name in floats:
                     total.add_(tensor.to(total.dtype))
                 elif not torch.equal(total, tensor):
-                    raise _misfit(recipe, f"{short(digest)}: {name} holds other values")
+                    raise misfit(recipe, [f"{short(digest)}: {name} holds other values"])
     for name, dtype in floats.items():
         coefficient = torch.tensor(recipe.ingredients[0].coefficient, dtype=mean[name].dtype)
         mean[name] = (mean[name] * coefficient).to(dtype)
     if offenders := [name for name in floats if not mean[name].isfinite().all()]:
-        raise NotFinite(
-            f"{_title(recipe)}: its sum overflows in {len(offenders)} of {len(tensors)} tensors",
-            faults=offenders,
-            mend="leave out the ingredients with values near the dtype's largest",
-        )
+        raise overflow(recipe, offenders, len(tensors))
     return tensors, mean
-
-
-def _misfit(recipe: Recipe, fault: str) -> Incompatible:
-    return Incompatible(
-        f"{_title(recipe)}: its ingredients do not go together",
-        faults=[fault],
-        mend="average checkpoints of one architecture and dtype",
-    )
-
-
-def _title(recipe: Recipe) -> str:
-    return f"the average of {len(recipe.ingredients)} checkpoints ({short(recipe.digest)})"

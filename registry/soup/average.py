@@ -6,10 +6,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from registry.entities import Checkpoint, Digest, Recipe, short
-from registry.errors import BadCheckpoint, Incompatible, NotFinite, StockpotError
+from registry.errors import NotFinite, StockpotError
 from registry.soup.canonical import FLOATS, header_of, in_layout_order
 from registry.soup.checkpoint_cache import CheckpointCache, exact_digest
 from registry.soup.compatibility import differences
+from registry.soup.refusals import misfit, overflow, require_no_overlay, title
 from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def averaged_tensors(
                     total.add(file.read(spec.name).to(device))
                 tensor = total.mean(recipe.ingredients[0].coefficient)
                 if not is_finite(tensor):
-                    raise NotFinite(f"{_title(recipe)}: its sum overflows in tensor {spec.name}")
+                    raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {spec.name}")
             yield spec.name, tensor
 
 
@@ -68,27 +69,18 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
         if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
             raise cache.altered(wrong)
         if average.offenders:
-            raise NotFinite(
-                f"{_title(recipe)}: its sum overflows in {len(average.offenders)} tensors",
-                faults=sorted(average.offenders),
-                mend="leave out the ingredients with huge weights",
-            )
+            raise overflow(recipe, sorted(average.offenders), len(files[0].tensors))
         return cache.keep(draft, known or digests[-1])
 
 
 @contextmanager
 def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
-    if recipe.overlay is not None:
-        raise BadCheckpoint(f"{_title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+    require_no_overlay(recipe)
     _allow_open_files(len(recipe.ingredients))
     with ExitStack() as stack:
         files = [stack.enter_context(cache.open(digest)) for digest in recipe.checkpoints]
         if faults := list(_misfits(recipe, files)):
-            raise Incompatible(
-                f"{_title(recipe)}: its ingredients do not go together",
-                faults=faults,
-                mend="average checkpoints of one architecture and dtype",
-            )
+            raise misfit(recipe, faults)
         yield files
 
 
@@ -120,7 +112,3 @@ def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:
             yield f"{short(digest)}: its integer or boolean tensors hold other values"
         elif file.places != first.places:
             yield f"{short(digest)}: its file is not in canonical form"
-
-
-def _title(recipe: Recipe) -> str:
-    return f"the average of {len(recipe.ingredients)} checkpoints ({short(recipe.digest)})"

@@ -13,20 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Condition, Lock
 
 from registry.entities import Digest, TensorSpec
 from registry.soup.canonical import FLOATS, ITEM_SIZES
 from registry.soup.part_means import WITH_TORCH, PartMeans
+from registry.soup.waiting import next_from
 from registry.soup.weights_file import Place, WeightsFile
 from registry.soup.whole_file import UnfinishedFile
 
 _PART = 1 << 18  # elements: the fewest calls at which what is read and the sum stay in a core's cache
 _SENT = 1 << 24  # bytes after which the disk is asked to begin
 _WORKERS = 8  # more only wait for each other: a digest takes one part at a time
-_HEARING = 1.0
-"""Seconds until Control-C is heard, at most: one that comes just before the caller waits does not wake it."""
 
 
 class _Stopped(Exception):
@@ -92,21 +91,13 @@ class OnePass:
                     workings = [pool.submit(self._work) for _ in range(workers)]
                     self._stopped = False
                 for _ in workings:
-                    self._await_end()
+                    next_from(self._ends)
             except BaseException:
                 self._stop()
                 raise
         for working in workings:
             working.result()
         return [stream.digest for stream in self._digests]
-
-    def _await_end(self) -> None:
-        """Of any worker. Futures are waited for in Python, which an interrupt can leave with a lock taken."""
-        while True:
-            try:
-                return self._ends.get(timeout=_HEARING)
-            except Empty:
-                continue
 
     def _pool(self, workers: int) -> AbstractContextManager[ThreadPoolExecutor]:
         if WITH_TORCH.isdisjoint(place.spec.dtype for place in self._places):

@@ -19,7 +19,7 @@ from registry.entities import (
 from registry.errors import BadRequest
 from registry.evaluation import compare, compare_mean
 from registry.workflow.ranking import Ranking
-from registry.workflow.watched import full_score
+from registry.workflow.watched import score_in_full
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress
@@ -82,7 +82,7 @@ def measure(
     progress.start(STAGE, 1 + len(found) + len(ranking.candidates))
 
     def scores(recipe: Recipe) -> dict[str, Score]:
-        measured = {split: full_score(recipe, evaluator) for split, evaluator in evaluators.items()}
+        measured = {split: score_in_full(recipe, evaluator) for split, evaluator in evaluators.items()}
         progress.advance(STAGE)
         return measured
 

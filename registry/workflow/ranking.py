@@ -12,13 +12,13 @@ from registry.entities import (
     Exclusion,
     ExclusionReason,
     Recipe,
-    Score,
     Sweep,
     Trial,
 )
 from registry.errors import BadTask
+from registry.selection.telling import full_score
 from registry.workflow.exclusion_rules import require_two
-from registry.workflow.watched import full_score
+from registry.workflow.watched import score_in_full
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress
@@ -67,9 +67,7 @@ def _score(
         end = begin + AT_ONCE
         outcomes = evaluator.evaluate(trials[begin:end], then=trials[end:])
         for digest, outcome in zip(digests[begin:end], outcomes, strict=True):
-            if not isinstance(outcome, Score):
-                raise TypeError(f"a trial without a threshold came back as {outcome}")
-            scores[digest] = outcome.value
+            scores[digest] = full_score(outcome).value
             progress.advance("rank")
 
 
@@ -89,7 +87,7 @@ def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator"
 
 
 def _not_scored(candidate: Candidate, evaluator: "Evaluator") -> Exclusion:
-    score = full_score(Recipe.mean([candidate.checkpoint.digest]), evaluator)
+    score = score_in_full(Recipe.mean([candidate.checkpoint.digest]), evaluator)
     first = next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
     split = evaluator.protocol.split
     where = f"split {split}" if first is None else f"example {first} of split {split}"

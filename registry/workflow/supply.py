@@ -38,7 +38,7 @@ PREFETCHES = 2
 DAY = 24 * 3600
 """Seconds after which nobody uses such a folder any more: its process was killed."""
 TRIES = 3
-"""To use checkpoints before a cache that is too small has evicted one of them again."""
+"""To use checkpoints, where other processes keep evicting one of them."""
 
 
 class Supply:
@@ -141,7 +141,7 @@ class Supply:
             return stack.enter_context(self._cache.open(digest))
         except Altered as error:
             self._say(f"{error.what}, and downloaded again: {'; '.join(error.faults)}")
-            raise NotCached(error.what) from error
+            raise NotCached(error.what, mend=error.mend) from error
 
     def _fetch(self, digest: Digest) -> None:
         if not self._cache.has(digest):

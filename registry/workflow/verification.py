@@ -8,7 +8,7 @@ from registry.entities import Bound, Outcome, Recipe, Score, Selection, Trial, s
 from registry.errors import NotExact
 from registry.evaluation.exactness import require_same_scores, require_same_search
 from registry.selection import run_selection
-from registry.workflow.watched import PlainEvaluator, WatchedEvaluator, full_score
+from registry.workflow.watched import PlainEvaluator, WatchedEvaluator, score_in_full
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator, Progress, SelectionMethod
@@ -28,7 +28,7 @@ class Verification:
         self._progress = progress
         self._names = {c.checkpoint.digest: f"{c.run.name} ({c.run.run_id})" for c in ranking.candidates}
         self._alone: dict[Trial, Outcome] = {
-            Trial(recipe): full_score(recipe, fast) for recipe in (Recipe.mean([d]) for d in self._names)
+            Trial(recipe): score_in_full(recipe, fast) for recipe in (Recipe.mean([d]) for d in self._names)
         }
 
     def compare(

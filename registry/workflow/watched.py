@@ -4,17 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from registry.entities import Outcome, Recipe, Score, Trial
+from registry.selection.telling import full_score
 
 if TYPE_CHECKING:
     from registry.ports import Evaluator
 
 
-def full_score(recipe: Recipe, evaluator: "Evaluator", then: Sequence[Trial] = ()) -> Score:
+def score_in_full(recipe: Recipe, evaluator: "Evaluator", then: Sequence[Trial] = ()) -> Score:
     """Score a recipe on the whole split."""
     (outcome,) = evaluator.evaluate([Trial(recipe)], then=then)
-    if not isinstance(outcome, Score):
-        raise TypeError(f"a trial without a threshold came back as {outcome}")
-    return outcome
+    return full_score(outcome)
 
 
 class WatchedEvaluator:
@@ -52,5 +51,5 @@ class PlainEvaluator:
 
     def score(self, recipe: Recipe, *, then: Sequence[Trial] = ()) -> Score:
         """Score it anew."""
-        self.scores[recipe] = full_score(recipe, self._inner, then)
+        self.scores[recipe] = score_in_full(recipe, self._inner, then)
         return self.scores[recipe]

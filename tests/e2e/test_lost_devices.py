@@ -9,6 +9,7 @@ import pytest
 from registry.entities import SoupOutcome, SoupRequest
 from registry.errors import DeviceLost
 from registry.ports import Progress
+from registry.testing.listener import Listener
 from registry.wiring import Silent, Workplace, progress
 from registry.workflow.walk import in_turn, walk
 
@@ -62,14 +63,6 @@ class Mortal(TinyTask):
 """
 
 
-class Told(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-
 @pytest.fixture
 def mortal(
     tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,9 +99,9 @@ def test_the_walk_ends_on_the_devices_that_are_left(
 ) -> None:
     monkeypatch.setenv("STOCKPOT_DEVICE", "cpu,cpu")
     request = mortal("first_of_two", 5)
-    told = Told()
+    told = Listener()
     found = walked(request, told)
-    assert sum("a device is gone" in line for line in told.lines) == 1
+    assert sum("a device is gone" in line for line in told.said) == 1
     monkeypatch.delenv("STOCKPOT_DEVICE")
     require_that_of_one_device(found, request)
 

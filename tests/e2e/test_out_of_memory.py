@@ -12,6 +12,7 @@ from registry.entities import SoupRequest
 from registry.errors import OutOfDeviceMemory
 from registry.evaluation import forward
 from registry.evaluation.forward import gaps
+from registry.testing.listener import Listener
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk
 
@@ -27,14 +28,6 @@ class SmallDevice(TinyTask):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return super().predict(model, batch)
 """
-
-
-class Told(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture
@@ -54,11 +47,11 @@ def small_device(
 def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     tiny_sweep: SoupRequest, small_device: Callable[[int], SoupRequest]
 ) -> None:
-    told = Told()
+    told = Listener()
     request = small_device(3)
     outcome = walk(request, Workplace(), in_turn, told)
     assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
-    said = [line for line in told.lines if "another protocol" in line]
+    said = [line for line in told.said if "another protocol" in line]
     assert len(said) == 2
     assert "batches of 8 examples" in said[0]
     assert "batches of 4" in said[0]

@@ -1,7 +1,6 @@
 """Exact early rejection: the plain loop's answers, for fewer batches."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,19 +30,11 @@ from registry.store import MemoryStore
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]
 ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
 PAIR = Recipe.mean(DIGESTS[:2])
 CONTENDERS = [Contender(digest, f"run {place}", place) for place, digest in enumerate(DIGESTS)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: a second thread only waits, on a busy machine for long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Small(tiny.TinyTask):

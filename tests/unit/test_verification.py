@@ -32,24 +32,12 @@ from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform
 from registry.store.memory import MemoryStore
 from registry.testing.evaluators import TableEvaluator
-from registry.wiring import Silent
+from registry.testing.listener import Listener
 from registry.workflow.ranking import Ranking
 from registry.workflow.search import search
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", verify_exact=True)
 N = 10
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.stages: list[str] = []
-
-    def start(self, stage: str, total: int) -> None:  # noqa: ARG002 - the port's
-        self.stages.append(stage)
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def candidate(number: int) -> Candidate:

@@ -1,7 +1,7 @@
 """`verify_exact` on a real bench: it names what is drawn anew, and finds a fault of the hot swap."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,30 +33,14 @@ from registry.soup.arithmetic import RunningSum
 from registry.store.memory import MemoryStore
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
-from registry.wiring import Silent
+from registry.testing.listener import Listener
 from registry.workflow.ranking import Ranking
 from registry.workflow.search import search
-from registry.workflow.watched import full_score
+from registry.workflow.watched import score_in_full
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 REQUEST = SoupRequest(model="m", task="tiny", sweep="s", verify_exact=True)
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(4)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: a second thread only waits, on a busy machine for long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def bench_for(task: Any, kind: str = "dense") -> TorchBench:
@@ -81,10 +65,10 @@ def verified(bench: TorchBench, *, methods: Sequence[str] = ("greedy", "uniform"
     known: dict[str, type[Greedy | Uniform]] = {"greedy": Greedy, "uniform": Uniform}
     evaluator = RememberingEvaluator(bench.evaluator("validation"), MemoryStore())
     found = [candidate(number) for number in range(len(DIGESTS))]
-    held_out = {digest: full_score(Recipe.mean([digest]), evaluator).value for digest in DIGESTS}
+    held_out = {digest: score_in_full(Recipe.mean([digest]), evaluator).value for digest in DIGESTS}
     ordered = sorted(found, key=lambda c: -held_out[c.checkpoint.digest])
     ranking = Ranking(Sweep(SweepSelector("s"), tuple(found), ()), tuple(ordered), held_out)
-    heard = Heard()
+    heard = Listener()
     selections: tuple[Selection, ...] = search(
         replace(REQUEST, methods=tuple(methods)),
         ranking,
