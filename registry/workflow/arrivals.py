@@ -1,6 +1,7 @@
 """Weights on their way: downloads run ahead, and each candidate can be scored as soon as it is here."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class Prospect:
 
     run: Run
     source: WeightsSource
+    layout: tuple[TensorSpec, ...] | None = None
+    """Its tensors under canonical names, where they are known before its weights are read."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +85,63 @@ class Arrivals:
         self._groups: dict[tuple[tuple[TensorSpec, ...], Digest], _Group] = {}
         self._layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}
         """Each layout once: thousands of candidates have the same."""
+        self._unread: list[Prospect] = []
+        """Those whose layout cannot be that of the group that is used, whatever their files hold."""
 
     def due(self) -> Generator[list[Candidate], None, None]:
-        """Read all weights; each time a few have arrived, those of them that are worth a score now.
+        """Read the weights; each time a few have arrived, those of them that are worth a score now.
 
         These are no twins, and can be averaged with at least one other, in what is so far the group that
         will be used: so nothing is scored where there is nothing to average. Some that are candidates in
         the end may never be due.
         """
         self._progress.start(STAGE, self.total)
-        for batch in ahead(self._read, self._prospects.found, at_once=DOWNLOADS):
-            for prospect, found in batch:
-                self._admit(prospect, found)
-                self._progress.advance(STAGE)
-            yield self._worth_a_score()
+        for prospects in self._rounds():
+            with closing(ahead(self._read, prospects, at_once=DOWNLOADS)) as batches:
+                for batch in batches:
+                    for prospect, found in batch:
+                        self._admit(prospect, found)
+                        self._progress.advance(STAGE)
+                    yield self._worth_a_score()
+        for _ in self._unread:
+            self._progress.advance(STAGE)
 
     def sweep(self) -> Sweep:
-        """The sweep, when all weights were read. Raises NothingToSoup for fewer than two candidates."""
+        """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""
         request, order = self._prospects.request, self._prospects.order
-        kept = self._gathering.unique(self._gathering.largest_group(self._arrived, request))
+        self._arrived.sort(key=lambda candidate: order[candidate.run.run_id])
+        group = self._gathering.largest_group(self._arrived, request)
+        for prospect in self._unread:
+            self._gathering.exclude_stranger(prospect.run, prospect.layout or (), group)
+        kept = self._gathering.unique(group)
         exclusions = sorted(self._gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
         self._supply.offer(kept)
         return require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
+
+    def _rounds(self) -> Iterator[list[Prospect]]:
+        """The prospects by layout, as long as one may still turn out to be that of the group that is used.
+
+        So a layout of few is never downloaded. Those of unknown layout, which may join any, come first.
+        """
+        left: dict[tuple[TensorSpec, ...], list[Prospect]] = {}
+        unknown: list[Prospect] = []
+        for prospect in self._prospects.found:
+            (unknown if prospect.layout is None else left.setdefault(prospect.layout, [])).append(prospect)
+        yield unknown
+        while left:
+            layout = min(left, key=lambda layout: self._best_rank(layout, left[layout]))
+            if self._best_rank(layout, left[layout]) > self._leading().rank:
+                self._unread = [prospect for prospects in left.values() for prospect in prospects]
+                return
+            yield left.pop(layout)
+
+    def _best_rank(
+        self, layout: tuple[TensorSpec, ...], unread: Sequence[Prospect]
+    ) -> tuple[tuple[bool, float], int]:
+        """That a group of this layout can still reach, with all that have arrived and all unread ones."""
+        ranks = [group.rank for (other, _), group in self._groups.items() if other == layout]
+        best = min(rank_by_metric(prospect.run, self._prospects.request) for prospect in unread)
+        return min([best, *(rank for rank, _ in ranks)]), sum(size for _, size in ranks) - len(unread)
 
     def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource]:
         return prospect, self._supply.ingest(prospect.source)
@@ -129,11 +167,14 @@ class Arrivals:
             self._supply.offer([candidate])
 
     def _worth_a_score(self) -> list[Candidate]:
-        leading = min(self._groups.values(), key=lambda group: group.rank, default=_Group())
+        leading = self._leading()
         if len(leading.met) < 2:
             return []
         due, leading.waiting = leading.waiting, []
         return due
+
+    def _leading(self) -> _Group:
+        return min(self._groups.values(), key=lambda group: group.rank, default=_Group())
 
 
 def read_all(arrivals: Arrivals) -> Sweep:

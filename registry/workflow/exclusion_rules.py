@@ -92,14 +92,15 @@ class Gathering:
         members = [[candidates[i] for i in group] for group in groups]
         best = min(members, key=lambda group: _group_rank(group, request))
         for candidate in (c for group in members if group is not best for c in group):
-            faults = differences(best[0].checkpoint.tensors, candidate.checkpoint.tensors)
-            detail = "; ".join(faults) or "its integer or boolean tensors hold other values"
-            self.exclude(
-                candidate.run,
-                ExclusionReason.INCOMPATIBLE,
-                f"cannot be averaged with run {best[0].run.name} and {len(best) - 1} more: {detail}",
-            )
+            self.exclude_stranger(candidate.run, candidate.checkpoint.tensors, best)
         return best
+
+    def exclude_stranger(self, run: Run, tensors: Sequence[TensorSpec], group: Sequence[Candidate]) -> None:
+        """Record that a run with these tensors cannot be averaged with the group."""
+        faults = differences(group[0].checkpoint.tensors, tensors)
+        detail = "; ".join(faults) or "its integer or boolean tensors hold other values"
+        others = f"run {group[0].run.name} and {len(group) - 1} more"
+        self.exclude(run, ExclusionReason.INCOMPATIBLE, f"cannot be averaged with {others}: {detail}")
 
     def unique(self, candidates: list[Candidate]) -> list[Candidate]:
         """One candidate per digest: the earliest run."""

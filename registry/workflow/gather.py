@@ -39,8 +39,9 @@ def gather(
     shortlist = _list(request, tracker, progress)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
+    layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
 
-    def look(run: Run) -> tuple[Prospect, Sequence[TensorSpec] | None] | None:
+    def look(run: Run) -> Prospect | None:
         try:
             source = gathering.choose_weights(run, tracker.weights(run), request.weights)
         except BadCheckpoint as error:
@@ -48,15 +49,18 @@ def gather(
             return None
         if source is None:
             return None
-        return Prospect(run, source), supply.layout(source) or _layout(source, tracker)
+        layout = supply.layout(source) or _layout(source, tracker)
+        return Prospect(run, source, layout and layouts.setdefault(layout, layout))
 
     found = []
     stage = "find weights"
     progress.start(stage, len(runs))
     for batch in ahead(look, runs, at_once=LOOKS):
-        for looked in batch:
-            if looked and (looked[1] is None or gathering.can_be_averaged(looked[0].run, looked[1], fits)):
-                found.append(looked[0])
+        for prospect in batch:
+            if prospect and (
+                prospect.layout is None or gathering.can_be_averaged(prospect.run, prospect.layout, fits)
+            ):
+                found.append(prospect)
             progress.advance(stage)
     prospects = Prospects(request, tuple(found), tuple(gathering.exclusions), shortlist.order)
     if len(found) < 2:

@@ -1,7 +1,9 @@
 """Candidates on their way: headers before downloads, downloads ahead of scores, and always the same sweep."""
 
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,8 @@ from registry.workflow.supply import Supply
 SECONDS = 20
 """After which a thread that waits is taken to hang."""
 REQUEST = SoupRequest(model="m", task="t", experiment="e")
+DTYPES = torch.float32, torch.float16, torch.bfloat16
+NO_METRICS: Mapping[str, Mapping[str, float]] = {}
 
 
 def _tensors(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -61,7 +65,14 @@ def _fits(tensors: Sequence[TensorSpec]) -> Sequence[str]:
 class Sweep:
     """A sweep in memory, one run per file; `fetched` lists the downloads."""
 
-    def __init__(self, folder: Path, files: Mapping[str, bytes], *, ranges: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[str, bytes],
+        metrics: Mapping[str, Mapping[str, float]] = NO_METRICS,
+        *,
+        ranges: bool = True,
+    ) -> None:
         self.fetched: list[str] = []
         self.endless = ""
         self.before: Callable[[str], None] = lambda _: None
@@ -69,13 +80,14 @@ class Sweep:
         self.supply = Supply(self.tracker, self.store, CheckpointCache(folder))
         experiment = self.tracker.add_experiment("e")
         for name, content in files.items():
-            self.tracker.add_file(self.tracker.add_run(experiment, name), "model.safetensors", content)
+            run = self.tracker.add_run(experiment, name, metrics=metrics.get(name, {}))
+            self.tracker.add_file(run, "model.safetensors", content)
 
-    def gather(self) -> Prospects:
-        return gather(REQUEST, self.tracker, self.supply, _fits, Silent())
+    def gather(self, request: SoupRequest = REQUEST) -> Prospects:
+        return gather(request, self.tracker, self.supply, _fits, Silent())
 
-    def arrivals(self) -> Arrivals:
-        return Arrivals(self.gather(), self.supply, _fits, Silent())
+    def arrivals(self, request: SoupRequest = REQUEST) -> Arrivals:
+        return Arrivals(self.gather(request), self.supply, _fits, Silent())
 
     def rank(self, evaluator: TableEvaluator) -> Ranking:
         return rank(self.arrivals(), evaluator, Silent())
@@ -114,7 +126,40 @@ def _evaluator(n: int = 4) -> TableEvaluator:
 def test_what_the_header_shows_to_be_incompatible_is_never_downloaded(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, MIXED)
     read_all(sweep.arrivals())
-    assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide"})
+    assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide", "half"})
+
+
+def test_a_layout_of_few_is_downloaded_once_the_others_turn_out_to_be_fewer(tmp_path: Path) -> None:
+    halves = {name: save(_tensors(value, torch.float16)) for name, value in (("half", 1), ("other", 2))}
+    sweep = Sweep(tmp_path, {**halves, "nan": MIXED["nan"], "good": MIXED["good"], "torn": MIXED["nan"]})
+    gathered = read_all(sweep.arrivals())
+    assert sweep.fetched[-2:] == ["half", "other"]
+    assert [candidate.run.name for candidate in gathered.candidates] == ["half", "other"]
+
+
+@pytest.mark.parametrize("by", ["", "accuracy"])
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_not_downloaded_changes_no_candidate(tmp_path: Path, seed: int, by: str) -> None:
+    draw = random.Random(seed)  # noqa: S311  # not for secrets
+    files = {
+        f"run {place}": save(_tensors(draw.choice([place, 1, torch.nan]), draw.choice(DTYPES)))
+        for place in range(draw.randint(2, 9))
+    }
+    metrics = {name: {"accuracy": float(draw.randint(0, 3))} for name in files}
+    sweeps = [Sweep(tmp_path / f"{ranges}", files, metrics, ranges=ranges) for ranges in (True, False)]
+    request = replace(REQUEST, by=by, top=len(files)) if by else REQUEST
+    told = [_candidates_or_error(sweep, request) for sweep in sweeps]
+    assert told[0] == told[1]
+    assert {*sweeps[0].fetched} <= {*sweeps[1].fetched} == {*files}
+
+
+def _candidates_or_error(sweep: Sweep, request: SoupRequest) -> list[str]:
+    try:
+        gathered = read_all(sweep.arrivals(request))
+    except NothingToSoup as error:
+        return [error.what]
+    assert len(gathered.candidates) + len(gathered.exclusions) == len(sweep.tracker.runs_kept)
+    return [candidate.run.name for candidate in gathered.candidates]
 
 
 def test_a_run_whose_artifacts_nobody_can_look_through_is_left_out(tmp_path: Path) -> None:
@@ -187,7 +232,7 @@ def test_the_ranking_does_not_depend_on_which_download_ends_first(tmp_path: Path
     def before(name: str) -> None:
         if name == "good":
             assert others.wait(SECONDS)
-        elif name == "half":
+        elif name == "nan":
             others.set()
 
     late.before = before
