@@ -84,9 +84,23 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
+def prefect_api() -> Iterator[None]:
     """A real Prefect API, started once for all tests of flows."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="module")
+def prefect(prefect_api: None) -> Iterator[None]:
+    """A real Prefect API, to which this process is connected for the module's tests only.
+
+    Its socket for events draws from `random` whenever it says that it is alive, and Hypothesis, in other
+    modules, takes that for a strategy that does.
+    """
+    del prefect_api
+    from prefect.events.worker import EventsWorker
+
+    yield
+    EventsWorker.drain_all()
