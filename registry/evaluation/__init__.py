@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.evaluation.jackknife import blocks
 from registry.evaluation.remembered import RememberingEvaluator
-from registry.evaluation.speculation import SpeculatingEvaluator
+from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
 from registry.evaluation.statistics import compare, compare_mean
 
 if TYPE_CHECKING:
-    from registry.evaluation.device import choose_device, choose_devices
     from registry.evaluation.device_pool import DevicePool
+    from registry.evaluation.devices.device import choose_device, choose_devices
     from registry.evaluation.outputs import RememberedOutputs
     from registry.evaluation.torch_bench import TorchBench
 
@@ -35,8 +35,8 @@ _NEEDS_TORCH = {
     "DevicePool": "registry.evaluation.device_pool",
     "RememberedOutputs": "registry.evaluation.outputs",
     "TorchBench": "registry.evaluation.torch_bench",
-    "choose_device": "registry.evaluation.device",
-    "choose_devices": "registry.evaluation.device",
+    "choose_device": "registry.evaluation.devices.device",
+    "choose_devices": "registry.evaluation.devices.device",
 }
 
 

@@ -8,9 +8,9 @@ import torch
 
 from registry.entities import EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
 from registry.errors import DeviceLost
-from registry.evaluation.device_faults import is_lost
-from registry.evaluation.device_threads import DeviceThreads
-from registry.evaluation.speculation import SpeculatingEvaluator
+from registry.evaluation.devices.device_faults import is_lost
+from registry.evaluation.speculation.device_threads import DeviceThreads
+from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
 
 if TYPE_CHECKING:
     from torch import nn

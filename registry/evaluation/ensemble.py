@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from registry.entities import Score
-from registry.evaluation.batches import Batches
-from registry.evaluation.checked_task import CheckedTask
-from registry.evaluation.device import reproducible
-from registry.evaluation.whole_split import WholeSplit
+from registry.evaluation.devices.device import reproducible
+from registry.evaluation.passes.batches import Batches
+from registry.evaluation.passes.checked_task import CheckedTask
+from registry.evaluation.passes.whole_split import WholeSplit
 
 
 def ensemble_score(

@@ -113,7 +113,7 @@ def _other_result(fast: Selection, plain: Selection, name: Name) -> Iterator[str
 
 
 def _bound_faults(trial: Trial, bound: Bound, score: Score, name: Name) -> Iterator[str]:
-    # A score of NaN is above no bound: it would be rejected too, as `registry.evaluation.tally` says.
+    # A score of NaN is above no bound: it would be rejected too, as `rejection/tally.py` says.
     if bound.upper < score.value:
         yield f"{name(trial.recipe)}: bounded by {bound.upper!r}, scores {score.value!r}"
     threshold = trial.must_reach

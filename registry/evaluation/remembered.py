@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Trial
-from registry.evaluation.order_dependence import OrderDependent, Reordering
+from registry.evaluation.rejection.order_dependence import OrderDependent, Reordering
 from registry.ports import Evaluator, Store
 from registry.selection import FORESEEN
 

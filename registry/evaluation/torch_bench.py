@@ -11,16 +11,16 @@ from torch import nn
 
 from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
 from registry.errors import BadTask, OutOfDeviceMemory
-from registry.evaluation.batches import Batches, Split
-from registry.evaluation.checked_task import CheckedTask
-from registry.evaluation.device import device_model
-from registry.evaluation.device_faults import device_blamed
+from registry.evaluation.devices.device import device_model
+from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.ensemble import ensemble_score
-from registry.evaluation.live_module import Checkpoints, LiveModule
-from registry.evaluation.module_weights import architecture_of, fits, named_tensors
 from registry.evaluation.outputs import RememberedOutputs
-from registry.evaluation.plain_weights import put_plainly
+from registry.evaluation.passes.batches import Batches, Split
+from registry.evaluation.passes.checked_task import CheckedTask
 from registry.evaluation.torch_evaluator import TorchEvaluator
+from registry.evaluation.weights.live_module import Checkpoints, LiveModule
+from registry.evaluation.weights.module_weights import architecture_of, fits, named_tensors
+from registry.evaluation.weights.plain_weights import put_plainly
 from registry.ports import Task
 
 T = TypeVar("T")

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
 from registry.errors import BadTask, NotFinite, OutOfDeviceMemory
-from registry.evaluation.batches import Batches
-from registry.evaluation.device import reproducible
-from registry.evaluation.early import EarlyPass
-from registry.evaluation.forecast import Floats, Forecast, Forecaster
-from registry.evaluation.forward import Forward
-from registry.evaluation.interruption import Interrupted
-from registry.evaluation.module_weights import named_tensors
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.devices.device import reproducible
 from registry.evaluation.outputs import Remembered
-from registry.evaluation.probe import PROBED, independent
-from registry.evaluation.whole_split import WholeSplit
+from registry.evaluation.passes.batches import Batches
+from registry.evaluation.passes.forward import Forward
+from registry.evaluation.passes.whole_split import WholeSplit
+from registry.evaluation.rejection.early_pass import EarlyPass
+from registry.evaluation.rejection.forecast import Floats, Forecast, Forecaster
+from registry.evaluation.rejection.order_dependence import OrderDependent
+from registry.evaluation.rejection.probe import PROBED, independent
+from registry.evaluation.speculation.interruption import Interrupted
+from registry.evaluation.weights.module_weights import named_tensors
 
 if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench

@@ -13,7 +13,7 @@ from registry.entities import (
     SoupRequest,
     Trial,
 )
-from registry.evaluation.order_dependence import OrderDependent, Reordering
+from registry.evaluation.rejection.order_dependence import OrderDependent, Reordering
 from registry.selection import FORESEEN, run_selection
 from registry.workflow.verification import Verification
 from registry.workflow.watched import WatchedEvaluator

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from registry.entities import Digest, Recipe, WeightsFormat
-from registry.evaluation.live_module import LiveModule
+from registry.evaluation.weights.live_module import LiveModule
 from registry.soup import CheckpointCache
 from registry.soup.weights_file import WeightsFile
 

@@ -32,7 +32,7 @@ from registry.entities import (
     WeightsFormat,
 )
 from registry.evaluation import RememberingEvaluator, TorchBench, choose_device
-from registry.evaluation.device import reproducible
+from registry.evaluation.devices.device import reproducible
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.soup import CheckpointCache

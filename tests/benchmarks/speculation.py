@@ -9,7 +9,7 @@ of speculation gives to every device at once: counts, the same on any machine.
 import argparse
 import json
 
-from registry.evaluation.speculation import SpeculatingEvaluator
+from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
 from registry.selection import run_selection
 from tests.unit.test_speculation import LockStep, published, ranked
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from registry.entities import SoupRequest
 from registry.errors import OutOfDeviceMemory
-from registry.evaluation import forward
-from registry.evaluation.forward import gaps
+from registry.evaluation.passes import forward
+from registry.evaluation.passes.forward import gaps
 from registry.testing.listener import Listener
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk

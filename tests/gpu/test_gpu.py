@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 from registry.entities import Digest, Recipe, Score, Trial, WeightsFormat
 from registry.errors import BadCheckpoint, NotFinite
-from registry.evaluation import TorchBench, live_module
-from registry.evaluation.device import choose_device, reproducible
-from registry.evaluation.live_module import LiveModule
+from registry.evaluation import TorchBench
+from registry.evaluation.devices.device import choose_device, reproducible
+from registry.evaluation.weights import live_module
+from registry.evaluation.weights.live_module import LiveModule
 from registry.soup import CheckpointCache, averaged_tensors
 from registry.testing import tiny
 from registry.testing.checkpoints import CachedCheckpoints

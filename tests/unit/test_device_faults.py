@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from registry.errors import BadTask, DeviceLost, OutOfDeviceMemory
-from registry.evaluation.device_faults import device_blamed, is_lost
+from registry.evaluation.devices.device_faults import device_blamed, is_lost
 
 CPU = torch.device("cpu")
 GONE = torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")

@@ -9,7 +9,7 @@ import torch
 
 from registry.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
 from registry.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
-from registry.evaluation.device_threads import DeviceThreads
+from registry.evaluation.speculation.device_threads import DeviceThreads
 from registry.ports import Evaluator
 from registry.store.memory import MemoryStore
 from registry.testing import tiny

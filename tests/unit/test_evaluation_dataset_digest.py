@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import BadTask
-from registry.evaluation.dataset_digest import digest_of_examples
+from registry.evaluation.passes.dataset_digest import digest_of_examples
 
 EXAMPLE = {"x": torch.arange(4.0), "y": (1, "cat", [np.float32(0.5), True]), "z": np.zeros((2, 2))}
 PLAIN = st.recursive(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from registry.errors import BadRequest, BadTask
-from registry.evaluation.device import choose_device, choose_devices, device_model, reproducible
+from registry.evaluation.devices.device import choose_device, choose_devices, device_model, reproducible
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,9 @@ def test_the_cpu_is_named_with_its_architecture_and_vector_instructions() -> Non
 
 
 def test_a_cpu_whose_kernels_use_other_instructions_has_another_name() -> None:
-    program = "import torch, registry.evaluation.device as d; print(d.device_model(torch.device('cpu')))"
+    program = (
+        "import torch, registry.evaluation.devices.device as d; print(d.device_model(torch.device('cpu')))"
+    )
     plain = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},

@@ -20,9 +20,10 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadTask
-from registry.evaluation import DevicePool, RememberingEvaluator, TorchBench, batches, torch_evaluator
-from registry.evaluation.interruption import Interrupted
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation import DevicePool, RememberingEvaluator, TorchBench, torch_evaluator
+from registry.evaluation.passes import batches
+from registry.evaluation.rejection.order_dependence import OrderDependent
+from registry.evaluation.speculation.interruption import Interrupted
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from registry.entities import Digest, Recipe, WeightsFormat, digest_of_bytes
 from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.evaluation import live_module
-from registry.evaluation.live_module import LiveModule
-from registry.evaluation.module_weights import named_tensors
+from registry.evaluation.weights import live_module
+from registry.evaluation.weights.live_module import LiveModule
+from registry.evaluation.weights.module_weights import named_tensors
 from registry.soup import CheckpointCache, averaged_tensors
 from registry.soup.weights_file import WeightsFile
 from registry.testing import tiny

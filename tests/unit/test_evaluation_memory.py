@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from registry.entities import Recipe, Score, Trial, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory
-from registry.evaluation import TorchBench, batches, ensemble, forward, torch_evaluator
-from registry.evaluation.live_module import LiveModule
+from registry.evaluation import TorchBench, ensemble, torch_evaluator
+from registry.evaluation.passes import batches, forward
+from registry.evaluation.weights.live_module import LiveModule
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 

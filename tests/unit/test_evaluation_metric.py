@@ -23,8 +23,9 @@ from registry.entities import (
     short,
 )
 from registry.errors import BadTask, OutOfDeviceMemory
-from registry.evaluation import RememberedOutputs, TorchBench, batches, blocks, compare
-from registry.evaluation.rows import Rows
+from registry.evaluation import RememberedOutputs, TorchBench, blocks, compare
+from registry.evaluation.passes import batches
+from registry.evaluation.passes.rows import Rows
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.testing import tiny

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from registry.entities import Recipe, TensorSpec, digest_of_bytes
 from registry.errors import BadTask, Incompatible
-from registry.evaluation.live_module import LiveModule
-from registry.evaluation.module_weights import architecture_of, fits
+from registry.evaluation.weights.live_module import LiveModule
+from registry.evaluation.weights.module_weights import architecture_of, fits
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from registry.entities import Digest, Recipe, digest_of_bytes
 from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.evaluation import live_module
-from registry.evaluation.live_module import LiveModule
-from registry.evaluation.module_weights import named_tensors
-from registry.evaluation.plain_weights import put_plainly
+from registry.evaluation.weights import live_module
+from registry.evaluation.weights.live_module import LiveModule
+from registry.evaluation.weights.module_weights import named_tensors
+from registry.evaluation.weights.plain_weights import put_plainly
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from registry.evaluation.forecast import Forecast, Forecaster
 from registry.evaluation.outputs import Remembered
-from registry.evaluation.policy import Lead, acceptance, lead, next_batch, next_examples
+from registry.evaluation.rejection.forecast import Forecast, Forecaster
+from registry.evaluation.rejection.policy import Lead, acceptance, lead, next_batch, next_examples
 
 RNG = np.random.default_rng(0)
 NONE = np.zeros(8, dtype=bool)

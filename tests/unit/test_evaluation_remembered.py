@@ -23,7 +23,7 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.evaluation import RememberingEvaluator
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.rejection.order_dependence import OrderDependent
 from registry.ports import Store
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy

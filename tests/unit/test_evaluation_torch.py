@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from registry.entities import Digest, Recipe, Score, Trial, digest_of_bytes, short
 from registry.errors import BadTask, Incompatible, NotFinite
 from registry.evaluation import TorchBench
-from registry.evaluation.tensor_nests import each_tensor
+from registry.evaluation.passes.tensor_nests import each_tensor
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 

@@ -25,11 +25,11 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadRequest, BadTask, StockpotError
-from registry.evaluation.device_threads import DeviceThreads
-from registry.evaluation.interruption import Interrupted
-from registry.evaluation.order_dependence import OrderDependent
-from registry.evaluation.speculation import SpeculatingEvaluator
-from registry.evaluation.width import Width
+from registry.evaluation.rejection.order_dependence import OrderDependent
+from registry.evaluation.speculation.device_threads import DeviceThreads
+from registry.evaluation.speculation.interruption import Interrupted
+from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
+from registry.evaluation.speculation.width import Width
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.testing.evaluators import TableEvaluator

@@ -26,7 +26,7 @@ from registry.entities import (
 )
 from registry.errors import BadTask, NotExact
 from registry.evaluation import RememberingEvaluator
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.rejection.order_dependence import OrderDependent
 from registry.ports import Evaluator, MakeMethod
 from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform

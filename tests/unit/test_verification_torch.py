@@ -25,8 +25,9 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadTask
-from registry.evaluation import RememberingEvaluator, TorchBench, live_module
-from registry.evaluation.block_feed import Block
+from registry.evaluation import RememberingEvaluator, TorchBench
+from registry.evaluation.weights import live_module
+from registry.evaluation.weights.block_feed import Block
 from registry.selection.greedy import Greedy
 from registry.selection.uniform import Uniform
 from registry.soup.arithmetic import RunningSum

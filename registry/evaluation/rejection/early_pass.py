@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from registry.entities import Bound, Score, Threshold
-from registry.evaluation.forecast import Forecast
-from registry.evaluation.forward import Answers, Forward, Reading
-from registry.evaluation.policy import Lead, acceptance, lead, next_batch, next_examples
-from registry.evaluation.tally import Tally
+from registry.evaluation.passes.forward import Answers, Forward, Reading
+from registry.evaluation.rejection.forecast import Forecast
+from registry.evaluation.rejection.policy import Lead, acceptance, lead, next_batch, next_examples
+from registry.evaluation.rejection.tally import Tally
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A recipe's weights by its definition, without haste: what the hot swap is held against.
 
-Nothing here is shared with `registry.evaluation.live_module` but the list of which tensor goes where.
+Nothing here is shared with `registry.evaluation.weights.live_module` but the list of which tensor goes where.
 """
 
 from typing import TYPE_CHECKING
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from registry.entities import Recipe, TensorSpec, short
 from registry.errors import Incompatible
-from registry.evaluation.module_weights import placement
+from registry.evaluation.weights.module_weights import placement
 from registry.soup.refusals import misfit, overflow, require_no_overlay
 
 if TYPE_CHECKING:
-    from registry.evaluation.live_module import Checkpoints
+    from registry.evaluation.weights.live_module import Checkpoints
 
 
 def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: "Checkpoints") -> None:

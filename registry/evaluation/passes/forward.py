@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from registry.evaluation.batches import Batches
-from registry.evaluation.checked_task import CheckedTask
+from registry.evaluation.passes.batches import Batches
+from registry.evaluation.passes.checked_task import CheckedTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from functools import partial
 
 from registry.entities import Bound, Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial
 from registry.errors import BadRequest
-from registry.evaluation.device_threads import DeviceThreads, Evaluation
-from registry.evaluation.interruption import Interrupted, Interruptible
-from registry.evaluation.order_dependence import OrderDependent, Reordering
-from registry.evaluation.width import Width
+from registry.evaluation.rejection.order_dependence import OrderDependent, Reordering
+from registry.evaluation.speculation.device_threads import DeviceThreads, Evaluation
+from registry.evaluation.speculation.interruption import Interrupted, Interruptible
+from registry.evaluation.speculation.width import Width
 from registry.ports import Evaluator
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.entities import Bound, Score, Threshold
-from registry.evaluation.order_dependence import OrderDependent
+from registry.evaluation.rejection.order_dependence import OrderDependent
 
 
 class Tally:

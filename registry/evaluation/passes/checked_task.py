@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
-from registry.evaluation.dataset_digest import digest_of_examples
-from registry.evaluation.device_faults import is_out_of_memory
-from registry.evaluation.tensor_nests import alike, leaves
+from registry.evaluation.devices.device_faults import is_out_of_memory
+from registry.evaluation.passes.dataset_digest import digest_of_examples
+from registry.evaluation.passes.tensor_nests import alike, leaves
 from registry.ports import Task
 
 DEFAULT_BATCH_SIZE = 256

@@ -16,7 +16,7 @@ from registry.soup.arithmetic import RunningSum, bytes_of
 from registry.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
-    from registry.evaluation.live_module import Checkpoints
+    from registry.evaluation.weights.live_module import Checkpoints
 
 
 @dataclass(eq=False, slots=True)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from registry.evaluation.early import EarlyPass
-from registry.evaluation.forward import Answers
+from registry.evaluation.passes.forward import Answers
+from registry.evaluation.rejection.early_pass import EarlyPass
 
 PROBED = 2
 """Canonical batches that are mixed: every place in a batch then holds an example from elsewhere."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from registry.entities import Metric
-from registry.evaluation.batches import Batches
-from registry.evaluation.checked_task import CheckedTask
 from registry.evaluation.jackknife import blocks
-from registry.evaluation.rows import Rows
-from registry.evaluation.tensor_nests import each_tensor, leaves
+from registry.evaluation.passes.batches import Batches
+from registry.evaluation.passes.checked_task import CheckedTask
+from registry.evaluation.passes.rows import Rows
+from registry.evaluation.passes.tensor_nests import each_tensor, leaves
 
 AT_ONCE = 1024
 """Bytes per example of a tensor that is handed out whole, looked at or not: labels, masks. Copying it for

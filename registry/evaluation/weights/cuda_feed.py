@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from registry.entities import Digest
-from registry.evaluation.block_feed import Block, Work
+from registry.evaluation.weights.block_feed import Block, Work
 from registry.soup.arithmetic import bytes_of
 from registry.soup.weights_file import PIECE
 
 if TYPE_CHECKING:
-    from registry.evaluation.live_module import Checkpoints
+    from registry.evaluation.weights.live_module import Checkpoints
 
 _SLOTS = 3  # one is read from the file, one is copied, one is added
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from registry.entities import Digest, Recipe, TensorSpec, short
 from registry.errors import Incompatible
-from registry.evaluation.block_feed import Block, Feed, ThreadedFeed
-from registry.evaluation.cuda_feed import CudaFeed
-from registry.evaluation.module_weights import Placement, placement
+from registry.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
+from registry.evaluation.weights.cuda_feed import CudaFeed
+from registry.evaluation.weights.module_weights import Placement, placement
 from registry.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from registry.soup.checkpoint_cache import exact_digest
 from registry.soup.compatibility import differences

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.evaluation.forecast import Forecast
+from registry.evaluation.rejection.forecast import Forecast
 
 Places = NDArray[np.intp]
 Mask = NDArray[np.bool_]

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from registry.evaluation.tensor_nests import each_tensor
+from registry.evaluation.passes.tensor_nests import each_tensor
 
 
 class Rows(Tensor):

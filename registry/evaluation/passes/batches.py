@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from registry.errors import OutOfDeviceMemory
-from registry.evaluation.device import reproducible
-from registry.evaluation.device_faults import device_blamed
-from registry.evaluation.host_memory import available_memory
-from registry.evaluation.tensor_nests import alike, each_tensor, leaves
+from registry.evaluation.devices.device import reproducible
+from registry.evaluation.devices.device_faults import device_blamed
+from registry.evaluation.devices.host_memory import available_memory
+from registry.evaluation.passes.tensor_nests import alike, each_tensor, leaves
 
 if TYPE_CHECKING:
-    from registry.evaluation.checked_task import CheckedTask
+    from registry.evaluation.passes.checked_task import CheckedTask
 
 T = TypeVar("T")
 

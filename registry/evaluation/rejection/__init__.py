@@ -1,0 +1,1 @@
+"""Early rejection: when it is certain (`tally`), and what to evaluate next (the rest)."""

@@ -1,0 +1,1 @@
+"""Several devices at work ahead of the search, whose answer stays that of one."""
