@@ -57,7 +57,7 @@ class _Group:
     """Candidates that can be averaged with each other, as far as they have arrived."""
 
     rank: tuple[tuple[bool, float], int] = ((True, 0.0), 0)
-    """As `Gathering.largest_group` ranks: the best metric, then the number of members."""
+    """As `Gathering.largest_group` ranks: the best metric, then the number of different weights."""
     met: set[Digest] = field(default_factory=set)
     waiting: list[Candidate] = field(default_factory=list)
 
@@ -160,8 +160,9 @@ class Arrivals:
         self._arrived.append(candidate)
         group = self._groups.setdefault((checkpoint.tensors, checkpoint.exact), _Group())
         best, members = group.rank
-        group.rank = (min(best, rank_by_metric(run, self._prospects.request)), members - 1)
-        if checkpoint.digest not in group.met:
+        new = checkpoint.digest not in group.met
+        group.rank = (min(best, rank_by_metric(run, self._prospects.request)), members - new)
+        if new:
             group.met.add(checkpoint.digest)
             group.waiting.append(candidate)
             self._supply.offer([candidate])

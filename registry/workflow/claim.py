@@ -53,8 +53,12 @@ class Claim:
         return row if row.owner == self._owner else None
 
     def renew(self) -> None:
-        """Go on holding it. Raises StoreError if another process has taken it over meanwhile."""
-        if self.attempt() is None:
+        """Go on holding it. Raises StoreError if another process has taken it over meanwhile.
+
+        Also if that one has given it back since: it has registered the soup, or knows better how far it got.
+        """
+        row = self._store.registration(self._model, self._recipe.digest)
+        if row is None or row.owner != self._owner or self.attempt() is None:
             raise StoreError(
                 f"another process took over the registration of {self._model} ({self._recipe.digest})",
                 mend="run the same request again: it adopts what the other one registered",

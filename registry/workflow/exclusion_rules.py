@@ -85,7 +85,7 @@ class Gathering:
         return False
 
     def largest_group(self, candidates: list[Candidate], request: SoupRequest) -> list[Candidate]:
-        """The largest group of equal layout: with a logged metric to rank by, the group of its best run."""
+        """The group of equal layout with the most different weights: with a logged metric to rank by, the group of its best run."""
         groups = compatible_groups([candidate.checkpoint for candidate in candidates])
         if len(groups) < 2:
             return candidates
@@ -128,4 +128,5 @@ def require_two(sweep: Sweep) -> Sweep:
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:
-    return (min(rank_by_metric(candidate.run, request) for candidate in group), -len(group))
+    best = min(rank_by_metric(candidate.run, request) for candidate in group)
+    return best, -len({candidate.checkpoint.digest for candidate in group})  # twins count once

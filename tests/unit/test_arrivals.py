@@ -137,6 +137,15 @@ def test_a_layout_of_few_is_downloaded_once_the_others_turn_out_to_be_fewer(tmp_
     assert [candidate.run.name for candidate in gathered.candidates] == ["half", "other"]
 
 
+def test_twins_do_not_outvote_those_that_can_be_averaged(tmp_path: Path) -> None:
+    halves = {name: save(_tensors(value, torch.float16)) for name, value in (("half", 1), ("other", 2))}
+    sweep = Sweep(tmp_path, {**dict.fromkeys(["a", "b", "c"], MIXED["good"]), **halves})
+    evaluator = _evaluator()
+    ranking = sweep.rank(evaluator)
+    assert [candidate.run.name for candidate in ranking.sweep.candidates] == ["half", "other"]
+    assert sorted(sweep.name(trial.recipe) for trial in evaluator.trials) == ["1", "2"]
+
+
 @pytest.mark.parametrize("by", ["", "accuracy"])
 @pytest.mark.parametrize("seed", range(30))
 def test_what_is_not_downloaded_changes_no_candidate(tmp_path: Path, seed: int, by: str) -> None:

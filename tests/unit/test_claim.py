@@ -93,6 +93,18 @@ def test_a_lost_claim_stops_the_work() -> None:
         claim.advance(run_id="another")
 
 
+def test_a_claim_that_another_process_took_and_gave_back_is_lost_too() -> None:
+    store = MemoryStore()
+    slow = Claim(store, "m", RECIPE, lease=-1.0)  # its upload took longer than the lease
+    assert slow.attempt() is not None
+    other = Claim(store, "m", RECIPE)
+    assert other.attempt() is not None
+    other.release()
+    with pytest.raises(StoreError, match="took over"):
+        slow.renew()
+    slow.release()
+
+
 def test_a_claim_is_given_back_when_the_work_fails() -> None:
     store = MemoryStore()
     with pytest.raises(RuntimeError, match="boom"), claimed(store, "m", RECIPE, Silent()):

@@ -211,6 +211,13 @@ def test_the_largest_compatible_group_is_used_and_every_difference_told() -> Non
     assert "integer or boolean tensors" in details["id4"]
 
 
+def test_twins_do_not_outvote_those_that_can_be_averaged() -> None:
+    half = (TensorSpec("w", "F16", (2, 2)),)
+    twins = [_candidate(number, digest="sha256:x") for number in (1, 2, 3)]
+    candidates = [*twins, _candidate(4, half), _candidate(5, half)]
+    assert Gathering().largest_group(candidates, REQUEST) == candidates[3:]
+
+
 def test_with_a_metric_the_group_of_the_best_run_is_used() -> None:
     half = (TensorSpec("w", "F16", (2, 2)),)
     candidates = [_candidate(1), _candidate(2), _candidate(9, half)]
