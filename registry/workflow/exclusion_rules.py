@@ -85,7 +85,10 @@ class Gathering:
         return False
 
     def largest_group(self, candidates: list[Candidate], request: SoupRequest) -> list[Candidate]:
-        """The group of equal layout with the most different weights: with a logged metric to rank by, the group of its best run."""
+        """The group of equal layout that has the most different weights.
+
+        With a logged metric to rank by, the group of its best run.
+        """
         groups = compatible_groups([candidate.checkpoint for candidate in candidates])
         if len(groups) < 2:
             return candidates
