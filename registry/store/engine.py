@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from registry.errors import StockpotError, StoreError
@@ -24,7 +24,7 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
     Migrating leaves foreign keys unenforced, since SQLite alters a table by making a new one.
     """
     with foreign_errors(url):
-        parsed = make_url(url)
+        parsed = _parsed(url)
         dialect = parsed.get_backend_name()
         if dialect not in {"sqlite", "postgresql"}:
             raise StoreError(f"the store cannot live in {dialect}", mend="use a sqlite or postgresql URL")
@@ -36,6 +36,13 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
         event.listen(engine, "connect", _bare if migrating else _prepared)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ValueError as error:  # for a port that is no number
+        raise ArgumentError(str(error)) from error
 
 
 def _bare(connection: sqlite3.Connection, _record: object) -> None:

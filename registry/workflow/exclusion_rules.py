@@ -43,24 +43,28 @@ class Gathering:
     def choose_weights(
         self, run: Run, found: Sequence[WeightsSource], pattern: str | None
     ) -> WeightsSource | None:
-        """The run's one weights file: the tagged one, else the one that matches, else the only one."""
-        usable = [source for source in found if source.format is not WeightsFormat.PICKLE]
+        """The run's one weights file: the tagged one, else the one that matches, else the only one.
+
+        A path that is there is meant literally, whatever it would match as a pattern.
+        """
         wanted = run.tags.get(WEIGHTS_TAG) or pattern
-        matching = (
-            [s for s in usable if s.path == wanted or fnmatchcase(s.path, wanted)] if wanted else usable
-        )
-        if len(matching) == 1:
-            return matching[0]
-        names = ", ".join(source.path for source in matching or found)
-        if matching:
+        named = list(found)
+        if wanted:
+            literally = [source for source in found if source.path == wanted]
+            named = literally or [source for source in found if fnmatchcase(source.path, wanted)]
+        usable = [source for source in named if source.format is not WeightsFormat.PICKLE]
+        if len(usable) == 1:
+            return usable[0]
+        names = ", ".join(source.path for source in usable or named or found)
+        if usable:
             mend = f"--weights PATTERN, or the tag {WEIGHTS_TAG}=PATH on the run"
             self.exclude(
-                run, ExclusionReason.AMBIGUOUS_WEIGHTS, f"{len(matching)} weights files: {names}", mend
+                run, ExclusionReason.AMBIGUOUS_WEIGHTS, f"{len(usable)} weights files: {names}", mend
             )
-        elif usable:
-            self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
-        elif found:
+        elif found and all(source.format is WeightsFormat.PICKLE for source in named or found):
             self.exclude(run, ExclusionReason.PICKLE, f"{names}: pickles are never opened", HOW_TO_LOG)
+        elif found:
+            self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
         else:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, "it logged no weights", HOW_TO_LOG)
         return None

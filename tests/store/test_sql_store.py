@@ -147,6 +147,7 @@ def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Pat
         ("sqlite:///:memory:", "in memory"),
         ("mysql://localhost/stockpot", "cannot live in mysql"),
         ("stockpot.db", "no database that can be opened"),
+        ("postgresql://me@localhost:port/stockpot", "no database that can be opened"),
         ("postgresql+nonsense://localhost/stockpot", "no database that can be opened"),
     ],
 )

@@ -164,6 +164,7 @@ class Metrics(dict[str, float]):
 
 PICKLE = _file("model.pt", WeightsFormat.PICKLE)
 BEST, LAST = _file("best.safetensors"), _file("last.safetensors")
+BRACKETS, ONE = _file("w[1].safetensors"), _file("w1.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,9 @@ BEST, LAST = _file("best.safetensors"), _file("last.safetensors")
         ([BEST, LAST], "last.safetensors", "best*", LAST),
         ([BEST, LAST], "", "epoch*", ExclusionReason.NO_WEIGHTS),
         ([PICKLE], "", None, ExclusionReason.PICKLE),
+        ([PICKLE], "", "epoch*", ExclusionReason.PICKLE),
+        ([BRACKETS, ONE], "w[1].safetensors", None, BRACKETS),
+        ([BRACKETS, ONE], "", "w[1]*", ONE),
         ([], "", None, ExclusionReason.NO_WEIGHTS),
     ],
 )
@@ -189,6 +193,16 @@ def test_a_run_has_one_checkpoint_or_is_excluded(
     assert (got or _reasons(gathering)["id1"]) == chosen
     for exclusion in gathering.exclusions:
         assert all(source.path in exclusion.detail for source in found)
+
+
+def test_a_tag_that_names_a_pickle_is_told_so_though_other_weights_are_there() -> None:
+    gathering = Gathering()
+    assert gathering.choose_weights(_run(1, {"stockpot.weights": PICKLE.path}), [BEST, PICKLE], None) is None
+    (exclusion,) = gathering.exclusions
+    assert (exclusion.reason, exclusion.detail) == (
+        ExclusionReason.PICKLE,
+        f"{PICKLE.path}: pickles are never opened",
+    )
 
 
 def test_batch_norm_is_refused_with_the_layer_named() -> None:
