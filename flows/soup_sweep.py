@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Stages are tasks, not subflows: each subflow would cost a second. Prefect caches and keeps nothing:
 # what has been done is in the store and in MLflow, whichever run asks again.
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def stage(work: Callable[[], Any]) -> Any:
     """One stage of the walk."""
     return work()

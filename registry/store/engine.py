@@ -29,7 +29,7 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
         if dialect not in {"sqlite", "postgresql"}:
             raise StoreError(f"the store cannot live in {dialect}", mend="use a sqlite or postgresql URL")
         if dialect == "postgresql":
-            return create_engine(parsed, hide_parameters=True)
+            return create_engine(parsed, hide_parameters=True, pool_pre_ping=True)  # idle ones are cut
         if parsed.database in {None, "", ":memory:"}:
             raise StoreError("a store in memory would forget everything", mend="use sqlite:///stockpot.db")
         engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
