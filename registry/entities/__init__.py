@@ -11,6 +11,7 @@ from registry.entities.evaluation import (
     Score,
     Threshold,
     Trial,
+    exact_mean,
 )
 from registry.entities.recipe import Arithmetic, Ingredient, Recipe
 from registry.entities.registration import (
@@ -87,5 +88,6 @@ __all__ = [
     "WeightsSource",
     "digest_of_bytes",
     "digest_of_document",
+    "exact_mean",
     "short",
 ]

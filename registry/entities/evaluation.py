@@ -1,6 +1,7 @@
 """Scores, and under which protocol they were measured."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -33,6 +34,14 @@ class EvaluationProtocol:
         return digest_of_document(asdict(self))
 
 
+def exact_mean(values: Sequence[float]) -> float:
+    """From an exact sum. NaN where infinities of both signs, or a sum beyond the floats, leave none."""
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A number of the whole split that is no mean over its examples: F1, AUC, MCC."""
@@ -53,12 +62,10 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The metric's, where there is one; else the mean over examples, from an exact sum, which is NaN
-        as soon as one example's score is NaN.
+        """The metric's, where there is one; else the mean over examples, which is NaN as soon as one
+        example's score is NaN.
         """
-        if self.metric is not None:
-            return self.metric.value
-        return math.fsum(self.examples) / len(self.examples)
+        return exact_mean(self.examples) if self.metric is None else self.metric.value
 
 
 @dataclass(frozen=True, slots=True)

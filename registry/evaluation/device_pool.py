@@ -46,6 +46,8 @@ class DevicePool:
         say: Callable[[str], None] = lambda _message: None,
     ) -> None:
         self._benches = tuple(benches)
+        for place, bench in enumerate(self._benches):
+            bench.keep_apart(self._benches[:place])
         self._keep = keep
         self._say = say
         self._intra_op_threads = torch.get_num_threads()

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from registry.entities import Comparison, Score
+from registry.entities import Comparison, Score, exact_mean
 from registry.evaluation.jackknife import jackknife
 
 SEED = 0
@@ -71,7 +71,7 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
         _require_pairs(*pair)
     places: dict[Hashable, int] = {}
     origins = [[places.setdefault(origin, len(places)) for origin in split] for split in _origins(pairs)]
-    difference = _mean([_difference(before, after) for before, after, _ in pairs.values()])
+    difference = exact_mean([_difference(before, after) for before, after, _ in pairs.values()])
     low, high = -math.inf, math.inf
     if math.isfinite(difference) and 2 * 0.5 ** _fewest(origins) <= 1 - level:
         scores = [(before, after) for before, after, _ in pairs.values()]
@@ -97,7 +97,7 @@ def _require_pairs(baseline: Score, challenger: Score, groups: Sequence[Hashable
 def _difference(baseline: Score, challenger: Score) -> float:
     if baseline.metric and challenger.metric:
         return challenger.metric.value - baseline.metric.value
-    return _mean(_differences(baseline, challenger))
+    return exact_mean(_differences(baseline, challenger))
 
 
 def _differences(baseline: Score, challenger: Score) -> list[float]:
@@ -118,14 +118,6 @@ def _origins(pairs: Mapping[str, Pair]) -> list[Sequence[Hashable]]:
         else [place if aligned else (split, place) for place in range(len(baseline.examples))]
         for split, (baseline, _, groups) in pairs.items()
     ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    """NaN where infinities of both signs, or a sum beyond the floats, leave none."""
-    try:
-        return math.fsum(values) / len(values)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _bootstrap(

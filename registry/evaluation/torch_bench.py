@@ -169,6 +169,15 @@ class TorchBench:
         put_plainly(self._module, recipe, self._checkpoints)
         return self._module.eval()
 
+    def keep_apart(self, others: "Sequence[TorchBench]") -> None:
+        """Give this bench a model of its own, where its task hands out that of another bench.
+
+        Before anything else is asked of it: one module cannot hold two recipes' weights.
+        """
+        taken = {id(tensor) for other in others for tensor in named_tensors(other._model).values()}  # noqa: SLF001  # of its own class
+        if not taken.isdisjoint(map(id, named_tensors(self._model).values())):
+            self._model = copy.deepcopy(self._model)
+
     def prepare(self, checkpoint: Digest) -> None:
         """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
         self._live.prepare(checkpoint)
@@ -180,10 +189,15 @@ class TorchBench:
             return LiveModule(module, self._checkpoints, self.device)
 
     @cached_property
+    def _model(self) -> nn.Module:
+        """As the task makes it: not on the device yet."""
+        return self.task.model()
+
+    @cached_property
     def _module(self) -> nn.Module:
         try:
             with device_blamed(self.device, "as the task's model was moved there"):
-                return self.task.model().to(self.device)
+                return self._model.to(self.device)
         except OutOfDeviceMemory as error:  # in batches of half the size, it would not fit either
             raise BadTask(
                 error.what,

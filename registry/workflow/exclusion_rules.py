@@ -1,5 +1,6 @@
 """Which runs are no candidates, and why: rules for a run and its weights, and for all candidates together."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
@@ -54,7 +55,7 @@ class Gathering:
             named = literally or [source for source in found if fnmatchcase(source.path, wanted)]
         usable = [source for source in named if source.format is not WeightsFormat.PICKLE]
         if len(usable) == 1:
-            return usable[0]
+            return self._with_a_safe_name(run, usable[0])
         names = ", ".join(source.path for source in usable or named or found)
         if usable:
             mend = f"--weights PATTERN, or the tag {WEIGHTS_TAG}=PATH on the run"
@@ -67,6 +68,18 @@ class Gathering:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
         else:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, "it logged no weights", HOW_TO_LOG)
+        return None
+
+    def _with_a_safe_name(self, run: Run, source: WeightsSource) -> WeightsSource | None:
+        """The source, unless its address would be read as another file's."""
+        if re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path) is None:
+            return source
+        self.exclude(
+            run,
+            ExclusionReason.UNREADABLE,
+            f"{source.path}: in an address, # and ? end the path, and % begins a code",
+            "log the weights under a name without # ? %",
+        )
         return None
 
     def can_be_averaged(

@@ -44,42 +44,60 @@ def search(
     """
     if request.verify_exact and plain is None:
         raise ValueError("verify_exact needs a plain evaluator")
-    verification = Verification(plain, evaluator, ranking, progress) if plain is not None else None
-    selections = []
-    for name, make in methods.items():
-        begin = partial(make, contenders_of(ranking.candidates), accept=request.accept)
-        selection, outcomes = _carried_out(name, begin, evaluator, stop, progress)
+    contenders = contenders_of(ranking.candidates)
+    begin = {name: partial(make, contenders, accept=request.accept) for name, make in methods.items()}
+    searches = _carried_out(begin, evaluator, stop, progress)
+    for name, (selection, _) in searches.items():
         if not selection.complete:
             progress.say(
                 f"{name}: time is up after {len(selection.steps)} steps; the best until then is used"
             )
-        if verification is not None:
-            verification.compare(name, selection, outcomes, begin())
-        selections.append(selection)
-    return tuple(selections)
+    if plain is not None:
+        verification = Verification(plain, evaluator, ranking, progress)
+        for name, (selection, outcomes) in searches.items():
+            verification.compare(name, selection, outcomes, begin[name]())
+    return tuple(selection for selection, _ in searches.values())
+
+
+_Search = tuple[Selection, Mapping[Trial, Outcome]]
+"""What a method found, and all that it was told."""
 
 
 def _carried_out(
-    name: str,
-    begin: Callable[[], "SelectionMethod"],
+    begin: Mapping[str, Callable[[], "SelectionMethod"]],
     evaluator: "Evaluator",
     stop: Callable[[], bool],
     progress: "Progress",
-) -> tuple[Selection, Mapping[Trial, Outcome]]:
-    """The search, and all that it was told; from the start again where bounds turn out to be doubtful."""
+) -> dict[str, _Search]:
+    """Every method's search; all from the start again where bounds turn out to be doubtful.
+
+    All, since nobody knows which method was told such a bound.
+    """
     for attempt in count():
-        method, stage = begin(), f"select: {name}"
-        progress.start(stage, method.most_soups)
-        watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
+        searches: dict[str, _Search] = {}
         try:
-            selection = run_selection(method, watched, stop=stop)
+            for name, make in begin.items():
+                searches[name] = _search(name, make(), evaluator, stop, progress)
             if isinstance(evaluator, Reordering):
                 evaluator.confirm()
         except OrderDependent as found:
             if attempt == FORESEEN:  # more often than there are devices that could each find it once
                 raise
             if attempt == 0:
-                progress.say(f"{name}: {found}; the search starts again, completed scores are remembered")
+                progress.say(f"{found}; every search starts again, completed scores are remembered")
         else:
-            return selection, watched.outcomes
+            return searches
     raise AssertionError("count() does not end")
+
+
+def _search(
+    name: str,
+    method: "SelectionMethod",
+    evaluator: "Evaluator",
+    stop: Callable[[], bool],
+    progress: "Progress",
+) -> _Search:
+    stage = f"select: {name}"
+    progress.start(stage, method.most_soups)
+    watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
+    return run_selection(method, watched, stop=stop), watched.outcomes

@@ -78,6 +78,7 @@ def test_a_lost_device_is_told_with_its_place_and_how_to_go_on(error: Exception)
         torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be ..."),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
 )
 def test_too_little_memory_is_told_whoever_lacks_it_and_what_was_held_is_freed(error: Exception) -> None:

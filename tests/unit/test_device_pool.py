@@ -142,6 +142,21 @@ def test_a_real_search_on_several_devices_is_that_of_one(k: int, accept: Accept)
         assert protocol == one.protocol
 
 
+def test_devices_whose_tasks_hand_out_one_module_hold_their_own_weights() -> None:
+    backbone = tiny.TinyTask(n="50").model()
+
+    class Cached(tiny.TinyTask):
+        def model(self) -> nn.Module:
+            return backbone
+
+    trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
+    expected = bench().evaluator("validation").evaluate(trials)
+    with DevicePool([bench(Cached(n="50")) for _ in range(3)]) as pool:
+        assert pool.evaluator("validation").evaluate(trials) == expected
+    modules = {id(made._module) for made in pool._benches}  # scores may agree by luck
+    assert len(modules) == 3
+
+
 def test_splits_take_turns_on_the_live_modules() -> None:
     dice = random.Random(0)  # noqa: S311 - no secret
     trials = [Trial(Recipe.mean(dice.sample(DIGESTS, dice.randint(1, 4)))) for _ in range(20)]

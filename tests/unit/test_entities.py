@@ -100,3 +100,10 @@ def test_all_faults_of_a_request_are_told_at_once() -> None:
 def test_no_split_serves_two_purposes(shifts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="different splits"):
         SoupRequest(model="m", task="t", sweep="s", shifts=shifts)
+
+
+@pytest.mark.parametrize("examples", [(-1.5e308, -1.5e308), (math.inf, -math.inf)])
+def test_a_score_beyond_the_floats_is_nan_and_never_accepted(examples: tuple[float, ...]) -> None:
+    score = Score(examples)
+    assert math.isnan(score.value)
+    assert not Threshold(-math.inf, strict=False).met_by(score.value)

@@ -182,6 +182,10 @@ BRACKETS, ONE = _file("w[1].safetensors"), _file("w1.safetensors")
         ([BRACKETS, ONE], "w[1].safetensors", None, BRACKETS),
         ([BRACKETS, ONE], "", "w[1]*", ONE),
         ([], "", None, ExclusionReason.NO_WEIGHTS),
+        ([_file("w.safetensors#ema.safetensors")], "", None, ExclusionReason.UNREADABLE),
+        ([_file("w.safetensors?v=2.safetensors")], "", None, ExclusionReason.UNREADABLE),
+        ([_file("best%20x.safetensors")], "", None, ExclusionReason.UNREADABLE),
+        ([_file("93% right.safetensors")], "", None, _file("93% right.safetensors")),
     ],
 )
 def test_a_run_has_one_checkpoint_or_is_excluded(

@@ -21,7 +21,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
+        device = torch.empty(0, device=device).device  # "cuda" is told its index: torch compares it, too
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways to lack a device
         raise BadRequest(
             f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="name cpu, or leave it out"

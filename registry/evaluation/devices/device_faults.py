@@ -9,6 +9,8 @@ import torch
 
 from registry.errors import DeviceLost, OutOfDeviceMemory
 
+_NO_MEMORY = "_STATUS_ALLOC_FAILED", "_DEVICE_ALLOCATION_FAILED"
+"""As cuBLAS, and cuDNN 8 and 9, call it."""
 Probe = Callable[[], object]
 """Waits for the device, and raises AcceleratorError where it does not answer."""
 
@@ -44,7 +46,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The driver's own refusal, of pinned memory for example, and that of cuBLAS and cuDNN have no class.
     driver = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
-    return driver or (isinstance(error, RuntimeError) and "_STATUS_ALLOC_FAILED" in str(error))
+    return driver or (isinstance(error, RuntimeError) and any(status in str(error) for status in _NO_MEMORY))
 
 
 def is_lost(error: BaseException, probe: Probe = lambda: None) -> bool:

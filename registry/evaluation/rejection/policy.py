@@ -66,4 +66,4 @@ def next_batch(forecast: Forecast | None, unseen: Mask, left: Mask, size: int) -
         return int(np.argmax(left))
     short = np.where(unseen, forecast.deficit, 0.0)
     falls = np.add.reduceat(short, np.arange(0, len(short), size))
-    return int(np.argmax(np.where(left, falls, -1.0)))
+    return int(np.argmax(np.where(left, falls, -np.inf)))

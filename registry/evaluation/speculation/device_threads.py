@@ -28,6 +28,8 @@ class Evaluation:
     """Begun, and then found to be needless."""
     ended: bool = False
     outcome: Outcome | None = None
+    accepted: bool = False
+    """Whether the outcome is a score that meets the trial's threshold."""
     error: BaseException | None = None
 
     @property
@@ -40,11 +42,11 @@ class Evaluation:
         try:
             prepare(device)
             (self.outcome,) = self.evaluators[device].evaluate([self.trial], then=self.then)
+            self.accepted = self._is_accepted()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
             self.error = error
 
-    def accepted(self) -> bool:
-        """Whether it ended with a score that meets its threshold."""
+    def _is_accepted(self) -> bool:
         threshold, outcome = self.trial.must_reach, self.outcome
         return threshold is not None and isinstance(outcome, Score) and threshold.met_by(outcome.value)
 
@@ -184,7 +186,7 @@ class DeviceThreads:
 
     def _hand_back(self, device: int, evaluation: Evaluation) -> bool:
         """Note how it ended. False when the device is gone: then the evaluation is to be begun again."""
-        error, accepted = evaluation.error, evaluation.accepted()
+        error = evaluation.error
         gone = error is not None and self._lost(error)
         with self._changed:
             self._running[device] = None
@@ -194,7 +196,7 @@ class DeviceThreads:
                 evaluation.begun, evaluation.error = False, None
             else:
                 evaluation.ended = True
-            if accepted and evaluation in self._plan:
+            if evaluation.accepted and evaluation in self._plan:
                 self._drop_guesses_after(evaluation)
             self._changed.notify_all()
         self._news.put(None)
