@@ -2,8 +2,23 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.errors import BadRequest
+
+
+def read_settings() -> "Settings":
+    """From the environment. Raises BadRequest for variables that hold what they cannot."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        variables = [(f"STOCKPOT_{fault['loc'][0]}".upper(), fault) for fault in error.errors()]
+        raise BadRequest(
+            "the environment holds settings that cannot be read",
+            faults=[f"{name}={fault['input']}: {fault['msg']}" for name, fault in variables],
+            mend=f"export {variables[0][0]}=..., or unset it",
+        ) from error
 
 
 class Settings(BaseSettings):

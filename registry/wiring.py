@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from registry.entities import SoupRequest
 from registry.errors import StoreError
-from registry.settings import Settings
+from registry.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class Workplace:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings or read_settings()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

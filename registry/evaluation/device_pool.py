@@ -52,6 +52,8 @@ class DevicePool:
         self._say = say
         self._intra_op_threads = torch.get_num_threads()
         self._evaluators: list[SpeculatingEvaluator] = []
+        self._wasted = 0
+        """By evaluators that are gone."""
         names = [str(bench.device) for bench in benches]
         self._threads = DeviceThreads(names, lost=is_lost, prepare=self._prepare, say=say)
 
@@ -69,7 +71,7 @@ class DevicePool:
     @property
     def wasted(self) -> int:
         """Evaluations that were begun and turned out to be needless."""
-        return sum(evaluator.wasted for evaluator in self._evaluators)
+        return self._wasted + sum(evaluator.wasted for evaluator in self._evaluators)
 
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
@@ -96,6 +98,7 @@ class DevicePool:
     def halve_batch(self) -> tuple[int, int] | None:
         """Halve every device's batch. Returns its size before and after; None where it is one example."""
         self._threads.rest()
+        self._let_go_of_evaluators()  # of the larger batches, which they keep on every device
         first, *_ = [self._benches[place].halve_batch() for place in self._threads.left()]
         return first
 
@@ -114,10 +117,15 @@ class DevicePool:
     def close(self) -> None:
         """Interrupt what is running, end the threads, and tell how many evaluations were needless."""
         self._threads.close()
-        for evaluator in self._evaluators:
-            evaluator.settle()
+        self._let_go_of_evaluators()
         if self.wasted:
             self._say(f"{self.wasted} evaluations were begun ahead of time on free devices and not needed")
+
+    def _let_go_of_evaluators(self) -> None:
+        for evaluator in self._evaluators:
+            evaluator.settle()
+        self._wasted = self.wasted
+        self._evaluators = []
 
     @property
     def _at_rest(self) -> "TorchBench":

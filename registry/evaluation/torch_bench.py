@@ -191,7 +191,8 @@ class TorchBench:
     @cached_property
     def _model(self) -> nn.Module:
         """As the task makes it: not on the device yet."""
-        return self.task.model()
+        with device_blamed(self.device, "as the task's model was made"):
+            return self.task.model()
 
     @cached_property
     def _module(self) -> nn.Module:

@@ -56,10 +56,15 @@ class Prospects:
 class _Group:
     """Candidates that can be averaged with each other, as far as they have arrived."""
 
-    rank: tuple[tuple[bool, float], int] = ((True, 0.0), 0)
-    """As `Gathering.largest_group` ranks: the best metric, then the number of different weights."""
+    best: tuple[bool, float] = (True, 0.0)
+    """Of its members' metrics, as `rank_by_metric` tells."""
     met: set[Digest] = field(default_factory=set)
     waiting: list[Candidate] = field(default_factory=list)
+
+    @property
+    def rank(self) -> tuple[tuple[bool, float], int]:
+        """As `Gathering.largest_group` ranks: the best metric, then the number of different weights."""
+        return self.best, -len(self.met)
 
 
 class Arrivals:
@@ -139,9 +144,10 @@ class Arrivals:
         self, layout: tuple[TensorSpec, ...], unread: Sequence[Prospect]
     ) -> tuple[tuple[bool, float], int]:
         """That a group of this layout can still reach, with all that have arrived and all unread ones."""
-        ranks = [group.rank for (other, _), group in self._groups.items() if other == layout]
-        best = min(rank_by_metric(prospect.run, self._prospects.request) for prospect in unread)
-        return min([best, *(rank for rank, _ in ranks)]), sum(size for _, size in ranks) - len(unread)
+        arrived = [group for (other, _), group in self._groups.items() if other == layout]
+        metrics = [rank_by_metric(prospect.run, self._prospects.request) for prospect in unread]
+        best = min(metrics + [group.best for group in arrived])
+        return best, -len(unread) - sum(len(group.met) for group in arrived)
 
     def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource]:
         return prospect, self._supply.ingest(prospect.source)
@@ -159,10 +165,8 @@ class Arrivals:
         candidate = Candidate(run, source, found.sha256, checkpoint)
         self._arrived.append(candidate)
         group = self._groups.setdefault((checkpoint.tensors, checkpoint.exact), _Group())
-        best, members = group.rank
-        new = checkpoint.digest not in group.met
-        group.rank = (min(best, rank_by_metric(run, self._prospects.request)), members - new)
-        if new:
+        group.best = min(group.best, rank_by_metric(run, self._prospects.request))
+        if checkpoint.digest not in group.met:
             group.met.add(checkpoint.digest)
             group.waiting.append(candidate)
             self._supply.offer([candidate])

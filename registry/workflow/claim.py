@@ -71,10 +71,10 @@ class Claim:
         if row is not None:
             self._store.advance_registration(replace(row, **changes))  # type: ignore[arg-type]  # ids are strings
 
-    def is_registered(self) -> bool:
-        """Whether this soup's registration was finished before."""
+    def is_unfinished(self) -> bool:
+        """Whether this registration was begun with this store, and has not come to its end."""
         row = self._store.registration(self._model, self._recipe.digest)
-        return row is not None and row.state is RegistrationState.REGISTERED
+        return row is not None and row.run_id is not None and row.state is not RegistrationState.REGISTERED
 
     def release(self) -> None:
         """Let others have it."""

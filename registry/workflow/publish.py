@@ -188,7 +188,7 @@ class Publisher:
         earned = "greedy" in row.methods and earns_alias(row, report.request)
         if not earned or CHALLENGER in version.aliases:
             return version.aliases
-        if claim.is_registered() and self._holder(version.name) is not None:
+        if not claim.is_unfinished() and self._holder(version.name) is not None:
             return version.aliases
         self.tracker.set_alias(version.name, CHALLENGER, version.version)
         return (*version.aliases, CHALLENGER)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from registry.documents import from_document
 from registry.entities import Checkpoint, ModelVersion, Snapshot
-from registry.errors import BadRequest, RegistryConflict
+from registry.errors import BadRequest, RegistryConflict, StockpotError
 from registry.soup import CheckpointCache
 from registry.workflow.publication import SNAPSHOT
 from registry.workflow.supply import Supply
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 
 
 def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
-    """The version, and what was kept beside it. Raises BadRequest where Stockpot did not make it."""
+    """The version, and what was kept beside it. Raises BadRequest where Stockpot did not make it,
+    RegistryConflict where what was kept cannot be read.
+    """
     version = tracker.version(uri)
     if version.tags.get("stockpot.role") != "soup" or version.model_id is None:
         raise BadRequest(f"{version.uri} is no soup: Stockpot did not register it")
-    document = json.loads(tracker.read_file(version.model_id, SNAPSHOT))
-    return version, from_document(Snapshot, document)
+    content = tracker.read_file(version.model_id, SNAPSHOT)
+    try:
+        return version, from_document(Snapshot, json.loads(content))
+    except (ValueError, StockpotError) as error:
+        raise RegistryConflict(
+            f"{SNAPSHOT} of {version.uri} is damaged: {error}",
+            mend="put back what was uploaded, from a backup of the artifact store",
+        ) from error
 
 
 def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache, out: Path) -> Checkpoint:

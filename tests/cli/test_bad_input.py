@@ -228,3 +228,13 @@ def test_a_dry_run_tells_candidates_bytes_and_passes_and_evaluates_nothing(
     assert "5 to rank, at most 5 to select, at most 14 to report" in ended.out
     with closing(sqlite3.connect(home / "stockpot.db")) as database:
         assert database.execute("SELECT count(*) FROM stockpot_evaluations").fetchone() == (0,)
+
+
+def test_a_setting_that_cannot_be_read_is_named_with_its_variable(
+    stockpot: Stockpot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", "10GB")
+    ended = stockpot("db", "current")
+    assert ended.code == 3
+    assert "STOCKPOT_CACHE_LIMIT=10GB" in ended.err
+    assert "To mend it: export STOCKPOT_CACHE_LIMIT=" in ended.err

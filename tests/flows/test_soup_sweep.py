@@ -166,7 +166,7 @@ def test_the_same_request_again_adopts_and_evaluates_nothing(
 
 
 def test_an_alias_that_somebody_moved_stays_where_it_is(
-    outcome: SoupOutcome, request_: SoupRequest, client: Any
+    outcome: SoupOutcome, request_: SoupRequest, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from registry.wiring import Silent
     from registry.workflow.walk import in_turn, walk
@@ -174,6 +174,10 @@ def test_an_alias_that_somebody_moved_stays_where_it_is(
     greedy, other = outcome.soups
     client.set_registered_model_alias("tiny", "challenger", other.uri.rsplit("/", 1)[1])
     again = walk(request_, Workplace(), in_turn, Silent())
+    assert [soup.aliases for soup in again.soups] == [(), ("challenger",)]
+    with monkeypatch.context() as colleague:
+        colleague.setenv("STOCKPOT_HOME", str(tmp_path / "colleague"))
+        again = walk(request_, Workplace(), in_turn, Silent())
     assert [soup.aliases for soup in again.soups] == [(), ("challenger",)]
     client.delete_registered_model_alias("tiny", "challenger")
     again = walk(request_, Workplace(), in_turn, Silent())
@@ -211,6 +215,25 @@ def test_show_tells_recipe_steps_and_ingredients(
     greedy = next(soup for soup in outcome.soups if "greedy" in soup.methods)
     assert from_document(Recipe, document["recipe"]).digest == greedy.recipe
     assert to_document(outcome.report) == document["report"]
+
+
+@pytest.mark.parametrize("damaged", ["{", '{"recipe": 1}'])
+def test_a_damaged_record_of_a_soup_is_told_as_such(
+    outcome: SoupOutcome, client: Any, capsys: pytest.CaptureFixture[str], damaged: str
+) -> None:
+    version = client.get_model_version("tiny", outcome.soups[0].uri.rsplit("/", 1)[1])
+    location = client.get_logged_model(version.tags["stockpot.logged_model"]).artifact_location
+    file = Path(location.removeprefix("file://")) / "stockpot.json"
+    content = file.read_text()
+    file.write_text(damaged)
+    try:
+        with pytest.raises(SystemExit, match="8"):
+            main(["show", outcome.soups[0].uri])
+    finally:
+        file.write_text(content)
+    told = capsys.readouterr().err
+    assert f"stockpot.json of {outcome.soups[0].uri} is damaged" in told
+    assert "To mend it" in told
 
 
 def test_prefect_shows_the_verdict_the_candidates_and_the_progress(

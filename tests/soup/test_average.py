@@ -1,4 +1,5 @@
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from registry.errors import BadCheckpoint, Incompatible, NotFinite
 from registry.soup import CheckpointCache, averaged_tensors, build
 from registry.soup.arithmetic import RunningSum
 from registry.soup.one_pass import OnePass
-from registry.soup.weights_file import Place
+from registry.soup.weights_file import Place, RegularFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -259,6 +260,18 @@ def test_every_tensor_that_overflows_is_named_wherever_its_parts_are_cut(
     assert len(kept()) == 2
 
 
+def test_a_tensor_that_overflows_beyond_where_its_part_begins_is_named(
+    cache: CheckpointCache, ingest: Ingest
+) -> None:
+    huge = torch.zeros(300_000)
+    huge[100_000] = 3e38  # in the second part, which begins inside this tensor
+    made = {"a": torch.zeros(200_000), "b": huge, "c": torch.zeros(50_000)}
+    recipe = Recipe.mean([ingest({**made, "a": torch.full((200_000,), n)}).digest for n in (1.0, 2.0)])
+    with pytest.raises(NotFinite) as caught:
+        build(recipe, cache)
+    assert caught.value.faults == ("b",)
+
+
 def test_half_precision_does_not_overflow_in_between(cache: CheckpointCache, ingest: Ingest) -> None:
     top = torch.full((3,), 65504.0).half()
     recipe = Recipe.mean([ingest({"w": top, "x": torch.full((1,), i).half()}).digest for i in range(3)])
@@ -291,6 +304,25 @@ def test_a_crash_in_the_middle_leaves_nothing_behind(
 
     monkeypatch.setattr(OnePass, "_put", crash_at_the_third)
     with pytest.raises(error):
+        build(Recipe.mean(digests), cache)
+    assert len(kept()) == 2
+
+
+@pytest.mark.timeout(60)
+def test_one_part_that_cannot_be_read_ends_the_work_of_all(
+    cache: CheckpointCache, kept: Kept, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [ingest({"w": torch.randn(3_000_000)}).digest for _ in range(2)]
+    fill, failures = RegularFile.fill, iter([True])
+
+    def fail_once(file: RegularFile, buffer: memoryview, begin: int) -> None:
+        if begin > 4 << 20 and next(failures, False):
+            raise BadCheckpoint("unreadable")
+        fill(file, buffer, begin)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(RegularFile, "fill", fail_once)
+    with pytest.raises(BadCheckpoint, match="unreadable"):
         build(Recipe.mean(digests), cache)
     assert len(kept()) == 2
 

@@ -1,6 +1,8 @@
 """Several devices answer as one does."""
 
+import gc
 import random
+import weakref
 from collections.abc import Sequence
 from threading import Barrier, Event
 
@@ -252,6 +254,17 @@ def test_splits_are_opened_and_batches_halved_on_the_devices_that_are_left() -> 
             evaluator = pool.evaluator("validation")
             assert evaluator.protocol.batch_size == 4
             assert len(evaluator.evaluate(trials, then=[Trial(Recipe.mean(DIGESTS))])) == len(trials)
+
+
+def test_halved_batches_leave_nothing_of_the_larger_ones_on_any_device() -> None:
+    benches = [bench(), bench()]
+    trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
+    with DevicePool(benches) as pool:
+        pool.evaluator("validation").evaluate(trials)
+        held = [weakref.ref(made.evaluator("validation")) for made in benches]
+        pool.halve_batch()
+        gc.collect()
+        assert [evaluator() for evaluator in held] == [None, None]
 
 
 def test_where_no_device_is_left_whatever_is_asked_says_how_to_go_on() -> None:

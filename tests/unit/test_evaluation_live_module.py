@@ -406,6 +406,23 @@ def test_a_sum_that_overflows_is_refused_with_every_tensor_and_the_sum_before_st
     require_next_holds(live, checkpoints, [digests[1], digests[3]])
 
 
+def test_a_wider_tensor_beside_it_hides_no_overflow(tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in tiny.dense().state_dict().items()}
+    states = [{**state, "2.bias": state["2.bias"].double() + n} for n in range(2)]
+    for each in states:
+        each["0.weight"] = torch.full_like(each["0.weight"], 3e38)
+    cache = CheckpointCache(tmp_path)
+    digests = planted(cache, states)
+    module = tiny.dense()
+    module.get_submodule("2").bias = nn.Parameter(state["2.bias"].double())
+    live = LiveModule(module, CachedCheckpoints(cache), CPU)
+    for digest in digests:
+        live.hold(Recipe.mean([digest]))
+    with pytest.raises(NotFinite) as caught:
+        live.hold(Recipe.mean(digests))
+    assert caught.value.faults == ("0.weight",)
+
+
 def test_many_large_values_are_no_overflow(tmp_path: Path) -> None:
     """The check adds them up, which overflows: that alone proves nothing."""
     states = dense(2)

@@ -1,5 +1,6 @@
 """What completed passes leave behind."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,33 @@ def test_memory_is_bounded_outputs_give_way_first_and_the_least_recently_used() 
     for place in range(20):
         known.keep(digest_of_bytes(b"more %d" % place), PROTOCOL, passed())
     assert known.get(names[0], PROTOCOL) is None
+
+
+def test_the_outputs_that_were_used_last_stay() -> None:
+    first, second, third = (digest_of_bytes(b"%d" % place) for place in range(3))
+    known = RememberedOutputs(memory=3 * 96 + 2 * 384)
+    for name in (first, second):
+        known.keep(name, PROTOCOL, passed(torch.zeros(6, 16)))
+    known.get(first, PROTOCOL)
+    known.keep(third, PROTOCOL, passed(torch.zeros(6, 16)))
+    kept = [known.get(n, PROTOCOL, outputs=True) is not None for n in (first, second, third)]
+    assert kept == [True, False, True]
+
+
+def test_the_folder_keeps_its_limit_and_what_was_used_last(tmp_path: Path) -> None:
+    RememberedOutputs(tmp_path / "one").keep(RECIPE, PROTOCOL, passed())
+    (file,) = (tmp_path / "one").iterdir()
+    names = [digest_of_bytes(b"%d" % place) for place in range(4)]
+    folder = tmp_path / "limited"
+    for place, name in enumerate(names):
+        RememberedOutputs(folder, limit=2 * file.stat().st_size).keep(name, PROTOCOL, passed())
+        for age, old in enumerate(reversed(list(folder.iterdir()))):
+            assert age < 2, f"{old} is one too many"
+        for each in folder.iterdir():  # all of them are of yesterday now: only a use makes one younger
+            os.utime(each, (each.stat().st_mtime - 86400 + place,) * 2)
+        assert RememberedOutputs(folder).get(names[0], PROTOCOL) is not None, "used each time"
+    assert RememberedOutputs(folder).get(names[3], PROTOCOL) is not None
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_outputs_that_left_memory_come_back_from_the_folder(tmp_path: Path) -> None:

@@ -268,3 +268,17 @@ def test_intervals_of_metrics_cover_the_truth_as_often_as_they_say(
         found = compare("t", *scores, groups=groups)
         covered += found.low <= truth <= found.high
     assert 0.92 < covered / 400 < 0.98
+
+
+def test_the_split_of_the_fewest_blocks_gives_the_degrees_of_freedom() -> None:
+    """Two splits of other origins: variances add up, and the 6 blocks of one tell the quantile."""
+    draw, pairs, variance = np.random.default_rng(0), {}, 0.0
+    for name, count in (("few", 6), ("many", 50)):
+        without = draw.normal(size=count)
+        before = Score((0.0,) * count, Metric(0.0, (0.0,) * count))
+        after = Score((0.0,) * count, Metric(1.0, tuple(without)))
+        pairs[name] = before, after, [f"{name} {place}" for place in range(count)]
+        variance += (count - 1) ** 2 / count * float(without.var(ddof=1))
+    found = compare_mean("both", pairs)
+    expected = stats.t.ppf(0.975, 5) * math.sqrt(variance) / 2
+    assert (found.high - found.low) / 2 == pytest.approx(expected)

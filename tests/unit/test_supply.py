@@ -189,6 +189,40 @@ def test_an_artifact_that_was_replaced_is_told_by_who_opens_it(kitchen: Kitchen)
         pass
 
 
+def test_after_that_it_is_read_as_it_is_now(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    (run,) = kitchen.tracker.runs(SweepSelector(experiment="e"))
+    kitchen.tracker.add_file("run-0", "model.safetensors", save(weights("dense", seed=9)))
+    (source,) = kitchen.tracker.weights(run)
+    with pytest.raises(BadCheckpoint, match="is not what it was"), kitchen.supply.open(digest):
+        pass
+    now = kitchen.supply.ingest(source).checkpoint
+    assert now is not None
+    assert now.digest != digest
+
+
+def test_an_artifact_of_another_size_is_read_anew(kitchen: Kitchen) -> None:
+    digest = kitchen.known()
+    (run,) = kitchen.tracker.runs(SweepSelector(experiment="e"))
+    kitchen.tracker.add_file("run-0", "model.safetensors", save(weights("conv")))
+    (source,) = kitchen.tracker.weights(run)
+    now = kitchen.supply.ingest(source).checkpoint
+    assert now is not None
+    assert now.digest != digest
+    assert len(kitchen.tracker.fetched) == 1
+
+
+def test_an_ingredient_that_was_altered_is_downloaded_again_before_a_build(kitchen: Kitchen) -> None:
+    digests = [kitchen.known(seed) for seed in range(2)]
+    expected = kitchen.supply.build(Recipe.mean(digests))
+    with kitchen.supply.open(digests[1]) as file:
+        path, content = file.file.path, file.file.path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert kitchen.supply.build(Recipe.mean(digests)) == expected
+    (said,) = kitchen.said
+    assert "altered on disk" in said
+
+
 @pytest.mark.parametrize("interruption", [TrackingError("down"), Crash("killed")])
 def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
     kitchen: Kitchen, tmp_path: Path, interruption: BaseException

@@ -162,10 +162,16 @@ class DeviceThreads:
             thread.start()
 
     def _serve(self, device: int) -> None:
-        while evaluation := self._take(device):
-            evaluation.run(device, self._prepare)
-            if not self._hand_back(device, evaluation):
-                break
+        while self._serve_one(device):
+            pass
+
+    def _serve_one(self, device: int) -> bool:
+        """False when none is left, or the device is gone. A function, which holds nothing while it waits."""
+        evaluation = self._take(device)
+        if evaluation is None:
+            return False
+        evaluation.run(device, self._prepare)
+        return self._hand_back(device, evaluation)
 
     def _take(self, device: int) -> Evaluation | None:
         """Wait for the next one; None when there will be none."""
