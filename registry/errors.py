@@ -13,6 +13,7 @@ StockpotError
 │   └── Altered           a file of the cache that is not what was written
 ├── BadTask               a user's task breaks its contract
 │   └── OutOfDeviceMemory its batches do not fit the device
+│       └── NoRoomForWeights  nor does what does not shrink with them
 ├── DeviceLost            the device that evaluates cannot be used any more
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
@@ -96,6 +97,10 @@ class BadTask(StockpotError):
 
 class OutOfDeviceMemory(BadTask):
     """The task's batches do not fit the device."""
+
+
+class NoRoomForWeights(OutOfDeviceMemory):
+    """The task's model, or the sum of weights beside it, does not fit: smaller batches do not help."""
 
 
 class DeviceLost(StockpotError):

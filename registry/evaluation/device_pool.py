@@ -8,7 +8,7 @@ import torch
 
 from registry.entities import EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
 from registry.errors import DeviceLost
-from registry.evaluation.devices.device_faults import is_lost
+from registry.evaluation.devices.device_faults import device_blamed, is_lost
 from registry.evaluation.speculation.device_threads import DeviceThreads
 from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
 
@@ -50,7 +50,6 @@ class DevicePool:
             bench.keep_apart(self._benches[:place])
         self._keep = keep
         self._say = say
-        self._intra_op_threads = torch.get_num_threads()
         self._evaluators: list[SpeculatingEvaluator] = []
         self._wasted = 0
         """By evaluators that are gone."""
@@ -134,8 +133,7 @@ class DevicePool:
         return self._benches[self._threads.left()[0]]
 
     def _prepare(self, device: int) -> None:
-        # A thread that torch has not met computes with a number of threads of its own choice: sums would
-        # be taken in another order than on one device.
-        torch.set_num_threads(self._intra_op_threads)
-        if self._benches[device].device.type == "cuda":
-            torch.cuda.set_device(self._benches[device].device)
+        of = self._benches[device].device
+        if of.type == "cuda":
+            with device_blamed(of, "before an evaluation"):
+                torch.cuda.set_device(of)

@@ -1,7 +1,8 @@
 """A task on a device, with one live module: makes the evaluators of its splits."""
 
 import copy
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from typing import Any, TypeVar
@@ -10,8 +11,8 @@ import torch
 from torch import nn
 
 from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
-from registry.errors import BadTask, OutOfDeviceMemory
-from registry.evaluation.devices.device import device_model
+from registry.errors import NoRoomForWeights, OutOfDeviceMemory
+from registry.evaluation.devices.device import compute_with, device_model
 from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.ensemble import ensemble_score
 from registry.evaluation.outputs import RememberedOutputs
@@ -58,6 +59,7 @@ class TorchBench:
         self._splits: dict[str, Split] = {}
         self._batches: dict[str, Batches] = {}
         self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
+        self._threads = torch.get_num_threads()
         self._batch_size: int | None = None
         """None: the task's own."""
 
@@ -107,6 +109,7 @@ class TorchBench:
 
         Raises OutOfDeviceMemory where it does not fit then, and DeviceLost.
         """
+        compute_with(self._threads)
         try:
             with device_blamed(self.device, where):
                 return work()
@@ -158,16 +161,17 @@ class TorchBench:
         return LiveModule(module.cpu(), self._checkpoints, torch.device("cpu")).hold(recipe)
 
     def holding(self, recipe: Recipe, *, anew: bool = False) -> nn.Module:
-        """The live module with the recipe's weights. Raises Incompatible.
+        """The live module with the recipe's weights. Raises Incompatible, and NoRoomForWeights.
 
         `anew`: made of its ingredients alone, of nothing that was kept from the recipes before, and without
         the hot swap.
         """
-        if not anew:
-            return self._live.hold(recipe).eval()
-        self._live.forget()
-        put_plainly(self._module, recipe, self._checkpoints)
-        return self._module.eval()
+        with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into the model"):
+            if not anew:
+                return self._live.hold(recipe).eval()
+            self._live.forget()
+            put_plainly(self._module, recipe, self._checkpoints)
+            return self._module.eval()
 
     def keep_apart(self, others: "Sequence[TorchBench]") -> None:
         """Give this bench a model of its own, where its task hands out that of another bench.
@@ -196,11 +200,17 @@ class TorchBench:
 
     @cached_property
     def _module(self) -> nn.Module:
+        with self._weighing("as the task's model was moved there"):
+            return _staying_flat(self._model.to(self.device))
+
+    @contextmanager
+    def _weighing(self, where: str) -> Iterator[None]:
+        """Put something onto the device that is as large however small the batches are."""
         try:
-            with device_blamed(self.device, "as the task's model was moved there"):
-                return self._model.to(self.device)
-        except OutOfDeviceMemory as error:  # in batches of half the size, it would not fit either
-            raise BadTask(
+            with device_blamed(self.device, where):
+                yield
+        except OutOfDeviceMemory as error:
+            raise NoRoomForWeights(
                 error.what,
                 mend="name a device with more memory in STOCKPOT_DEVICE, or end what else uses this one",
             ) from error
@@ -223,9 +233,17 @@ class TorchBench:
             dtype=_float_dtypes(self._module),
             tf32=False,
             batch_size=self._batch_size or self.task.batch_size,
-            device=device_model(self.device),
+            device=self._computing,
             torch_version=torch.__version__,
         )
+
+    @property
+    def _computing(self) -> str:
+        """What the protocol calls the device; a metric of the whole split is computed on the CPU."""
+        devices = [self.device]
+        if self.task.measures_whole and self.device.type != "cpu":
+            devices.append(torch.device("cpu"))
+        return ", metric on ".join(device_model(device, self._threads) for device in devices)
 
     def _batches_of(self, split: str) -> Batches:
         if split not in self._batches:
@@ -240,6 +258,21 @@ class TorchBench:
         if name not in self._splits:
             self._splits[name] = Split(name, self.task.examples(name))
         return self._splits[name]
+
+
+def _staying_flat(module: nn.Module) -> nn.Module:
+    """`to` has made one block of each recurrent layer's weights, as cuDNN wants it.
+
+    A model that does so again whenever it predicts would have its weights elsewhere each time.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters = _done_already  # type: ignore[method-assign]  # of this layer alone
+    return module
+
+
+def _done_already() -> None:
+    pass
 
 
 def _float_dtypes(module: nn.Module) -> str:

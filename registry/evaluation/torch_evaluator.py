@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
 from registry.errors import BadTask, NotFinite, OutOfDeviceMemory
 from registry.evaluation.devices.device import reproducible
+from registry.evaluation.devices.device_faults import no_way_around
 from registry.evaluation.outputs import Remembered
 from registry.evaluation.passes.batches import Batches
 from registry.evaluation.passes.forward import Forward
@@ -257,7 +258,12 @@ class TorchEvaluator:
     def _settled(self, module: nn.Module, where: str) -> Iterator[Callable[[], bool]]:
         """A reproducible pass, which leaves the module as it is. Gives: whether it drew random numbers."""
         device = self._bench.device
-        with reproducible(device), torch.inference_mode(), _unchanged(module, where):
+        with (
+            no_way_around(device, where),
+            reproducible(device),
+            torch.inference_mode(),
+            _unchanged(module, where),
+        ):
             before = _random_state(device)
             yield lambda: not torch.equal(before, _random_state(device))
 

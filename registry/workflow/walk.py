@@ -6,7 +6,7 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from registry.entities import SoupOutcome, SoupRequest, TensorSpec
-from registry.errors import OutOfDeviceMemory
+from registry.errors import NoRoomForWeights, OutOfDeviceMemory
 from registry.evaluation import RememberingEvaluator
 from registry.workflow.arrivals import Arrivals
 from registry.workflow.gather import gather
@@ -82,12 +82,14 @@ def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") ->
     Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
     request asks the same questions, finds them answered, and ends in the same versions. Where batches
     do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
-    even a single example fits.
+    even a single example fits, or where that is no help.
     """
     methods, bench = place.methods(request), place.bench(request)
     while True:
         try:
             return _walk(request, place, methods, bench, stage, watch)
+        except NoRoomForWeights:
+            raise
         except OutOfDeviceMemory as error:
             clear_frames(error.__traceback__)  # whoever keeps the error keeps no tensors
             sizes = bench.halve_batch()

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from registry.entities import SoupRequest
-from registry.errors import OutOfDeviceMemory
+from registry.errors import NoRoomForWeights, OutOfDeviceMemory
 from registry.evaluation.passes import forward
 from registry.evaluation.passes.forward import gaps
+from registry.evaluation.weights import live_module
 from registry.testing.listener import Listener
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk
@@ -77,6 +78,20 @@ def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(
     outcome = walk(tiny_sweep, Workplace(), in_turn, Silent())
     assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
     assert len(outcome.soups) > 0
+
+
+def test_a_sum_of_weights_that_does_not_fit_halves_nothing(
+    tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(_content: Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    told = Listener()
+    monkeypatch.setattr(live_module, "RunningSum", too_large)
+    with pytest.raises(NoRoomForWeights, match="into the model") as caught:
+        walk(tiny_sweep, Workplace(), in_turn, told)
+    assert "more memory" in caught.value.mend
+    assert not [line for line in told.said if "another protocol" in line]
 
 
 def test_where_not_even_one_example_fits_that_is_said(small_device: Callable[[int], SoupRequest]) -> None:

@@ -1,15 +1,18 @@
 """What must hold on a CUDA device. The CPU's answers are the reference."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from registry.entities import Digest, Recipe, Score, Trial, WeightsFormat
-from registry.errors import BadCheckpoint, NotFinite
+from registry.errors import BadCheckpoint, NotFinite, OutOfDeviceMemory
 from registry.evaluation import TorchBench
 from registry.evaluation.devices.device import choose_device, reproducible
+from registry.evaluation.devices.device_faults import device_blamed, no_way_around
 from registry.evaluation.weights import live_module
 from registry.evaluation.weights.live_module import LiveModule
 from registry.soup import CheckpointCache, averaged_tensors
@@ -157,7 +160,52 @@ def test_the_protocol_names_the_device_model(tmp_path: Path, device: torch.devic
     protocol = bench(cache, "dense", device).evaluator("test").protocol
     assert protocol.device == torch.cuda.get_device_name(device)
     assert not protocol.tf32
+    measured = TorchBench(
+        tiny.MeasuredTask(n="200"),
+        identity=("tiny", "1"),
+        task_args={},
+        checkpoints=CachedCheckpoints(cache),
+        device=device,
+    )
+    there, here = measured.evaluator("test").protocol.device.split(", metric on ")
+    assert (there, here.split()[0]) == (protocol.device, "cpu")
     assert choose_device().type == "cuda"
+
+
+def test_scores_may_be_made_on_the_cpu(tmp_path: Path, device: torch.device) -> None:
+    class Careful(tiny.TinyTask):
+        def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return super().score(outputs, batch).cpu()
+
+    cache, digests = sweep(tmp_path, "dense")
+    trial = Trial(Recipe.mean(digests))
+    usual = bench(cache, "dense", device)
+    careful = TorchBench(
+        Careful(n="200"),
+        identity=("tiny", "1"),
+        task_args={},
+        checkpoints=CachedCheckpoints(cache),
+        device=device,
+    )
+    assert careful.evaluator("test").evaluate([trial]) == usual.evaluator("test").evaluate([trial])
+
+
+def test_a_kernel_that_cannot_be_launched_is_not_the_devices_fault(device: torch.device) -> None:
+    refused = torch.AcceleratorError("CUDA error: invalid configuration argument")
+    with pytest.raises(torch.AcceleratorError), device_blamed(choose_device("cuda"), "a test"):
+        raise refused
+    assert torch.ones(3, device=device).sum().item() == 3.0
+
+
+def test_memory_that_was_refused_on_the_way_is_told(device: torch.device) -> None:
+    def other_way() -> None:
+        with suppress(torch.OutOfMemoryError):
+            torch.empty(1 << 50, dtype=torch.uint8, device=device)
+
+    with pytest.raises(OutOfDeviceMemory, match="other kernels"), no_way_around(device, "a test"):
+        other_way()
+    with no_way_around(device, "a test"):
+        torch.zeros(1, device=device)
 
 
 def test_matrix_products_are_exact_and_the_generator_is_left_as_it_was(device: torch.device) -> None:

@@ -2,15 +2,17 @@
 
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from registry.errors import BadTask, DeviceLost, OutOfDeviceMemory
-from registry.evaluation.devices.device_faults import device_blamed, is_lost
+from registry.evaluation.devices.device_faults import device_blamed, is_lost, no_way_around
 
 CPU = torch.device("cpu")
 GONE = torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
+ASSERTION = torch.AcceleratorError("CUDA error: device-side assert triggered")
 LIBRARIES = [
     "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`",
     "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
@@ -28,38 +30,61 @@ def answering() -> None:
     """As torch.cuda.synchronize on a device that works."""
 
 
-def test_a_device_is_lost_when_its_driver_says_so_whoever_passes_it_on() -> None:
-    def raised(cause: Exception) -> BadTask:
-        blamed = BadTask("predict() fails")
-        blamed.__cause__ = cause  # as `raise ... from` does
-        return blamed
-
-    gone = torch.AcceleratorError("CUDA error: unspecified launch failure")
-    assert is_lost(gone)
-    assert is_lost(raised(gone)), "the task only stood beside it"
-    assert not is_lost(raised(torch.AcceleratorError("CUDA error: device-side assert triggered")))
-    assert not is_lost(raised(torch.OutOfMemoryError("CUDA out of memory")))
-    assert not is_lost(raised(ValueError("mine")))
-    assert not is_lost(RuntimeError("mine"))
-    assert not is_lost(raised(torch.AcceleratorError("CUDA error: out of memory")))
-
-
-@pytest.mark.parametrize("message", LIBRARIES)
-def test_a_library_that_fails_on_a_device_that_does_not_answer_means_it_is_lost(message: str) -> None:
-    blamed = BadTask("predict() fails")
-    blamed.__cause__ = RuntimeError(message)
-    for error in (blamed, blamed.__cause__):
-        assert is_lost(error, failing(GONE))
-        assert not is_lost(error, answering), "the device is well"
-        assert not is_lost(error, failing(torch.AcceleratorError("CUDA error: device-side assert triggered")))
-        assert not is_lost(error), "nobody asked the device"
+def blamed(cause: Exception) -> BadTask:
+    error = BadTask("predict() fails")
+    error.__cause__ = cause  # as `raise ... from` does
+    return error
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("mine"), torch.AcceleratorError("CUDA error: device-side assert triggered")]
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: invalid configuration argument"),
+        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"),
+        *map(RuntimeError, LIBRARIES),
+    ],
 )
-def test_a_device_is_not_asked_about_what_tells_enough(error: Exception) -> None:
-    assert not is_lost(error, failing(GONE))
+def test_a_call_that_fails_on_a_device_that_answers_is_the_tasks_fault(error: Exception) -> None:
+    for told in (error, blamed(error)):
+        with pytest.raises(type(told)) as raised, device_blamed(CPU, "split 'test'", answering):
+            raise told
+        assert raised.value is told
+
+
+def test_a_device_is_not_asked_about_what_has_nothing_to_do_with_it() -> None:
+    with pytest.raises(ValueError, match="mine"), device_blamed(CPU, "split 'test'", failing(GONE)):
+        raise ValueError("mine")
+
+
+def test_where_a_device_cannot_be_asked_it_is_lost_when_its_driver_says_so() -> None:
+    with pytest.raises(DeviceLost), device_blamed(CPU, "split 'test'"):
+        raise blamed(GONE)
+    with pytest.raises(RuntimeError, match="CUBLAS"), device_blamed(CPU, "split 'test'"):
+        raise RuntimeError(LIBRARIES[0])
+
+
+@pytest.mark.parametrize("error", [ASSERTION, RuntimeError(LIBRARIES[0])])
+def test_an_assertion_that_failed_on_the_device_is_the_programs_and_would_end_the_next_device(
+    error: Exception,
+) -> None:
+    message = r"an assertion failed on cpu: predict\(\) fails, split 'test'"
+    with (
+        pytest.raises(BadTask, match=message) as raised,
+        device_blamed(CPU, "split 'test'", failing(ASSERTION)),
+    ):
+        raise blamed(error)
+    assert "STOCKPOT_DEVICE=cpu" in raised.value.mend
+    assert not is_lost(raised.value)
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_work_that_went_on_after_it_was_refused_memory_does_not_count(refused: int) -> None:
+    counts = iter([3, 3 + refused])
+    expected = (
+        pytest.raises(OutOfDeviceMemory, match=r"other kernels .*split 'test'") if refused else nullcontext()
+    )
+    with expected, no_way_around(CPU, "split 'test'", lambda: next(counts)):
+        pass
 
 
 @pytest.mark.parametrize("error", [GONE, RuntimeError(LIBRARIES[0])])
@@ -79,6 +104,7 @@ def test_a_lost_device_is_told_with_its_place_and_how_to_go_on(error: Exception)
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )
 def test_too_little_memory_is_told_whoever_lacks_it_and_what_was_held_is_freed(error: Exception) -> None:

@@ -51,16 +51,15 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
 
 
-def test_the_cpu_is_named_with_its_architecture_and_vector_instructions() -> None:
-    kind, machine, instructions = device_model(CPU).split(maxsplit=2)
-    assert kind == "cpu"
-    assert machine == platform.machine()
-    assert instructions == torch.backends.cpu.get_cpu_capability()
+def test_the_cpu_is_named_with_its_architecture_vector_instructions_and_threads() -> None:
+    instructions = torch.backends.cpu.get_cpu_capability()
+    assert device_model(CPU, 1) == f"cpu {platform.machine()} {instructions} 1 thread"
+    assert device_model(CPU, 16) == f"cpu {platform.machine()} {instructions} 16 threads"
 
 
 def test_a_cpu_whose_kernels_use_other_instructions_has_another_name() -> None:
     program = (
-        "import torch, registry.evaluation.devices.device as d; print(d.device_model(torch.device('cpu')))"
+        "import torch, registry.evaluation.devices.device as d; print(d.device_model(torch.device('cpu'), 1))"
     )
     plain = subprocess.run(
         [sys.executable, "-c", program],
@@ -69,9 +68,9 @@ def test_a_cpu_whose_kernels_use_other_instructions_has_another_name() -> None:
         capture_output=True,
         text=True,
     )
-    assert plain.stdout.strip() == f"cpu {platform.machine()} DEFAULT"
+    assert plain.stdout.strip() == f"cpu {platform.machine()} DEFAULT 1 thread"
     if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
-        assert plain.stdout.strip() != device_model(CPU)
+        assert plain.stdout.strip() != device_model(CPU, 1)
 
 
 PROGRAMS = [

@@ -22,6 +22,7 @@ from registry.entities import (
 from registry.errors import BadTask
 from registry.evaluation import DevicePool, RememberingEvaluator, TorchBench, torch_evaluator
 from registry.evaluation.passes import batches
+from registry.evaluation.passes.checked_task import CheckedTask
 from registry.evaluation.rejection.order_dependence import OrderDependent
 from registry.evaluation.speculation.interruption import Interrupted
 from registry.evaluation.torch_evaluator import TorchEvaluator
@@ -262,6 +263,21 @@ class Named(Small):
     def score(self, outputs: Tensor, batch: Any) -> Tensor:
         said = torch.tensor([int(text.removeprefix("label ")) for text in batch[2]])
         return super().score(outputs, (batch[0], said))
+
+
+def test_a_batch_of_chosen_examples_lies_in_memory_as_the_tasks_own_do() -> None:
+    class ChannelsLast(tiny.TinyTask):
+        def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+            x, labels = super().collate(examples)
+            return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last), labels
+
+    task = CheckedTask(ChannelsLast("conv"), "tiny")
+    split = batches.Split("test", task.examples("test"))
+    made = batches.Batches(split, 8, task, torch.device("cpu"))
+    assert made.mixable
+    gathered, labels = made.gathered([11, 3])
+    assert gathered.stride() == made[0][0].stride() == (192, 1, 24, 3)
+    assert all(torch.equal(a, b) for a, b in zip((gathered, labels), made._make([11, 3]), strict=True))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from registry.entities import Digest, Recipe, WeightsFormat, digest_of_bytes
 from registry.errors import BadCheckpoint, Incompatible, NotFinite
 from registry.evaluation.weights import live_module
+from registry.evaluation.weights.cuda_feed import require_room_to_pin
 from registry.evaluation.weights.live_module import LiveModule
 from registry.evaluation.weights.module_weights import named_tensors
 from registry.soup import CheckpointCache, averaged_tensors
@@ -511,3 +512,9 @@ def test_a_checkpoint_that_is_nowhere_and_an_overlay_are_refused(tmp_path: Path)
         live.hold(Recipe.mean([a, digest_of_bytes(os.urandom(8))]))
     with pytest.raises(BadCheckpoint, match="overlays"):
         live.hold(Recipe(Recipe.mean([a]).ingredients, overlay=a))
+
+
+def test_memory_is_pinned_only_where_twice_as_much_is_left() -> None:
+    require_room_to_pin(1 << 20, available=2 << 20)
+    with pytest.raises(MemoryError, match=f"{2 << 20} bytes to be pinned"):
+        require_room_to_pin((1 << 20) + 1, available=3 << 20)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Recipe, Score, Trial, digest_of_bytes
-from registry.errors import BadTask, OutOfDeviceMemory
+from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
+from registry.errors import NoRoomForWeights, OutOfDeviceMemory
 from registry.evaluation import TorchBench, ensemble, torch_evaluator
 from registry.evaluation.passes import batches, forward
-from registry.evaluation.weights.live_module import LiveModule
+from registry.evaluation.weights import live_module
+from registry.soup.arithmetic import RunningSum
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
 
@@ -58,7 +59,6 @@ def scores(made: TorchBench, recipes: Sequence[Recipe] = ALONE) -> list[Score]:
     [
         (batches, "each_tensor"),  # copies to the device, and clones there
         (forward, "gaps"),
-        (LiveModule, "_put"),
         (torch_evaluator.TorchEvaluator, "_remember"),
     ],
 )
@@ -127,9 +127,31 @@ def test_batches_are_not_joined_where_there_is_no_room_for_that(monkeypatch: pyt
     assert all(torch.equal(a, b) for a, b in zip(found, split._make([7, 11]), strict=True))
 
 
+def test_kept_batches_give_way_to_a_sum_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    made, expected = bench(said=said), scores(bench(), [*ALONE, SOUP])
+    scores(made)
+
+    def with_room(content: Tensor) -> RunningSum:
+        kept = vars(made._batches["validation"]).get("_kept") is not None
+        return full() if kept else RunningSum(content)
+
+    monkeypatch.setattr(live_module, "RunningSum", with_room)
+    assert scores(made, [*ALONE, SOUP]) == expected
+    assert said == ["cpu has no room to keep batches: they are made again for each pass"]
+
+
+def test_a_sum_of_weights_that_does_not_fit_is_no_matter_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench()
+    monkeypatch.setattr(live_module, "RunningSum", full)
+    with pytest.raises(NoRoomForWeights, match=rf"weights of recipe {short(SOUP.digest)}") as raised:
+        scores(made, [*ALONE, SOUP])
+    assert "STOCKPOT_DEVICE" in raised.value.mend
+    assert scores(made) == scores(bench()), "what needs no sum still fits"
+
+
 def test_a_model_that_does_not_fit_is_no_matter_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "to", full)
-    with pytest.raises(BadTask, match=r"cpu ran out of memory.*the task's model") as raised:
+    with pytest.raises(NoRoomForWeights, match=r"cpu ran out of memory.*the task's model") as raised:
         bench().evaluator("validation")
-    assert not isinstance(raised.value, OutOfDeviceMemory), "which would halve them"
     assert "STOCKPOT_DEVICE" in raised.value.mend

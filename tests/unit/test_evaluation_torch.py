@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 
 from registry.entities import Digest, Recipe, Score, Trial, digest_of_bytes, short
 from registry.errors import BadTask, Incompatible, NotFinite
@@ -20,6 +22,7 @@ from registry.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]
+SOUP = Recipe.mean(DIGESTS)
 ALONE = [Recipe.mean([digest]) for digest in DIGESTS]
 
 State = Callable[[Digest], Mapping[str, Tensor]]
@@ -72,6 +75,36 @@ def test_the_protocol_names_everything_a_score_depends_on() -> None:
     assert protocol.device.startswith("cpu ")
     assert bench_for(tiny.TinyTask()).evaluator("test").protocol == protocol
     assert bench_for(tiny.TinyTask()).evaluator("validation").protocol.dataset != protocol.dataset
+
+
+def test_what_torch_sums_with_other_threads_is_another_protocol_whichever_thread_asks() -> None:
+    class Summing(tiny.TinyTask):
+        """Sums a million numbers to one: in as many parts as there are threads."""
+
+        batch_size = 1
+        bounds = None
+
+        def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+            del outputs, batch
+            return torch.randn(1, 1 << 20, generator=torch.Generator().manual_seed(3)).sum(1)
+
+    def found(threads: int) -> tuple[str, Score]:
+        torch.set_num_threads(threads)
+        made = bench_for(Summing(n="1"))
+        here = score(made, split="test")
+        torch.set_num_threads(3 - threads)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(score, made, split="test").result() == here
+        return made.evaluator("test").protocol.device, here
+
+    before = torch.get_num_threads()
+    try:
+        (one, alone), (two, shared) = found(1), found(2)
+    finally:
+        torch.set_num_threads(before)
+    assert one.endswith(" 1 thread")
+    assert two.endswith(" 2 threads")
+    assert alone != shared, "or this test shows nothing"
 
 
 def test_a_short_last_batch_is_filled_up_and_its_extra_scores_are_dropped() -> None:
@@ -139,6 +172,38 @@ def test_a_model_that_changes_its_buffers_while_it_predicts_is_refused(
     bench = bench_for(task, state=lambda _: state)
     with pytest.raises(BadTask, match=r"the model changes asked while it predicts, split 'validation'"):
         score(bench)
+
+
+def test_a_recurrent_layer_that_is_flattened_whenever_it_predicts_stays_where_it_is() -> None:
+    class Flattened(nn.LSTM):
+        """As on a GPU, where cuDNN moves its weights into one block."""
+
+        def flatten_parameters(self) -> None:
+            with torch.no_grad():
+                for weight in self.parameters():
+                    weight.set_(weight.clone().untyped_storage(), 0, weight.shape, weight.stride())
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Flattened(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.layer.flatten_parameters()
+            logits: Tensor = self.layer(x[:, :3])[0]
+            return logits
+
+    class Task(tiny.TinyTask):
+        def model(self) -> nn.Module:
+            return Recurrent()
+
+    def weights(digest: Digest) -> Mapping[str, Tensor]:
+        torch.manual_seed(DIGESTS.index(digest))
+        return Recurrent().state_dict()
+
+    found = [score(bench_for(Task(), state=weights), recipe) for recipe in (*ALONE[:2], SOUP)]
+    bench = bench_for(Task(), state=weights)
+    assert [score(bench, recipe) for recipe in (*ALONE[:2], SOUP)] == found
 
 
 def test_batch_norm_in_evaluation_mode_changes_nothing() -> None:
@@ -384,6 +449,16 @@ WHERE = rf"examples 0 to 7 of split 'validation', recipe {short(ALONE[0].digest)
             "collate",
             raising(ValueError("ragged")),
             r"collate\(\) raised ValueError: ragged, split 'validation'",
+        ),
+        (
+            "collate",
+            returning(pack_sequence([torch.zeros(2)] * 8)),
+            r"collate\(\) gave a PackedSequence, split",
+        ),
+        (
+            "collate",
+            returning({"x": [torch.eye(8).to_sparse()]}),
+            r"collate\(\) gave a tensor of layout torch.sparse_coo, split",
         ),
         ("predict", raising(RuntimeError("shapes")), rf"predict\(\) raised RuntimeError: shapes, {WHERE}"),
         (

@@ -42,17 +42,28 @@ def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
     return devices
 
 
-def device_model(device: torch.device) -> str:
-    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64 AVX512".
+def device_model(device: torch.device, threads: int) -> str:
+    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64 AVX512 8 threads".
 
-    A CPU is named with the vector instructions that torch's kernels use there, since sums are taken in
-    another order with others. With nothing else: processors of many names compute the same bits, and would
-    share no score any more.
+    A CPU is named with the vector instructions that torch's kernels use there, and with the number of threads
+    that share a kernel's work, since sums are taken in another order with others. With nothing else:
+    processors of many names compute the same bits, and would share no score any more.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     machine = f"{device.type} {platform.machine()}"
-    return f"{machine} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else machine
+    if device.type != "cpu":
+        return machine
+    return f"{machine} {torch.backends.cpu.get_cpu_capability()} {threads} thread{'s' * (threads > 1)}"
+
+
+def compute_with(threads: int) -> None:
+    """Let torch use so many threads for what this thread asks of it.
+
+    One that torch has not met computes with a number of its own choice: sums would be taken in another order.
+    """
+    if torch.get_num_threads() != threads:  # setting it is for all threads that start after that
+        torch.set_num_threads(threads)
 
 
 @contextmanager

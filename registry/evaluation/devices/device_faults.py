@@ -7,10 +7,16 @@ from traceback import clear_frames
 
 import torch
 
-from registry.errors import DeviceLost, OutOfDeviceMemory
+from registry.errors import BadTask, DeviceLost, OutOfDeviceMemory
 
-_NO_MEMORY = "_STATUS_ALLOC_FAILED", "_DEVICE_ALLOCATION_FAILED"
-"""As cuBLAS, and cuDNN 8 and 9, call it."""
+_NO_MEMORY = (
+    "_STATUS_ALLOC_FAILED",
+    "_DEVICE_ALLOCATION_FAILED",
+    "unable to find an engine",
+    "Unable to find a valid cuDNN algorithm",
+)
+"""As cuBLAS, and cuDNN 8 and 9, call it; then torch, where none of cuDNN's ways has room to work in."""
+_ASSERTION = "device-side assert"
 Probe = Callable[[], object]
 """Waits for the device, and raises AcceleratorError where it does not answer."""
 
@@ -20,8 +26,9 @@ def device_blamed(device: torch.device, where: str, probe: Probe | None = None) 
     """Everything that runs on a device runs in here: what fails because of the device is named so.
 
     Raises OutOfDeviceMemory where its memory does not suffice, with the tensors freed that the frames
-    which failed held; DeviceLost where it cannot be used any more. `probe`: `torch.cuda.synchronize` unless
-    another is given. All other errors pass.
+    which failed held; DeviceLost where it cannot be used any more; BadTask where the program made an
+    assertion fail there, which would end the next device as well. All other errors pass. `probe`: on CUDA
+    `torch.cuda.synchronize`, unless another is given.
     """
     try:
         yield
@@ -35,9 +42,35 @@ def device_blamed(device: torch.device, where: str, probe: Probe | None = None) 
                 f"{device} ran out of memory: {_first_line(error)}, {where}",
                 mend="make the task's batch_size smaller, or end what else uses the device",
             ) from error
-        if is_lost(error, probe or partial(_wait_for, device)):
-            raise DeviceLost(f"{device} is gone: {_first_line(_causes(error)[-1])}, {where}") from error
-        raise
+        answer = _answer(error, probe or _probe(device))
+        if answer is None:
+            raise
+        if _ASSERTION in str(answer):
+            raise BadTask(
+                f"an assertion failed on {device}: {_first_line(error)}, {where}",
+                mend="run it again with STOCKPOT_DEVICE=cpu, where the error names the line: most often an "
+                "index, such as a label, is out of range",
+            ) from error
+        raise DeviceLost(f"{device} is gone: {_first_line(_causes(error)[-1])}, {where}") from error
+
+
+@contextmanager
+def no_way_around(
+    device: torch.device, where: str, refusals: Callable[[], int] | None = None
+) -> Iterator[None]:
+    """Raises OutOfDeviceMemory where memory was refused inside and the work went on all the same.
+
+    cuDNN's convolutions do that: with no room for one kernel's workspace they take another, which sums in
+    another order. `refusals`: how often the device has refused so far, as torch counts unless told otherwise.
+    """
+    count = refusals or partial(_refusals, device)
+    before = count()
+    yield
+    if count() > before:
+        raise OutOfDeviceMemory(
+            f"{device} had too little memory, so that other kernels computed than usual, {where}",
+            mend="make the task's batch_size smaller, or end what else uses the device",
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -49,25 +82,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return driver or (isinstance(error, RuntimeError) and any(status in str(error) for status in _NO_MEMORY))
 
 
-def is_lost(error: BaseException, probe: Probe = lambda: None) -> bool:
-    """Whether this error, or what it was raised from, means that the device cannot be used any more.
+def is_lost(error: BaseException) -> bool:
+    """Whether this error, or what it was raised from, says that a device cannot be used any more."""
+    return any(isinstance(cause, DeviceLost) for cause in _causes(error))
 
-    A failed assertion on the device does not: it is the program's fault, and would end the next device as
-    well. cuBLAS and cuDNN fail with a plain RuntimeError, whatever the reason: then the probe tells.
+
+def _answer(error: BaseException, probe: Probe | None) -> torch.AcceleratorError | None:
+    """What a device answers that cannot be used any more, where it may have caused this error.
+
+    The error itself does not tell: cuBLAS and cuDNN fail with a plain RuntimeError whatever the reason, and a
+    kernel that could not be launched leaves its device in order. It is believed where there is no probe.
     """
-    causes = _causes(error)
-    told = [cause for cause in causes if isinstance(cause, DeviceLost | torch.AcceleratorError)]
-    if told or not any(isinstance(cause, RuntimeError) for cause in causes):
-        return any(_means_lost(cause) for cause in told)
+    causes = [cause for cause in _causes(error) if isinstance(cause, RuntimeError)]
+    if probe is None:
+        return next((cause for cause in causes if isinstance(cause, torch.AcceleratorError)), None)
     try:
-        probe()
+        if causes:
+            probe()
     except torch.AcceleratorError as answer:
-        return _means_lost(answer)
-    return False
-
-
-def _means_lost(error: BaseException) -> bool:
-    return "device-side assert" not in str(error) and not is_out_of_memory(error)
+        return answer
+    return None
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -78,10 +112,13 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _probe(device: torch.device) -> Probe | None:
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else None
 
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _refusals(device: torch.device) -> int:
+    return int(torch.cuda.memory_stats(device).get("num_ooms", 0)) if device.type == "cuda" else 0

@@ -72,8 +72,10 @@ class Batches:
         return range(batch * self.size, min((batch + 1) * self.size, self.n))
 
     def make(self) -> None:
-        """Make them now, where they fit: what that draws of random numbers is not the model's drawing."""
-        _ = self._kept
+        """Make them now, where they fit: what that draws of random numbers is not the model's drawing, and
+        memory that it is refused is not the model's.
+        """
+        _ = self.mixable
 
     def let_go(self) -> bool:
         """Keep no batches from now on. Returns whether any were kept."""
@@ -113,7 +115,12 @@ class Batches:
         if self._device.type == "cuda":  # from pageable memory, the copy would wait for the batch before
             rows = rows.pin_memory().to(self._device, non_blocking=True)
         columns = iter(self._table)
-        return each_tensor(self._kept[0], lambda _: next(columns).index_select(0, rows))
+
+        def picked(leaf: Tensor) -> Tensor:
+            # Laid out in memory as in a canonical batch: channels_last, for example.
+            return torch.index_select(next(columns), 0, rows, out=torch.empty_like(leaf))
+
+        return each_tensor(self._kept[0], picked)
 
     @cached_property
     def _kept(self) -> list[Any] | None:

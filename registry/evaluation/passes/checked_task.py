@@ -16,7 +16,7 @@ from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
 from registry.evaluation.devices.device_faults import is_out_of_memory
 from registry.evaluation.passes.dataset_digest import digest_of_examples
-from registry.evaluation.passes.tensor_nests import alike, leaves
+from registry.evaluation.passes.tensor_nests import alike, leaves, packing
 from registry.ports import Task
 
 DEFAULT_BATCH_SIZE = 256
@@ -94,7 +94,12 @@ class CheckedTask:
     def collate(self, examples: list[Any], where: str) -> Any:
         """Make a batch."""
         with self.blame("collate()", where):
-            return self._task.collate(examples)
+            batch = self._task.collate(examples)
+            packed = packing(batch)
+        if packed:
+            mend = "let it give padded tensors, with lengths or a mask, and let predict() pack them"
+            raise self._broken(f"collate() gave {packed}, {where}", mend)
+        return batch
 
     def inputs(self, batch: Any) -> Any:
         """The model's input in a batch."""
@@ -134,7 +139,7 @@ class CheckedTask:
         if not isinstance(scores, Tensor) or scores.shape != (n,) or scores.is_complex():
             what = f"score() returned {_kind(scores)} for a batch of {n}, {where}"
             raise self._broken(what, f"return a real tensor of shape [{n}]: the score of each example")
-        return scores.to(torch.float64)
+        return scores.to(outputs.device, torch.float64)  # a task may have looked at them on the CPU
 
     @property
     def measures_whole(self) -> bool:

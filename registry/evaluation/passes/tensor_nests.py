@@ -5,7 +5,9 @@ from collections import UserDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -36,6 +38,18 @@ def leaves(batch: Any) -> list[Tensor]:
 
     each_tensor(batch, remember)
     return found
+
+
+def packing(batch: Any) -> str | None:
+    """What a batch holds that cannot be copied to a device or gathered row by row, if anything."""
+    if isinstance(batch, PackedSequence):
+        return "a PackedSequence"
+    if isinstance(batch, Tensor) and batch.layout != torch.strided:
+        return f"a tensor of layout {batch.layout}"
+    members = (
+        batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
+    )
+    return next(filter(None, map(packing, members)), None)
 
 
 def alike(first: Any, other: Any, size: int) -> bool:

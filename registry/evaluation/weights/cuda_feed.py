@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from registry.entities import Digest
+from registry.evaluation.devices.host_memory import available_memory
 from registry.evaluation.weights.block_feed import Block, Work
 from registry.soup.arithmetic import bytes_of
 from registry.soup.weights_file import PIECE
@@ -38,8 +39,8 @@ class _Slot:
 class CudaFeed:
     """Copies block by block on a stream of its own, while the current stream works on the one before.
 
-    A prepared checkpoint is loaded by a thread, whole, into pinned memory: beside the slots, that is one
-    checkpoint's size, and used again for the next.
+    A prepared checkpoint is loaded by a thread, whole, into pinned memory where there is room: beside the
+    slots, that is one checkpoint's size, and used again for the next.
     """
 
     def __init__(self, checkpoints: "Checkpoints", device: torch.device) -> None:
@@ -93,6 +94,8 @@ class CudaFeed:
         with self._checkpoints.open(digest) as weights:
             self._left.synchronize()
             if len(self._whole) < weights.file.size:
+                self._whole = torch.empty(0, dtype=torch.uint8)
+                require_room_to_pin(weights.file.size, available_memory())
                 self._whole = _pinned(weights.file.size)
             for begin in range(0, weights.file.size, PIECE):
                 end = min(begin + PIECE, weights.file.size)
@@ -132,6 +135,16 @@ class CudaFeed:
         if not self._slots or len(self._slots[0].pinned) < size:
             torch.cuda.synchronize()  # the old room may be in use, and the new one's memory too
             self._slots = [_Slot(size, self._device) for _ in range(_SLOTS)]
+
+
+def require_room_to_pin(size: int, available: int) -> None:
+    """Raises MemoryError where so many bytes would take more than half of what is available.
+
+    torch rounds pinned memory up to a power of two, and nobody can swap it out.
+    """
+    taken = 1 << (size - 1).bit_length()
+    if taken > available / 2:
+        raise MemoryError(f"{taken} bytes to be pinned, {available} available")
 
 
 def _pinned(size: int) -> Tensor:
