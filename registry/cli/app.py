@@ -118,7 +118,7 @@ def rebuild(
     from registry.workflow.trace import rebuild as rebuild_version
 
     place = Workplace()
-    checkpoint = rebuild_version(uri, place.tracker, place.supply, place.cache, out)
+    checkpoint = rebuild_version(uri, place.tracker, place.supply, out)
     printing.tell(
         {"out": str(out), "digest": checkpoint.digest, "bytes": checkpoint.size},
         f"{out}: {checkpoint.size:,} bytes, {checkpoint.digest}: the same bytes as {uri}",

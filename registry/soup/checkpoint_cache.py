@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,16 +67,27 @@ class CheckpointCache:
             except StockpotError as error:
                 # By now another process may have brought it back.
                 if isinstance(error.__cause__, FileNotFoundError) or not path.exists():
-                    raise NotCached(
-                        f"checkpoint {digest} is not in the cache {self.folder}",
-                        mend="run the request again: it downloads what is missing",
-                    ) from error
+                    raise self._missing(digest) from error
                 if isinstance(error, BadCheckpoint):
                     raise self.altered({digest: error.what}) from error
                 raise
             self._prove(weights.file, digest)
             self._shelf.touch(path)
             yield weights
+
+    def link(self, digest: Digest, file: Path) -> None:
+        """Give the checkpoint a second name, in a folder of this disk, where nobody evicts it.
+
+        Where the file system has no links, that is a copy. Raises what `open` raises, and StockpotError where
+        the disk fails.
+        """
+        with self.open(digest):
+            try:
+                _link(self._path(digest), file)
+            except FileNotFoundError as error:  # another process has evicted it
+                raise self._missing(digest) from error
+            except OSError as error:
+                raise self._unwritable(error) from error
 
     @contextmanager
     def pinned(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -155,10 +167,7 @@ class CheckpointCache:
             with writing(self.folder) as file:
                 yield file
         except OSError as error:
-            raise StockpotError(
-                f"{self.folder}: cannot write a checkpoint: {error}",
-                mend="free some space on this disk, or choose another folder for the cache",
-            ) from error
+            raise self._unwritable(error) from error
 
     def keep(self, file: UnfinishedFile, digest: Digest) -> Checkpoint:
         """Give a draft that holds this checkpoint its name, on the disk for good."""
@@ -170,6 +179,18 @@ class CheckpointCache:
             self._shelf.evict(keep=path)
         return described
 
+    def _missing(self, digest: Digest) -> NotCached:
+        return NotCached(
+            f"checkpoint {digest} is not in the cache {self.folder}",
+            mend="run the request again: it downloads what is missing",
+        )
+
+    def _unwritable(self, error: OSError) -> StockpotError:
+        return StockpotError(
+            f"{self.folder}: cannot write a checkpoint: {error}",
+            mend="free some space on this disk, or choose another folder for the cache",
+        )
+
     def _path(self, digest: Digest) -> Path:
         match = _DIGEST.fullmatch(digest)
         if match is None:
@@ -177,6 +198,15 @@ class CheckpointCache:
                 f"{digest[:100]!a} is no digest", mend="give sha256: and 64 hexadecimal digits"
             )
         return self.folder / f"{match.group(1)}{_SUFFIX}"
+
+
+def _link(file: Path, other: Path) -> None:
+    try:
+        os.link(file, other)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(file, other)
 
 
 def _described(digest: Digest, weights: WeightsFile) -> Checkpoint:

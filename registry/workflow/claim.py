@@ -5,10 +5,11 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from registry.entities import Recipe, Registration, RegistrationState
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from registry.ports import Progress, Store
 
 LEASE_SECONDS = 600.0
-"""Longer than any single step of a registration; renewed before each."""
+"""After which a claim is given to others: renewed three times in each, however long an upload takes."""
 POLL_SECONDS = 0.5
 """Databases announce nothing: a waiting process asks again this often."""
 _living: set[str] = set()
@@ -76,6 +77,25 @@ class Claim:
         row = self._store.registration(self._model, self._recipe.digest)
         return row is not None and row.run_id is not None and row.state is not RegistrationState.REGISTERED
 
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Renew it meanwhile, in a thread of its own."""
+        ended = Event()
+        beating = Thread(target=self._beat, args=(ended,), name=f"claims {self._model}", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beating.join()
+
+    def _beat(self, ended: Event) -> None:
+        while not ended.wait(self._lease / 3):
+            with suppress(
+                StoreError
+            ):  # lost, or no database: the next step of the work meets it, too, and tells
+                self.renew()
+
     def release(self) -> None:
         """Let others have it."""
         _living.discard(self._token)
@@ -91,7 +111,8 @@ def claimed(store: "Store", model: str, recipe: Recipe, progress: "Progress") ->
             progress.say(f"another process is registering this soup of {model}: waiting for it")
             while claim.attempt() is None:
                 time.sleep(POLL_SECONDS)
-        yield claim
+        with claim.kept_alive():
+            yield claim
     finally:
         claim.release()
 

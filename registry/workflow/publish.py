@@ -5,7 +5,6 @@ a look-up, so that a second attempt goes on where a first one stopped.
 """
 
 import math
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,10 +21,10 @@ from registry.entities import (
     WeightsFormat,
 )
 from registry.errors import BadRequest, RegistryConflict
-from registry.soup import CheckpointCache, canonical_names, open_pt2
+from registry.soup import CheckpointCache, canonical_names, open_pt2, open_safetensors
 from registry.workflow.claim import Claim, claimed
 from registry.workflow.publication import Draw, compose
-from registry.workflow.supply import PACKAGE, Supply
+from registry.workflow.supply import Supply
 from registry.workflow.verdict import earns_alias
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ class Publisher:
             version = self.tracker.find_version(model, row.recipe.digest)
             adopted = version is not None
             if version is None:
-                soup = self.supply.build(row.recipe).digest
-                with self.cache.pinned([soup]):
-                    version = self._resume(compose(report, row, ranking, soup, self.draw), report, claim)
+                with self.supply.building(row.recipe) as (built, file):
+                    publication = compose(report, row, ranking, built.digest, self.draw)
+                    version = self._resume(publication, file, report, claim)
             aliases = self._alias(report, row, version, claim)
             soup = Digest(version.tags["stockpot.checkpoint"])
             claim.advance(
@@ -101,7 +100,7 @@ class Publisher:
             row.methods, row.recipe.digest, soup, version.uri, run_id, aliases, adopted, link
         )
 
-    def _resume(self, publication: Publication, report: SoupReport, claim: Claim) -> ModelVersion:
+    def _resume(self, publication: Publication, soup: Path, report: SoupReport, claim: Claim) -> ModelVersion:
         """Create what is missing in MLflow, in order."""
         tracker = self.tracker
         claim.renew()
@@ -115,30 +114,29 @@ class Publisher:
         claim.renew()
         model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
         claim.advance(model_id=model_id)
-        publication = self._upload(model_id, publication, report)
+        publication = self._upload(model_id, publication, soup, report)
         tracker.record(run_id, model_id, ingredients, publication)
         claim.renew()
         return tracker.create_version(run_id, model_id, publication)
 
-    def _upload(self, model_id: str, publication: Publication, report: SoupReport) -> Publication:
+    def _upload(self, model_id: str, publication: Publication, soup: Path, report: SoupReport) -> Publication:
         """Package, upload, download again and compare. Returns the publication with what packaging found."""
         request = report.request
         like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
-        with tempfile.TemporaryDirectory(dir=self.cache.folder, prefix=PACKAGE) as folder:
-            package, returned = Path(folder) / "package", Path(folder) / "returned"
-            kind = self.tracker.package(
-                self.models.module_with(publication.recipe),
-                self.cache.path(publication.checkpoint),
-                self.models.example(request.select_on, EXAMPLES),
-                package,
-                model_id=model_id,
-                like=like,
-                architecture=(request.task, request.task_args),
-            )
-            for name, content in publication.files.items():
-                (package / name).write_bytes(content)
-            self.tracker.upload(model_id, package)
-            self._verify(self.tracker.download(model_id, returned), publication)
+        package, returned = soup.parent / "package", soup.parent / "returned"
+        kind = self.tracker.package(
+            self.models.module_with(publication.recipe),
+            soup,
+            self.models.example(request.select_on, EXAMPLES),
+            package,
+            model_id=model_id,
+            like=like,
+            architecture=(request.task, request.task_args),
+        )
+        for name, content in publication.files.items():
+            (package / name).write_bytes(content)
+        self.tracker.upload(model_id, package)
+        self._verify(self.tracker.download(model_id, returned), soup, publication)
         if kind == "pt2":
             return publication
         note = (
@@ -148,34 +146,19 @@ class Publisher:
         )
         return replace(publication, description=publication.description + note)
 
-    def _verify(self, folder: Path, publication: Publication) -> None:
+    def _verify(self, folder: Path, soup: Path, publication: Publication) -> None:
         """What came back is what was built: the safetensors file, and the exported model's tensors."""
-        soup = publication.checkpoint
         file, exported = folder / "model.safetensors", folder / "data" / "model.pt2"
         found = self.cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
-        faults = [] if found == soup else [f"{file.name} is {found}"]
+        faults = [] if found == publication.checkpoint else [f"{file.name} is {found}"]
         if exported.exists() and not faults:
-            faults = [f"{name} differs in the exported model" for name in self._differing(exported, soup)]
+            faults = [f"{name} differs in the exported model" for name in _differing(exported, soup)]
         if faults:
             raise RegistryConflict(
-                f"{soup} was uploaded for {publication.model}, something else came back",
+                f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
                 faults=faults,
                 mend="look at the artifact store, then run the same request again",
             )
-
-    def _differing(self, exported: Path, soup: Digest) -> list[str]:
-        """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
-        with open_pt2(exported) as archive, self.cache.open(soup) as built:
-            names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
-            differing = []
-            for spec in built.tensors:
-                if spec.name not in names:
-                    differing.append(spec.name)
-                    continue
-                theirs = archive.read(names[spec.name])
-                if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
-                    differing.append(spec.name)
-            return differing
 
     def _alias(
         self, report: SoupReport, row: ReportRow, version: ModelVersion, claim: Claim
@@ -198,3 +181,18 @@ class Publisher:
             return self.tracker.version(f"models:/{model}@{CHALLENGER}")
         except BadRequest:
             return None
+
+
+def _differing(exported: Path, soup: Path) -> list[str]:
+    """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
+    with open_pt2(exported) as archive, open_safetensors(soup) as built:
+        names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
+        differing = []
+        for spec in built.tensors:
+            if spec.name not in names:
+                differing.append(spec.name)
+                continue
+            theirs = archive.read(names[spec.name])
+            if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
+                differing.append(spec.name)
+        return differing

@@ -103,8 +103,15 @@ class Supply:
             if mine:
                 self._background.submit(self._download, digest, download)
 
-    def build(self, recipe: Recipe) -> Checkpoint:
-        """The recipe's average as a canonical file in the cache.
+    @contextmanager
+    def building(self, recipe: Recipe) -> Iterator[tuple[Checkpoint, Path]]:
+        """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises."""
+        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=PACKAGE) as folder:
+            file = Path(folder) / "model.safetensors"
+            yield self.build(recipe, file), file
+
+    def build(self, recipe: Recipe, link: Path | None = None) -> Checkpoint:
+        """The recipe's average as a canonical file in the cache, and under this name beside it.
 
         Raises Altered, besides what `registry.soup.build` raises, where an ingredient is not what its name
         says although nothing had told so until then: then it may have been measured so.
@@ -114,7 +121,7 @@ class Supply:
                 for digest in recipe.checkpoints:
                     with self.open(digest):  # whatever can be told from outside is mended before
                         pass
-                return self._with(recipe.checkpoints, lambda: build(recipe, self._cache))
+                return self._with(recipe.checkpoints, lambda: self._build(recipe, link))
         except Altered as error:
             raise Altered(
                 f"{error.what}, perhaps before it was measured: nothing is made of it",
@@ -122,6 +129,12 @@ class Supply:
                 mend="run the request again with --verify-exact, which downloads it and scores everything "
                 "anew. Where that finds other scores, choose another STOCKPOT_STORE_URL, and check the disk",
             ) from error
+
+    def _build(self, recipe: Recipe, link: Path | None) -> Checkpoint:
+        built = build(recipe, self._cache)
+        if link is not None:
+            self._cache.link(built.digest, link)
+        return built
 
     def _with(self, digests: Sequence[Digest], work: Callable[[], T], tries: int = TRIES) -> T:
         """Work with checkpoints that are here: again, where another process evicted one meanwhile."""

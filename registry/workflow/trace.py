@@ -9,7 +9,6 @@ from uuid import uuid4
 from registry.documents import from_document
 from registry.entities import Checkpoint, ModelVersion, Snapshot
 from registry.errors import BadRequest, RegistryConflict, StockpotError
-from registry.soup import CheckpointCache
 from registry.workflow.publication import SNAPSHOT
 from registry.workflow.supply import Supply
 
@@ -34,7 +33,7 @@ def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
         ) from error
 
 
-def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache, out: Path) -> Checkpoint:
+def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoint:
     """Average the ingredients again, from their runs' own artifacts, and write the soup's file.
 
     Raises RegistryConflict when the result has another digest than the registered soup: then nothing
@@ -42,14 +41,13 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, cache: CheckpointCache
     """
     version, snapshot = snapshot_of(uri, tracker)
     supply.offer(snapshot.ingredients)
-    built = supply.build(snapshot.recipe)
-    if built.digest != snapshot.checkpoint:
-        raise RegistryConflict(
-            f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
-            mend="compare the versions of torch that `stockpot show` tells with those of this machine",
-        )
-    with cache.pinned([built.digest]):
-        _copy_whole(cache.path(built.digest), out)
+    with supply.building(snapshot.recipe) as (built, file):
+        if built.digest != snapshot.checkpoint:
+            raise RegistryConflict(
+                f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
+                mend="compare the versions of torch that `stockpot show` tells with those of this machine",
+            )
+        _copy_whole(file, out)
     return built
 
 

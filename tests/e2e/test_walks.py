@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -194,7 +194,7 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
     monkeypatch.setenv("STOCKPOT_HOME", str(tmp_path / "a-year-later"))
     place, out = Workplace(), tmp_path / "soup.safetensors"
     with pytest.raises(BadCheckpoint, match="is not what it was"):
-        rebuild(outcome.soups[0].uri, place.tracker, place.supply, place.cache, out)
+        rebuild(outcome.soups[0].uri, place.tracker, place.supply, out)
     assert not out.exists()
 
 
@@ -241,6 +241,29 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
     with pytest.raises(RegistryConflict, match="something else came back"):
         walk(request, place, in_turn, Silent())
     assert client.search_model_versions("name='tiny'") == []
+
+
+def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_all_the_same(
+    plant: Plant, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    monkeypatch.setenv("STOCKPOT_HOME", str(home.with_name("undisturbed")))
+    expected = [soup.checkpoint for soup in _walk(replace(request, model="other")).soups]
+    monkeypatch.setenv("STOCKPOT_HOME", str(home))
+    place = Workplace()
+
+    def evicting(step: Callable[..., Any]) -> Callable[..., Any]:
+        def work(*args: Any, **kwargs: Any) -> Any:
+            for file in place.cache.folder.glob("*.safetensors"):
+                file.unlink()
+            return step(*args, **kwargs)
+
+        return work
+
+    for name in ("create_run", "package", "upload", "download"):
+        monkeypatch.setattr(place.tracker, name, evicting(getattr(place.tracker, name)))
+    soups = walk(request, place, in_turn, Silent()).soups
+    assert [soup.checkpoint for soup in soups] == expected
 
 
 def test_two_devices_find_and_register_what_one_does(

@@ -1,5 +1,6 @@
 """A folder below its limit: the least recently used files go first, and none that is in use."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
-from registry.errors import BadCheckpoint
+from registry.errors import BadCheckpoint, NotCached
 from registry.soup import CheckpointCache, build
 from registry.soup.eviction import LeastRecentlyUsed
 
@@ -50,6 +51,24 @@ def test_what_was_used_least_recently_goes_first(
     new = add(cache, tmp_path)
     assert [cache.has(digest) for digest in (*digests, new)] == [True, False, False, True, True]
     assert len(list(cache.folder.iterdir())) == 6  # their stamps went with them
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
+def test_a_second_name_outlives_the_first(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    digest = ingest({"w": torch.ones(3)}).digest
+    cache.link(digest, tmp_path / "second")
+    cache.path(digest).unlink()
+    assert load_file(tmp_path / "second")["w"].tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(NotCached):
+        cache.link(digest, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_to_look_whether_it_is_there_is_no_use(

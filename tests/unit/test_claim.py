@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 
-from registry.entities import Digest, Recipe
+from registry.entities import Digest, Recipe, Registration
 from registry.errors import StoreError
 from registry.store import MemoryStore
 from registry.wiring import Silent
@@ -103,6 +104,55 @@ def test_a_claim_that_another_process_took_and_gave_back_is_lost_too() -> None:
     with pytest.raises(StoreError, match="took over"):
         slow.renew()
     slow.release()
+
+
+class Watched(MemoryStore):
+    """Counts how often it is asked about a registration; fails to claim for a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = Semaphore(0)
+        self.faults = 0
+
+    def registration(self, model: str, recipe: Digest) -> Registration | None:
+        self.asked.release()
+        return super().registration(model, recipe)
+
+    def claim_registration(
+        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
+    ) -> Registration:
+        if self.faults:
+            self.faults -= 1
+            raise StoreError("the database does not answer for a moment")
+        return super().claim_registration(model, recipe, owner=owner, now=now, until=until, dead=dead)
+
+
+def test_a_claim_is_renewed_while_one_step_takes_longer_than_the_lease() -> None:
+    store = Watched()
+    claim = Claim(store, "m", RECIPE, lease=0.03)
+    row = claim.attempt()
+    assert row is not None
+    store.faults = 1
+    with claim.kept_alive():
+        assert all(store.asked.acquire(timeout=10) for _ in range(9))
+    later = store.registration("m", RECIPE.digest)
+    assert later is not None
+    assert later.owner == row.owner
+    assert later.claimed_until > row.claimed_until
+    assert "claims m" not in [thread.name for thread in enumerate_threads()]
+
+
+def test_a_claim_that_was_lost_is_not_taken_back_behind_the_works_back() -> None:
+    store = Watched()
+    claim = Claim(store, "m", RECIPE, lease=0.03)
+    row = claim.attempt()
+    assert row is not None
+    store.release_registration("m", RECIPE.digest, owner=str(row.owner))  # as whoever took it over does
+    with claim.kept_alive():
+        assert all(store.asked.acquire(timeout=10) for _ in range(5))
+    later = store.registration("m", RECIPE.digest)
+    assert later is not None
+    assert later.owner is None
 
 
 def test_a_claim_is_given_back_when_the_work_fails() -> None:
