@@ -1,10 +1,86 @@
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from registry.store import upgrade
+
+KINDS = ["sqlite", "postgresql"]
 
 
-@pytest.fixture(params=["sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database. PostgreSQL joins with a second parameter here."""
-    assert request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/stockpot.db"
+@pytest.fixture(params=KINDS)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    with empty_database(request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def url(empty_url: str) -> str:
+    """A database that a store can be opened on: one of PostgreSQL is not migrated by opening it."""
+    if empty_url.startswith("postgresql"):
+        upgrade(empty_url)
+    return empty_url
+
+
+@contextmanager
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """One of the kind that is the request's parameter."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder}/stockpot.db"
+        return
+    server, name = make_url(request.getfixturevalue("postgresql")), f"stockpot_{uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        yield server.set(database=name).render_as_string(hide_password=False)
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A server's URL: that of TEST_DATABASE_URL, whose user may create databases, else our own."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    programs = _programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL: install its server, or set TEST_DATABASE_URL")
+    # Short: the path of a socket has at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    as_root = os.geteuid() == 0  # whom it refuses
+    if as_root:
+        shutil.chown(folder, "nobody")
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [programs / program, "-D", folder / "data", *arguments],
+            user="nobody" if as_root else None,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    try:
+        run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        options = f"-F -c listen_addresses='' -k {folder}"
+        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+        yield f"postgresql://postgres@/postgres?host={folder}"
+        run("pg_ctl", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _programs() -> Path | None:
+    """The folder of PostgreSQL's programs: on the path, or where Debian puts those of its newest version."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return folders[-1] if folders else None

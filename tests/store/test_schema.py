@@ -57,28 +57,28 @@ def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return revision
 
 
-def test_the_migrations_arrive_at_the_models(url: str) -> None:
-    upgrade(url)
-    with schema.connected(url) as connection:
+def test_the_migrations_arrive_at_the_models(empty_url: str) -> None:
+    upgrade(empty_url)
+    with schema.connected(empty_url) as connection:
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
         assert compare_metadata(context, Row.metadata) == []
         migrated = described(connection)
-    with schema.connected(url, writes=True) as connection:
+    with schema.connected(empty_url, writes=True) as connection:
         command.downgrade(schema._config(connection), "base")
         Row.metadata.create_all(connection)
         assert described(connection) == migrated
 
 
-def test_upgrade_downgrade_upgrade_arrives_where_it_began(url: str) -> None:
-    assert upgrade(url) == head()
-    with schema.connected(url) as connection:
+def test_upgrade_downgrade_upgrade_arrives_where_it_began(empty_url: str) -> None:
+    assert upgrade(empty_url) == head()
+    with schema.connected(empty_url) as connection:
         before = described(connection)
-    with schema.connected(url, writes=True) as connection:
+    with schema.connected(empty_url, writes=True) as connection:
         command.downgrade(schema._config(connection), "base")
-    assert tables(url) == {schema.VERSION_TABLE}
-    assert current(url) is None
-    assert upgrade(url) == head()
-    with schema.connected(url) as connection:
+    assert tables(empty_url) == {schema.VERSION_TABLE}
+    assert current(empty_url) is None
+    assert upgrade(empty_url) == head()
+    with schema.connected(empty_url) as connection:
         assert described(connection) == before
 
 
@@ -149,24 +149,24 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
 
 
 def test_a_newer_schema_asks_for_a_newer_stockpot(
-    url: str, next_revision: Path, monkeypatch: pytest.MonkeyPatch
+    empty_url: str, next_revision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert next_revision.exists()
-    upgrade(url)
+    upgrade(empty_url)
     monkeypatch.undo()
     for use in (SqlStore, upgrade):
         with pytest.raises(SchemaMismatch, match="0003, which a newer Stockpot made") as error:
-            use(url)
+            use(empty_url)
         assert error.value.mend.startswith("upgrade Stockpot")
 
 
-def test_a_migration_that_fails_half_way_leaves_the_old_schema(url: str, next_revision: Path) -> None:
+def test_a_migration_that_fails_half_way_leaves_the_old_schema(empty_url: str, next_revision: Path) -> None:
     whole = next_revision.read_text()
     next_revision.write_text(whole.replace("def downgrade", '    op.execute("nonsense")\ndef downgrade'))
     with pytest.raises(StoreError, match="nonsense"):
-        upgrade(url)
-    assert current(url) is None
-    assert tables(url) == set()
+        upgrade(empty_url)
+    assert current(empty_url) is None
+    assert tables(empty_url) == set()
 
 
 def imported(program: str) -> set[str]:
@@ -187,8 +187,8 @@ def test_import_alembic_means_the_library_even_in_the_checkout() -> None:
     assert subprocess.run(program, cwd=REPOSITORY, check=True, capture_output=True).stdout
 
 
-def test_a_developer_can_run_alembic_in_the_checkout(url: str) -> None:
+def test_a_developer_can_run_alembic_in_the_checkout(empty_url: str) -> None:
     for arguments in (["upgrade", "head"], ["check"]):
-        program = [sys.executable, "-m", "alembic", "-x", f"url={url}", *arguments]
+        program = [sys.executable, "-m", "alembic", "-x", f"url={empty_url}", *arguments]
         subprocess.run(program, cwd=REPOSITORY, check=True, capture_output=True)
-    assert current(url) == head()
+    assert current(empty_url) == head()

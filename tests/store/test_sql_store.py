@@ -124,10 +124,25 @@ def test_damaged_scores_are_an_error(url: str) -> None:
 def test_a_damaged_document_is_an_error(url: str, damaged: str) -> None:
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
-        with connected(url, writes=True) as connection:
-            connection.execute(text("UPDATE stockpot_recipes SET document = :damaged"), {"damaged": damaged})
-        with pytest.raises(StoreError, match="fails"):
-            store.recipe(soup("a").digest)
+        with pytest.raises(StoreError, match="fails"):  # PostgreSQL refuses to keep what is no JSON
+            _read_damaged(store, url, damaged)
+
+
+def _read_damaged(store: SqlStore, url: str, damaged: str) -> None:
+    with connected(url, writes=True) as connection:
+        connection.execute(text("UPDATE stockpot_recipes SET document = :damaged"), {"damaged": damaged})
+    store.recipe(soup("a").digest)
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+def test_a_connection_that_the_server_cut_while_it_was_idle_is_made_anew(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        with connected(url) as connection:
+            idle = connection.execute(text(f"{cut} AND pid <> pg_backend_pid()")).all()
+        assert idle == [(True,)]
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
 
 def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Real processes on one SQLite file, which the first of them creates."""
+"""Real processes on one database. A SQLite file is created by the first of them."""
 
-import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from registry.entities import Bound, Score
-from registry.store import SqlStore, current, head
+from registry.store import SqlStore, current, head, upgrade
+from registry.store.schema import connected
 from registry.testing.store_values import VALIDATION, soup
+from tests.store.conftest import KINDS, empty_database
 
 PROCESSES, EVALUATIONS = 4, 25
 
@@ -37,10 +40,18 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-@pytest.fixture(scope="module")
-def race(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[list[str]]]:
-    """The file's URL, and what each process saw; they all start at a file that does not exist."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('race')}/stockpot.db"
+@pytest.fixture(scope="module", params=KINDS)
+def race(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[list[str]]]]:
+    """The database's URL, and what each process saw; on SQLite they start at a file that does not exist."""
+    with empty_database(request, tmp_path_factory.mktemp("race")) as url:
+        if request.param == "postgresql":
+            upgrade(url)
+        yield url, raced(url)
+
+
+def raced(url: str) -> list[list[str]]:
     with ExitStack() as stack:
         racers = [stack.enter_context(started(url, name, EVALUATIONS)) for name in range(PROCESSES)]
         assert {line(racer) for racer in racers} == {"ready"}
@@ -48,10 +59,12 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[list[str]]
             go(racer)
         seen = [racer.communicate()[0].split() for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * PROCESSES
-    return url, seen
+    return seen
 
 
-def test_processes_that_create_the_same_file_at_once_all_succeed(race: tuple[str, list[list[str]]]) -> None:
+def test_processes_that_open_or_create_the_same_database_at_once_all_succeed(
+    race: tuple[str, list[list[str]]],
+) -> None:
     url, seen = race
     assert [len(lines) for lines in seen] == [EVALUATIONS + 1] * PROCESSES
     assert current(url) == head()
@@ -83,8 +96,8 @@ def test_of_processes_that_claim_one_registration_exactly_one_wins(race: tuple[s
     assert row.owner == owner
 
 
-def test_a_process_killed_among_its_commits_loses_none_of_them(tmp_path: Path) -> None:
-    url, acknowledged = f"sqlite:///{tmp_path}/stockpot.db", 30
+def test_a_process_killed_among_its_commits_loses_none_of_them(url: str) -> None:
+    acknowledged = 30
     with started(url, 7, 1_000_000) as victim:
         line(victim)
         go(victim)
@@ -96,7 +109,12 @@ def test_a_process_killed_among_its_commits_loses_none_of_them(tmp_path: Path) -
             assert store.score(recipe, VALIDATION.digest) == Score((7.0,))
             assert store.bound(recipe, VALIDATION.digest) == Bound(float((7 + number) % 4))
         store.commit_score(soup("after"), VALIDATION, Score((1.0,)))
-    with closing(sqlite3.connect(tmp_path / "stockpot.db")) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        whole = "SELECT count(*) FROM stockpot_ingredients GROUP BY recipe HAVING count(*) <> 2"
-        assert database.execute(whole).fetchall() == [(1,)], "only the last recipe has one ingredient"
+    if url.startswith("sqlite"):
+        assert rows(url, "PRAGMA integrity_check") == [("ok",)]
+    whole = "SELECT count(*) FROM stockpot_ingredients GROUP BY recipe HAVING count(*) <> 2"
+    assert rows(url, whole) == [(1,)], "only the last recipe has one ingredient"
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with connected(url) as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
