@@ -59,6 +59,19 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
+def row_by_row(tensor: Tensor, most: int) -> Iterator[Tensor]:
+    """The elements of any view in the order of its rows: contiguous tensors of at most so many bytes."""
+    tensor = tensor.squeeze()  # at most 63 dimensions are left: sizes are below 2**63
+    if tensor.nbytes <= most:
+        yield tensor.contiguous()
+    elif (row := tensor.nbytes // len(tensor)) > most:
+        for part in tensor:
+            yield from row_by_row(part, most)
+    else:
+        for part in tensor.split(most // row):
+            yield part.contiguous()
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether a floating-point tensor holds neither NaN nor infinity."""
     # A sum stays NaN or infinite once it is, and takes a twentieth of isfinite().all(). An infinite

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,10 @@ _CONFIG = re.compile(r"([^/]+/data/weights/)[^/]+_weights_config\.json")
 _CONFIG_LIMIT = 100_000_000
 _DIRECTORY_LIMIT = 16 << 20  # bytes: some 200,000 members
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and extra field (APPNOTE 4.3.7)
-_COPIES_LIMIT = 64  # names per byte of the file on average: tied weights, but no bomb
+_COPIES_LIMIT = 64
+"""Names per byte of the file on average, and reads of it: tied and expanded weights, but no bomb."""
+_SMALL = 1 << 20
+"""Bytes of a file that are not worth a stricter limit: a mask in it may be expanded from one element."""
 
 
 @contextmanager
@@ -79,8 +82,7 @@ def open_pt2(path: Path) -> Iterator[WeightsFile]:
             )
         payloads = partial(_payload, file, members, folder)
         places = collect_places(path, config, lambda name, entry: _place(name, entry, payloads))
-        if sum(byte_length(place.spec) for place in places) > _COPIES_LIMIT * file.size:
-            raise damaged(path, "its tensors are many times larger than the file")
+        _require_moderate(file, places)
         yield WeightsFile(file, places)
 
 
@@ -184,6 +186,24 @@ def _place(name: str, entry: object, payload: Callable[[object], tuple[int, int]
         raise ValueError(f"its payload has {size} bytes, {needed} are needed")
     by_row = math.prod(spec.shape) == 0 or _lies_by_row(spec, strides)
     return Place(spec, offset + skipped * ITEM_SIZES[spec.dtype], None if by_row else strides)
+
+
+def _require_moderate(file: RegularFile, places: Sequence[Place]) -> None:
+    """Bound what ingesting takes: the disk by what the tensors hold, the time by what they span as well."""
+    held = {place.spec.name: max(byte_length(place.spec), _spanned(place)) for place in places}
+    if sum(held.values()) > _COPIES_LIMIT * max(file.size, _SMALL):
+        name = max(held, key=lambda name: held[name])
+        raise damaged(
+            file.path,
+            f"its tensors are many times larger than the file: {sum(held.values()):,} bytes in {file.size:,}",
+            [f"tensor {name[:100]!a}: holds or spans {held[name]:,} bytes"],
+        )
+
+
+def _spanned(place: Place) -> int:
+    """Bytes from the tensor's first element to its last."""
+    strides = place.strides
+    return 0 if strides is None else span_of(place.spec.shape, strides) * ITEM_SIZES[place.spec.dtype]
 
 
 def _integers(value: object) -> object:

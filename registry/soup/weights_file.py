@@ -143,23 +143,30 @@ class WeightsFile:
             tensor = arithmetic.empty(place.spec)
             self.file.fill(arithmetic.bytes_of(tensor), place.offset)
             return tensor
-        span = span_of(place.spec.shape, place.strides)
-        elements = arithmetic.empty(TensorSpec(name, place.spec.dtype, (span,)))
-        self.file.fill(arithmetic.bytes_of(elements), place.offset)
-        return elements.as_strided(place.spec.shape, place.strides).contiguous()
+        return self._view(place, place.strides).contiguous()
 
     def pieces(self, name: str) -> Iterator[memoryview]:
         """One tensor's bytes, row by row, in pieces: each is valid until the next is asked for.
 
-        A tensor that does not lie row by row in its file comes in one piece.
+        Of a tensor that does not lie row by row, what it spans in the file is in memory meanwhile, and never
+        the tensor: an expanded one may be many times larger.
         """
         place = self.places[name]
         if place.strides is None:
             yield from self.file.pieces(place.offset, place.end)
         else:
-            from registry.soup.arithmetic import bytes_of
+            from registry.soup.arithmetic import bytes_of, row_by_row
 
-            yield bytes_of(self.read(name))
+            yield from map(bytes_of, row_by_row(self._view(place, place.strides), PIECE))
+
+    def _view(self, place: Place, strides: tuple[int, ...]) -> "Tensor":
+        """The tensor as a view of what it spans."""
+        from registry.soup import arithmetic
+
+        span = TensorSpec(place.spec.name, place.spec.dtype, (span_of(place.spec.shape, strides),))
+        elements = arithmetic.empty(span)
+        self.file.fill(arithmetic.bytes_of(elements), place.offset)
+        return elements.as_strided(place.spec.shape, strides)
 
 
 def collect_places(

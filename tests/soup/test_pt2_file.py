@@ -19,6 +19,7 @@ from registry.errors import BadCheckpoint
 from registry.soup import CheckpointCache, open_pt2
 from registry.soup.arithmetic import DTYPES
 from registry.soup.pt2_file import SCALAR_TYPES
+from registry.soup.weights_file import PIECE
 
 Edit = Callable[[dict[str, Any]], object]
 CONFIG = "model/data/weights/model_weights_config.json"
@@ -32,6 +33,7 @@ class Odd(torch.nn.Module):
     none: torch.Tensor
     slice: torch.Tensor
     turned: torch.Tensor
+    mask: torch.Tensor
     hidden: torch.Tensor
 
     def __init__(self) -> None:
@@ -46,12 +48,13 @@ class Odd(torch.nn.Module):
         self.register_buffer("none", torch.zeros(0, 3))
         self.register_buffer("slice", torch.arange(100.0)[10:14])
         self.register_buffer("turned", torch.arange(12.0).reshape(3, 4).t())
+        self.register_buffer("mask", torch.arange(500.0).expand(3, 1000, 500).transpose(1, 2))
         self.register_buffer("hidden", torch.arange(4.0), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         image = self.conv(x.sum() * torch.ones(1, 3, 4, 4)).sum()
         y = self.b(self.a(x)) + self.hidden + self.slice + self.turned[:, 0] + self.count
-        total: torch.Tensor = y + image + self.brain.float().sum() + self.none.sum() + self.flag[0]
+        total: torch.Tensor = y + image + self.brain.float().sum() + self.none.sum() + self.flag[0] + self.mask[0, 0, 0]
         return total
 
 
@@ -103,8 +106,9 @@ def test_an_exported_state_dict_is_read_bit_for_bit(
             assert read.is_contiguous()
             assert read.dtype == tensor.dtype
             assert torch.equal(read, tensor), name
-            whole = b"".join(bytes(piece) for piece in weights.pieces(name))
-            assert whole == tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            pieces = [bytes(piece) for piece in weights.pieces(name)]
+            assert max(map(len, pieces), default=0) <= PIECE, "an expanded tensor is never in memory"
+            assert b"".join(pieces) == tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def test_the_same_weights_have_one_digest_from_both_formats(
@@ -186,6 +190,25 @@ def test_a_small_archive_cannot_claim_a_huge_tensor(edited: Callable[[Edit], Pat
     huge = {"sizes": [{"as_int": 1 << 40}], "strides": [{"as_int": 0}]}
     error = refusal(edited(lambda config: config["brain"]["tensor_meta"].update(huge)))
     assert "many times larger" in error.what
+    assert "'brain'" in error.faults[0]
+
+
+def test_names_that_span_one_payload_again_and_again_are_refused(tmp_path: Path) -> None:
+    """Each is two numbers that lie far apart: next to nothing to hold, all of the payload to read."""
+    far_apart = {"sizes": [{"as_int": 2}], "strides": [{"as_int": (1 << 20) - 1}]}
+    meta = {"dtype": 7, "layout": 7, "storage_offset": {"as_int": 0}, **far_apart}
+    entry = {"path_name": "weight_0", "use_pickle": False, "tensor_meta": meta}
+    for names, refused in [(3, False), (80, True)]:
+        path = tmp_path / f"{names}.pt2"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(CONFIG, json.dumps({"config": {f"w{i}": entry for i in range(names)}}))
+            archive.writestr("model/byteorder", "little")
+            archive.writestr("model/data/weights/weight_0", bytes(4 << 20))
+        if refused:
+            assert "many times larger" in refusal(path).what
+        else:
+            with open_pt2(path) as weights:
+                assert len(weights.tensors) == names
 
 
 def test_compressed_members_are_refused(edited: Callable[..., Path]) -> None:
