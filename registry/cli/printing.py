@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from registry.documents import to_document
 from registry.entities import (
@@ -40,8 +40,24 @@ WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
 DETAIL = 240
 """Characters shown of why a run was excluded."""
+_CONTROLS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # ends of lines, and directions
+    *range(0xD800, 0xE000),  # half characters, which no terminal can be sent
+)
+_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 out = Console(width=WIDTH)
 err = Console(stderr=True)
+
+
+def plain(text: str) -> Text:
+    """Text that strangers have a hand in, such as the names of runs, as it is to be printed.
+
+    What looks like markup or an emoji's code stays as it is; characters that would move the cursor, change
+    colours or turn the line round are shown by their escapes. Only ends of lines stay what they are.
+    """
+    return Text("\n".join(line.translate(_ESCAPES) for line in text.split("\n")))
 
 
 class Bars:
@@ -64,7 +80,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(message, markup=False, highlight=False)
+        self._bars.console.print(plain(message))
 
 
 def with_bars(work: Callable[[Watch], T]) -> T:
@@ -89,7 +105,7 @@ def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
         _echo(document)
     else:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        out.print(plain(text), soft_wrap=True)
 
 
 def show_error(error: StockpotError, *, as_json: bool) -> None:
@@ -103,7 +119,7 @@ def show_error(error: StockpotError, *, as_json: bool) -> None:
         }
         _echo(document, err=True)
     else:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(plain(f"error: {error}"), style="red", soft_wrap=True)
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -111,7 +127,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         _echo(to_document(plan))
         return
-    out.print(f"[bold]{len(plan.sweep.candidates)} candidates[/bold]", highlight=False)
+    _print_heading(f"{len(plan.sweep.candidates)} candidates")
     table = _table("run", "weights", "MB", "checkpoint")
     for candidate in plan.sweep.candidates:
         size = f"{candidate.checkpoint.size / 1e6:.1f}"
@@ -137,9 +153,7 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
         did = "was registered before as" if soup.adopted else "is registered as"
         alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
         where = f"  {soup.link}" if soup.link else ""
-        out.print(
-            f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}", markup=False, highlight=False
-        )
+        out.print(plain(f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}"))
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
@@ -152,9 +166,9 @@ def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *
         _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
         return
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
-    out.print(f"{version.uri} {aliases} {link or ''}", markup=False, style="bold")
-    out.print(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}", highlight=False)
-    out.print("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items()), highlight=False)
+    out.print(plain(f"{version.uri} {aliases} {link or ''}"), style="bold")
+    out.print(plain(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}"))
+    out.print(plain("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items())))
     _show_report(snapshot.report)
     _show_ingredients(snapshot, tracker)
     row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
@@ -172,7 +186,7 @@ def _echo(document: object, *, err: bool = False) -> None:
 def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     if not exclusions:
         return
-    out.print(f"[bold]{len(exclusions)} excluded runs[/bold]")
+    _print_heading(f"{len(exclusions)} excluded runs")
     table = _table("", "")
     table.show_header = False
     for exclusion in exclusions:
@@ -184,10 +198,7 @@ def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
 
 def _show_report(report: SoupReport) -> None:
     request = report.request
-    out.print(
-        f"[bold]Scores, in points[/bold]: {escape(request.select_on)} is held-out, the others are untouched",
-        highlight=False,
-    )
+    _print_heading("Scores, in points", f": {request.select_on} is held-out, the others are untouched")
     splits = columns(request)
     table = _table("", *BESIDE_SCORES, *splits)
     for row in report.table:
@@ -200,22 +211,26 @@ def _show_report(report: SoupReport) -> None:
         out.print(gains)
     verdicts = (sentence(row, request.report_on) for row in report.rows[1:])
     for line in (*verdicts, *reasons(report), *report.notes):
-        out.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(plain(f"- {line}"), soft_wrap=True)
     out.print()
+
+
+def _print_heading(title: str, rest: str = "") -> None:
+    out.print(Text.assemble((title, "bold"), plain(rest)))
 
 
 def _table(first: str, *others: str) -> Table:
     """Columns that stand close, so that a dozen fit a terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(escape(first))
+    table.add_column(plain(first))
     for other in others:
-        table.add_column(escape(other), justify="right" if others[0] else "left")
+        table.add_column(plain(other), justify="right" if others[0] else "left")
     return table
 
 
 def _add_row(table: Table, *cells: str) -> None:
-    """Names come from strangers: what looks like markup in them is not."""
-    table.add_row(*map(escape, cells))
+    # An end of a line in a name would look like another row.
+    table.add_row(*(plain(cell.replace("\n", r"\n")) for cell in cells))
 
 
 def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]) -> None:
@@ -230,7 +245,7 @@ def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]
 
 def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
     varying = _varying_params(snapshot.ingredients)
-    out.print("[bold]Ingredients[/bold], in recipe order, with the hyperparameters in which they differ")
+    _print_heading("Ingredients", ", in recipe order, with the hyperparameters in which they differ")
     table = _table("run", "run id or link", "coefficient", "checkpoint", "hyperparameters")
     table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
@@ -260,7 +275,7 @@ def _brief(value: str) -> str:
 
 def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
     rule = f", accept={selection.rule}" if selection.rule else ""
-    out.print(f"[bold]Steps[/bold] of {escape(selection.method)}{rule}", highlight=False)
+    _print_heading("Steps", f" of {selection.method}{rule}")
     table = _table("tried", "held-out", "kept")
     for step in selection.steps:
         added = names.get(step.tried[-1], short(step.tried[-1]))

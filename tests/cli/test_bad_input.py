@@ -13,6 +13,8 @@ import pytest
 from registry.cli import main
 from registry.entities import SoupRequest
 from registry.errors import BadModelName
+from registry.testing.sweeps import plant_sweep
+from registry.testing.tiny import weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.walk import in_turn, walk
 
@@ -177,6 +179,44 @@ def test_damaged_weights_exclude_their_run_and_no_other(
     assert "1 excluded runs" in ended.out
     assert ("non-finite weights" if kind == "nan" else "unreadable weights") in ended.out
     assert str(tmp_path / "home") not in ended.out, "the local copy's name says nothing to anybody"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\x1b[2J\x1b]0;owned\a tune", r"\x1b[2J\x1b]0;owned\x07 tune"),
+        ("\x9b31m tune\r\b", r"\x9b31m tune\r\x08"),
+        ("tune\nerror: none", r"tune\nerror: none"),
+        ("\u202eenut", r"\u202eenut"),
+        ("[red]tune[/red] [/x]", "[red]tune[/red] [/x]"),
+        (":100: epochs, lr:fire:\\", ":100: epochs, lr:fire:\\"),
+        ("学習率 é 👩‍🔬", "学習率 é 👩‍🔬"),
+    ],
+)
+def test_a_runs_name_is_printed_and_never_obeyed(
+    stockpot: Stockpot, mlflow_uri: str, experiment: str, home: Path, name: str, shown: str
+) -> None:
+    ended = stockpot(*_soup("--sweep", _sweep(mlflow_uri, experiment, name, good=2), "--dry-run", *TASK))
+    assert "1 excluded runs" in ended.out
+    assert all(f"{shown} {seed}" in ended.out for seed in range(3))
+    assert all(character.isprintable() or character == "\u200d" for character in ended.out)
+
+
+def test_nor_is_it_obeyed_in_an_error(
+    stockpot: Stockpot, mlflow_uri: str, experiment: str, home: Path
+) -> None:
+    sweep = _sweep(mlflow_uri, experiment, "[red]\x1b[2J:100:", good=1)
+    ended = stockpot(*_soup("--sweep", sweep, "--dry-run", *TASK))
+    assert r"[red]\x1b[2J:100: 2 (" in ended.err
+    assert "\x1b" not in ended.err
+
+
+def _sweep(uri: str, experiment: str, name: str, *, good: int) -> str:
+    """Three runs whose names begin so; only some fit the task's model."""
+    from mlflow import MlflowClient
+
+    runs = {f"{name} {seed}": weights("dense" if seed < good else "conv", seed=seed) for seed in range(3)}
+    return plant_sweep(MlflowClient(uri), experiment, runs)
 
 
 @pytest.mark.parametrize(("left", "said"), [(1, "one usable run"), (0, "no usable run")])

@@ -21,3 +21,9 @@ def test_a_stage_of_unknown_length_counts_and_ends_where_the_next_begins() -> No
     assert listing.finished
     assert listing.total == 3
     assert not looking.finished
+
+
+def test_what_is_said_may_hold_anybodys_name() -> None:
+    told = StringIO()
+    Bars(Progress(console=Console(file=told), auto_refresh=False)).say("run \x1b[2J[/x]:100: goes\non")
+    assert told.getvalue() == "run \\x1b[2J[/x]:100: goes\non\n"
