@@ -62,7 +62,7 @@ class SoupRequest:
     weights: str | None = None
     """A glob for each run's weights file, where a run has several: checkpoints/best*.safetensors."""
     top: int | None = None
-    """Keep only this many runs, the best by a logged metric."""
+    """Keep only this many runs, two or more: the best by a logged metric."""
     by: str | None = None
     """That metric's name."""
     direction: Direction = Direction.MAX
@@ -96,7 +96,7 @@ class SoupRequest:
                     "a score on the split that chose the soup says nothing about new data"
                 ),
             ),
-            (self.top is not None and self.top < 1, "top must be at least 1"),
+            (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
             (self.max_seconds is not None and self.max_seconds <= 0, "max_seconds must be positive"),
         ]

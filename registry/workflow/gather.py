@@ -34,9 +34,10 @@ def gather(
     """List the sweep, find each run's weights, and leave out what its header shows to be incompatible.
 
     `fits` tells how tensors differ from the task's model. Raises UnknownSweep for a sweep that does
-    not exist, NothingToSoup when fewer than two runs can be candidates.
+    not exist, BadRequest for a metric that was not logged, NothingToSoup when fewer than two runs can be candidates.
     """
     shortlist = _list(request, tracker, progress)
+    shortlist.require_metric()
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same

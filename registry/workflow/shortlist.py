@@ -3,12 +3,17 @@
 import math
 from bisect import insort
 from collections import Counter, defaultdict
+from difflib import get_close_matches
+from shlex import quote
 
 from registry.entities import Direction, Exclusion, ExclusionReason, Run, SoupRequest
+from registry.errors import BadRequest
 
 BASE_TAG = "stockpot.base"
 """A run's own word on the weights that it started from: any name or digest."""
 ANY_BASE = "--any-base averages them all the same"
+NEAREST = 5
+"""Metrics that are named where the wanted one was not logged."""
 
 
 class Shortlist:
@@ -24,6 +29,9 @@ class Shortlist:
         """Every added run's place in the sweep, by its id."""
         self._request = request
         self._top = request.top if request.by else None
+        self._finished = 0
+        self._measured: Counter[str] = Counter()
+        """Finished runs that logged a number, by the metric's name."""
         self._bases: Counter[str] = Counter()
         self._kept: dict[str | None, list[tuple[tuple[bool, float], int, Run]]] = defaultdict(list)
         self._dropped: list[tuple[str | None, Exclusion]] = []
@@ -35,6 +43,8 @@ class Shortlist:
             detail = f"its status is {run.status}"
             self.exclusions.append(Exclusion(run.run_id, run.name, ExclusionReason.NOT_FINISHED, detail))
             return
+        self._finished += 1
+        self._measured.update(name for name in run.metrics if has_metric(run, name))
         base = None if self._request.any_base else run.tags.get(BASE_TAG)
         if base:
             self._bases[base] += 1
@@ -47,6 +57,25 @@ class Shortlist:
             insort(kept, (rank_by_metric(run, self._request), place, run))
             if len(kept) > self._top:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
+
+    def require_metric(self) -> None:
+        """Raise BadRequest where runs are wanted by a metric that no two of them logged: it may be misspelt."""
+        wanted = self._request.by
+        if not wanted or self._finished < 2 or self._measured[wanted] > 1:
+            return
+        names = sorted(self._measured.keys() - {wanted})
+        nearest = get_close_matches(wanted, names, n=NEAREST, cutoff=0.0)
+        faults = [f"{name} was logged by {self._measured[name]}" for name in nearest]
+        if len(names) > len(nearest):
+            faults.append(f"and {len(names) - len(nearest)} more metrics")
+        close = get_close_matches(wanted, names, n=1)
+        by = f"--by {quote(close[0])}" if close else "--by with a metric that they logged" if names else ""
+        what = f"{self._measured[wanted] or 'none'} of the sweep's {self._finished} finished runs logged a number"
+        raise BadRequest(
+            f"{what} as {wanted!r}",
+            faults=faults or ["they logged no metrics"],
+            mend=f"{by}{', or ' if by else ''}leave out --top and --by: then all runs are evaluated",
+        )
 
     def chosen(self) -> list[Run]:
         """The runs that are left, in the sweep's order, when all were added; the others are excluded."""

@@ -61,6 +61,7 @@ def _planned(request: SoupRequest, *arguments: str) -> list[str]:
         (["--sweep", "x", "--report-on", "validation"], "different splits"),
         (["--sweep", "x", "--task-arg", "kind"], "key=value"),
         (["--sweep", "x", "--method", "gredy"], "greedy"),
+        (["--sweep", "x", "--top", "1", "--by", "acc"], "top must be at least 2"),
         (["--sweep", "x", "--task", "registry.testing.tiny:TinyTusk"], "TinyTask"),
         (["--sweep", "x", "--task", "array"], "arrays"),
     ],
@@ -72,6 +73,21 @@ def test_a_request_that_cannot_be_met_is_refused(
     assert ended.code == 3, ended
     assert said in ended.err
     assert "To mend it" in ended.err
+
+
+def test_a_misspelt_metric_is_told_with_the_one_that_was_meant(
+    stockpot: Stockpot, tiny_sweep: SoupRequest, mlflow_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'sweeps'")
+    for run in client.search_runs([experiment.experiment_id]):
+        client.log_metric(run.info.run_id, "val/acc", 0.5)
+    ended = stockpot(*_planned(tiny_sweep, "--top", "3", "--by", "val_acc"))
+    assert ended.code == 3, ended
+    assert "none of the sweep's 5 finished runs logged a number as 'val_acc'" in ended.err
+    assert "To mend it: --by val/acc" in ended.err
 
 
 def test_wrong_usage_is_told_by_the_command_itself(stockpot: Stockpot) -> None:

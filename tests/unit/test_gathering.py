@@ -25,7 +25,7 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.errors import NothingToSoup
+from registry.errors import BadRequest, NothingToSoup
 from registry.workflow.exclusion_rules import Gathering, require_two
 from registry.workflow.shortlist import Shortlist
 
@@ -85,6 +85,47 @@ def test_top_keeps_the_best_by_a_logged_metric_in_the_sweeps_order(
     assert "not logged" in excluded["id5"].detail
 
 
+@pytest.mark.parametrize(
+    ("wanted", "measured", "mend"),
+    [
+        ("val_acc", "none", "--by val/acc, or leave"),
+        ("val los", "none", "--by 'val loss', or leave"),
+        ("f1", "none", "--by with a metric that they logged, or leave"),
+        ("once", "1", "leave out --top and --by"),
+        ("nan", "none", "leave out --top and --by"),
+    ],
+)
+def test_a_metric_that_no_two_runs_logged_is_told_with_those_they_did(
+    wanted: str, measured: str, mend: str
+) -> None:
+    shortlist = Shortlist(replace(REQUEST, top=2, by=wanted))
+    logged = {"val/acc": 0.5, "val loss": 1.0, "nan": math.nan}
+    for run in (_run(1, metrics={**logged, "once": 1.0}), _run(2, metrics=logged), _run(3)):
+        shortlist.add(run)
+    with pytest.raises(BadRequest, match=f"{measured} of the sweep's 3 finished runs .* {wanted!r}") as caught:
+        shortlist.require_metric()
+    assert {"val/acc was logged by 2", "val loss was logged by 2"} <= set(caught.value.faults)
+    assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize(("by", "runs"), [("acc", 1), ("acc", 0), (None, 3)])
+def test_where_the_metric_is_not_what_is_wrong_nothing_is_said_of_it(by: str | None, runs: int) -> None:
+    shortlist = Shortlist(replace(REQUEST, top=2 if by else None, by=by))
+    for number in range(runs):
+        shortlist.add(_run(number))
+    shortlist.require_metric()
+
+
+def test_the_metrics_named_are_the_nearest_of_very_many() -> None:
+    shortlist = Shortlist(replace(REQUEST, top=2, by="valid_acc"))
+    for number in range(2):
+        shortlist.add(_run(number, metrics={f"grad/layer{i}": 1.0 for i in range(500)} | {"val_acc": 1.0}))
+    with pytest.raises(BadRequest) as caught:
+        shortlist.require_metric()
+    assert caught.value.faults[0] == "val_acc was logged by 2"
+    assert caught.value.faults[-1] == "and 496 more metrics"
+
+
 def test_a_run_from_another_starting_point_is_refused_unless_told_otherwise() -> None:
     tag = "stockpot.base"
     runs = [_run(1, {tag: "A"}), _run(2, {tag: "B"}), _run(3, {tag: "A"}), _run(4)]
@@ -106,7 +147,7 @@ def test_a_run_from_another_starting_point_is_refused_unless_told_otherwise() ->
         ),
         max_size=20,
     ),
-    st.sampled_from([None, 1, 3]),
+    st.sampled_from([None, 2, 3]),
     st.booleans(),
 )
 def test_choosing_while_listing_is_choosing_among_all(
