@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadModelName, StockpotError
-from registry.tracking.mlflow_calls import asking
+from registry.tracking.mlflow_calls import asking, creating
 from registry.tracking.names import ROLE
 
 if TYPE_CHECKING:
@@ -41,9 +41,18 @@ def remove_empty_model(client: "MlflowClient", name: str) -> None:
 
 
 def prove_experiment_writable(client: "MlflowClient", experiment_id: str) -> None:
-    """Write a run with an artifact, and delete it. Raises NotPermitted."""
-    with asking(f"writing to experiment {experiment_id}"):
+    """Write a run with an artifact, and delete it. Raises NotPermitted.
+
+    What an earlier proof left behind goes with it: a run whose creation was never answered.
+    """
+    doing = f"writing to experiment {experiment_id}"
+    # That of a proof under way may be among them: it minds as little as it needs a run that is active.
+    with suppress(StockpotError), asking(doing):
+        for left in client.search_runs([experiment_id], f"tags.`{ROLE}` = '{PERMISSION_CHECK}'"):
+            client.delete_run(left.info.run_id)
+    with creating(doing):
         run = client.create_run(experiment_id, tags={ROLE: PERMISSION_CHECK}, run_name=PERMISSION_CHECK)
+    with asking(doing):
         try:
             client.log_text(run.info.run_id, "Stockpot may write here.\n", PERMISSION_FILE)
             _delete_artifact(client, str(run.info.artifact_uri))

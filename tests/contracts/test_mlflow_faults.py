@@ -36,13 +36,14 @@ PUBLICATION = Publication(
 
 
 class FailingServer(ThreadingHTTPServer):
-    """Answers the first look-around, and everything else with one status; counts what it was asked."""
+    """Answers the first look-around, or more, and all else with one status; counts what it was asked."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(("127.0.0.1", 0), FailingHandler)
         self.status = status
         self.body = body
         self.asked: list[str] = []
+        self.answers = {"experiments/search"}
 
     @property
     def uri(self) -> str:
@@ -59,9 +60,8 @@ class FailingHandler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         endpoint = self.path.partition("?")[0].rpartition("/mlflow/")[2]
         self.server.asked.append(endpoint)
-        status, body = (
-            (200, "{}") if endpoint == "experiments/search" else (self.server.status, self.server.body)
-        )
+        answered = endpoint in self.server.answers
+        status, body = (200, "{}") if answered else (self.server.status, self.server.body)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -98,6 +98,15 @@ def test_a_creating_call_is_sent_once(serve: Serve, status: int) -> None:
     assert server.asked == ["experiments/search", "runs/create"]
     assert isinstance(caught.value, Unreachable)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_the_run_of_a_proof_is_asked_for_once(serve: Serve, status: int) -> None:
+    server = serve(status, "down")
+    server.answers |= {f"registered-models/{call}" for call in ("get", "delete-tag")} | {"runs/search"}
+    with pytest.raises(Unreachable, match="writing to experiment 1"):
+        MlflowTracker(server.uri).prove_writable("model", "1")
+    assert server.asked.count("runs/create") == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -57,6 +58,10 @@ class Place:
             measurements=(ACCURACY,),
             files={},
         )
+
+    def runs(self, publication: Publication) -> list[str]:
+        """The ids of its experiment's active runs."""
+        return [run.info.run_id for run in self.client.search_runs([publication.experiment_id])]
 
     def model_metrics(self, model_id: str) -> list[float]:
         """Every value that the model ever had, oldest first."""
@@ -117,6 +122,44 @@ def test_proving_permission_leaves_no_file(place: Place) -> None:
     place.tracker.prove_writable(publication.model, publication.experiment_id)
     experiment = place.client.get_experiment(publication.experiment_id)
     assert [path for path in Path(experiment.artifact_location).rglob("*") if path.is_file()] == []
+
+
+def test_a_run_whose_creation_was_never_answered_goes_with_the_next_proof(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = place.publication()
+    before = place.runs(publication)
+    create_run = MlflowClient.create_run
+
+    def unanswered(*args: Any, **kwargs: Any) -> None:
+        create_run(*args, **kwargs)
+        raise MlflowException("the gateway timed out")
+
+    with monkeypatch.context() as lossy, pytest.raises(TrackingError, match="timed out"):
+        lossy.setattr(MlflowClient, "create_run", unanswered)
+        place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert len(place.runs(publication)) == len(before) + 1
+    place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert place.runs(publication) == before
+
+
+def test_proofs_at_the_same_time_do_not_disturb_each_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = place.publication()
+    log_text = MlflowClient.log_text
+
+    def while_another_proves(*args: Any) -> None:
+        with monkeypatch.context() as alone:
+            alone.setattr(MlflowClient, "log_text", log_text)
+            place.tracker.prove_writable(publication.model, publication.experiment_id)
+        log_text(*args)
+
+    before = place.runs(publication)
+    with monkeypatch.context() as crowded:
+        crowded.setattr(MlflowClient, "log_text", while_another_proves)
+        place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert place.runs(publication) == before
 
 
 def test_a_model_made_for_a_proof_that_fails_is_removed(place: Place) -> None:
