@@ -1,6 +1,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from registry.entities import Bound, Metric, Score
+from registry.entities import Bound, Metric, Registration, Score
 from registry.errors import StoreError
 from registry.ports import Store
-from registry.store import SqlStore, engine
+from registry.store import SqlStore, engine, sql
+from registry.store.claims import require_claim
 from registry.store.schema import connected
 from registry.store.tables import EvaluationRow, IngredientRow, RecipeRow
 from registry.testing.store_contract import StoreContract
@@ -98,6 +100,29 @@ def test_a_store_answers_while_another_process_writes(
             other.execute("BEGIN EXCLUSIVE")
             other.execute("UPDATE stockpot_evaluations SET n = 0")
             assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
+
+
+def test_nobody_writes_between_a_writers_look_and_its_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else SQLite would refuse the write at once, however long the writer is ready to wait."""
+    waits = []
+
+    def look(wanted: Registration, committed: Registration | None) -> Registration:
+        with closing(sqlite3.connect(tmp_path / "stockpot.db", timeout=0)) as other, other:
+            try:
+                other.execute("UPDATE stockpot_recipes SET digest = digest")
+            except sqlite3.OperationalError as error:
+                waits.append(str(error))
+        return require_claim(wanted, committed)
+
+    monkeypatch.setattr(sql, "require_claim", look)
+    with closing(SqlStore(f"sqlite:///{tmp_path}/stockpot.db")) as store:
+        claimed = store.claim_registration("digits", soup("a", "b"), owner="me", now=0, until=1)
+        advanced = replace(claimed, run_id="run")
+        store.advance_registration(advanced)
+        assert store.registration("digits", soup("a", "b").digest) == advanced
+    assert waits == ["database is locked"]
 
 
 def test_a_lock_that_is_never_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
