@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.entities import WeightsFormat, WeightsSource
-from registry.tracking import MlflowTracker
+from registry.tracking import MlflowTracker, mlflow_heads
 
 CONTENT = bytes(range(200)) * 50_000
 
@@ -22,6 +22,8 @@ class FileServer(ThreadingHTTPServer):
         self.status, self.told, self.body = status, told, body
         self.asked: list[tuple[str, str, str]] = []
         self.gone = threading.Event()
+        self.stuck: threading.Event | None = None
+        """Set when it may go on: it sends half of what it announced, or not a word where that is nothing."""
 
     @property
     def uri(self) -> str:
@@ -38,6 +40,8 @@ class FileHandler(BaseHTTPRequestHandler):
         headers = self.headers
         self.server.asked.append((self.path, headers.get("Range", ""), headers.get("Authorization", "")))
         try:
+            if self.server.stuck and not self.server.body:
+                self.server.stuck.wait(20)
             self._answer(self.server.status, self.server.told, self.server.body)
         except ConnectionError:
             self.server.gone.set()
@@ -51,6 +55,9 @@ class FileHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", told)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.server.stuck and body != b"{}":
+            self.wfile.write(body[: len(body) // 2])
+            self.server.stuck.wait(20)
         for begin in range(0, len(body), 1 << 16):
             self.wfile.write(body[begin : begin + (1 << 16)])
 
@@ -113,6 +120,19 @@ def test_a_server_that_gives_no_range_is_asked_once_and_not_again(serve: Serve, 
     tracker = MlflowTracker(server.uri)
     assert [tracker.head(_source(), 100) for _ in range(3)] == [None] * 3
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"", CONTENT[:100]], ids=["at once", "half-way"])
+def test_a_server_that_gets_stuck_is_asked_once_and_not_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr(mlflow_heads, "SECONDS", 0.2)
+    server = serve(206, f"bytes 0-99/{len(CONTENT)}", body)
+    server.stuck = threading.Event()
+    tracker = MlflowTracker(server.uri)
+    assert [tracker.head(_source(), 100) for _ in range(3)] == [None] * 3
+    server.stuck.set()
+    assert len(server.asked) <= 1, "it may not have come to noting the one"
 
 
 def test_a_file_without_a_range_says_nothing_of_the_next_one(serve: Serve) -> None:
