@@ -112,6 +112,18 @@ def test_a_file_that_only_looks_different_is_hashed_once_and_then_trusted(
         assert hashed == [path.name]
 
 
+def test_where_no_stamp_can_be_written_a_file_is_hashed_each_time_and_used(
+    cache: CheckpointCache, ingest: Ingest, hashed: list[str]
+) -> None:
+    path = cache.path(ingest({"w": torch.randn(100)}).digest)
+    path.with_suffix(stamp.SUFFIX).unlink()
+    path.with_suffix(stamp.SUFFIX).mkdir()  # as good as a folder that is read-only, for root too
+    hashed.clear()
+    for _ in range(2):
+        assert cache.path(Digest(f"sha256:{path.stem}")) == path
+    assert hashed == [path.name] * 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_build_notices_what_no_stamp_can_tell(
     cache: CheckpointCache, ingest: Ingest, kept: Kept, dtype: torch.dtype

@@ -1,9 +1,11 @@
+import errno
 import hashlib
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from registry.entities import Checkpoint, Digest, WeightsFormat
-from registry.errors import BadCheckpoint, NotFinite, StockpotError
-from registry.soup import CheckpointCache
+from registry.errors import BadCheckpoint, NotCached, NotFinite, StockpotError
+from registry.soup import CheckpointCache, checkpoint_cache, open_safetensors
 from registry.soup.weights_file import WeightsFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
@@ -173,6 +175,46 @@ def test_an_absent_checkpoint_is_refused_with_a_mend(cache: CheckpointCache) -> 
     with pytest.raises(BadCheckpoint, match="not in the cache") as caught:
         cache.path(digest)
     assert caught.value.mend
+
+
+@pytest.mark.parametrize("found", [b"", b"damaged"], ids=["absent", "damaged"])
+def test_what_another_process_changes_while_it_is_opened_is_not_here_now(
+    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, found: bytes
+) -> None:
+    """Brought back after it was absent, removed after it was damaged: who asks is to look again."""
+    digest = ingest(TENSORS).digest
+    path = cache.path(digest)
+    path.write_bytes(found)
+    if not found:
+        path.unlink()
+
+    @contextmanager
+    def meanwhile(path: Path) -> Iterator[WeightsFile]:
+        try:
+            with open_safetensors(path) as weights:
+                yield weights
+        finally:
+            path.unlink() if found else path.touch()
+
+    monkeypatch.setattr(checkpoint_cache, "open_safetensors", meanwhile)
+    with pytest.raises(NotCached, match="not in the cache"), cache.open(digest):
+        pass
+
+
+def test_a_file_that_the_system_cannot_open_is_kept(
+    cache: CheckpointCache, ingest: Ingest, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = ingest(TENSORS).digest
+    held = kept()
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as crowded, pytest.raises(StockpotError, match="Too many open files"):
+        crowded.setattr(os, "open", fail)
+        cache.path(digest)
+    assert kept() == held
+    assert cache.path(digest).is_file()
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:../../etc/passwd", f"sha256:{'0' * 64}\n", "0" * 64])

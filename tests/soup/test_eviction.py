@@ -16,7 +16,7 @@ from torch import Tensor
 
 from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
 from registry.errors import BadCheckpoint, NotCached
-from registry.soup import CheckpointCache, build
+from registry.soup import CheckpointCache, build, stamp
 from registry.soup.eviction import LeastRecentlyUsed
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
@@ -135,6 +135,22 @@ def test_a_file_that_is_open_elsewhere_is_read_to_its_end(cache: CheckpointCache
     digest = ingest({"w": tensor}).digest
     with cache.open(digest) as weights:
         (cache.folder / f"{digest.removeprefix('sha256:')}.safetensors").unlink()
+        assert torch.equal(weights.read("w"), tensor)
+
+
+def test_a_file_that_another_process_evicts_while_it_is_opened_is_read_all_the_same(
+    cache: CheckpointCache, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = torch.randn(1000)
+    digest = ingest({"w": tensor}).digest
+
+    def evicted(file: Path, _: os.stat_result) -> bool:
+        for path in (file, file.with_suffix(stamp.SUFFIX)):
+            path.unlink()
+        return True
+
+    monkeypatch.setattr(stamp, "is_stamped", evicted)
+    with cache.open(digest) as weights:
         assert torch.equal(weights.read("w"), tensor)
 
 

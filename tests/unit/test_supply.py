@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save
 
-from registry.entities import Candidate, Checkpoint, Digest, Recipe, SweepSelector, WeightsSource
+from registry.entities import (
+    Candidate,
+    Checkpoint,
+    Digest,
+    Recipe,
+    SweepSelector,
+    WeightsFormat,
+    WeightsSource,
+)
 from registry.errors import Altered, BadCheckpoint, TrackingError
 from registry.soup import CheckpointCache, stamp
 from registry.soup.weights_file import WeightsFile
@@ -172,6 +180,30 @@ def test_what_the_cache_evicts_before_it_is_opened_is_downloaded_again(tmp_path:
     with kitchen.supply.open(digest) as file:
         assert file.tensors
     assert len(kitchen.tracker.fetched) == 3
+
+
+class CrowdedCache(CheckpointCache):
+    """Just before a checkpoint is opened, another thread of this process brings one of its own."""
+
+    other: Path | None = None
+
+    @contextmanager
+    def open(self, digest: Digest) -> Iterator[WeightsFile]:
+        if self.other:
+            self.ingest(self.other, WeightsFormat.SAFETENSORS)
+        with super().open(digest) as file:
+            yield file
+
+
+def test_what_one_thread_is_about_to_open_no_other_evicts(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(save(weights("dense", seed=1)))
+    kitchen = Kitchen(tmp_path / "cache", CrowdedCache, limit=other.stat().st_size)
+    digest = kitchen.known()
+    kitchen.cache.other = other  # type: ignore[attr-defined]  # a CrowdedCache
+    with kitchen.supply.open(digest) as file:
+        assert file.tensors
+    assert len(kitchen.tracker.fetched) == 1
 
 
 def test_a_cache_that_keeps_nothing_is_told_and_not_fed_for_ever(tmp_path: Path) -> None:
