@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from registry.cli import main
 from registry.documents import from_document, to_document
 from registry.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
+from registry.errors import StoreError
 from registry.wiring import Workplace
 
 
@@ -248,6 +250,30 @@ def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
     assert keys["candidates"] == "table"
     assert keys["rank"] == "progress"
     assert "soup-tiny" in runs
+
+
+def test_a_stage_that_fails_is_not_run_again_whatever_prefect_is_told_of_tasks(prefect: None) -> None:
+    from prefect import flow
+    from prefect.settings import PREFECT_TASK_DEFAULT_RETRIES, temporary_settings
+
+    import flows.soup_sweep
+
+    ran = []
+
+    def fail() -> None:
+        ran.append("once")
+        raise StoreError("full")
+
+    with temporary_settings({PREFECT_TASK_DEFAULT_RETRIES: 2}):
+        run_stage = runpy.run_path(flows.soup_sweep.__file__)["run_stage"]  # tasks read it when they are made
+
+        @flow
+        def walk() -> None:
+            run_stage("register", fail)
+
+        with pytest.raises(StoreError, match="full"):
+            walk()
+    assert ran == ["once"]
 
 
 def test_the_flows_parameter_is_a_form_with_help(prefect: None) -> None:
