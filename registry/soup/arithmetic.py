@@ -68,7 +68,7 @@ def row_by_row(tensor: Tensor, most: int) -> Iterator[Tensor]:
         for part in tensor:
             yield from row_by_row(part, most)
     else:
-        for part in tensor.split(most // row):
+        for part in torch.split(tensor, most // row):
             yield part.contiguous()
 
 

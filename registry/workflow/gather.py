@@ -34,7 +34,8 @@ def gather(
     """List the sweep, find each run's weights, and leave out what its header shows to be incompatible.
 
     `fits` tells how tensors differ from the task's model. Raises UnknownSweep for a sweep that does
-    not exist, BadRequest for a metric that was not logged, NothingToSoup when fewer than two runs can be candidates.
+    not exist, BadRequest for a metric that was not logged, NothingToSoup when fewer than two runs can be
+    candidates.
     """
     shortlist = _list(request, tracker, progress)
     shortlist.require_metric()

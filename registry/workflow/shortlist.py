@@ -59,7 +59,7 @@ class Shortlist:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
 
     def require_metric(self) -> None:
-        """Raise BadRequest where runs are wanted by a metric that no two of them logged: it may be misspelt."""
+        """Raise BadRequest where runs are wanted by a metric that no two of them logged: perhaps a slip."""
         wanted = self._request.by
         if not wanted or self._finished < 2 or self._measured[wanted] > 1:
             return
@@ -70,9 +70,9 @@ class Shortlist:
             faults.append(f"and {len(names) - len(nearest)} more metrics")
         close = get_close_matches(wanted, names, n=1)
         by = f"--by {quote(close[0])}" if close else "--by with a metric that they logged" if names else ""
-        what = f"{self._measured[wanted] or 'none'} of the sweep's {self._finished} finished runs logged a number"
+        count = self._measured[wanted] or "none"
         raise BadRequest(
-            f"{what} as {wanted!r}",
+            f"{count} of the sweep's {self._finished} finished runs logged a number as {wanted!r}",
             faults=faults or ["they logged no metrics"],
             mend=f"{by}{', or ' if by else ''}leave out --top and --by: then all runs are evaluated",
         )

@@ -54,7 +54,9 @@ class Odd(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         image = self.conv(x.sum() * torch.ones(1, 3, 4, 4)).sum()
         y = self.b(self.a(x)) + self.hidden + self.slice + self.turned[:, 0] + self.count
-        total: torch.Tensor = y + image + self.brain.float().sum() + self.none.sum() + self.flag[0] + self.mask[0, 0, 0]
+        total: torch.Tensor = (
+            y + image + self.brain.float().sum() + self.none.sum() + self.flag[0] + self.mask[0, 0, 0]
+        )
         return total
 
 
@@ -108,7 +110,10 @@ def test_an_exported_state_dict_is_read_bit_for_bit(
             assert torch.equal(read, tensor), name
             pieces = [bytes(piece) for piece in weights.pieces(name)]
             assert max(map(len, pieces), default=0) <= PIECE, "an expanded tensor is never in memory"
-            assert b"".join(pieces) == tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            assert (
+                b"".join(pieces)
+                == tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
 
 
 def test_the_same_weights_have_one_digest_from_both_formats(

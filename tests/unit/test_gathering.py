@@ -102,7 +102,9 @@ def test_a_metric_that_no_two_runs_logged_is_told_with_those_they_did(
     logged = {"val/acc": 0.5, "val loss": 1.0, "nan": math.nan}
     for run in (_run(1, metrics={**logged, "once": 1.0}), _run(2, metrics=logged), _run(3)):
         shortlist.add(run)
-    with pytest.raises(BadRequest, match=f"{measured} of the sweep's 3 finished runs .* {wanted!r}") as caught:
+    with pytest.raises(
+        BadRequest, match=f"{measured} of the sweep's 3 finished runs .* {wanted!r}"
+    ) as caught:
         shortlist.require_metric()
     assert {"val/acc was logged by 2", "val loss was logged by 2"} <= set(caught.value.faults)
     assert mend in caught.value.mend
