@@ -127,8 +127,12 @@ class Tracker(Protocol):
         """Download all artifacts of a LoggedModel. Returns the folder that holds them."""
         ...
 
-    def find_version(self, model: str, recipe: Digest) -> ModelVersion | None:
-        """The version of this soup: the lowest, where there are several."""
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
+        """The version of this soup: the lowest, where there are several.
+
+        The others are tagged ``stockpot.duplicate_of`` with its number. They come from processes that share
+        no store, or from a call that arrived after it was given up.
+        """
         ...
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:

@@ -206,9 +206,9 @@ class TrackerContract:
         assert tracker.find_model(run_id, publication) == model_id
 
         recipe = publication.recipe.digest
-        assert tracker.find_version(publication.model, recipe) is None
+        assert tracker.reconcile(publication.model, recipe) is None
         version = tracker.create_version(run_id, model_id, publication)
-        assert tracker.find_version(publication.model, recipe) == version
+        assert tracker.reconcile(publication.model, recipe) == version
         assert (version.run_id, version.model_id, version.version) == (run_id, model_id, "1")
 
     def test_another_model_name_or_recipe_is_another_soup(
@@ -219,14 +219,19 @@ class TrackerContract:
         assert tracker.find_model(version.run_id or "", replace(publication, recipe=recipe)) is None
         for other in (replace(publication, model="another"), replace(publication, recipe=recipe)):
             assert tracker.find_run(other) is None
-            assert tracker.find_version(other.model, other.recipe.digest) is None
+            assert tracker.reconcile(other.model, other.recipe.digest) is None
 
-    def test_the_lowest_of_several_versions_is_the_soups(
+    def test_the_lowest_of_several_versions_is_the_soups_and_the_others_say_so(
         self, backend: Backend, publication: Publication
     ) -> None:
         tracker = backend.tracker
-        first, *_ = [registered(tracker, publication) for _ in range(11)]
-        assert tracker.find_version(publication.model, publication.recipe.digest) == first
+        first, *others = [registered(tracker, publication) for _ in range(11)]
+        for _ in range(2):
+            assert tracker.reconcile(publication.model, publication.recipe.digest) == first
+        found = [
+            tracker.version(version.uri).tags.get("stockpot.duplicate_of") for version in (first, *others)
+        ]
+        assert found == [None, *["1"] * 10]
         assert len(backend.versions(publication.model)) == 11
 
     def test_the_model_that_holds_the_weights_stands_for_its_ingredient(
@@ -313,7 +318,7 @@ class TrackerContract:
         assert by_number == tracker.version(f"models:/{version.name}@challenger")
         assert by_number.aliases == ("challenger",)
         assert by_number.tags["stockpot.recipe"] == publication.recipe.digest
-        found = tracker.find_version(publication.model, publication.recipe.digest)
+        found = tracker.reconcile(publication.model, publication.recipe.digest)
         assert found == by_number
 
     def test_an_alias_moves(self, tracker: Tracker, publication: Publication) -> None:

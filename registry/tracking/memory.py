@@ -22,6 +22,7 @@ from registry.errors import BadModelName, BadRequest, NotPermitted, TrackingErro
 from registry.ports import Tracker
 from registry.tracking.memory_filter import conditions_of, holds
 from registry.tracking.names import (
+    DUPLICATE_OF,
     MODEL,
     PARENT,
     RECIPE,
@@ -242,10 +243,13 @@ class MemoryTracker(Tracker):
             (into / path).write_bytes(content)
         return into
 
-    def find_version(self, model: str, recipe: Digest) -> ModelVersion | None:
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
         versions = self.versions_kept.get(model, [])
-        found = next((v for v in versions if v.tags.get(RECIPE) == recipe), None)
-        return found and self.version(found.uri)
+        same = [place for place, version in enumerate(versions) if version.tags.get(RECIPE) == recipe]
+        for place in same[1:]:
+            tags = {**versions[place].tags, DUPLICATE_OF: versions[same[0]].version}
+            versions[place] = replace(versions[place], tags=tags)
+        return self.version(versions[same[0]].uri) if same else None
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         self._require_writable("version")

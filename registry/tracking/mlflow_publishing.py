@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from registry.entities import Candidate, Digest, Measurement, ModelVersion, Publication
 from registry.tracking.mlflow_calls import creating, is_web, registry_uri
 from registry.tracking.mlflow_weights import logged_models
-from registry.tracking.names import LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE, ingredient_tags, soup_tags
+from registry.tracking.names import (
+    DUPLICATE_OF,
+    LOGGED_MODEL,
+    MODEL,
+    PARENT,
+    RECIPE,
+    ROLE,
+    ingredient_tags,
+    soup_tags,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -122,8 +131,22 @@ def record(
     client.set_terminated(run_id)
 
 
-def find_version(client: "MlflowClient", model: str, recipe: Digest) -> ModelVersion | None:
-    """The lowest version of this soup."""
+def reconcile(client: "MlflowClient", model: str, recipe: Digest) -> ModelVersion | None:
+    """The lowest version of this soup; the others are tagged as its duplicates."""
+    found = sorted(_versions(client, model, recipe), key=lambda version: int(version.version))
+    if not found:
+        return None
+    lowest, *others = found
+    if DUPLICATE_OF in lowest.tags:  # of one that was deleted since
+        client.delete_model_version_tag(model, lowest.version, DUPLICATE_OF)
+    for version in others:
+        if version.tags.get(DUPLICATE_OF) != str(lowest.version):  # a database gives numbers
+            client.set_model_version_tag(model, version.version, DUPLICATE_OF, lowest.version)
+    # A server's search leaves the aliases out.
+    return to_version(client.get_model_version(model, lowest.version))
+
+
+def _versions(client: "MlflowClient", model: str, recipe: Digest) -> "list[MlflowVersion]":
     found: list[MlflowVersion] = []
     token = None
     while True:
@@ -131,10 +154,7 @@ def find_version(client: "MlflowClient", model: str, recipe: Digest) -> ModelVer
         found += [version for version in page if version.name == model]
         token = page.token
         if not token:
-            break
-    lowest = min(found, key=lambda version: int(version.version), default=None)
-    # A server's search leaves the aliases out.
-    return None if lowest is None else to_version(client.get_model_version(model, lowest.version))
+            return found
 
 
 def create_version(

@@ -161,9 +161,9 @@ class MlflowTracker(Tracker):
         with asking(f"downloading the model {model_id}"):
             return download(self._client, self._client.get_logged_model(model_id).artifact_location, into)
 
-    def find_version(self, model: str, recipe: Digest) -> ModelVersion | None:
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
         with asking(f"looking through the versions of {model!r}"):
-            return publishing.find_version(self._client, model, recipe)
+            return publishing.reconcile(self._client, model, recipe)
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         return publishing.create_version(self._client, run_id, model_id, publication)

@@ -13,6 +13,8 @@ RECIPE = "stockpot.recipe"
 CHECKPOINT = "stockpot.checkpoint"
 LOGGED_MODEL = "stockpot.logged_model"
 """On versions: MLflow does not tell which LoggedModel a version was made from."""
+DUPLICATE_OF = "stockpot.duplicate_of"
+"""On versions: the lower one that holds the same soup."""
 
 FORMATS = {
     ".safetensors": WeightsFormat.SAFETENSORS,

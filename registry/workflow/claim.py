@@ -72,10 +72,12 @@ class Claim:
         if row is not None:
             self._store.advance_registration(replace(row, **changes))  # type: ignore[arg-type]  # ids are strings
 
-    def is_unfinished(self) -> bool:
-        """Whether this registration was begun with this store, and has not come to its end."""
+    def is_unfinished(self, run_id: str | None) -> bool:
+        """Whether a registration with this run was begun with this store, and has not come to its end."""
         row = self._store.registration(self._model, self._recipe.digest)
-        return row is not None and row.run_id is not None and row.state is not RegistrationState.REGISTERED
+        if row is None or row.run_id is None or row.run_id != run_id:
+            return False
+        return row.state is not RegistrationState.REGISTERED
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:

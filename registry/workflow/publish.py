@@ -79,12 +79,15 @@ class Publisher:
     def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
         model = report.request.model
         with claimed(self.store, model, row.recipe, self.progress) as claim:
-            version = self.tracker.find_version(model, row.recipe.digest)
-            adopted = version is not None
+            version = self.tracker.reconcile(model, row.recipe.digest)
+            ours = None
             if version is None:
                 with self.supply.building(row.recipe) as (built, file):
                     publication = compose(report, row, ranking, built.digest, self.draw)
-                    version = self._resume(publication, file, report, claim)
+                    ours = self._resume(publication, file, report, claim)
+                # A process that shares no store with us may have registered it meanwhile.
+                version = self.tracker.reconcile(model, row.recipe.digest) or ours
+            adopted = ours is None or version.uri != ours.uri
             aliases = self._alias(report, row, version, claim)
             soup = Digest(version.tags["stockpot.checkpoint"])
             claim.advance(
@@ -171,7 +174,7 @@ class Publisher:
         earned = "greedy" in row.methods and earns_alias(row, report.request)
         if not earned or CHALLENGER in version.aliases:
             return version.aliases
-        if not claim.is_unfinished() and self._holder(version.name) is not None:
+        if not claim.is_unfinished(version.run_id) and self._holder(version.name) is not None:
             return version.aliases
         self.tracker.set_alias(version.name, CHALLENGER, version.version)
         return (*version.aliases, CHALLENGER)

@@ -376,6 +376,20 @@ def test_what_is_deleted_is_gone(database: MlflowBackend) -> None:
         database.tracker.runs(SweepSelector(experiment=sweep.experiment))
 
 
+def test_where_the_lowest_version_was_deleted_the_next_is_no_duplicate_any_more(
+    database: MlflowBackend,
+) -> None:
+    sweep = plant(database, 3)
+    publication = publication_of(database, sweep)
+    database.tracker.prove_writable(publication.model, sweep.experiment_id)
+    first, second, third = [registered(database.tracker, publication) for _ in range(3)]
+    assert database.tracker.reconcile(publication.model, publication.recipe.digest) == first
+    database.client.delete_model_version(first.name, first.version)
+    assert database.tracker.reconcile(publication.model, publication.recipe.digest) == second
+    assert "stockpot.duplicate_of" not in database.tracker.version(second.uri).tags
+    assert database.tracker.version(third.uri).tags["stockpot.duplicate_of"] == "2"
+
+
 def test_the_registry_may_be_another_database(database: MlflowBackend, tmp_path: Path) -> None:
     publication = publication_of(database, plant(database, 2))
     tracker = MlflowTracker(database.uri, f"sqlite:///{tmp_path}/registry.db")

@@ -266,6 +266,31 @@ def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_
     assert [soup.checkpoint for soup in soups] == expected
 
 
+def test_of_two_stores_that_register_one_soup_at_once_the_later_version_is_a_duplicate(
+    plant: Plant, client: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    request = replace(request, methods=("uniform",))
+    place = Workplace()
+    create_version = place.tracker.create_version
+    theirs = list[SoupOutcome]()
+
+    def late(*args: Any) -> Any:
+        with monkeypatch.context() as colleague:
+            colleague.setenv("STOCKPOT_HOME", str(tmp_path / "colleague"))
+            theirs.append(_walk(request))
+        return create_version(*args)
+
+    monkeypatch.setattr(place.tracker, "create_version", late)
+    outcomes = [walk(request, place, in_turn, Silent()), *theirs]
+    assert [[(s.uri, s.adopted) for s in o.soups] for o in outcomes] == [
+        [("models:/tiny/1", True)],
+        [("models:/tiny/1", False)],
+    ]
+    versions = client.search_model_versions("name='tiny'")
+    assert {str(v.version): v.tags.get("stockpot.duplicate_of") for v in versions} == {"1": None, "2": "1"}
+
+
 def test_two_devices_find_and_register_what_one_does(
     plant: Plant, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
