@@ -8,11 +8,11 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
-from registry.errors import NoRoomForWeights, OutOfDeviceMemory
-from registry.evaluation.devices.device import compute_with, device_model
+from registry.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
+from registry.evaluation.devices.device import compute_with, device_model, seeded
 from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.ensemble import ensemble_score
 from registry.evaluation.outputs import RememberedOutputs
@@ -60,6 +60,10 @@ class TorchBench:
         self._batches: dict[str, Batches] = {}
         self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
         self._threads = torch.get_num_threads()
+        self._swapped: set[Digest] = set()
+        self._proven = False
+        self._lone = False
+        """Whether the task hands out one model again and again, which another bench holds."""
         self._batch_size: int | None = None
         """None: the task's own."""
 
@@ -153,25 +157,67 @@ class TorchBench:
 
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
-        live = set(map(id, named_tensors(self._module).values()))
-        module = self.task.model()
+        module = self._seeded_model()
         # A task may hand out the same module every time. Not every module can be copied: only that one is.
-        if not live.isdisjoint(map(id, named_tensors(module).values())):
+        if self._lone or self._shares(module):
             module = copy.deepcopy(module)
-        return LiveModule(module.cpu(), self._checkpoints, torch.device("cpu")).hold(recipe)
+        return LiveModule(module.cpu().train(), self._checkpoints, torch.device("cpu")).hold(recipe).eval()
 
     def holding(self, recipe: Recipe, *, anew: bool = False) -> nn.Module:
         """The live module with the recipe's weights. Raises Incompatible, and NoRoomForWeights.
 
-        `anew`: made of its ingredients alone, of nothing that was kept from the recipes before, and without
-        the hot swap.
+        `anew`: another module, made anew where there is room for it, of nothing that was kept from the
+        recipes before, and without the hot swap.
         """
         with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into the model"):
             if not anew:
                 return self._live.hold(recipe).eval()
-            self._live.forget()
-            put_plainly(self._module, recipe, self._checkpoints)
-            return self._module.eval()
+            module = self._made_anew()
+            if module is None:
+                self._live.forget()
+                module = self._module
+            return self._loaded(module, recipe)
+
+    def prove_swap(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor], where: str) -> None:
+        """Once, when the live module holds its second recipe: that it answers as one made anew does.
+
+        `answers`: what a module says to some batch. Raises BadTask for a model that keeps something of the
+        weights before: a value derived from them, or adapters merged into them.
+        """
+        self._swapped.add(recipe.digest)
+        if self._proven or len(self._swapped) < 2:
+            return
+        self._proven = True
+        fresh = self._made_anew()
+        if fresh is None:
+            return
+        live = answers(self._module)
+        if _close(live, answers(self._loaded(fresh, recipe))):
+            return
+        if _close(live, answers(self._module)):  # else it never answers the same: not the swap's fault
+            raise BadTask(
+                f"task {self._identity[0]}: with the same weights, the model answers otherwise than one that "
+                f"Task.model() makes anew, {where}",
+                mend="make model() build the same model each time, and let the model keep nothing that was "
+                "made of weights it held before: no cached tensors, no adapters merged in eval(). Where that "
+                "is so already, Stockpot is at fault",
+            )
+
+    def _loaded(self, module: nn.Module, recipe: Recipe) -> nn.Module:
+        """As people load weights: first those, then evaluation mode, which may make something of them."""
+        put_plainly(module.train(), recipe, self._checkpoints)
+        return module.eval()
+
+    def _made_anew(self) -> nn.Module | None:
+        """Another model of the task's, on the device; None where it has but one, or there is no room."""
+        if self._lone or self._shares(module := self._seeded_model()):
+            return None
+        try:
+            with device_blamed(self.device, "as another model was moved there"):
+                return _staying_flat(module.to(self.device))
+        except OutOfDeviceMemory:
+            self.say(f"{self.device} has no room for another model beside the live one to compare it with")
+            return None
 
     def keep_apart(self, others: "Sequence[TorchBench]") -> None:
         """Give this bench a model of its own, where its task hands out that of another bench.
@@ -181,6 +227,7 @@ class TorchBench:
         taken = {id(tensor) for other in others for tensor in named_tensors(other._model).values()}  # noqa: SLF001  # of its own class
         if not taken.isdisjoint(map(id, named_tensors(self._model).values())):
             self._model = copy.deepcopy(self._model)
+            self._lone = True
 
     def prepare(self, checkpoint: Digest) -> None:
         """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
@@ -196,7 +243,17 @@ class TorchBench:
     def _model(self) -> nn.Module:
         """As the task makes it: not on the device yet."""
         with device_blamed(self.device, "as the task's model was made"):
+            return self._seeded_model()
+
+    def _seeded_model(self) -> nn.Module:
+        """As the task makes it. What no checkpoint holds may be drawn at random: the same each time."""
+        with seeded():
             return self.task.model()
+
+    def _shares(self, module: nn.Module) -> bool:
+        """Whether it has a tensor of the live module."""
+        live = set(map(id, named_tensors(self._module).values()))
+        return not live.isdisjoint(map(id, named_tensors(module).values()))
 
     @cached_property
     def _module(self) -> nn.Module:
@@ -258,6 +315,14 @@ class TorchBench:
         if name not in self._splits:
             self._splits[name] = Split(name, self.task.examples(name))
         return self._splits[name]
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    try:
+        torch.testing.assert_close(one, other, equal_nan=True)
+    except AssertionError:
+        return False
+    return True
 
 
 def _staying_flat(module: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ class TorchEvaluator:
     @property
     def order_dependent(self) -> bool:
         """Whether outputs are known to depend on the batch: only whole batches are re-ordered then."""
-        return self._mixable is False
+        return self._mixable is False or not self._batches.even
 
     def keep_batches(self) -> None:
         """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
@@ -134,6 +135,8 @@ class TorchEvaluator:
             if not recipe.is_soup:
                 raise
             return Score((math.nan,) * self.protocol.n, self.whole.undefined() if self.whole else None)
+        if not self._plain:
+            self._bench.prove_swap(recipe, partial(self._first_outputs, where), where)
         self._prepare(following)
         forward = Forward(
             self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
@@ -153,6 +156,11 @@ class TorchEvaluator:
                 # From one seed it repeats itself; with other numbers it is seen whether they count.
                 score = self._in_full(forward, recipe)
         return score
+
+    def _first_outputs(self, where: str, module: nn.Module) -> Tensor:
+        """What a module says to the first batch."""
+        with self._settled(module, where):
+            return self._bench.task.outputs(module, self._batches[0], self._batches.size, where).clone()
 
     def _early(self) -> bool:
         """Whether a trial with a threshold may stop early; if not, that is said."""
@@ -187,12 +195,16 @@ class TorchEvaluator:
         self._remember(recipe, scores, gaps, kept)
         return Score(tuple(scores.tolist()), metric)
 
+    @np.errstate(
+        over="ignore", invalid="ignore"
+    )  # sums beyond the floats forecast nothing, and are told exactly
     def _until_decided(self, forward: Forward, recipe: Recipe, threshold: Threshold) -> Score | Bound:
         assert self._bounds is not None  # noqa: S101 - for the type checker: _early() said so
         forecast = self._forecast(recipe)
         trial = EarlyPass(forward, threshold, self._bounds, forecast, self._mixes)
         try:
             ended = trial.run()
+            self._require_even()
         except OrderDependent:
             self._mixable = False
             self._say("an example's outputs changed with its batch: whole batches are re-ordered from now on")
@@ -204,10 +216,16 @@ class TorchEvaluator:
             self._remember(recipe, tally.scores, tally.gaps, ended.outputs)
         return ended.outcome
 
+    def _require_even(self) -> None:
+        """Once examples were gathered: no batch made since then has another shape."""
+        if self._mixable and not self._batches.even:
+            raise OrderDependent("batches differ in shape")
+
     def _mixes(self, trial: EarlyPass) -> bool:
         """Whether examples may be gathered into other batches: probed once."""
         if not self._batches.mixable and self._batches.count > 1:
-            self._say("making batches draws random numbers: whole batches are re-ordered")
+            why = "making batches draws random numbers" if self._batches.even else "batches differ in shape"
+            self._say(f"{why}: whole batches are re-ordered")
         if self.reorders != "examples" or (self._mixable is None and trial.left < PROBED):
             return False
         if self._mixable is None:
@@ -280,17 +298,20 @@ def _random_state(device: torch.device) -> Tensor:
 @contextmanager
 def _unchanged(module: nn.Module, where: str) -> Iterator[None]:
     """Raises BadTask for a module that carries something from one pass to the next in its tensors."""
-    before = {name: (tensor, _version(tensor)) for name, tensor in named_tensors(module).items()}
+    before = {name: (tensor, _place(tensor)) for name, tensor in named_tensors(module).items()}
     yield
     for name, tensor in named_tensors(module).items():
-        known, version = before.get(name, (None, 0))
-        if tensor is not known or _version(tensor) != version:
+        known, place = before.get(name, (None, None))
+        if tensor is not known or _place(tensor) != place:
             raise BadTask(
                 f"the model changes {name} while it predicts, {where}",
                 mend="make it stateless in evaluation mode: scores must not depend on what was scored before",
             )
 
 
-def _version(tensor: Tensor) -> int:
-    """How often it was changed in place; made in inference mode, it does not tell."""
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch documents it in its notes on autograd
+def _place(tensor: Tensor) -> tuple[int, torch.dtype, int]:
+    """Where it lies, since ``.data`` may be set to another tensor, and how often it was changed in place,
+    which it does not tell if it was made in inference mode.
+    """
+    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch documents it in its notes on autograd
+    return tensor.data_ptr(), tensor.dtype, version

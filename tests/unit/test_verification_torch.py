@@ -236,6 +236,6 @@ def test_a_fault_of_the_hot_swap_is_found(
     monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     plant(monkeypatch)
-    with pytest.raises(BadTask, match="do not get the same scores twice") as raised:
+    with pytest.raises(BadTask, match=r"do not get the same scores twice|answers otherwise") as raised:
         verified(bench_for(Small()), methods=("uniform",))
     assert "Stockpot is at fault" in raised.value.mend

@@ -1,7 +1,7 @@
 """Which device evaluates, and the settings under which it gives the same answer every time."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock, get_ident
 from typing import Any
@@ -68,13 +68,27 @@ def compute_with(threads: int) -> None:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Full float32 precision, deterministic convolutions and a fixed seed; afterwards all is as before.
+    """Full float32 precision, deterministic convolutions, torch's own choice of kernels and a fixed seed,
+    whatever the program around has switched; afterwards all is as before.
 
     Several threads may be inside, each with a device of its own: torch's switches are the process's, so the
     first one sets them and the last one restores them. So is the CPU's random generator: raises BadTask for
     a task that draws from it while another thread is inside, since nobody could say who gets which numbers.
     """
-    with _inside.entered(), _device_seeded(device):
+    with _inside.entered(), _device_seeded(device), ExitStack() as stack:
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))  # this thread's
+        yield
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """The CPU's generator seeded for something else than a pass, and afterwards as it was.
+
+    Meanwhile no thread begins or ends a pass: it would look at the generator.
+    """
+    with _inside.lock, torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
         yield
 
 
@@ -82,7 +96,7 @@ class _Inside:
     """What belongs to the process, while any thread is inside."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self.lock = Lock()
         self._threads: list[int] = []
         self._restore = ExitStack()
         self._crowded = self._drawn = False
@@ -101,7 +115,7 @@ class _Inside:
             )
 
     def _enter(self) -> None:
-        with self._lock:
+        with self.lock:
             if not self._threads:
                 self._crowded = self._drawn = False
                 _switch(self._restore)
@@ -114,7 +128,7 @@ class _Inside:
 
     def _leave(self) -> bool:
         """Whether random numbers may have gone to the wrong thread."""
-        with self._lock:
+        with self.lock:
             self._drawn |= self._crowded and _has_drawn()
             spoilt = self._crowded and self._drawn
             self._threads.remove(get_ident())
@@ -153,25 +167,39 @@ def _switch(restore: ExitStack) -> None:
             setattr(owner, attribute, value)
 
 
-class _MatmulPrecision:
+class _Pair:
     """Makes an attribute of a pair of functions."""
 
+    def __init__(self, read: Callable[[], object], write: Callable[[Any], object]) -> None:
+        self._read = read
+        self._write = write
+
     @property
-    def value(self) -> str:
-        return torch.get_float32_matmul_precision()
+    def value(self) -> object:
+        return self._read()
 
     @value.setter
-    def value(self, precision: str) -> None:
-        torch.set_float32_matmul_precision(precision)
+    def value(self, value: object) -> None:
+        self._write(value)
 
 
 def _older_switches() -> list[_Switch]:
-    cudnn = torch.backends.cudnn
+    cudnn, cuda, mha = torch.backends.cudnn, torch.backends.cuda, torch.backends.mha
+    attention = [
+        _Pair(cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
+        _Pair(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
+        _Pair(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
+        _Pair(cuda.math_sdp_enabled, cuda.enable_math_sdp),
+        _Pair(mha.get_fastpath_enabled, mha.set_fastpath_enabled),
+    ]
     return [
+        (cudnn, "enabled", True),
         (cudnn, "deterministic", True),
         (cudnn, "benchmark", False),
         (cudnn, "allow_tf32", False),
-        (_MatmulPrecision(), "value", "highest"),
+        (torch.backends.mkldnn, "enabled", True),
+        *[(way, "value", True) for way in attention],
+        (_Pair(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "value", "highest"),
     ]
 
 

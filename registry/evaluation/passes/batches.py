@@ -1,5 +1,6 @@
 """A split as batches of fixed shape on a device."""
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from registry.errors import OutOfDeviceMemory
 from registry.evaluation.devices.device import reproducible
 from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.devices.host_memory import available_memory
-from registry.evaluation.passes.tensor_nests import alike, each_tensor, leaves
+from registry.evaluation.passes.tensor_nests import alike, each_tensor, leaves, same_shapes
 
 if TYPE_CHECKING:
     from registry.evaluation.passes.checked_task import CheckedTask
@@ -66,6 +67,8 @@ class Batches:
         self._device = device
         self._fresh = fresh
         self._random = False  # whether making a batch drew random numbers
+        self._first: Any = None  # of the batches made so far, without its content
+        self._even = True  # whether all that were made have the first one's shapes
 
     def places(self, batch: int) -> range:
         """The examples of a canonical batch."""
@@ -91,8 +94,16 @@ class Batches:
 
     @property
     def mixable(self) -> bool:
-        """Whether examples can be gathered into new batches, each the same as in its canonical one."""
-        return self.count > 1 and (self._table is not None or not self._random)
+        """Whether examples can be gathered into new batches, each the same as in its canonical one.
+
+        Not where batches have different shapes: an example is then padded as its neighbours want it.
+        """
+        return self.count > 1 and (self._table is not None or not self._random) and self.even
+
+    @property
+    def even(self) -> bool:
+        """Whether all batches made so far have the same shapes."""
+        return self._even
 
     def __iter__(self) -> Iterator[Any]:
         """All canonical batches, in order."""
@@ -104,7 +115,7 @@ class Batches:
         """One canonical batch."""
         if self._kept is None:
             return self._make(self.places(batch))
-        return each_tensor(self._kept[batch], Tensor.clone)
+        return each_tensor(self._kept[batch], Tensor.clone, copy.deepcopy)
 
     def gathered(self, places: Sequence[int]) -> Any:
         """A batch of the examples at these places, at most `size`; the last one is repeated."""
@@ -120,7 +131,7 @@ class Batches:
             # Laid out in memory as in a canonical batch: channels_last, for example.
             return torch.index_select(next(columns), 0, rows, out=torch.empty_like(leaf))
 
-        return each_tensor(self._kept[0], picked)
+        return each_tensor(self._kept[0], picked, copy.deepcopy)
 
     @cached_property
     def _kept(self) -> list[Any] | None:
@@ -174,6 +185,9 @@ class Batches:
         with torch.inference_mode(mode=False):
             examples = self.split.chosen(places, self.size)
             batch = self._task.collate(examples, f"split {self.split.name!r}, examples from {places[0]}")
+            if self._first is None:
+                self._first = each_tensor(batch, lambda tensor: torch.empty_like(tensor, device="meta"))
+            self._even &= same_shapes(self._first, batch)
             # A copy: of a single example it may be a part of the user's data.
             return each_tensor(batch, lambda tensor: tensor.to(self._device, copy=True))
 

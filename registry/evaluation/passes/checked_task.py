@@ -5,12 +5,14 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from numbers import Real
 from traceback import clear_frames
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from registry.entities import Digest, digest_of_bytes
 from registry.errors import BadTask, OutOfDeviceMemory, StockpotError
@@ -47,6 +49,14 @@ class CheckedTask:
             module = self._task.model()
         if not isinstance(module, nn.Module):
             raise self._broken(f"model() returned {_kind(module)}", "return a torch.nn.Module")
+        empty = [
+            name
+            for name, tensor in chain(module.named_parameters(), module.named_buffers())
+            if is_lazy(tensor) or tensor.is_meta
+        ]
+        if empty:
+            mend = "give every layer its sizes, and build it on the CPU: weights are put into its own tensors"
+            raise self._broken(f"model() has tensors without memory, lazy or meta: {', '.join(empty)}", mend)
         return module.eval()
 
     def examples(self, split: str) -> Sequence[Any]:

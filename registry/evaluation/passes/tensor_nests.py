@@ -10,22 +10,28 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 
-def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest of tuples, lists and mappings, with every tensor changed and all else as it is."""
+def _same(other: Any) -> Any:
+    return other
+
+
+def each_tensor(batch: Any, change: Callable[[Tensor], Tensor], others: Callable[[Any], Any] = _same) -> Any:
+    """The same nest of tuples, lists and mappings, with every tensor changed, and all else as it is unless
+    `others` changes it.
+    """
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
         # Copies of dict and UserDict, such as transformers' BatchEncoding, share nothing with them.
-        items = {key: each_tensor(item, change) for key, item in batch.items()}
+        items = {key: each_tensor(item, change, others) for key, item in batch.items()}
         same = copy.copy(batch) if isinstance(batch, dict | UserDict) else {}
         same.update(items)
         return same
     if isinstance(batch, tuple | list):
-        members = [each_tensor(item, change) for item in batch]
+        members = [each_tensor(item, change, others) for item in batch]
         if hasattr(batch, "_fields"):  # a named tuple
             return type(batch)(*members)
         return type(batch)(members)
-    return batch
+    return others(batch)
 
 
 def leaves(batch: Any) -> list[Tensor]:
@@ -59,6 +65,13 @@ def alike(first: Any, other: Any, size: int) -> bool:
     except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
         return False
     return same and all(leaf.shape[:1] == (size,) for leaf in leaves(other))
+
+
+def same_shapes(first: Any, other: Any) -> bool:
+    """Whether two batches have tensors of the same shapes, whatever else they hold."""
+    return [(leaf.dtype, leaf.shape) for leaf in leaves(first)] == [
+        (leaf.dtype, leaf.shape) for leaf in leaves(other)
+    ]
 
 
 def _shapes(batch: Any) -> Any:

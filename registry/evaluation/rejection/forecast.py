@@ -55,7 +55,7 @@ class Forecaster:
             mean = low + (high - low) * ndtr(values / spread)
             variance = (high - mean) * (mean - low)
         else:
-            mean, variance = values, np.full(len(values), spread**2)
+            mean, variance = values, np.full(len(values), spread * spread)
         half = (high - low) / 2 if decisive else 0.0
         return Forecast(values, mean, variance, high - mean, typical, half)
 

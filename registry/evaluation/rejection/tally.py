@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.entities import Bound, Score, Threshold
+from registry.entities import Bound, Score, Threshold, exact_mean
 from registry.evaluation.rejection.order_dependence import OrderDependent
 
 
@@ -66,7 +66,9 @@ class Tally:
         slack = 1e-9 * (1.0 + abs(rough))  # far above the rounding of a plain sum: spares the exact one
         if math.isnan(rough) or self._threshold.met_by(rough - slack):
             return None
-        upper = math.fsum(self.scores.tolist()) / len(self.scores)
+        upper = exact_mean(self.scores.tolist())
+        if math.isnan(upper):  # beyond the floats, as the full score is
+            return None
         return None if self._threshold.met_by(upper) else Bound(upper, mixed=self._mixed)
 
     @property

@@ -102,9 +102,9 @@ def _slots(module: nn.Module) -> dict[str, _Slot]:
     without it are known too.
     """
     tensors = _tensors(module)
-    tied: dict[int, list[str]] = {}
+    tied: dict[object, list[str]] = {}
     for name, tensor in tensors.items():
-        tied.setdefault(id(tensor), []).append(name)
+        tied.setdefault(_memory(tensor), []).append(name)
     slots: dict[str, _Slot] = {}
     for names in tied.values():
         slots |= dict.fromkeys(names, _Slot(tuple(names), tensors[names[0]]))
@@ -112,6 +112,13 @@ def _slots(module: nn.Module) -> dict[str, _Slot]:
     stored = [[name for name in tensors if name != left_out] for left_out in spare]
     stored += [[names[0] for names in tied.values()], [*tensors]]  # the last one's names prevail
     return {name: slots[old] for names in stored for old, name in canonical_names(names).items()}
+
+
+def _memory(tensor: Tensor) -> object:
+    """What tied tensors have in common: they are one object, or lie in one place."""
+    if tensor.data_ptr() == 0:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _spec(name: str, tensor: Tensor) -> TensorSpec:
