@@ -1,7 +1,10 @@
 """What a flow run shows in Prefect's UI."""
 
+import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -34,8 +37,9 @@ class StageArtifacts:
         self._stages.pop(stage, None)
         if total:
             key = re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")  # all that Prefect takes
-            artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
-            self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
+            with _shown_if_it_can_be():
+                artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
+                self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
 
     def advance(self, stage: str) -> None:
         """Update it, now and then and at the end."""
@@ -47,7 +51,9 @@ class StageArtifacts:
         now = time.monotonic()
         if found.done == found.total or now - found.shown > SECONDS_BETWEEN:
             found.shown = now
-            update_progress_artifact(found.artifact, progress=min(100.0, 100.0 * found.done / found.total))
+            percent = min(100.0, 100.0 * found.done / found.total)
+            with _shown_if_it_can_be():
+                update_progress_artifact(found.artifact, progress=percent)
 
     def say(self, message: str) -> None:
         """Pass it on."""
@@ -63,8 +69,22 @@ class _Stage:
     done: int = 0
 
 
+@contextmanager
+def _shown_if_it_can_be() -> Iterator[None]:
+    """A picture of the work is not the work: where Prefect's API fails, the flow logs it and goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever its client raises
+        logging.getLogger(__name__).warning("an artifact could not be shown: %s", error)
+
+
 def publish_artifacts(outcome: SoupOutcome) -> None:
     """The verdict as Markdown, the candidates as a table, and a link to each version."""
+    with _shown_if_it_can_be():
+        _publish_artifacts(outcome)
+
+
+def _publish_artifacts(outcome: SoupOutcome) -> None:
     report = outcome.report
     request = report.request
     verdicts = "\n\n".join(f"**{sentence(row, request.report_on)}**" for row in report.rows[1:])

@@ -1,11 +1,15 @@
 """Settings, from the environment. MLflow's and Prefect's own variables are theirs to read."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from registry.errors import BadRequest
+
+_Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+"""Where no shell has read it, ~ is still there."""
 
 
 def read_settings() -> "Settings":
@@ -26,11 +30,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STOCKPOT_", frozen=True)
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".stockpot")
+    home: _Folder = Field(default_factory=lambda: Path.home() / ".stockpot")
     """The folder for what has no place of its own."""
     store_url: str = ""
     """The store's database, as SQLAlchemy writes it; a SQLite file in `home` by default."""
-    cache: Path | None = None
+    cache: _Folder | None = None
     """The folder of downloaded weights; in `home` by default."""
     cache_limit: int | None = None
     """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first."""

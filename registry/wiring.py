@@ -152,4 +152,4 @@ class Workplace:
         from registry.figure import draw
         from registry.workflow.publish import Publisher
 
-        return Publisher(self.tracker, self.store, self.cache, self.supply, bench, draw, watch)
+        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch)

@@ -1,5 +1,6 @@
 """What a person asks for: the one argument of the flow, of the command and of the Python call."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -98,7 +99,8 @@ class SoupRequest:
             ),
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
-            (self.max_seconds is not None and self.max_seconds <= 0, "max_seconds must be positive"),
+            (self.max_seconds is not None and not self.max_seconds > 0, "max_seconds must be positive"),
+            (math.isnan(self.margin), "margin must be a number"),
         ]
         return [fault for broken, fault in rules if broken]
 

@@ -1,18 +1,23 @@
 """A folder of files below a limit: those that were used least recently go first."""
 
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
+_NAME = re.compile("[0-9a-f]{64}")
+"""Of the files that we wrote; others in the folder are somebody's, and none of ours to remove."""
 _pins: Counter[Path] = Counter()
 _pins_lock = Lock()
 
 
 class LeastRecentlyUsed:
-    """The files of one suffix in a folder, and a limit in bytes on their sum. None: no limit.
+    """The files of one suffix in a folder, named by 64 hexadecimal digits, and a limit in bytes on their sum.
+    None: no limit.
 
     The time of modification tells when a file was last used: that of the file beside it with the suffix
     `beside` where that is given and there, else its own. The file beside it goes with it, and is not counted.
@@ -64,9 +69,12 @@ class LeastRecentlyUsed:
     def _files(self) -> Iterator[tuple[int, Path, int]]:
         """When each was last used, the file, its bytes."""
         for file in self.folder.glob(f"*{self._suffix}"):
+            if not _NAME.fullmatch(file.stem):
+                continue
             with suppress(FileNotFoundError):  # removed by another process
-                size = file.lstat().st_size
-                yield self._last_use(file), file, size
+                status = file.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield self._last_use(file), file, status.st_size
 
     def _last_use(self, file: Path) -> int:
         for path in self._clocks(file):
@@ -82,6 +90,9 @@ class LeastRecentlyUsed:
         with _pins_lock:
             if _pins[file.absolute()]:
                 return False
-            for path in reversed(self._clocks(file)):
-                path.unlink(missing_ok=True)
+            try:
+                for path in reversed(self._clocks(file)):
+                    path.unlink(missing_ok=True)
+            except OSError:  # somebody else's, in a folder of several users
+                return False
             return True

@@ -1,5 +1,6 @@
 """Connections to the store's database, and the one place where foreign errors become ours."""
 
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -29,7 +30,11 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
         if dialect not in {"sqlite", "postgresql"}:
             raise StoreError(f"the store cannot live in {dialect}", mend="use a sqlite or postgresql URL")
         if dialect == "postgresql":
-            return create_engine(parsed, hide_parameters=True, pool_pre_ping=True)  # idle ones are cut
+            # Idle connections are cut. And whatever isolation a database defaults to, no more is needed than
+            # this: under a stricter one PostgreSQL refuses what comes at once, in place of waiting.
+            return create_engine(
+                parsed, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED"
+            )
         if parsed.database in {None, "", ":memory:"}:
             raise StoreError("a store in memory would forget everything", mend="use sqlite:///stockpot.db")
         engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
@@ -39,10 +44,14 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
 
 
 def _parsed(url: str) -> URL:
+    escape = "escape @, / and : in a password as %40, %2F and %3A"
     try:
-        return make_url(url)
-    except ValueError as error:  # for a port that is no number
-        raise ArgumentError(str(error)) from error
+        parsed = make_url(url)
+    except ValueError as error:  # which quotes what may be a part of the password, as a driver does
+        raise ArgumentError(f"its port is no number: {escape}") from error
+    if "@" in (parsed.host or ""):
+        raise ArgumentError(f"its host holds an @: {escape}")
+    return parsed
 
 
 def _bare(connection: sqlite3.Connection, _record: object) -> None:
@@ -91,4 +100,7 @@ def foreign_errors(url: str) -> Iterator[None]:
 
 def shown(url: str) -> str:
     """The URL without anything that could be a secret."""
-    return make_url(url).set(query={}).render_as_string(hide_password=True)
+    text = make_url(url).set(query={}).render_as_string(hide_password=True)
+    return re.sub(
+        r"(?<=://)([^:@/]*)[^\n]*@", r"\1:***@", text
+    )  # an @ in a password moves its end into the host

@@ -26,6 +26,8 @@ BUCKET_NAMES = {"AccessDenied": 403, "NoSuchKey": 404, "NoSuchBucket": 404, "Slo
 
 # Up to the last @: a password may hold one.
 USERINFO = re.compile(r"(?<=://)[^/\s]+@")
+# SQLAlchemy takes slashes in a password.
+OF_A_DATABASE = re.compile(r"\b((?:postgres|mysql|mariadb|mssql|oracle)\w*(?:\+\w+)?://)\S*@")
 QUERY = re.compile(r"\?[\w.%~-]+=[^\s'\"<>)]*")
 
 
@@ -133,7 +135,7 @@ def redacted(text: str) -> str:
     """The same text without the user and password of any URI in it, nor any query: presigned URLs carry
     their signature there.
     """
-    return QUERY.sub("?***", USERINFO.sub("***@", text))
+    return QUERY.sub("?***", USERINFO.sub("***@", OF_A_DATABASE.sub(r"\1***@", text)))
 
 
 def registry_uri(client: "MlflowClient") -> str:

@@ -39,7 +39,7 @@ def list_runs(
 def _listed(
     client: "MlflowClient", experiments: list[str], condition: str, told: str | None, size: int
 ) -> Iterator[tuple[Run, str]]:
-    token = None
+    token, known = None, set[str]()
     while True:
         with asking(
             f"filter {told!r}",
@@ -47,7 +47,9 @@ def _listed(
             mend="write an MLflow search filter, for example: params.lr = '0.1' and metrics.accuracy > 0.8",
         ):
             runs, token = _page(client, experiments, condition, size, token)
-        yield from runs
+        # Pages are counted off: a run that is restored meanwhile moves one that was listed to the next page.
+        yield from ((run, root) for run, root in runs if run.run_id not in known)
+        known |= {run.run_id for run, _ in runs}
         if not token:
             return
 

@@ -25,7 +25,11 @@ def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSo
     Two LoggedModels of one name are told apart by their ids: ``<name>/<model id>/<path>``.
     """
     found = list(_weights_below(client, run, root))
-    models = [m for m in logged_models(client, run.experiment_id, run.run_id) if ROLE not in m.tags]
+    models = [
+        m
+        for m in logged_models(client, run.experiment_id, run.run_id)
+        if ROLE not in m.tags and m.status == "READY"
+    ]
     names = Counter(model.name for model in models)
     for model in models:
         prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"

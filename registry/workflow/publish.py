@@ -4,6 +4,7 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,13 @@ from registry.entities import (
     RegistrationState,
     ReportRow,
     SoupReport,
-    WeightsFormat,
 )
 from registry.errors import BadRequest, RegistryConflict
-from registry.soup import CheckpointCache, canonical_names, open_pt2, open_safetensors
+from registry.soup import canonical_names, open_pt2, open_safetensors
 from registry.workflow.claim import Claim, claimed
 from registry.workflow.publication import Draw, compose
 from registry.workflow.supply import Supply
-from registry.workflow.verdict import earns_alias
+from registry.workflow.verdict import INGREDIENTS, earns_alias
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,6 @@ class Publisher:
 
     tracker: "Tracker"
     store: "Store"
-    cache: CheckpointCache
     supply: Supply
     models: Models
     draw: Draw
@@ -85,8 +84,12 @@ class Publisher:
                 with self.supply.building(row.recipe) as (built, file):
                     publication = compose(report, row, ranking, built.digest, self.draw)
                     ours = self._resume(publication, file, report, claim)
-                # A process that shares no store with us may have registered it meanwhile.
                 version = self.tracker.reconcile(model, row.recipe.digest) or ours
+            if version is None:
+                raise RegistryConflict(
+                    f"the version of {model} that was just registered is gone",
+                    mend="run the same request again",
+                )
             adopted = ours is None or version.uri != ours.uri
             aliases = self._alias(report, row, version, claim)
             soup = Digest(version.tags["stockpot.checkpoint"])
@@ -103,8 +106,10 @@ class Publisher:
             row.methods, row.recipe.digest, soup, version.uri, run_id, aliases, adopted, link
         )
 
-    def _resume(self, publication: Publication, soup: Path, report: SoupReport, claim: Claim) -> ModelVersion:
-        """Create what is missing in MLflow, in order."""
+    def _resume(
+        self, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> ModelVersion | None:
+        """Create what is missing in MLflow, in order. Returns the version, None where another's is there."""
         tracker = self.tracker
         claim.renew()
         run_id = tracker.find_run(publication) or tracker.create_run(publication)
@@ -117,12 +122,18 @@ class Publisher:
         claim.renew()
         model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
         claim.advance(model_id=model_id)
-        publication = self._upload(model_id, publication, soup, report)
+        publication = self._upload(model_id, publication, soup, report, claim)
+        claim.renew()
         tracker.record(run_id, model_id, ingredients, publication)
         claim.renew()
+        # Somebody who shares no store with us may have been quicker.
+        if tracker.reconcile(publication.model, publication.recipe.digest) is not None:
+            return None
         return tracker.create_version(run_id, model_id, publication)
 
-    def _upload(self, model_id: str, publication: Publication, soup: Path, report: SoupReport) -> Publication:
+    def _upload(
+        self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> Publication:
         """Package, upload, download again and compare. Returns the publication with what packaging found."""
         request = report.request
         like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
@@ -138,8 +149,9 @@ class Publisher:
         )
         for name, content in publication.files.items():
             (package / name).write_bytes(content)
+        claim.renew()  # whoever was overtaken meanwhile changes nothing
         self.tracker.upload(model_id, package)
-        self._verify(self.tracker.download(model_id, returned), soup, publication)
+        _require_same(package, self.tracker.download(model_id, returned), soup, publication)
         if kind == "pt2":
             return publication
         note = (
@@ -147,21 +159,8 @@ class Publisher:
             "Loading it needs the module that defines the model, and what the task's constructor reads "
             "unless the task has `rebuilt_from`."
         )
-        return replace(publication, description=publication.description + note)
-
-    def _verify(self, folder: Path, soup: Path, publication: Publication) -> None:
-        """What came back is what was built: the safetensors file, and the exported model's tensors."""
-        file, exported = folder / "model.safetensors", folder / "data" / "model.pt2"
-        found = self.cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
-        faults = [] if found == publication.checkpoint else [f"{file.name} is {found}"]
-        if exported.exists() and not faults:
-            faults = [f"{name} differs in the exported model" for name in _differing(exported, soup)]
-        if faults:
-            raise RegistryConflict(
-                f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
-                faults=faults,
-                mend="look at the artifact store, then run the same request again",
-            )
+        text, heading, ingredients = publication.description.partition(INGREDIENTS)
+        return replace(publication, description=f"{text}{note}{heading}{ingredients}")
 
     def _alias(
         self, report: SoupReport, row: ReportRow, version: ModelVersion, claim: Claim
@@ -184,6 +183,31 @@ class Publisher:
             return self.tracker.version(f"models:/{model}@{CHALLENGER}")
         except BadRequest:
             return None
+
+
+def _require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
+    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors."""
+    faults = []
+    for file in sorted(path for path in package.rglob("*") if path.is_file()):
+        name = file.relative_to(package)
+        if not (returned / name).is_file():
+            faults.append(f"{name} is missing")
+        elif _sha256(returned / name) != _sha256(file):
+            faults.append(f"{name} is another")
+    exported = package / "data" / "model.pt2"
+    if exported.exists():
+        faults += [f"{name} differs in the exported model" for name in _differing(exported, soup)]
+    if faults:
+        raise RegistryConflict(
+            f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
+            faults=faults,
+            mend="look at the artifact store, then run the same request again",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differing(exported: Path, soup: Path) -> list[str]:

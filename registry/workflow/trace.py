@@ -39,7 +39,14 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
     Raises RegistryConflict when the result has another digest than the registered soup: then nothing
     is written. An existing file is replaced only by the same request's bytes, at once and whole.
     """
+    if out.is_dir():
+        raise BadRequest(f"{out} is a folder", mend="name the file to write: --out soup.safetensors")
     version, snapshot = snapshot_of(uri, tracker)
+    if (registered := version.tags.get("stockpot.checkpoint")) != snapshot.checkpoint:
+        raise RegistryConflict(
+            f"{version.uri} is {registered}, its {SNAPSHOT} tells of {snapshot.checkpoint}",
+            mend="put back what was uploaded, from a backup of the artifact store",
+        )
     supply.offer(snapshot.ingredients)
     with supply.building(snapshot.recipe) as (built, file):
         if built.digest != snapshot.checkpoint:

@@ -15,6 +15,8 @@ from registry.entities import (
 )
 
 POINT = 0.01
+INGREDIENTS = "\n\n**Ingredients**\n"
+"""Opens the last part of a version's description, which is cut where it is too long."""
 """Differences are told in points: hundredths of a score; of accuracy, percentage points."""
 
 COLLAPSE = 0.1
@@ -155,8 +157,8 @@ def description(report: SoupReport, row: ReportRow, ingredients: Sequence[Candid
         f"![candidates and soups](/get-artifact?path={figure}&run_uuid={{run_id}})",
         f"More: `stockpot show models:/{request.model}/VERSION`, and stockpot.json beside the weights.",
     ]
-    text = "\n\n".join(parts) + "\n\n**Ingredients**\n"
-    return text + _ingredient_links(ingredients, room=4800 - len(text))
+    text = "\n\n".join(parts) + INGREDIENTS
+    return text + _ingredient_links(ingredients, room=4500 - len(text))
 
 
 def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:

@@ -152,6 +152,7 @@ def test_credentials_are_never_shown(serve: Serve) -> None:
     ("text", "shown"),
     [
         ("postgresql://me:secret@host/db and a@b.c", "postgresql://***@host/db and a@b.c"),
+        ("at mysql+pymysql://me:sec/re@t@host/db", "at mysql+pymysql://***@host/db"),
         ("at http://me:sec@ret@host/x", "at http://***@host/x"),
         ("for url: https://s3/b/k?X-Amz-Signature=secret&a=b (403)", "for url: https://s3/b/k?*** (403)"),
         ("with url: /bucket/key?sig=secret (Caused by", "with url: /bucket/key?*** (Caused by"),

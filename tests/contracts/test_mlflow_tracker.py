@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -292,6 +293,29 @@ def test_pages_are_asked_for_as_they_are_needed(
     assert len(pages) == 1
     assert [run.run_id for run in runs] == list(sweep.children[2:])
     assert len(pages) == 3
+
+
+def test_a_run_that_is_restored_while_pages_are_turned_is_listed_once(database: MlflowBackend) -> None:
+    sweep = plant(database, 5)
+    first, *_ = sweep.children
+    database.client.delete_run(first)
+    runs = MlflowTracker(database.uri, page_size=2).runs(sweep.selector)
+    listed = [next(runs).run_id for _ in range(2)]
+    database.client.restore_run(first)
+    listed += [run.run_id for run in runs]
+    assert listed == list(sweep.children[1:])
+
+
+@pytest.mark.parametrize("status", ["PENDING", "FAILED", "READY"])
+def test_only_a_model_that_was_logged_to_its_end_has_weights(database: MlflowBackend, status: str) -> None:
+    run = child(database)
+    model_id = database.add_model(run.run_id, "model", {"model.safetensors": b"weights"})
+    with sqlite3.connect(
+        database.uri.removeprefix("sqlite:///")
+    ) as mlflow:  # as whoever was killed leaves it
+        number = {"PENDING": 1, "READY": 2, "FAILED": 3}[status]
+        mlflow.execute("UPDATE logged_models SET status = ? WHERE model_id = ?", (number, model_id))
+    assert len(database.tracker.weights(run)) == (status == "READY")
 
 
 @pytest.mark.slow

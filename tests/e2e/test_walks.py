@@ -13,7 +13,7 @@ from torch import Tensor
 
 from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
-from registry.errors import BadCheckpoint, RegistryConflict
+from registry.errors import BadCheckpoint, RegistryConflict, StoreError
 from registry.testing.tiny import dense, weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.trace import rebuild
@@ -216,9 +216,10 @@ def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "data/model.pt2"])
+@pytest.mark.parametrize("file", ["model.safetensors", "data/model.pt2", "MLmodel", "stockpot.json"])
+@pytest.mark.parametrize("lost", [False, True], ids=["changed", "lost"])
 def test_an_upload_that_comes_back_changed_becomes_no_version(
-    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch, file: str
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch, file: str, *, lost: bool
 ) -> None:
     from safetensors.torch import save_file
 
@@ -231,15 +232,20 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
 
     def changed(model_id: str, into: Path) -> Path:
         folder = download(model_id, into)
-        if file == "data/model.pt2":
+        if lost:
+            (folder / file).unlink()
+        elif file in ("MLmodel", "stockpot.json"):
+            (folder / file).write_text("{}")
+        elif file == "data/model.pt2":
             torch.export.save(torch.export.export(other, (torch.randn(2, 8),)), folder / file)
         else:
             save_file(other.state_dict(), folder / file, metadata={"format": "pt"})
         return folder
 
     monkeypatch.setattr(place.tracker, "download", changed)
-    with pytest.raises(RegistryConflict, match="something else came back"):
+    with pytest.raises(RegistryConflict, match=f"something else came back\n  - {file} is") as raised:
         walk(request, place, in_turn, Silent())
+    assert len(raised.value.faults) == 1
     assert client.search_model_versions("name='tiny'") == []
 
 
@@ -266,29 +272,58 @@ def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_
     assert [soup.checkpoint for soup in soups] == expected
 
 
-def test_of_two_stores_that_register_one_soup_at_once_the_later_version_is_a_duplicate(
-    plant: Plant, client: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("step", "expected"), [("upload", {"1": None}), ("create_version", {"1": None, "2": "1"})]
+)
+def test_of_two_stores_that_register_one_soup_at_once_a_later_version_is_a_duplicate(
+    plant: Plant,
+    client: "MlflowClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    expected: Mapping[str, str | None],
 ) -> None:
     request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
     request = replace(request, methods=("uniform",))
     place = Workplace()
-    create_version = place.tracker.create_version
+    passed_on = getattr(place.tracker, step)
     theirs = list[SoupOutcome]()
 
     def late(*args: Any) -> Any:
         with monkeypatch.context() as colleague:
             colleague.setenv("STOCKPOT_HOME", str(tmp_path / "colleague"))
             theirs.append(_walk(request))
-        return create_version(*args)
+        return passed_on(*args)
 
-    monkeypatch.setattr(place.tracker, "create_version", late)
+    monkeypatch.setattr(place.tracker, step, late)
     outcomes = [walk(request, place, in_turn, Silent()), *theirs]
     assert [[(s.uri, s.adopted) for s in o.soups] for o in outcomes] == [
         [("models:/tiny/1", True)],
         [("models:/tiny/1", False)],
     ]
     versions = client.search_model_versions("name='tiny'")
-    assert {str(v.version): v.tags.get("stockpot.duplicate_of") for v in versions} == {"1": None, "2": "1"}
+    assert {str(v.version): v.tags.get("stockpot.duplicate_of") for v in versions} == expected
+
+
+def test_whoever_was_overtaken_while_it_packaged_uploads_nothing(
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    request = replace(request, methods=("uniform",))
+    place = Workplace()
+    package, uploads = place.tracker.package, list[str]()
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        (row,) = place.store.registrations(request.model)
+        place.store.release_registration(row.model, row.recipe, owner=str(row.owner))
+        return package(*args, **kwargs)
+
+    monkeypatch.setattr(place.tracker, "package", overtaken)
+    monkeypatch.setattr(place.tracker, "upload", lambda model_id, _: uploads.append(model_id))
+    with pytest.raises(StoreError, match="took over"):
+        walk(request, place, in_turn, Silent())
+    assert uploads == []
+    assert client.search_model_versions("name='tiny'") == []
 
 
 def test_two_devices_find_and_register_what_one_does(

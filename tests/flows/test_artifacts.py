@@ -2,6 +2,7 @@
 
 import pytest
 
+from flows import artifacts
 from flows.artifacts import StageArtifacts
 from registry.wiring import Silent
 
@@ -53,3 +54,18 @@ def test_a_stage_that_starts_again_without_length_leaves_its_artifact_alone(pref
 def test_a_stage_ends_at_a_hundred_per_cent_even_when_it_took_more_steps(prefect: None, steps: int) -> None:
     _, shown = _walk(f"stage of {steps}", [2], steps)
     assert shown == [100.0]
+
+
+def test_where_prefect_does_not_answer_the_work_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(**_: object) -> None:
+        raise ConnectionError("no API")
+
+    monkeypatch.setattr(artifacts, "create_progress_artifact", down)
+    inner = Listening()
+    stages = StageArtifacts(inner)
+    stages.start("rank", 2)
+    stages.advance("rank")
+    assert inner.advanced == ["rank"]
+    assert "an artifact could not be shown: no API" in caplog.text

@@ -71,6 +71,17 @@ def test_a_second_name_outlives_the_first(
     assert not (tmp_path / "third").exists()
 
 
+def test_what_is_not_ours_is_not_evicted(cache: CheckpointCache, ingest: Ingest, tmp_path: Path) -> None:
+    small, digests = limited(cache, ingest, 1)
+    base, folder = cache.folder / "my-base.safetensors", cache.folder / f"{'0' * 64}.safetensors"
+    save_file({"w": torch.ones(3)}, base)
+    folder.mkdir()
+    new = add(small, tmp_path)
+    assert [cache.has(digest) for digest in (*digests, new)] == [False] * 4 + [True]
+    assert base.exists()
+    assert folder.exists()
+
+
 def test_to_look_whether_it_is_there_is_no_use(
     cache: CheckpointCache, ingest: Ingest, tmp_path: Path
 ) -> None:
@@ -166,12 +177,12 @@ def test_no_more_is_removed_than_must_be(
     folder = tmp_path_factory.mktemp("outputs")
     order = sorted(range(10), key=lambda i: max((n for n, used in enumerate(uses) if used == i), default=-1))
     for second, i in enumerate(order):
-        file = folder / f"{i}.outputs"
+        file = folder / f"{i:064x}.outputs"
         file.write_bytes(bytes(sizes[i]))
         os.utime(file, (second, second))
     (folder / "unrelated").write_bytes(bytes(1000))
     LeastRecentlyUsed(folder, ".outputs", limit).evict(room=room)
-    left = {int(file.stem) for file in folder.glob("*.outputs")}
+    left = {int(file.stem, 16) for file in folder.glob("*.outputs")}
     cut = len(order) - len(left)
     gone = [i for i in order if i not in left]
     assert gone == order[:cut]

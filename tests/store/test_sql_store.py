@@ -160,6 +160,16 @@ def _read_damaged(store: SqlStore, url: str, damaged: str) -> None:
 
 
 @pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+def test_a_database_that_isolates_more_refuses_nobody(url: str) -> None:
+    with connected(url, writes=True) as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"))
+    with connected(url) as connection:
+        assert connection.execute(text("SHOW default_transaction_isolation")).scalar_one() == "serializable"
+        assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
 def test_a_connection_that_the_server_cut_while_it_was_idle_is_made_anew(url: str) -> None:
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
@@ -203,3 +213,10 @@ def test_passwords_are_not_shown() -> None:
     with pytest.raises(StoreError) as error:
         SqlStore(url)
     assert "hunter2" not in f"{error.value} {error.value.__cause__}"
+
+
+@pytest.mark.parametrize("password", ["hun@ter2", "hun/ter2", "hun@t:er2", "hun:t@er2"])
+def test_a_password_that_is_not_escaped_is_not_shown_in_parts(password: str) -> None:
+    with pytest.raises(StoreError) as error:
+        SqlStore(f"postgresql://me:{password}@127.0.0.1:1/stockpot")
+    assert "er2" not in str(error.value)
