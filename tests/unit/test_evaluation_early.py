@@ -20,7 +20,13 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadTask
-from registry.evaluation import DevicePool, RememberingEvaluator, TorchBench, torch_evaluator
+from registry.evaluation import (
+    DevicePool,
+    RememberedOutputs,
+    RememberingEvaluator,
+    TorchBench,
+    torch_evaluator,
+)
 from registry.evaluation.passes import batches
 from registry.evaluation.passes.checked_task import CheckedTask
 from registry.evaluation.rejection.order_dependence import OrderDependent
@@ -28,6 +34,7 @@ from registry.evaluation.speculation.interruption import Interrupted
 from registry.evaluation.torch_evaluator import TorchEvaluator
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
+from registry.soup.arithmetic import RunningSum
 from registry.store import MemoryStore
 from registry.testing import tiny
 from registry.testing.checkpoints import MadeCheckpoints
@@ -144,6 +151,13 @@ def test_without_what_ranking_left_behind_bounds_are_true_still() -> None:
     assert evaluator.passes < 1
 
 
+def test_a_rejection_that_took_every_batch_is_a_score_that_is_remembered() -> None:
+    made, (alone, *_) = bench_for(tiny.TinyTask(n="8")), ALONE
+    full = measured(bench_for(tiny.TinyTask(n="8")).evaluator("validation"), alone)
+    assert made.evaluator("validation").evaluate([Trial(alone, Threshold(2.0, strict=False))]) == [full]
+    assert made.ensemble(alone, "validation") == full
+
+
 def test_unbounded_scores_take_full_passes_and_that_is_said_once() -> None:
     class Unbounded(Small):
         bounds = None
@@ -176,6 +190,44 @@ def test_a_score_out_of_bounds_names_its_example_and_recipe_in_whatever_batch() 
         task.broken = True
         with pytest.raises(BadTask, match=r"1\.5 for example 77, outside .* recipe [0-9a-f]"):
             evaluator.evaluate([Trial(PAIR, Threshold(0.9 if mix else 0.0, strict=True)), Trial(PAIR)])
+
+
+def crowd(batch: Any) -> Tensor:
+    """A number that tells batches apart."""
+    mean: Tensor = batch[0].mean()
+    return mean.abs()
+
+
+class InAnOutput(Small):
+    """In one that is never among the two greatest."""
+
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        outputs = super().predict(model, batch)
+        return torch.cat([outputs, outputs.amin(dim=1, keepdim=True) - 1 - crowd(batch)], dim=1)
+
+
+class InAScore(Small):
+    def score(self, outputs: Tensor, batch: Any) -> Tensor:
+        return super().score(outputs, batch) / (1 + crowd(batch))
+
+
+class InAGap(Small):
+    """Where outputs are too large to be kept."""
+
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        return super().predict(model, batch) * (1 + crowd(batch))
+
+
+@pytest.mark.parametrize(("task", "kept"), [(InAnOutput, 20), (InAScore, 20), (InAGap, 4)])
+def test_the_probe_finds_batches_out_wherever_they_show(task: type[Small], kept: int) -> None:
+    made = bench_for(task(n="202"))
+    made.outputs = RememberedOutputs(bytes_per_example=kept)
+    evaluator = made.evaluator("validation")
+    measured(evaluator, *ALONE[:2])
+    (outcome,) = evaluator.evaluate([Trial(PAIR, Threshold(0.9, strict=False))])
+    assert isinstance(outcome, Bound)
+    assert not outcome.mixed
+    assert evaluator.order_dependent
 
 
 def test_a_probe_that_was_mistaken_is_found_out_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +390,49 @@ def test_the_ensemble_of_the_ingredients_is_scored_from_what_ranking_left() -> N
         mean = sum(bench.module_with(recipe)(x) for recipe in ALONE[:2]) / 2
     assert found == Score(tuple((mean.argmax(dim=1) == y).double().tolist()))
     assert bench.ensemble(PAIR, "test") is None
+
+
+def test_an_ensembles_outputs_are_averaged_with_the_arithmetic_of_weights() -> None:
+    """A sum times the rounded 1 / n, whose bits are the same on every device: a quotient's are not."""
+
+    class Watched(Small):
+        seen: list[Tensor] = []  # noqa: RUF012 - of this test
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            self.seen.append(outputs)
+            return super().score(outputs, batch)
+
+    task = Watched(n="202")
+    made = bench_for(task)
+    evaluator = made.evaluator("validation")
+    measured(evaluator, *ALONE[:3])
+    first, *others = (
+        known.outputs
+        for recipe in ALONE[:3]
+        if (known := made.outputs.get(recipe.digest, evaluator.protocol.digest)) and known.outputs is not None
+    )
+    total = RunningSum(first)
+    for other in others:
+        total.add(other)
+    assert not torch.equal(total.mean(1 / 3), total.total / 3)
+    task.seen.clear()
+    made.ensemble(Recipe.mean(DIGESTS[:3]), "validation")
+    assert torch.equal(torch.cat(task.seen)[:202], total.mean(1 / 3))
+
+
+def test_an_ensembles_score_out_of_bounds_is_the_tasks_fault() -> None:
+    class Breaking(Small):
+        broken = False
+
+        def score(self, outputs: Tensor, batch: Any) -> Tensor:
+            return super().score(outputs, batch) + 2 * self.broken
+
+    task = Breaking(n="202")
+    made = bench_for(task)
+    measured(made.evaluator("validation"), *ALONE[:2])
+    task.broken = True
+    with pytest.raises(BadTask, match=r"for example 0, outside \[0.0, 1.0\], .* the ensemble of recipe"):
+        made.ensemble(PAIR, "validation")
 
 
 def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer() -> None:

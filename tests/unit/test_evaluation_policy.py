@@ -63,6 +63,25 @@ def test_the_canonical_batch_that_falls_shortest_comes_first() -> None:
     assert next_batch(None, ~NONE, left, 2) == 0
 
 
+def test_a_batch_that_is_not_left_never_comes_again() -> None:
+    """Not even where nothing falls short any more, or the average of greatest scores exceeds them."""
+    left = np.array([False, False, True, False])
+    assert next_batch(forecast(MARGINS), NONE, left, 2) == 2
+    greatest = 0.1 * 2**60
+    parts = [Remembered(np.array([greatest] * 7 + [low]), np.ones(8), None) for low in (0.5, 0.25)]
+    known = Forecaster((0.0, greatest)).forecast(parts[0], parts[1], 3)
+    assert known.deficit[0] < -1
+    assert next_batch(known, ~NONE, left, 2) == 2
+
+
+def test_what_has_scored_nan_is_not_accepted() -> None:
+    scores = np.array([math.nan, *[1.0] * 7])
+    assert acceptance(forecast(MARGINS), scores, ~NONE, 4.0) == 0.0
+    seen = NONE.copy()
+    seen[0] = True
+    assert acceptance(forecast(MARGINS), scores, seen, 0.0) == 0.0
+
+
 def test_acceptance_is_sure_when_all_is_seen_and_even_at_the_target() -> None:
     known, scores = forecast(MARGINS), np.array([1.0, 0.0] * 4)
     assert acceptance(known, scores, ~NONE, 4.0) == 1.0

@@ -205,6 +205,24 @@ def test_a_failed_probe_after_a_mixed_bound_was_an_answer_starts_the_search_agai
     second.confirm()
 
 
+def test_a_search_that_an_evaluation_has_ended_is_started_again_once(store: Store) -> None:
+    class Contradicted(Mixes):
+        """Sees the second recipe's examples score differently in another order."""
+
+        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+            if trials[0].recipe == RECIPES[1] and not self.order_dependent:
+                self.order_dependent = True
+                raise OrderDependent
+            return super().evaluate(trials, then=then)
+
+    evaluator = early(store, Contradicted(scores, n=2, greatest=1.0))
+    trials = [asked(recipe, 0.9) for recipe in RECIPES[:2]]
+    with pytest.raises(OrderDependent):
+        evaluator.evaluate(trials)
+    assert evaluator.evaluate(trials) == [Bound(0.5), Bound(0.55)]
+    evaluator.confirm()
+
+
 def test_what_others_have_found_is_heeded_before_anything_is_evaluated(store: Store) -> None:
     early(store, LearnsAtTheLast(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[1], 0.9)])
     late = Mixes(scores, n=2, greatest=1.0)
