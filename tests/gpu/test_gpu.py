@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from registry.entities import Digest, Recipe, Score, Trial, WeightsFormat
-from registry.errors import BadCheckpoint, NotFinite, OutOfDeviceMemory
+from registry.errors import BadCheckpoint, BadRequest, NotFinite, OutOfDeviceMemory
 from registry.evaluation import TorchBench
-from registry.evaluation.devices.device import choose_device, reproducible
+from registry.evaluation.devices.device import choose_device, choose_devices, reproducible
 from registry.evaluation.devices.device_faults import device_blamed, no_way_around
 from registry.evaluation.weights import live_module
 from registry.evaluation.weights.live_module import LiveModule
@@ -169,7 +169,13 @@ def test_the_protocol_names_the_device_model(tmp_path: Path, device: torch.devic
     )
     there, here = measured.evaluator("test").protocol.device.split(", metric on ")
     assert (there, here.split()[0]) == (protocol.device, "cpu")
-    assert choose_device().type == "cuda"
+
+
+def test_a_device_that_is_named_without_its_index_is_told_it(device: torch.device) -> None:
+    first = torch.device("cuda", torch.cuda.current_device())
+    assert choose_device() == choose_device("cuda") == first != device
+    with pytest.raises(BadRequest, match="twice"):
+        choose_devices(f"cuda,{first}")
 
 
 def test_scores_may_be_made_on_the_cpu(tmp_path: Path, device: torch.device) -> None:

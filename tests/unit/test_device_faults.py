@@ -123,6 +123,27 @@ def test_too_little_memory_is_told_whoever_lacks_it_and_what_was_held_is_freed(e
     assert not is_lost(raised.value)
 
 
+def test_an_error_without_a_message_is_told_by_its_name() -> None:
+    with pytest.raises(OutOfDeviceMemory, match="ran out of memory: OutOfMemoryError, split 'test'"):  # noqa: SIM117 - who raises is inside
+        with device_blamed(CPU, "split 'test'"):
+            raise torch.OutOfMemoryError
+
+
+@pytest.mark.parametrize("error", [OutOfDeviceMemory("predict() has no room"), DeviceLost("cpu is gone")])
+def test_what_is_told_already_passes_and_what_was_held_is_freed(error: BadTask | DeviceLost) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def work() -> None:
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        raise error
+
+    with pytest.raises(type(error)) as raised, device_blamed(CPU, "split 'test'", failing(GONE)):
+        work()
+    assert raised.value is error
+    assert [tensor() for tensor in held] == [None]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes"), BadTask("score() fails"), KeyboardInterrupt()])
 def test_what_is_not_the_devices_fault_passes_as_it_is(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, device_blamed(CPU, "split 'test'", answering):

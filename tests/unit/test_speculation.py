@@ -259,8 +259,13 @@ class Desk:
         with self.changed:
             assert self.changed.wait_for(lambda: set(trials) <= set(self.interrupted), timeout=30)
 
+    def see_needless(self) -> None:
+        """Until somebody has given up what the first device evaluates."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.threads.interrupted(0), timeout=30)
+
     def ask(self, trials: Sequence[Trial], then: Sequence[Trial] = ()) -> "Asking":
-        return Asking(self, trials, then)
+        return Asking(partial(self.evaluator.evaluate, trials, then=then))
 
 
 class GoneError(RuntimeError):
@@ -318,9 +323,9 @@ class Interruptible(AtDesk):
 class Asking(Thread):
     """A call of the evaluator under way."""
 
-    def __init__(self, desk: Desk, trials: Sequence[Trial], then: Sequence[Trial]) -> None:
+    def __init__(self, call: Callable[[], list[Outcome] | None]) -> None:
         super().__init__(daemon=True)
-        self._call = partial(desk.evaluator.evaluate, trials, then=then)
+        self._call = call
         self._outcomes: list[Outcome] | None = None
         self._error: BaseException | None = None
         self.start()
@@ -466,6 +471,30 @@ def test_dependence_on_order_that_a_guess_found_is_told_although_nobody_asked() 
         assert desk.ask([guess(1)], [guess(2)]).outcomes() == [Score((0.0,))], "once"
 
 
+def test_a_search_is_not_confirmed_before_the_last_guess_has_told_what_it_found() -> None:
+    desk = Desk(1, stubborn=True)
+    with desk.threads:
+        desk.end(guess(1))
+        desk.ask([guess(1)], [guess(2)]).outcomes()
+        desk.see_begun(guess(2))
+        confirming = Asking(desk.evaluator.confirm)
+        desk.see_needless()
+        confirming.join(0.3)  # one that waits for nothing is over by then
+        desk.end(guess(2), error=OrderDependent("outputs depend on their neighbours"))
+        with pytest.raises(OrderDependent, match="neighbours"):
+            confirming.outcomes()
+        desk.evaluator.confirm()
+
+
+def test_an_outcome_that_cannot_be_compared_is_an_error_and_the_device_goes_on() -> None:
+    desk = Desk(1, scores=lambda r: cast("Sequence[float]", ["none"]) if r == guess(1).recipe else (0.5,))
+    with desk.threads:
+        desk.end(guess(1), guess(2))
+        with pytest.raises(TypeError, match="real number"):
+            desk.ask([guess(1)]).outcomes()
+        assert desk.ask([guess(2)]).outcomes() == [Score((0.5,))]
+
+
 # Devices that go, people who leave
 
 
@@ -486,15 +515,16 @@ def test_a_device_that_is_gone_is_told_and_the_others_take_over() -> None:
     assert said.endswith(": CUDA error: unspecified launch failure")
 
 
-def test_when_the_last_device_is_gone_the_error_names_them_and_the_mend() -> None:
+@pytest.mark.parametrize(("said", "told"), [("off the bus", "off the bus"), ("", "GoneError")])
+def test_when_the_last_device_is_gone_the_error_names_them_and_the_mend(said: str, told: str) -> None:
     desk = Desk(2)
     with desk.threads:
         asking = desk.ask([guess(1)], [guess(2)])
         desk.see_begun(guess(1), guess(2))
-        desk.end(guess(1), guess(2), error=GoneError("off the bus"))
+        desk.end(guess(1), guess(2), error=GoneError(said))
         with pytest.raises(StockpotError, match="no device is left") as raised:
             asking.outcomes()
-        assert sorted(raised.value.faults) == ["device 0: off the bus", "device 1: off the bus"]
+        assert sorted(raised.value.faults) == [f"device 0: {told}", f"device 1: {told}"]
         assert "same command again" in raised.value.mend
         with pytest.raises(StockpotError, match="no device is left"):
             desk.ask([guess(1)]).outcomes()
@@ -542,8 +572,7 @@ def test_two_splits_share_the_devices_one_at_a_time() -> None:
 
         thread = Thread(target=ask_other)
         thread.start()
-        with desk.changed:
-            assert desk.changed.wait_for(lambda: desk.threads.interrupted(0), timeout=30)
+        desk.see_needless()
         assert not other.trials
         desk.end(guess(2))
         assert blocked.wait(30)
