@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -327,10 +328,13 @@ def test_one_part_that_cannot_be_read_ends_the_work_of_all(
     assert len(kept()) == 2
 
 
-def test_torch_keeps_its_threads(cache: CheckpointCache, ingest: Ingest) -> None:
-    before = torch.get_num_threads()
+def test_torch_keeps_its_threads(cache: CheckpointCache, ingest: Ingest, two_threads: None) -> None:
+    seen: list[int] = []
     build(Recipe.mean([ingest({"w": torch.randn(10).half()}).digest for _ in range(2)]), cache)
-    assert torch.get_num_threads() == before
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert [torch.get_num_threads(), *seen] == [2, 2]
 
 
 def test_a_wide_average_needs_no_torch(cache: CheckpointCache, ingest: Ingest) -> None:

@@ -56,14 +56,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "_BLOCK", 50)
 
 
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def state_of(kind: str, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """What a fine-tune would log: tied tensors equal, integer and boolean ones as they started."""
     module = MODELS[kind]()
@@ -259,15 +251,14 @@ def test_a_module_made_in_inference_mode_is_filled_too(tmp_path: Path) -> None:
     require_average(module, recipe, cache)
 
 
-def test_torch_keeps_its_threads(tmp_path: Path) -> None:
+def test_torch_keeps_its_threads(tmp_path: Path, two_threads: None) -> None:
     seen: list[int] = []
-    before = torch.get_num_threads()
     live, _, digests = live_dense(tmp_path, dense(3))
     live.hold(Recipe.mean(digests))
     later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
     later.start()
     later.join()
-    assert [torch.get_num_threads(), *seen] == [before, before]
+    assert [torch.get_num_threads(), *seen] == [2, 2]
 
 
 def test_the_threads_end_with_the_live_module(tmp_path: Path) -> None:
@@ -472,19 +463,31 @@ def test_a_checkpoint_of_another_dtype_in_between_changes_nothing(tmp_path: Path
         require_next_holds(live, checkpoints, recipe)
 
 
+def test_tensors_of_one_size_and_two_dtypes_are_told_apart(tmp_path: Path, one_thread: None) -> None:
+    """One after the other they go through one buffer."""
+    cache, module = CheckpointCache(tmp_path), nn.Linear(1, 30)
+    states = [{"bias": torch.randn(30).half(), "weight": torch.randn(30, 1).bfloat16()} for _ in range(3)]
+    digests = planted(cache, states)
+    live = LiveModule(module, CachedCheckpoints(cache), CPU)
+    for count in (1, 2, 3):
+        recipe = Recipe.mean(digests[:count])
+        live.hold(recipe)
+        require_average(module, recipe, cache)
+
+
 def test_a_file_stays_open_until_no_thread_reads_it_also_after_an_error(
     tmp_path: Path, two_threads: None
 ) -> None:
-    failed, closed = threading.Event(), threading.Event()
+    reading, lagged, closed = threading.Barrier(2), threading.Event(), threading.Event()
     closed_early = []
 
     def fill(*_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() or lagged.is_set():
             return
-        if not failed.is_set():
-            failed.set()
+        if reading.wait(30):
             raise OSError("disk")
         closed_early.append(closed.wait(0.3))
+        lagged.set()
 
     class Watched(CachedCheckpoints):
         @contextmanager
@@ -503,7 +506,8 @@ def test_a_file_stays_open_until_no_thread_reads_it_also_after_an_error(
     with pytest.raises(OSError, match="disk"):
         live.hold(Recipe.mean([digest]))
     assert closed.is_set()
-    assert not any(closed_early)
+    assert lagged.wait(30)
+    assert closed_early == [False]
 
 
 def test_a_checkpoint_that_is_nowhere_and_an_overlay_are_refused(tmp_path: Path) -> None:
