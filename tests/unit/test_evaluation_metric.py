@@ -1,5 +1,6 @@
 """Tasks that measure a split as a whole, on real tiny models."""
 
+import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -385,6 +386,25 @@ def test_inputs_are_joined_only_where_the_metric_looks_at_them(monkeypatch: pyte
     assert len(set(found.without)) > 1
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_inputs_that_the_metric_does_not_look_at_take_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    looks: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monkeypatch.setattr(batches, "SHARE", 0.0)
+
+    def joined() -> int:
+        gc.collect()
+        shape = (75, 128 * tiny.FEATURES)
+        return sum(type(o) is Tensor and o.shape == shape for o in gc.get_objects())
+
+    task, before = Large(n="75"), joined()
+    task.looks = looks
+    bench = bench_for(task)
+    score(bench)
+    assert joined() - before == looks
+
+
 def test_rows_are_a_tensor_in_all_respects_once_they_are_looked_at() -> None:
     picked: list[int] = []
 
@@ -398,7 +418,8 @@ def test_rows_are_a_tensor_in_all_respects_once_they_are_looked_at() -> None:
     assert rows.shape == (3, 2)
     assert rows.tolist() == np.asarray(rows).tolist() == [[0, 1], [2, 3], [4, 5]]
     assert type(rows + 1) is Tensor
-    assert torch.cat([rows, rows]).shape == (6, 2)
+    assert torch.cat([rows, rows]).shape == torch.cat(tensors=[rows, rows]).shape == (6, 2)
+    assert float(torch.nn.functional.l1_loss(input=torch.zeros(3, 2), target=rows)) == 2.5
     assert [float(row.sum()) for row in rows] == [1, 5, 9]
     rows.add_(1)
     assert float(rows.sum()) == 21

@@ -117,6 +117,16 @@ def test_examples_of_one_origin_are_one_unit_and_the_difference_is_the_tables() 
     assert (found.n, found.difference) == (8, 2 / 11)
 
 
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_how_much_is_drawn_at_once_changes_no_interval(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """At least one resample is, of a split so large that even that takes more."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 199)
+    baseline, challenger = right_or_wrong(both=20, gained=9, lost=3)
+    usual = compare("test", baseline, challenger)
+    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", at_once)
+    assert compare("test", baseline, challenger) == usual
+
+
 def test_origins_of_unequal_sizes_are_resampled_with_their_sizes() -> None:
     """One origin of 600 examples that are all gained, six of one that are not."""
     challenger, groups = [1.0] * 600 + [0.0] * 6, [0] * 600 + [*range(1, 7)]
