@@ -309,9 +309,10 @@ def test_an_evaluation_that_fails_stops_the_downloads(tmp_path: Path) -> None:
         raise RuntimeError("no score")
 
     threads = threading.active_count()
-    with pytest.raises(RuntimeError, match="no score"):
+    with pytest.raises(RuntimeError, match="no score") as caught:
         sweep.rank(TableEvaluator(scores, n=1))
-    assert threading.active_count() == threads
+    assert threading.active_count() == threads, "also while somebody holds the error"
+    assert caught.tb is not None
     assert len(sweep.fetched) < 50
 
 

@@ -157,11 +157,14 @@ def test_choosing_while_listing_is_choosing_among_all(
     top: int | None,
     any_base: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    """Against the plain rules over the whole list: finished, the usual starting point, then the best."""
+    """Against the plain rules over the whole list: finished, the usual starting point, then the best.
+
+    Ties go to those that come first in the list, which have the later starts and the greater ids.
+    """
     runs = [
         replace(
             _run(
-                number,
+                99 - number,
                 {} if base is None else {"stockpot.base": base},
                 {} if value is None else {"acc": value},
             ),

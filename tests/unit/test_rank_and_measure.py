@@ -48,8 +48,9 @@ REQUEST = SoupRequest(model="m", task="t", sweep="s", shifts=("fog", "night"))
 N = 10
 
 
-def _candidate(number: int) -> Candidate:
-    run = Run(f"id{number}", f"tune-{number}", "1", "FINISHED", number, {}, {}, {})
+def _candidate(number: int, started: int | None = None) -> Candidate:
+    began = number if started is None else started
+    run = Run(f"id{number}", f"tune-{number}", "1", "FINISHED", began, {}, {}, {})
     source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", run.run_id, None, 1)
     return Candidate(run, source, "", Checkpoint(Digest(f"sha256:{number}"), 1, (), Digest("sha256:e")))
 
@@ -86,8 +87,12 @@ class TableBench:
 
 
 def _rank(count: int, evaluator: TableEvaluator) -> Ranking:
+    return _rank_all([_candidate(number) for number in range(count)], evaluator)
+
+
+def _rank_all(found: Sequence[Candidate], evaluator: TableEvaluator) -> Ranking:
     """Rank candidates whose weights were read before."""
-    found, store = [_candidate(number) for number in range(count)], MemoryStore()
+    store = MemoryStore()
     for c in found:
         store.remember_ingested(IngestedSource(c.source.uri, c.source.size, c.source_sha256, c.checkpoint))
     prospects = Prospects(
@@ -105,9 +110,10 @@ def _ranked(count: int) -> Ranking:
     return _rank(count, TableEvaluator(_scores, n=N))
 
 
-def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run() -> None:
-    tied = _rank(4, TableEvaluator(lambda _: _right(5), n=N))
-    assert [candidate.run.started for candidate in tied.candidates] == [0, 1, 2, 3]
+def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run_then_to_the_lesser_id() -> None:
+    found = [_candidate(number, started) for number, started in ((0, 7), (3, 5), (2, 5), (1, 9))]
+    tied = _rank_all(found, TableEvaluator(lambda _: _right(5), n=N))
+    assert [candidate.run.run_id for candidate in tied.candidates] == ["id2", "id3", "id0", "id1"]
     assert [candidate.run.started for candidate in _ranked(4).candidates] == [3, 2, 1, 0]
 
 
