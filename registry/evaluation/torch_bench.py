@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, short
+from registry.entities import Digest, EvaluationProtocol, Recipe, Score, TensorSpec, digest_of_bytes, short
 from registry.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
 from registry.evaluation.devices.device import compute_with, device_model, seeded
 from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.ensemble import ensemble_score
+from registry.evaluation.jackknife import blocks
 from registry.evaluation.outputs import RememberedOutputs
 from registry.evaluation.passes.batches import Batches, Split
 from registry.evaluation.passes.checked_task import CheckedTask
@@ -204,9 +205,11 @@ class TorchBench:
             )
 
     def _loaded(self, module: nn.Module, recipe: Recipe) -> nn.Module:
-        """As people load weights: first those, then evaluation mode, which may make something of them."""
+        """As people load weights: first those, then evaluation mode, either of which may derive something."""
         put_plainly(module.train(), recipe, self._checkpoints)
-        return module.eval()
+        with self.task.blame("load_state_dict() of its model"):
+            module.load_state_dict(module.state_dict(), strict=False)  # for hooks that make something of them
+            return module.eval()
 
     def _made_anew(self) -> nn.Module | None:
         """Another model of the task's, on the device; None where it has but one, or there is no room."""
@@ -281,8 +284,7 @@ class TorchBench:
         examples = self._split(split).examples
         return EvaluationProtocol(
             task=self._identity[0],
-            # What an older release scored by the mean, or a base class measures now, is another protocol.
-            task_version=self._identity[1] + ("+metric" if self.task.measures_whole else ""),
+            task_version=self._identity[1] + self._measuring(split),
             task_args=self._task_args,
             split=split,
             dataset=self.task.digest(split, examples),
@@ -293,6 +295,18 @@ class TorchBench:
             device=self._computing,
             torch_version=torch.__version__,
         )
+
+    def _measuring(self, split: str) -> str:
+        """What a metric adds to the task's version: what an older release scored by the mean, or a base class
+        measures now, is another protocol; so are other blocks of the jackknife, which groups decide.
+        """
+        if not self.task.measures_whole:
+            return ""
+        groups = self.groups(split)
+        if groups is None:
+            return "+metric"
+        content = repr(blocks(len(groups), groups)).encode()
+        return f"+metric-{short(digest_of_bytes(content))}"
 
     @property
     def _computing(self) -> str:

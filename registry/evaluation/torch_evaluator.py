@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
 from registry.errors import BadTask, NotFinite, OutOfDeviceMemory
-from registry.evaluation.devices.device import reproducible
+from registry.evaluation.devices.device import random_state, reproducible
 from registry.evaluation.devices.device_faults import no_way_around
 from registry.evaluation.outputs import Remembered
 from registry.evaluation.passes.batches import Batches
@@ -282,17 +282,12 @@ class TorchEvaluator:
             torch.inference_mode(),
             _unchanged(module, where),
         ):
-            before = _random_state(device)
-            yield lambda: not torch.equal(before, _random_state(device))
+            before = random_state(device)
+            yield lambda: not torch.equal(before, random_state(device))
 
 
 def _never() -> bool:
     return False
-
-
-def _random_state(device: torch.device) -> Tensor:
-    state = torch.get_rng_state()
-    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
 
 
 @contextmanager

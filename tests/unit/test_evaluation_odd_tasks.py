@@ -145,7 +145,26 @@ class Merging(nn.Module):
         return x @ weight.T
 
 
-@pytest.mark.parametrize("kind", [Caching, Merging])
+class Hooked(Plain):
+    """Derives a buffer from its weights when a state is loaded."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(tiny.CLASSES), persistent=False)
+        derive = self.register_load_state_dict_post_hook
+        derive(lambda module, _: module.derive())  # type: ignore[no-untyped-call]  # torch leaves it so
+
+    def derive(self) -> None:
+        weight: Any = self.layer.weight
+        self.scale.copy_(weight.detach().sum(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale
+
+
+@pytest.mark.parametrize("kind", [Caching, Merging, Hooked])
 def test_a_model_that_keeps_something_of_earlier_weights_is_found_out(kind: type[nn.Module]) -> None:
     with pytest.raises(BadTask, match="answers otherwise than one that"):
         scores(bench(Odd(kind), weights_of(kind)))
@@ -195,13 +214,18 @@ def test_tensors_that_share_their_memory_are_tied_though_they_are_two_parameters
         scores(bench(Odd(Tied), torn))
 
 
-@pytest.mark.parametrize("kind", ["lazy", "meta"])
+@pytest.mark.parametrize("kind", ["lazy", "meta", "expanded"])
 def test_a_model_without_memory_is_refused_by_the_names_of_its_tensors(kind: str) -> None:
     class Empty(tiny.TinyTask):
         def model(self) -> nn.Module:
-            return nn.LazyLinear(4) if kind == "lazy" else nn.Linear(8, 4, device="meta")
+            if kind == "lazy":
+                return nn.LazyLinear(4)
+            layer = nn.Linear(8, 4, device="meta" if kind == "meta" else None)
+            if kind == "expanded":
+                layer.weight = nn.Parameter(torch.zeros(1, 8).expand(4, 8))
+            return layer
 
-    with pytest.raises(BadTask, match=r"model\(\) has tensors without memory, lazy or meta: weight, bias"):
+    with pytest.raises(BadTask, match=r"model\(\) has tensors without memory .* expanded: weight"):
         bench(Empty(), weights_of(Plain)).evaluator("validation")
 
 

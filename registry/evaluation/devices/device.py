@@ -1,17 +1,27 @@
 """Which device evaluates, and the settings under which it gives the same answer every time."""
 
+import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Lock, get_ident
+from pathlib import Path
+from threading import RLock, get_ident
 from typing import Any
 
 import torch
 
 from registry.errors import BadRequest, BadTask
 
+generator_lock = RLock()
+"""Held around every look at the CPU's generator, and every change. torch holds a lock of its own meanwhile,
+and may collect garbage under it: a thread that waits for that one does not give the interpreter away, and
+all stand still. One that waits for this does."""
 _Switch = tuple[Any, str, object]
 """An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
+
+
+_CHOOSES_KERNELS = "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -22,7 +32,12 @@ def choose_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         device = torch.empty(0, device=device).device  # "cuda" is told its index: torch compares it, too
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways to lack a device
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        ImportError,
+    ) as error:  # torch's ways to lack one
         raise BadRequest(
             f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="name cpu, or leave it out"
         ) from error
@@ -43,18 +58,36 @@ def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
 
 
 def device_model(device: torch.device, threads: int) -> str:
-    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", or "cpu x86_64 AVX512 8 threads".
+    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", "cpu x86_64 AuthenticAMD AVX2 8 threads".
 
-    A CPU is named with the vector instructions that torch's kernels use there, and with the number of threads
-    that share a kernel's work, since sums are taken in another order with others. With nothing else:
-    processors of many names compute the same bits, and would share no score any more.
+    A CPU is named with what decides in which order sums are taken: its maker, the vector instructions of
+    torch's kernels, the threads that share a kernel's work, and variables that choose other kernels.
+    With nothing else: processors of many names compute the same bits, and would share no score any more.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     machine = f"{device.type} {platform.machine()}"
     if device.type != "cpu":
         return machine
-    return f"{machine} {torch.backends.cpu.get_cpu_capability()} {threads} thread{'s' * (threads > 1)}"
+    set_by_hand = [f"{name}={os.environ[name]}" for name in _CHOOSES_KERNELS if name in os.environ]
+    capability = f"{torch.backends.cpu.get_cpu_capability()} {threads} thread{'s' * (threads > 1)}"
+    return " ".join([machine, *_vendor(), capability, *set_by_hand])
+
+
+def _vendor() -> list[str]:
+    """Whose processor it is, where the system tells: MKL takes other ways on one than on another."""
+    try:
+        found = re.search(r"^vendor_id\s*:\s*(\S+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return [found[1]] if found else []
+
+
+def random_state(device: torch.device) -> torch.Tensor:
+    """Of the CPU's generator, and of the device's."""
+    with generator_lock:
+        state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
 
 
 def compute_with(threads: int) -> None:
@@ -87,7 +120,7 @@ def seeded() -> Iterator[None]:
 
     Meanwhile no thread begins or ends a pass: it would look at the generator.
     """
-    with _inside.lock, torch.random.fork_rng([]):
+    with generator_lock, torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
         yield
 
@@ -96,7 +129,6 @@ class _Inside:
     """What belongs to the process, while any thread is inside."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
         self._threads: list[int] = []
         self._restore = ExitStack()
         self._crowded = self._drawn = False
@@ -115,7 +147,7 @@ class _Inside:
             )
 
     def _enter(self) -> None:
-        with self.lock:
+        with generator_lock:
             if not self._threads:
                 self._crowded = self._drawn = False
                 _switch(self._restore)
@@ -128,7 +160,7 @@ class _Inside:
 
     def _leave(self) -> bool:
         """Whether random numbers may have gone to the wrong thread."""
-        with self.lock:
+        with generator_lock:
             self._drawn |= self._crowded and _has_drawn()
             spoilt = self._crowded and self._drawn
             self._threads.remove(get_ident())
@@ -197,6 +229,8 @@ def _older_switches() -> list[_Switch]:
         (cudnn, "deterministic", True),
         (cudnn, "benchmark", False),
         (cudnn, "allow_tf32", False),
+        (cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
+        (cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
         (torch.backends.mkldnn, "enabled", True),
         *[(way, "value", True) for way in attention],
         (_Pair(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "value", "highest"),

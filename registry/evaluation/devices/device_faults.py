@@ -117,7 +117,7 @@ def _probe(device: torch.device) -> Probe | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(filter(None, str(error).splitlines()), type(error).__name__)
 
 
 def _refusals(device: torch.device) -> int:

@@ -52,11 +52,14 @@ class CheckedTask:
         empty = [
             name
             for name, tensor in chain(module.named_parameters(), module.named_buffers())
-            if is_lazy(tensor) or tensor.is_meta
+            if is_lazy(tensor) or tensor.is_meta or _is_expanded(tensor)
         ]
         if empty:
             mend = "give every layer its sizes, and build it on the CPU: weights are put into its own tensors"
-            raise self._broken(f"model() has tensors without memory, lazy or meta: {', '.join(empty)}", mend)
+            what = (
+                f"model() has tensors without memory of their own, lazy, meta or expanded: {', '.join(empty)}"
+            )
+            raise self._broken(what, mend)
         return module.eval()
 
     def examples(self, split: str) -> Sequence[Any]:
@@ -228,6 +231,10 @@ def _as_bounds(bounds: Any) -> tuple[float, float] | None:
         return (float(least), float(greatest)) if in_order else None
     except (TypeError, ValueError, RuntimeError):  # what tuples, arrays and tensors raise
         return None
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return any(size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _kind(value: Any) -> str:

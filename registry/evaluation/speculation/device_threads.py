@@ -237,4 +237,4 @@ class DeviceThreads:
 def _first_line(error: BaseException | None) -> str:
     if isinstance(error, DeviceLost) and error.__cause__ is not None:
         error = error.__cause__  # the device is named already
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(filter(None, str(error).splitlines()), type(error).__name__)
