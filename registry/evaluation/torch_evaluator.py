@@ -195,9 +195,8 @@ class TorchEvaluator:
         self._remember(recipe, scores, gaps, kept)
         return Score(tuple(scores.tolist()), metric)
 
-    @np.errstate(
-        over="ignore", invalid="ignore"
-    )  # sums beyond the floats forecast nothing, and are told exactly
+    # Sums beyond the floats forecast nothing; the tally tells them exactly.
+    @np.errstate(over="ignore", invalid="ignore")
     def _until_decided(self, forward: Forward, recipe: Recipe, threshold: Threshold) -> Score | Bound:
         assert self._bounds is not None  # noqa: S101 - for the type checker: _early() said so
         forecast = self._forecast(recipe)
