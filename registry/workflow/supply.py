@@ -1,5 +1,7 @@
 """Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
 
+import fcntl
+import os
 import shutil
 import tempfile
 import time
@@ -36,7 +38,7 @@ PACKAGE = ".package-"
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
 DAY = 24 * 3600
-"""Seconds after which nobody uses such a folder any more: its process was killed."""
+"""Seconds after which nobody uses such a folder any more, unless it is locked: its process was killed."""
 TRIES = 3
 """To use checkpoints, where other processes keep evicting one of them."""
 
@@ -106,8 +108,8 @@ class Supply:
     @contextmanager
     def building(self, recipe: Recipe) -> Iterator[tuple[Checkpoint, Path]]:
         """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises."""
-        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=PACKAGE) as folder:
-            file = Path(folder) / "model.safetensors"
+        with _workroom(self._cache.folder, PACKAGE) as folder:
+            file = folder / "model.safetensors"
             yield self.build(recipe, file), file
 
     def build(self, recipe: Recipe, link: Path | None = None) -> Checkpoint:
@@ -200,8 +202,8 @@ class Supply:
         return known if good else None
 
     def _read(self, source: WeightsSource) -> IngestedSource:
-        with tempfile.TemporaryDirectory(dir=self._cache.folder, prefix=PART) as folder:
-            file = self._tracker.fetch(source, Path(folder))
+        with _workroom(self._cache.folder, PART) as folder:
+            file = self._tracker.fetch(source, folder)
             try:
                 checkpoint, sha256 = self._cache.ingest(file, source.format)
             except NotFinite as error:
@@ -211,12 +213,38 @@ class Supply:
         return IngestedSource(source.uri, source.size, sha256, checkpoint)
 
 
+@contextmanager
+def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
+    """A folder in the cache, locked until it is removed."""
+    with tempfile.TemporaryDirectory(dir=cache, prefix=prefix) as name:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # no locks here: a day has to do
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
 def _remove_abandoned(cache: Path) -> None:
     """Remove what killed processes were downloading or uploading."""
     for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
         with suppress(FileNotFoundError):  # another process is done with it
-            if time.time() - folder.stat().st_mtime > DAY:
+            if time.time() - folder.stat().st_mtime > DAY and not _is_locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _fault(

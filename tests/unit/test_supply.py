@@ -1,6 +1,7 @@
 """Weights by digest: downloaded once, whoever asks, and again where the cache let them go."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -325,3 +326,17 @@ def test_nothing_is_made_of_what_rotted_unnoticed_until_it_was_built(kitchen: Ki
     assert "--verify-exact" in caught.value.mend
     assert not path.exists()
     assert kitchen.supply.build(Recipe.mean(digests)).tensors  # of what was downloaded again
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_day_old_folder_is_removed_unless_somebody_still_uploads_from_it(
+    kitchen: Kitchen, *, used: bool
+) -> None:
+    digests = [kitchen.known(seed) for seed in range(2)]
+    with kitchen.supply.building(Recipe.mean(digests)) as (_, file):
+        folder = file.parent
+        if not used:  # as whoever was killed leaves it
+            folder = shutil.copytree(folder, folder.with_name(".package-of-a-killed-process"))
+        os.utime(folder, (0, 0))
+        Supply(kitchen.tracker, kitchen.store, kitchen.cache)
+        assert folder.exists() == used
