@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 600.0
 """After which a claim is given to others: renewed three times in each, however long an upload takes."""
+MOST_RENEWALS = 432
+"""Of one claim: a day's. Whoever takes longer hangs, and others need not wait for it for ever."""
 POLL_SECONDS = 0.5
 """Databases announce nothing: a waiting process asks again this often."""
 _living: set[str] = set()
@@ -92,7 +94,9 @@ class Claim:
             beating.join()
 
     def _beat(self, ended: Event) -> None:
-        while not ended.wait(self._lease / 3):
+        for _ in range(MOST_RENEWALS):
+            if ended.wait(self._lease / 3):
+                return
             with suppress(
                 StoreError
             ):  # lost, or no database: the next step of the work meets it, too, and tells

@@ -162,3 +162,12 @@ def test_a_claim_is_given_back_when_the_work_fails() -> None:
     row = store.registration("m", RECIPE.digest)
     assert row is not None
     assert row.owner is None
+
+
+def test_a_process_that_hangs_does_not_hold_its_claim_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.workflow.claim.MOST_RENEWALS", 3)
+    store = Watched()
+    claim = Claim(store, "m", RECIPE, lease=0.003)
+    assert claim.attempt() is not None
+    claim._beat(Event())  # returns by itself
+    assert store.asked.acquire(timeout=0)
