@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,21 +76,23 @@ def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """For small tensors: a second thread only waits, on a busy machine for long."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Another number than the one that a pool's threads take, whatever the machine's is."""
+    with threads(2):
+        yield
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(number)
     yield
     torch.set_num_threads(before)
 

@@ -49,9 +49,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         list[str] | None, typer.Option(help="Split under distribution shift; repeatable.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Glob for each run's weights file.")] = None,
-    top: Annotated[
-        int | None, typer.Option(help="Keep the best K runs, two or more, by a logged metric.")
-    ] = None,
+    top: Annotated[int | None, typer.Option(help="Keep the best K >= 2 runs by a logged metric.")] = None,
     by: Annotated[str | None, typer.Option(help="That metric.")] = None,
     direction: Annotated[Direction, typer.Option(help="Better when larger or smaller.")] = Direction.MAX,
     max_seconds: Annotated[

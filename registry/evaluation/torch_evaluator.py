@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
-from registry.errors import BadTask, NotFinite, OutOfDeviceMemory
+from registry.errors import NotFinite, OutOfDeviceMemory
 from registry.evaluation.devices.device import random_state, reproducible
 from registry.evaluation.devices.device_faults import no_way_around
 from registry.evaluation.outputs import Remembered
@@ -23,7 +23,7 @@ from registry.evaluation.rejection.forecast import Floats, Forecast, Forecaster
 from registry.evaluation.rejection.order_dependence import OrderDependent
 from registry.evaluation.rejection.probe import PROBED, independent
 from registry.evaluation.speculation.interruption import Interrupted
-from registry.evaluation.weights.module_weights import named_tensors
+from registry.evaluation.weights.unchanged import unchanged
 
 if TYPE_CHECKING:
     from registry.evaluation.torch_bench import TorchBench
@@ -106,11 +106,12 @@ class TorchEvaluator:
         now, is evaluated.
         """
         if following and not self._plain:
-            self._bench.prepare(following[0].recipe.checkpoints[-1])
+            self._bench.models.prepare(following[0].recipe.checkpoints[-1])
 
     def _module(self, recipe: Recipe) -> nn.Module:
-        """The live module with the recipe's weights; the plain evaluator sets them anew each time."""
-        return self._bench.holding(recipe, anew=self._plain)
+        """The live module with the recipe's weights; the plain evaluator takes another each time."""
+        models = self._bench.models
+        return models.made_anew(recipe) if self._plain else models.holding(recipe)
 
     def _where_it_fits(self, trial: Trial, following: Sequence[Trial]) -> Outcome:
         """The outcome. Where it does not fit, what is kept on the device gives way: batches, then outputs."""
@@ -136,7 +137,7 @@ class TorchEvaluator:
                 raise
             return Score((math.nan,) * self.protocol.n, self.whole.undefined() if self.whole else None)
         if not self._plain:
-            self._bench.prove_swap(recipe, partial(self._first_outputs, where), where)
+            self._bench.models.prove_swap(recipe, partial(self._first_outputs, where), where)
         self._prepare(following)
         forward = Forward(
             self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
@@ -160,7 +161,7 @@ class TorchEvaluator:
     def _first_outputs(self, where: str, module: nn.Module) -> Tensor:
         """What a module says to the first batch."""
         with self._settled(module, where):
-            return self._bench.task.outputs(module, self._batches[0], self._batches.size, where).clone()
+            return self._bench.task.outputs(module, self._batches.first(), self._batches.size, where).clone()
 
     def _early(self) -> bool:
         """Whether a trial with a threshold may stop early; if not, that is said."""
@@ -279,7 +280,7 @@ class TorchEvaluator:
             no_way_around(device, where),
             reproducible(device),
             torch.inference_mode(),
-            _unchanged(module, where),
+            unchanged(module, where),
         ):
             before = random_state(device)
             yield lambda: not torch.equal(before, random_state(device))
@@ -287,25 +288,3 @@ class TorchEvaluator:
 
 def _never() -> bool:
     return False
-
-
-@contextmanager
-def _unchanged(module: nn.Module, where: str) -> Iterator[None]:
-    """Raises BadTask for a module that carries something from one pass to the next in its tensors."""
-    before = {name: (tensor, _place(tensor)) for name, tensor in named_tensors(module).items()}
-    yield
-    for name, tensor in named_tensors(module).items():
-        known, place = before.get(name, (None, None))
-        if tensor is not known or _place(tensor) != place:
-            raise BadTask(
-                f"the model changes {name} while it predicts, {where}",
-                mend="make it stateless in evaluation mode: scores must not depend on what was scored before",
-            )
-
-
-def _place(tensor: Tensor) -> tuple[int, torch.dtype, int]:
-    """Where it lies, since ``.data`` may be set to another tensor, and how often it was changed in place,
-    which it does not tell if it was made in inference mode.
-    """
-    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch documents it in its notes on autograd
-    return tensor.data_ptr(), tensor.dtype, version

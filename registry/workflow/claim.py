@@ -77,9 +77,9 @@ class Claim:
     def is_unfinished(self, run_id: str | None) -> bool:
         """Whether a registration with this run was begun with this store, and has not come to its end."""
         row = self._store.registration(self._model, self._recipe.digest)
-        if row is None or row.run_id is None or row.run_id != run_id:
+        if row is None or row.run_id is None:
             return False
-        return row.state is not RegistrationState.REGISTERED
+        return row.run_id == run_id and row.state is not RegistrationState.REGISTERED
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
@@ -97,9 +97,8 @@ class Claim:
         for _ in range(MOST_RENEWALS):
             if ended.wait(self._lease / 3):
                 return
-            with suppress(
-                StoreError
-            ):  # lost, or no database: the next step of the work meets it, too, and tells
+            # Lost, or no database: the next step of the work meets it, too, and tells.
+            with suppress(StoreError):
                 self.renew()
 
     def release(self) -> None:

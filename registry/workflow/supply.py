@@ -229,7 +229,7 @@ def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
 def _remove_abandoned(cache: Path) -> None:
     """Remove what killed processes were downloading or uploading."""
     for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
-        with suppress(FileNotFoundError):  # another process is done with it
+        with suppress(OSError):  # another process is done with it, or it is another user's
             if time.time() - folder.stat().st_mtime > DAY and not _is_locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 

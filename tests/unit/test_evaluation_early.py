@@ -456,14 +456,14 @@ def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(
 ) -> None:
     bench = bench_for()
     seen: list[Digest] = []
-    holding = bench.holding
+    holding = bench.models.holding
 
-    def held(recipe: Recipe, *, anew: bool = False) -> nn.Module:
+    def held(recipe: Recipe) -> nn.Module:
         seen.append(recipe.checkpoints[-1])
-        return holding(recipe, anew=anew)
+        return holding(recipe)
 
-    monkeypatch.setattr(bench, "holding", held)
-    monkeypatch.setattr(bench, "prepare", seen.append)
+    monkeypatch.setattr(bench.models, "holding", held)
+    monkeypatch.setattr(bench.models, "prepare", seen.append)
     trials = [Trial(recipe) for recipe in ALONE[:3]]
     bench.evaluator("validation").evaluate(trials[:2], then=trials[2:])
     assert seen == [digest for place in range(2) for digest in DIGESTS[place : place + 2]]

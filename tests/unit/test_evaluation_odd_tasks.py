@@ -22,7 +22,8 @@ from registry.entities import (
     digest_of_bytes,
 )
 from registry.errors import BadTask, Incompatible
-from registry.evaluation import RememberedOutputs, RememberingEvaluator, TorchBench
+from registry.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
+from registry.evaluation.task_models import close
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
 from registry.store import MemoryStore
@@ -168,6 +169,26 @@ class Hooked(Plain):
 def test_a_model_that_keeps_something_of_earlier_weights_is_found_out(kind: type[nn.Module]) -> None:
     with pytest.raises(BadTask, match="answers otherwise than one that"):
         scores(bench(Odd(kind), weights_of(kind)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ([1.0, 100.0], [1.5, 100.0], True),  # as other kernels may sum
+        ([1.0, 100.0], [1.0, 103.0], False),
+        ([math.nan, math.inf, 1.0], [math.nan, math.inf, 1.0], True),
+        ([math.nan, 1.0], [1.0, 1.0], False),
+        ([math.inf, 1.0], [1.0, 1.0], False),
+        ([math.nan], [math.nan], True),
+        ([1.0], [1.0, 1.0], False),
+        ([1] * 200, [1] * 199 + [2], True),  # a near tie
+        ([1] * 200, [1] * 190 + [2] * 10, False),
+    ],
+)
+def test_answers_are_alike_as_far_as_other_kernels_may_make_them_differ(
+    one: list[float], other: list[float], *, same: bool
+) -> None:
+    assert close(torch.tensor(one), torch.tensor(other)) == same
 
 
 def test_what_is_random_in_a_model_and_in_no_checkpoint_is_the_same_in_each() -> None:
@@ -364,3 +385,22 @@ def test_scores_whose_sum_is_beyond_the_floats_reject_nothing_early_and_raise_no
     assert math.isnan(full.value)
     assert isinstance(outcome, Score)
     assert outcome.examples == full.examples
+
+
+class Augmented(Odd):
+    """Draws whenever it makes a batch."""
+
+    def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
+        x, labels = super().collate(examples)
+        return x + torch.randn(x.shape), labels
+
+
+def test_devices_draw_for_their_batches_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.evaluation.passes.batches.SHARE", 0.0)  # made again for each pass
+    states = weights_of(Plain)
+    expected = scores(bench(Augmented(Plain), states))
+    trials = [Trial(recipe) for recipe in ALONE]
+    for _ in range(20):
+        with DevicePool([bench(Augmented(Plain), states) for _ in "ab"]) as pool:
+            outcomes = pool.evaluator("validation").evaluate(trials)
+        assert [outcome.value for outcome in outcomes if isinstance(outcome, Score)] == expected

@@ -340,3 +340,18 @@ def test_a_day_old_folder_is_removed_unless_somebody_still_uploads_from_it(
         os.utime(folder, (0, 0))
         Supply(kitchen.tracker, kitchen.store, kitchen.cache)
         assert folder.exists() == used
+
+
+def test_another_users_folder_in_a_shared_cache_is_left_alone(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = kitchen.cache.folder / ".package-of-another-user"
+    theirs.mkdir(mode=0)
+    os.utime(theirs, (0, 0))
+
+    def refused(path: Path, *_: object) -> int:  # as to anybody but root
+        raise PermissionError(path)
+
+    monkeypatch.setattr("registry.workflow.supply.os.open", refused)
+    Supply(kitchen.tracker, kitchen.store, kitchen.cache)
+    assert theirs.exists()

@@ -19,9 +19,8 @@ and may collect garbage under it: a thread that waits for that one does not give
 all stand still. One that waits for this does."""
 _Switch = tuple[Any, str, object]
 """An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
-
-
 _CHOOSES_KERNELS = "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"
+"""Variables of the libraries below torch."""
 
 
 def choose_device(name: str | None = None) -> torch.device:

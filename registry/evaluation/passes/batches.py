@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from registry.errors import OutOfDeviceMemory
-from registry.evaluation.devices.device import generator_lock, random_state, reproducible, seeded
+from registry.evaluation.devices.device import generator_lock, reproducible, seeded
 from registry.evaluation.devices.device_faults import device_blamed
 from registry.evaluation.devices.host_memory import available_memory
-from registry.evaluation.passes.tensor_nests import alike, each_tensor, leaves, same_shapes
+from registry.evaluation.passes.tensor_nests import alike, each_tensor, leaves, shapes
 
 if TYPE_CHECKING:
     from registry.evaluation.passes.checked_task import CheckedTask
@@ -68,8 +68,9 @@ class Batches:
         self._device = device
         self._fresh = fresh
         self._random = False  # whether making a batch drew random numbers
-        self._first: Any = None  # of the batches made so far, without its content
-        self._even = True  # whether all that were made have the first one's shapes
+        self._shapes: list[tuple[torch.dtype, torch.Size]] | None = None  # the first batch's
+        self.even = True
+        """Whether all batches made so far have the same shapes."""
 
     def places(self, batch: int) -> range:
         """The examples of a canonical batch."""
@@ -101,11 +102,6 @@ class Batches:
         """
         return self.count > 1 and (self._table is not None or not self._random) and self.even
 
-    @property
-    def even(self) -> bool:
-        """Whether all batches made so far have the same shapes."""
-        return self._even
-
     def __iter__(self) -> Iterator[Any]:
         """All canonical batches, in order."""
         if self._kept is not None:
@@ -117,6 +113,10 @@ class Batches:
         if self._kept is None:
             return self._make(self.places(batch))
         return each_tensor(self._kept[batch], Tensor.clone, copy.deepcopy)
+
+    def first(self) -> Any:
+        """The first canonical batch."""
+        return next(self._made_in_turn()) if self._kept is None and self._random else self[0]
 
     def gathered(self, places: Sequence[int]) -> Any:
         """A batch of the examples at these places, at most `size`; the last one is repeated."""
@@ -141,9 +141,9 @@ class Batches:
             return None
         with reproducible(self._device), torch.inference_mode(mode=False), ExitStack() as drawing:
             drawing.enter_context(seeded())
-            before = random_state(torch.device("cpu"))
+            before = torch.get_rng_state()
             first = self._make(self.places(0))
-            self._random = not torch.equal(before, random_state(torch.device("cpu")))
+            self._random = not torch.equal(before, torch.get_rng_state())
             if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * _free(self._device):
                 return None
             if not self._random:
@@ -189,9 +189,8 @@ class Batches:
         with torch.inference_mode(mode=False):
             examples = self.split.chosen(places, self.size)
             batch = self._task.collate(examples, f"split {self.split.name!r}, examples from {places[0]}")
-            if self._first is None:
-                self._first = each_tensor(batch, lambda tensor: torch.empty_like(tensor, device="meta"))
-            self._even &= same_shapes(self._first, batch)
+            self._shapes = self._shapes or shapes(batch)
+            self.even &= shapes(batch) == self._shapes
             # A copy: of a single example it may be a part of the user's data.
             return each_tensor(batch, lambda tensor: tensor.to(self._device, copy=True))
 

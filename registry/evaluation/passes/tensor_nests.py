@@ -52,29 +52,27 @@ def packing(batch: Any) -> str | None:
         return "a PackedSequence"
     if isinstance(batch, Tensor) and batch.layout != torch.strided:
         return f"a tensor of layout {batch.layout}"
-    members = (
-        batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
-    )
-    return next(filter(None, map(packing, members)), None)
+    members = batch.values() if isinstance(batch, Mapping) else batch
+    if isinstance(batch, Mapping | tuple | list):
+        return next(filter(None, map(packing, members)), None)
+    return None
 
 
 def alike(first: Any, other: Any, size: int) -> bool:
     """Whether two batches differ in nothing but the content of tensors with one row per example."""
     try:
-        same = bool(_shapes(first) == _shapes(other))
+        same = bool(_forms(first) == _forms(other))
     except (ValueError, RuntimeError):  # numpy and torch refuse to say whether arrays are equal
         return False
     return same and all(leaf.shape[:1] == (size,) for leaf in leaves(other))
 
 
-def same_shapes(first: Any, other: Any) -> bool:
-    """Whether two batches have tensors of the same shapes, whatever else they hold."""
-    return [(leaf.dtype, leaf.shape) for leaf in leaves(first)] == [
-        (leaf.dtype, leaf.shape) for leaf in leaves(other)
-    ]
+def shapes(batch: Any) -> list[tuple[torch.dtype, torch.Size]]:
+    """Of the batch's tensors, in the order of `each_tensor`."""
+    return [(leaf.dtype, leaf.shape) for leaf in leaves(batch)]
 
 
-def _shapes(batch: Any) -> Any:
+def _forms(batch: Any) -> Any:
     """The batch with a dtype, a shape and strides in place of each tensor."""
     describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
     return each_tensor(batch, describe)
