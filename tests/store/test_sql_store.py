@@ -215,6 +215,10 @@ def test_passwords_are_not_shown() -> None:
     assert "hunter2" not in f"{error.value} {error.value.__cause__}"
 
 
+def test_a_path_is_shown_as_it_is() -> None:
+    assert engine.shown("sqlite:////home/me@corp/stockpot.db") == "sqlite:////home/me@corp/stockpot.db"
+
+
 @pytest.mark.parametrize("password", ["hun@ter2", "hun/ter2", "hun@t:er2", "hun:t@er2"])
 def test_a_password_that_is_not_escaped_is_not_shown_in_parts(password: str) -> None:
     with pytest.raises(StoreError) as error:
