@@ -159,7 +159,7 @@ def _read_damaged(store: SqlStore, url: str, damaged: str) -> None:
     store.recipe(soup("a").digest)
 
 
-@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_database_that_isolates_more_refuses_nobody(url: str) -> None:
     with connected(url, writes=True) as connection:
         name = connection.execute(text("SELECT current_database()")).scalar_one()
@@ -169,7 +169,7 @@ def test_a_database_that_isolates_more_refuses_nobody(url: str) -> None:
         assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
 
 
-@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_connection_that_the_server_cut_while_it_was_idle_is_made_anew(url: str) -> None:
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
@@ -215,8 +215,8 @@ def test_passwords_are_not_shown() -> None:
     assert "hunter2" not in f"{error.value} {error.value.__cause__}"
 
 
-def test_a_path_is_shown_as_it_is() -> None:
-    assert engine.shown("sqlite:////home/me@corp/stockpot.db") == "sqlite:////home/me@corp/stockpot.db"
+def test_a_path_with_an_at_sign_is_shown_whole() -> None:
+    assert engine.shown("sqlite:////home/me@corp/stockpot.db") == "sqlite:////home/me%40corp/stockpot.db"
 
 
 @pytest.mark.parametrize("password", ["hun@ter2", "hun/ter2", "hun@t:er2", "hun:t@er2"])
