@@ -286,6 +286,17 @@ def test_a_dry_run_tells_candidates_bytes_and_passes_and_evaluates_nothing(
         assert database.execute("SELECT count(*) FROM stockpot_evaluations").fetchone() == (0,)
 
 
+def test_a_home_that_no_shell_has_read_is_the_users(
+    stockpot: Stockpot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("STOCKPOT_HOME", "~/pot")
+    assert stockpot("db", "upgrade").code == 0
+    assert (tmp_path / "user" / "pot" / "stockpot.db").exists()
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_setting_that_cannot_be_read_is_named_with_its_variable(
     stockpot: Stockpot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

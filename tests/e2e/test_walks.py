@@ -13,7 +13,7 @@ from torch import Tensor
 
 from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
-from registry.errors import BadCheckpoint, RegistryConflict, StoreError
+from registry.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError
 from registry.testing.tiny import dense, weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.trace import rebuild
@@ -193,6 +193,8 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
             save_file(weights("dense", seed=99), file, metadata={"format": "pt"})
     monkeypatch.setenv("STOCKPOT_HOME", str(tmp_path / "a-year-later"))
     place, out = Workplace(), tmp_path / "soup.safetensors"
+    with pytest.raises(BadRequest, match="is a folder"):
+        rebuild(outcome.soups[0].uri, place.tracker, place.supply, tmp_path)
     with pytest.raises(BadCheckpoint, match="is not what it was"):
         rebuild(outcome.soups[0].uri, place.tracker, place.supply, out)
     assert not out.exists()

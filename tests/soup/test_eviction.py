@@ -82,6 +82,23 @@ def test_what_is_not_ours_is_not_evicted(cache: CheckpointCache, ingest: Ingest,
     assert folder.exists()
 
 
+def test_what_cannot_be_removed_is_passed_over(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, digests = limited(cache, ingest, 3)
+    theirs, unlink = cache.path(digests[0]), Path.unlink
+    use_in_order(cache, digests)
+
+    def refused(path: Path, *, missing_ok: bool = False) -> None:  # as in a folder of several users
+        if path == theirs:
+            raise PermissionError(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    new = add(small, tmp_path)
+    assert [cache.has(digest) for digest in (*digests, new)] == [True, False, False, True, True]
+
+
 def test_to_look_whether_it_is_there_is_no_use(
     cache: CheckpointCache, ingest: Ingest, tmp_path: Path
 ) -> None:

@@ -96,6 +96,12 @@ def test_all_faults_of_a_request_are_told_at_once() -> None:
     assert all(fault in text for fault in faults)
 
 
+@pytest.mark.parametrize("wrong", [{"max_seconds": math.nan}, {"max_seconds": 0.0}, {"margin": math.nan}])
+def test_what_is_no_limit_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        SoupRequest(model="m", task="t", sweep="s", **wrong)  # type: ignore[arg-type]  # one at a time
+
+
 @pytest.mark.parametrize("shifts", [("validation",), ("test",), ("fog", "fog")])
 def test_no_split_serves_two_purposes(shifts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="different splits"):

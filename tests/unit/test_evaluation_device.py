@@ -109,6 +109,53 @@ def test_float32_is_exact_inside_and_settings_are_as_before_afterwards(program: 
     assert process.exitcode == 0
 
 
+@pytest.mark.parametrize(
+    ("read", "write", "odd", "usual"),
+    [
+        (
+            lambda: torch.backends.mkldnn.enabled,
+            lambda on: setattr(torch.backends.mkldnn, "enabled", on),
+            False,
+            True,
+        ),
+        (
+            lambda: torch.backends.cudnn.enabled,
+            lambda on: setattr(torch.backends.cudnn, "enabled", on),
+            False,
+            True,
+        ),
+        (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False, True),
+        (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, False, True),
+        (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp, False, True),
+        (
+            lambda: torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+            lambda on: setattr(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", on),
+            True,
+            False,
+        ),
+    ],
+    ids=["mkldnn", "cudnn", "fastpath", "math", "flash", "reduction"],
+)
+def test_kernels_that_the_program_has_switched_are_torchs_own_inside(
+    read: Callable[[], object], write: Callable[[object], object], *, odd: bool, usual: bool
+) -> None:
+    before = read()
+    try:
+        write(odd)
+        with reproducible(CPU):
+            assert read() == usual
+        assert read() == odd
+    finally:
+        write(before)
+
+
+def test_nothing_is_cast_inside() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        with reproducible(CPU):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
 def test_random_numbers_are_the_same_every_time_inside() -> None:
     draws = []
     for _ in range(2):

@@ -232,6 +232,21 @@ def test_a_metric_is_another_protocol_than_the_mean() -> None:
     assert bench_for().evaluator("validation").protocol.task_version == "1+metric"
 
 
+def test_other_blocks_of_the_jackknife_are_another_protocol() -> None:
+    class Grouped(tiny.MeasuredTask):
+        def __init__(self, origins: int) -> None:
+            super().__init__(n="40")
+            self.origins = origins
+
+        def groups(self, split: str) -> list[int]:
+            del split
+            return [example % self.origins for example in range(40)]
+
+    found = [bench_for(Grouped(origins)).evaluator("test").protocol for origins in (4, 8, 8)]
+    assert found[0].digest != found[1].digest == found[2].digest
+    assert found[0].dataset == found[1].dataset
+
+
 def test_the_only_example_has_no_replicates_to_speak_of() -> None:
     found = score(bench_for(tiny.MeasuredTask(n="1")))
     assert found.metric is not None
