@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -72,9 +71,8 @@ class LeastRecentlyUsed:
             if not _NAME.fullmatch(file.stem):
                 continue
             with suppress(FileNotFoundError):  # removed by another process
-                status = file.lstat()
-                if stat.S_ISREG(status.st_mode):
-                    yield self._last_use(file), file, status.st_size
+                size = file.lstat().st_size
+                yield self._last_use(file), file, size
 
     def _last_use(self, file: Path) -> int:
         for path in self._clocks(file):
@@ -93,6 +91,6 @@ class LeastRecentlyUsed:
             try:
                 for path in reversed(self._clocks(file)):
                     path.unlink(missing_ok=True)
-            except OSError:  # somebody else's, in a folder of several users
+            except OSError:  # a folder, or somebody else's where several users share one
                 return False
             return True

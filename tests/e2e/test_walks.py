@@ -200,6 +200,36 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
     assert not out.exists()
 
 
+def test_rebuild_goes_by_the_version_and_not_by_a_document_that_was_changed(
+    plant: Plant, client: "MlflowClient", tmp_path: Path
+) -> None:
+    outcome = _walk(plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)}))
+    client.set_model_version_tag("tiny", "1", "stockpot.checkpoint", f"sha256:{'0' * 64}")
+    place, out = Workplace(), tmp_path / "soup.safetensors"
+    with pytest.raises(RegistryConflict, match=f"is sha256:{'0' * 64}, its stockpot.json tells of sha256:"):
+        rebuild(outcome.soups[0].uri, place.tracker, place.supply, out)
+    assert not out.exists()
+
+
+def test_an_export_of_other_weights_becomes_no_version(
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    place, other = Workplace(), dense()
+    package = place.tracker.package
+
+    def wrong(*args: Any, **kwargs: Any) -> str:
+        kind = package(*args, **kwargs)
+        exported = torch.export.export(other, (torch.randn(2, 8),))
+        torch.export.save(exported, args[3] / "data" / "model.pt2")
+        return kind
+
+    monkeypatch.setattr(place.tracker, "package", wrong)
+    with pytest.raises(RegistryConflict, match="differs in the exported model"):
+        walk(request, place, in_turn, Silent())
+    assert client.search_model_versions("name='tiny'") == []
+
+
 def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     plant: Plant, client: "MlflowClient", capsys: pytest.CaptureFixture[str]
 ) -> None:

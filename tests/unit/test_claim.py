@@ -9,7 +9,7 @@ from threading import enumerate as enumerate_threads
 
 import pytest
 
-from registry.entities import Digest, Recipe, Registration
+from registry.entities import Digest, Recipe, Registration, RegistrationState
 from registry.errors import StoreError
 from registry.store import MemoryStore
 from registry.wiring import Silent
@@ -153,6 +153,17 @@ def test_a_claim_that_was_lost_is_not_taken_back_behind_the_works_back() -> None
     later = store.registration("m", RECIPE.digest)
     assert later is not None
     assert later.owner is None
+
+
+def test_another_stores_registration_is_not_ours_to_finish() -> None:
+    claim = Claim(MemoryStore(), "m", RECIPE)
+    claim.attempt()
+    assert not claim.is_unfinished(None)
+    claim.advance(run_id="ours")
+    assert claim.is_unfinished("ours")
+    assert not claim.is_unfinished("theirs")
+    claim.advance(state=RegistrationState.REGISTERED)
+    assert not claim.is_unfinished("ours")
 
 
 def test_a_claim_is_given_back_when_the_work_fails() -> None:

@@ -23,6 +23,7 @@ from registry.entities import (
 )
 from registry.errors import BadTask, Incompatible
 from registry.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
+from registry.evaluation.rejection.order_dependence import OrderDependent
 from registry.evaluation.task_models import close
 from registry.selection import run_selection
 from registry.selection.greedy import Greedy
@@ -53,7 +54,10 @@ def weights_of(kind: type[nn.Module]) -> Mapping[Digest, Mapping[str, Tensor]]:
 
 
 def bench(
-    task: Any, states: Mapping[Digest, Mapping[str, Tensor]], said: list[str] | None = None
+    task: Any,
+    states: Mapping[Digest, Mapping[str, Tensor]],
+    said: list[str] | None = None,
+    outputs: RememberedOutputs | None = None,
 ) -> TorchBench:
     return TorchBench(
         task,
@@ -61,6 +65,7 @@ def bench(
         task_args={},
         checkpoints=MadeCheckpoints(states.__getitem__),
         device=CPU,
+        outputs=outputs,
         say=None if said is None else said.append,
     )
 
@@ -360,6 +365,29 @@ def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
             assert outcome.upper >= score.value if isinstance(outcome, Bound) else outcome == score
     assert bounds
     assert "split 'validation': batches differ in shape: whole batches are re-ordered" in said
+
+
+def test_shapes_that_turn_out_to_differ_after_examples_were_mixed_withdraw_what_was_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("registry.evaluation.passes.batches.SHARE", 0.0)
+    withdrawn = 0
+    for seed in range(6):
+        states = {digest: padded_weights(seed, place) for place, digest in enumerate(DIGESTS)}
+        outputs = RememberedOutputs()
+        scores(bench(Padded(seed), states, outputs=outputs))
+        evaluator = bench(Padded(seed), states, outputs=outputs).evaluator("validation")
+        assert not evaluator.order_dependent
+        trial = Trial(Recipe.mean(DIGESTS[:2]), Threshold(0.9, strict=True))
+        try:
+            (outcome,) = evaluator.evaluate([trial])
+            assert isinstance(outcome, Bound)
+            assert not outcome.mixed or not evaluator.order_dependent
+        except OrderDependent:
+            withdrawn += 1
+        evaluator.evaluate([Trial(ALONE[0])])
+        assert evaluator.order_dependent, "a full pass meets the long ones"
+    assert withdrawn
 
 
 def test_scores_whose_sum_is_beyond_the_floats_reject_nothing_early_and_raise_nothing() -> None:
