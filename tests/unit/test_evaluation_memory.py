@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
 from registry.errors import NoRoomForWeights, OutOfDeviceMemory
-from registry.evaluation import TorchBench, ensemble, torch_evaluator
+from registry.evaluation import TorchBench, ensemble, task_models, torch_evaluator
 from registry.evaluation.passes import batches, forward
 from registry.evaluation.weights import live_module
 from registry.soup.arithmetic import RunningSum
@@ -148,6 +148,15 @@ def test_a_sum_of_weights_that_does_not_fit_is_no_matter_of_batches(monkeypatch:
         scores(made, [*ALONE, SOUP])
     assert "STOCKPOT_DEVICE" in raised.value.mend
     assert scores(made) == scores(bench()), "what needs no sum still fits"
+
+
+def test_where_there_is_no_room_for_another_model_the_swap_goes_unproven_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr(task_models, "put_plainly", full)
+    assert scores(bench(said=said)) == scores(bench())
+    assert said == ["cpu has no room for another model beside the live one to compare it with"]
 
 
 def test_a_model_that_does_not_fit_is_no_matter_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
