@@ -33,7 +33,9 @@ class Task(Protocol):
     """The least and the greatest score of one example; None where there is none."""
 
     def model(self) -> "nn.Module":
-        """The architecture. Its weights do not matter: they are replaced."""
+        """The architecture, the same each time. Its weights do not matter: they are replaced. The model keeps
+        nothing that was made of weights it held before.
+        """
         ...
 
     def examples(self, split: str) -> "Sequence[Any]":
@@ -44,7 +46,9 @@ class Task(Protocol):
         ...
 
     def collate(self, examples: "list[Any]") -> "Any":
-        """Make a batch of fixed shape: tensors in a tuple, list or dict, or one tensor."""
+        """Make a batch of fixed shape: tensors in a tuple, list or dict, or one tensor. Where shapes differ
+        from batch to batch, trials still stop early, but examples are not gathered across batches.
+        """
         ...
 
     def predict(self, model: "nn.Module", batch: "Any") -> "Tensor":
