@@ -13,6 +13,7 @@ from registry.testing.listener import Listener
 from registry.wiring import Silent, Workplace, progress
 from registry.workflow.walk import in_turn, walk
 
+pytestmark = pytest.mark.slow
 TASK = """
 import os
 from pathlib import Path

@@ -232,6 +232,7 @@ for file in random.Random(seed).choices(files, k=20):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 3])
 def test_processes_that_evict_at_once_disturb_nobody(
     cache: CheckpointCache, tmp_path: Path, limit: int

@@ -104,6 +104,7 @@ def test_greedy_takes_the_plain_loops_decisions_and_ends_where_it_ends(kind: str
         assert said == []
 
 
+@pytest.mark.slow
 def test_on_twenty_sweeps_the_answers_are_the_plain_loops_also_where_many_are_accepted() -> None:
     accepted, bounded = [], 0
     for seed in range(20):

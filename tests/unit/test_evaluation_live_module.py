@@ -207,6 +207,7 @@ def test_what_is_forgotten_is_made_anew_of_all_its_ingredients(tmp_path: Path) -
     assert checkpoints.opened == digests
 
 
+@pytest.mark.slow
 def test_no_more_than_one_sum_is_kept(tmp_path: Path) -> None:
     def tensors() -> dict[int, Tensor]:
         gc.collect()

@@ -401,6 +401,7 @@ def test_inputs_are_joined_only_where_the_metric_looks_at_them(monkeypatch: pyte
     assert len(set(found.without)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks", [False, True])
 def test_inputs_that_the_metric_does_not_look_at_take_no_memory(
     monkeypatch: pytest.MonkeyPatch,
