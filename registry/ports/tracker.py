@@ -95,6 +95,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def fail(self, run_id: str) -> None:
+        """End the soup's run as failed, until it is recorded. Asks once, and does not wait for long."""
+        ...
+
     def package(
         self,
         module: "nn.Module",
@@ -140,7 +144,7 @@ class Tracker(Protocol):
         ...
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Point an alias at a version."""
+        """Tag a version with ``stockpot.alias``, which stays, and point that alias at it."""
         ...
 
     def version(self, uri: str) -> ModelVersion:

@@ -14,7 +14,8 @@ class Crash(BaseException):
 
 
 class CrashingTracker:
-    """Passes every call on, and raises Crash before or after the nth call of the named method.
+    """Passes every call on, and raises Crash before or after the nth call of the named method,
+    and at every call from then on.
 
     It counts the calls that reach the tracker in `calls`. Cast it to Tracker.
     """
@@ -27,13 +28,17 @@ class CrashingTracker:
         self._call = call
         self._when = when
         self._left = nth
+        self._dead = False
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
 
         def passed_on(*args: Any, **kwargs: Any) -> Any:
+            if self._dead:
+                raise Crash(self._call)
             self._left -= name == self._call
             due = name == self._call and self._left == 0
+            self._dead = due
             if due and self._when == "before":
                 raise Crash(name)
             self.calls.append(name)

@@ -261,6 +261,15 @@ class TrackerContract:
         assert logged.files == ["plots/figure.png", "stockpot.json"]
         assert publication.tags.items() <= logged.tags.items()
 
+    def test_a_run_is_failed_until_it_is_recorded(self, backend: Backend, publication: Publication) -> None:
+        run_id = backend.tracker.create_run(publication)
+        for _ in range(2):
+            backend.tracker.fail(run_id)
+            assert backend.logged(run_id).status == "FAILED"
+        assert backend.tracker.find_run(publication) == run_id
+        assert publish(backend.tracker, publication) == run_id
+        assert backend.logged(run_id).status == "FINISHED"
+
     def test_recording_again_leaves_the_same(self, backend: Backend, publication: Publication) -> None:
         run_id = publish(backend.tracker, publication)
         before = backend.logged(run_id)
@@ -318,6 +327,7 @@ class TrackerContract:
         assert by_number == tracker.version(f"models:/{version.name}@challenger")
         assert by_number.aliases == ("challenger",)
         assert by_number.tags["stockpot.recipe"] == publication.recipe.digest
+        assert by_number.tags["stockpot.alias"] == "challenger"
         found = tracker.reconcile(publication.model, publication.recipe.digest)
         assert found == by_number
 
@@ -327,6 +337,7 @@ class TrackerContract:
             tracker.set_alias(version.name, "challenger", version.version)
         assert tracker.version(f"models:/{first.name}@challenger").version == second.version
         assert tracker.version(first.uri).aliases == ()
+        assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
 
     @pytest.mark.parametrize(
         "uri", ["", "soup", "models:/", "models:/no", "models:/no/1", "models:/no/one", "models:/no@where"]

@@ -22,6 +22,7 @@ from registry.errors import BadModelName, BadRequest, NotPermitted, TrackingErro
 from registry.ports import Tracker
 from registry.tracking.memory_filter import conditions_of, holds
 from registry.tracking.names import (
+    ALIAS,
     DUPLICATE_OF,
     MODEL,
     PARENT,
@@ -211,6 +212,11 @@ class MemoryTracker(Tracker):
         kept.measurements = publication.measurements
         kept.files.update(publication.files)
 
+    def fail(self, run_id: str) -> None:
+        self._require_writable("run")
+        kept = self.runs_kept[run_id]
+        kept.run = replace(kept.run, status="FAILED")
+
     def package(
         self,
         module: "nn.Module",  # noqa: ARG002 - only MLflow exports
@@ -260,7 +266,9 @@ class MemoryTracker(Tracker):
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         self._require_writable("alias")
-        self.version(f"models:/{model}/{version}")
+        found = self.version(f"models:/{model}/{version}")
+        versions = self.versions_kept[model]
+        versions[int(version) - 1] = replace(found, tags={**found.tags, ALIAS: alias}, aliases=())
         self.aliases[model, alias] = version
 
     def version(self, uri: str) -> ModelVersion:

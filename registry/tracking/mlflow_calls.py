@@ -126,7 +126,9 @@ def creating(doing: str) -> Iterator[None]:
 
 @contextmanager
 def probing(uri: str) -> Iterator[None]:
-    """Make the first call to a server: ten seconds, no retries, where MLflow would go on for minutes."""
+    """Make a call to a server that may be down: ten seconds, no retries, where MLflow would go on for
+    minutes.
+    """
     with asking(f"MLflow at {redacted(uri)}"), _ONCE, _SOON:
         yield
 

@@ -29,7 +29,7 @@ from registry.tracking.mlflow_permissions import (
 )
 from registry.tracking.mlflow_runs import PAGE, list_runs
 from registry.tracking.mlflow_weights import download, download_weights, find_weights
-from registry.tracking.names import VERSION_URI
+from registry.tracking.names import ALIAS, VERSION_URI
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -119,6 +119,10 @@ class MlflowTracker(Tracker):
         with asking(f"writing to the run {publication.name} ({run_id})"):
             publishing.record(self._client, run_id, model_id, ingredient_models, publication)
 
+    def fail(self, run_id: str) -> None:
+        with probing(self._client.tracking_uri):
+            self._client.set_terminated(run_id, "FAILED")
+
     def package(
         self,
         module: "nn.Module",
@@ -170,6 +174,7 @@ class MlflowTracker(Tracker):
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
+            self._client.set_model_version_tag(model, version, ALIAS, alias)
             self._client.set_registered_model_alias(model, alias, version)
 
     def version(self, uri: str) -> ModelVersion:

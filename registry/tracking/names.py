@@ -15,6 +15,8 @@ LOGGED_MODEL = "stockpot.logged_model"
 """On versions: MLflow does not tell which LoggedModel a version was made from."""
 DUPLICATE_OF = "stockpot.duplicate_of"
 """On versions: the lower one that holds the same soup."""
+ALIAS = "stockpot.alias"
+"""On versions: the alias that was given to it, whoever has it now."""
 
 FORMATS = {
     ".safetensors": WeightsFormat.SAFETENSORS,

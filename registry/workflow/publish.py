@@ -6,6 +6,8 @@ a look-up, so that a second attempt goes on where a first one stopped.
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +22,7 @@ from registry.entities import (
     ReportRow,
     SoupReport,
 )
-from registry.errors import BadRequest, RegistryConflict
+from registry.errors import BadRequest, RegistryConflict, StockpotError
 from registry.soup import canonical_names, open_pt2, open_safetensors
 from registry.workflow.claim import Claim, claimed
 from registry.workflow.publication import Draw, compose
@@ -114,6 +116,24 @@ class Publisher:
         claim.renew()
         run_id = tracker.find_run(publication) or tracker.create_run(publication)
         claim.advance(run_id=run_id, checkpoint=publication.checkpoint)
+        with self._failing(run_id, claim):
+            return self._complete(run_id, publication, soup, report, claim)
+
+    @contextmanager
+    def _failing(self, run_id: str, claim: Claim) -> Iterator[None]:
+        """Let the run end as failed where the work stops; whoever goes on with it ends it anew."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StockpotError):
+                claim.renew()  # where we were overtaken, the run is another's
+                self.tracker.fail(run_id)
+            raise
+
+    def _complete(
+        self, run_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> ModelVersion | None:
+        tracker = self.tracker
         ingredients = []
         for candidate in publication.ingredients:
             claim.renew()
@@ -167,13 +187,14 @@ class Publisher:
     ) -> tuple[str, ...]:
         """Point the alias at a new soup that earned it. Returns the version's aliases.
 
-        A soup that was registered before takes it from no other version: a person, or a later sweep,
-        may have given it away since.
+        A soup that was registered before takes it from no other version, and does not get it again: a
+        person, or a later sweep, may have given it away since.
         """
         earned = "greedy" in row.methods and earns_alias(row, report.request)
         if not earned or CHALLENGER in version.aliases:
             return version.aliases
-        if not claim.is_unfinished(version.run_id) and self._holder(version.name) is not None:
+        given = version.tags.get("stockpot.alias") == CHALLENGER or self._holder(version.name) is not None
+        if given and not claim.is_unfinished(version.run_id):
             return version.aliases
         self.tracker.set_alias(version.name, CHALLENGER, version.version)
         return (*version.aliases, CHALLENGER)

@@ -279,6 +279,7 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
         walk(request, place, in_turn, Silent())
     assert len(raised.value.faults) == 1
     assert client.search_model_versions("name='tiny'") == []
+    assert _statuses(client) == ["FAILED"]
 
 
 def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_all_the_same(
@@ -356,6 +357,7 @@ def test_whoever_was_overtaken_while_it_packaged_uploads_nothing(
         walk(request, place, in_turn, Silent())
     assert uploads == []
     assert client.search_model_versions("name='tiny'") == []
+    assert _statuses(client) == ["RUNNING"], "the run is the other's, who goes on with it"
 
 
 def test_two_devices_find_and_register_what_one_does(
@@ -373,3 +375,11 @@ def test_two_devices_find_and_register_what_one_does(
     assert [soup.checkpoint for soup in two.soups] == [soup.checkpoint for soup in one.soups]
     with pytest.raises(ValueError, match="closed"):
         threads.evaluator("test")
+
+
+def _statuses(client: "MlflowClient") -> list[str]:
+    """Of the soups' runs."""
+    experiment = client.get_experiment_by_name("sweeps")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], "tags.`stockpot.role` = 'soup'")
+    return [run.info.status for run in runs]
