@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from queue import SimpleQueue
-from threading import Condition, Lock
+from threading import Condition, Event, Lock
 
 from registry.entities import Digest, TensorSpec
 from registry.soup.canonical import FLOATS, ITEM_SIZES
@@ -24,7 +24,7 @@ from registry.soup.weights_file import Place, WeightsFile
 from registry.soup.whole_file import UnfinishedFile
 
 _PART = 1 << 18  # elements: the fewest calls at which what is read and the sum stay in a core's cache
-_SENT = 1 << 24  # bytes after which the disk is asked to begin
+_FLUSHED = 1 << 24  # bytes after which the disk shall take what there is
 _WORKERS = 8  # more only wait for each other: a digest takes one part at a time
 
 
@@ -76,6 +76,7 @@ class OnePass:
         self._parts = enumerate(_parts(self._places))
         self._lock = Lock()  # for the two that change: offenders and parts
         self._ends: SimpleQueue[None] = SimpleQueue()
+        self._due = Event()  # for a flush, or the end
         self._stopped = True  # until all workers are there
         self._header = bytes(self._files[0].read(0, self._places[0].offset))
         heads = [bytes(file.read(0, len(self._header))) for file in self._files] + [self._header]
@@ -85,16 +86,16 @@ class OnePass:
         """Do it. Returns the digests of the files, and last the target's, if hashing."""
         self._target.put(self._header, 0)
         workers = min(_WORKERS, len(os.sched_getaffinity(0)))
-        with self._pool(workers) as pool:
+        with self._pool(workers + 1) as pool:
             try:
                 with self._lock:  # nobody begins before: an interrupt may keep a worker from the pool's list
                     workings = [pool.submit(self._work) for _ in range(workers)]
+                    workings.append(pool.submit(self._flush))
                     self._stopped = False
-                for _ in workings:
+                for _ in range(workers):
                     next_from(self._ends)
-            except BaseException:
+            finally:
                 self._stop()
-                raise
         for working in workings:
             working.result()
         return [stream.digest for stream in self._digests]
@@ -119,8 +120,19 @@ class OnePass:
         finally:
             self._ends.put(None)
 
+    def _flush(self) -> None:
+        """Meanwhile, let the disk take what is there."""
+        try:
+            while self._due.wait() and not self._stopped:
+                self._due.clear()
+                self._target.flush()
+        except BaseException:
+            self._stop()
+            raise
+
     def _stop(self) -> None:
         self._stopped = True
+        self._due.set()
         for stream in self._digests:
             stream.stop()
 
@@ -145,8 +157,8 @@ class OnePass:
 
     def _put(self, number: int, part: Place, content: memoryview) -> None:
         self._target.put(content, part.offset)
-        if part.offset // _SENT < part.end // _SENT:
-            self._target.send(part.end - _SENT, _SENT)
+        if part.offset // _FLUSHED < part.end // _FLUSHED:
+            self._due.set()
         if self._digests:
             self._digests[-1].update(number, content)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 _UNFINISHED = ".writing-"
+_flush = os.fdatasync if hasattr(os, "fdatasync") else os.fsync
 
 
 class UnfinishedFile:
@@ -24,11 +25,13 @@ class UnfinishedFile:
             count = os.pwrite(self.descriptor, rest, offset)
             rest, offset = rest[count:], offset + count
 
-    def send(self, offset: int, length: int) -> None:
-        """Let the disk begin with these bytes, so that less is left to wait for at the end."""
-        if hasattr(os, "posix_fadvise"):
-            # Linux starts to write what is dirty in the range, and forgets only what is already written.
-            os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+    def flush(self) -> None:
+        """Wait until the disk has what was put so far, so that less is left to wait for at the end.
+
+        Nothing less makes a disk begin that has a cache of its own, as all those of virtual machines have.
+        Raises OSError; what is told here is not told again at the end.
+        """
+        _flush(self.descriptor)
 
     def finish(self, path: Path) -> os.stat_result:
         """Give the file its name, in the same folder, once the disk has it. Raises OSError."""

@@ -11,10 +11,10 @@
 
 `known`: the soup's digest is known, nothing is hashed. `hashed`: inputs and output are, in the same pass.
 The limit of the first is to read all inputs, and then to write as many bytes as the output has, each by two
-threads; the disk is asked to begin early, and waited for at the end (fsync), on both sides. The limit of the
-second is this and to hash as many bytes as inputs and output have by two threads. `move` is a limit that is
-tighter: each thread reads a piece of every input into one buffer that stays in its core's cache, and writes
-it to the output, so that the disk writes beneath the reading.
+threads; the disk takes what is there meanwhile, and is waited for at the end (fsync), on both sides. The
+limit of the second is this and to hash as many bytes as inputs and output have by two threads. `move` is a
+limit that is tighter: each thread reads a piece of every input into one buffer that stays in its core's
+cache, and writes it to the output, so that the disk writes beneath the reading.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ import registry.soup.one_pass  # noqa: F401 - its memory is that of the imports
 from registry.entities import Digest, Recipe, WeightsFormat
 from registry.soup import CheckpointCache, build
 
-TENSORS, PIECE, SENT = 100, 1 << 20, 1 << 24
+TENSORS, PIECE, FLUSHED = 100, 1 << 20, 1 << 24
 
 
 def prepare(folder: Path, megabytes: int, count: int = 8, dtype: str = "float32") -> None:
@@ -128,10 +128,12 @@ def _move(folder: Path, *, reads: bool, writes: bool) -> None:
             if not writes:
                 continue
             os.pwrite(target, buffer[: size - at], at)
-            if at and at % SENT == 0:
-                os.posix_fadvise(target, at - SENT, SENT, os.POSIX_FADV_DONTNEED)
+            if at and at % FLUSHED == 0 and flushes[-1].done():
+                flushes.append(disk.submit(os.fdatasync, target))
 
-    _twice(work)
+    with ThreadPoolExecutor(1) as disk:
+        flushes = [disk.submit(os.fdatasync, target)]
+        _twice(work)
     os.fsync(target)
     for file in [*files, target]:
         os.close(file)

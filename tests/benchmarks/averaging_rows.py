@@ -12,7 +12,7 @@ from tests.benchmarks.table import Goal, Row, ratios
 COUNT = 8
 MOVED = "to read the bytes, then to write them: two threads, fsync"
 HASHED = f"{MOVED}; and to hash them"
-AT_ONCE = "to read and write them at once, the quickest plain way"
+AT_ONCE = "to read and write them at once: two threads, fsync"
 AT_MOST_MEMORY = Goal("<=", 64, "MiB")
 LINEAR = Goal("<=", 1.25)  # linear within what the processor's and the system's caches do at other sizes
 SPARE = 3  # files beside the inputs: one while it is logged, the soup, and one more to be sure

@@ -1,5 +1,6 @@
 """Whatever happens to the process that writes a file, it appears whole or not at all."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from registry.entities import Checkpoint, Recipe
+from registry.errors import StockpotError
 from registry.soup import CheckpointCache, build
 from registry.soup.one_pass import OnePass
 from registry.soup.weights_file import Place
-from registry.soup.whole_file import writing
+from registry.soup.whole_file import UnfinishedFile, writing
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -99,6 +101,41 @@ def test_an_interrupt_stops_all_workers_and_leaves_nothing_behind(
     assert len(begun) <= 2 + (os.cpu_count() or 1)  # of 31 parts
     assert threading.active_count() == threads
     assert len(kept()) == 2
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "Input/output error"), RuntimeError("no flush")])
+def test_the_disk_takes_what_is_there_while_the_rest_is_averaged(
+    cache: CheckpointCache,
+    ingest: Ingest,
+    kept: Kept,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+) -> None:
+    digests = [ingest({"w": torch.randn(6_000_000)}).digest for _ in range(2)]
+    put, flush, flushed = OnePass._put, UnfinishedFile.flush, threading.Event()
+
+    def late(average: OnePass, number: int, part: Place, content: memoryview) -> None:
+        assert number < 20 or flushed.wait(60)  # of 22 parts
+        put(average, number, part, content)
+
+    def watched(file: UnfinishedFile) -> None:
+        assert os.fstat(file.descriptor).st_size > 1 << 23
+        flush(file)
+        flushed.set()
+        if error:
+            raise error
+
+    monkeypatch.setattr(OnePass, "_put", late)
+    monkeypatch.setattr(UnfinishedFile, "flush", watched)
+    threads = threading.active_count()
+    if error is None:
+        assert cache.has(build(Recipe.mean(digests), cache).digest)
+    else:  # what the disk tells then, it would not tell again at the end
+        expected = StockpotError if isinstance(error, OSError) else RuntimeError
+        with pytest.raises(expected, match=f"{error.args[-1]}"):
+            build(Recipe.mean(digests), cache)
+        assert len(kept()) == 2
+    assert threading.active_count() == threads
 
 
 def test_a_file_gets_its_name_only_when_the_disk_has_it(
