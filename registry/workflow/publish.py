@@ -117,11 +117,28 @@ class Publisher:
         run_id = tracker.find_run(publication) or tracker.create_run(publication)
         claim.advance(run_id=run_id, checkpoint=publication.checkpoint)
         with self._failing(run_id, claim):
-            return self._complete(run_id, publication, soup, report, claim)
+            ingredients = []
+            for candidate in publication.ingredients:
+                claim.renew()
+                model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
+                ingredients.append(model)
+            claim.renew()
+            model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
+            claim.advance(model_id=model_id)
+            publication = self._upload(model_id, publication, soup, report, claim)
+            claim.renew()
+            tracker.record(run_id, model_id, ingredients, publication)
+        claim.renew()
+        # Somebody who shares no store with us may have been quicker.
+        if tracker.reconcile(publication.model, publication.recipe.digest) is not None:
+            return None
+        return tracker.create_version(run_id, model_id, publication)
 
     @contextmanager
     def _failing(self, run_id: str, claim: Claim) -> Iterator[None]:
-        """Let the run end as failed where the work stops; whoever goes on with it ends it anew."""
+        """Let the run end as failed where the work stops before it is recorded; whoever goes on with it ends
+        it anew.
+        """
         try:
             yield
         except BaseException:
@@ -129,27 +146,6 @@ class Publisher:
                 claim.renew()  # where we were overtaken, the run is another's
                 self.tracker.fail(run_id)
             raise
-
-    def _complete(
-        self, run_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
-    ) -> ModelVersion | None:
-        tracker = self.tracker
-        ingredients = []
-        for candidate in publication.ingredients:
-            claim.renew()
-            model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
-            ingredients.append(model)
-        claim.renew()
-        model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
-        claim.advance(model_id=model_id)
-        publication = self._upload(model_id, publication, soup, report, claim)
-        claim.renew()
-        tracker.record(run_id, model_id, ingredients, publication)
-        claim.renew()
-        # Somebody who shares no store with us may have been quicker.
-        if tracker.reconcile(publication.model, publication.recipe.digest) is not None:
-            return None
-        return tracker.create_version(run_id, model_id, publication)
 
     def _upload(
         self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from registry.documents import from_document
 from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
-from registry.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError
+from registry.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
 from registry.testing.tiny import dense, weights
 from registry.wiring import Silent, Workplace
 from registry.workflow.trace import rebuild
@@ -280,6 +280,25 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
     assert len(raised.value.faults) == 1
     assert client.search_model_versions("name='tiny'") == []
     assert _statuses(client) == ["FAILED"]
+
+
+def test_a_version_whose_answer_is_lost_is_adopted_and_its_run_is_no_failure(
+    plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    request = replace(request, methods=("uniform",))
+    place = Workplace()
+    create = place.tracker.create_version
+
+    def lost(*args: Any) -> Any:
+        create(*args)
+        raise TrackingError("no answer came")
+
+    monkeypatch.setattr(place.tracker, "create_version", lost)
+    with pytest.raises(TrackingError, match="no answer"):
+        walk(request, place, in_turn, Silent())
+    assert [soup.adopted for soup in _walk(request).soups] == [True]
+    assert _statuses(client) == ["FINISHED"]
 
 
 def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_all_the_same(

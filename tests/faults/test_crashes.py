@@ -69,6 +69,23 @@ def test_a_second_run_goes_on_where_a_crash_stopped_the_first(
     assert len(set(standing_in)) == len(standing_in)
 
 
+def test_a_crash_between_an_aliass_tag_and_the_alias_loses_neither(
+    soup: Walk, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def crash(*_: object) -> None:
+        raise Crash("set_registered_model_alias")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(MlflowClient, "set_registered_model_alias", crash)
+        with pytest.raises(Crash):
+            soup()
+    outcome, _ = soup()
+    version = MlflowClient(mlflow_uri).get_model_version_by_alias("tiny", "challenger")
+    assert version.run_id == outcome.soups[0].run_id
+
+
 def test_a_repeated_request_creates_downloads_and_evaluates_nothing(soup: Walk) -> None:
     first, _ = soup()
     again, calls = soup()
