@@ -84,8 +84,9 @@ class Pictures:
     version = "1"
     bounds: tuple[float, float] | None = (0.0, 1.0)
 
-    def __init__(self, size: Size, n: int, batch_size: int) -> None:
+    def __init__(self, size: Size, n: int, batch_size: int, dtype: torch.dtype = torch.float32) -> None:
         self.batch_size = batch_size
+        self.dtype = dtype
         self._size = size
         self._n = n
         draw = torch.Generator().manual_seed(0)
@@ -121,8 +122,9 @@ class Pictures:
         return torch.stack(images), torch.stack(labels)
 
     def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Logits."""
-        logits: Tensor = model(batch[0])
+        """Logits; in bfloat16 where this task was told to compute with less than float32."""
+        with torch.autocast(batch[0].device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits: Tensor = model(batch[0])
         return logits
 
     def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -134,7 +136,7 @@ def train(module: nn.Module, data: tuple[Tensor, Tensor], steps: int, rate: floa
     """AdamW with a cosine schedule; on CUDA in bfloat16 where autocast takes it."""
     device = next(module.parameters()).device
     images, labels = (tensor.to(device) for tensor in data)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, fused=device.type == "cuda")
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draw = torch.Generator().manual_seed(seed)
     for _ in range(steps):

@@ -1,9 +1,9 @@
 """A whole selection, side by side with the plain style: variants really fine-tuned from one starting point.
 
 On a CUDA device with ``--model vit-b32 --variants 72 --examples 26000`` it is the published experiment's size
-(88M parameters); the defaults are small enough for two CPU cores. Prints acceptance ranks and rejection
-margins beside the times, and one line of JSON at the end, with the times of every repeat: ours and the plain
-style in turn, on the same variants.
+(88M parameters); the defaults are small enough for two CPU cores. Prints each stage as it ends, acceptance
+ranks and rejection margins beside the times, and one line of JSON at the end, with the times of every repeat:
+ours and the plain style in turn, on the same variants. ``--bf16``: the task's model predicts under autocast.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -40,6 +41,11 @@ from registry.soup.weights_file import WeightsFile
 from registry.store import MemoryStore
 from tests.benchmarks.pictures import SIZES, Pictures, Size, train
 
+ALONE = 6
+"""Candidates that are evaluated beside as many passes of nothing but the model."""
+LOGGING = 4
+"""Variants that are written while the next one is trained, at most."""
+
 
 class Cached:
     """The checkpoints of a cache, for a bench."""
@@ -65,18 +71,24 @@ def fine_tune(
     start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     more = task.draw(chosen.pictures, seed=2)
     draw = torch.Generator().manual_seed(3)
-    contenders = []
-    logged = cache.folder / "logged"
-    for variant in range(chosen.variants):
-        module.load_state_dict(start)
-        rate = size.rate * 10 ** (-2 + 2.5 * torch.rand(1, generator=draw).item())
-        steps = int(size.steps * (0.1 + 0.2 * torch.rand(1, generator=draw).item()))
-        train(module, more, steps, rate, seed=variant)
-        save_file(module.state_dict(), logged)
-        digest = cache.ingest(logged, WeightsFormat.SAFETENSORS)[0].digest
-        contenders.append(Contender(digest, f"{variant:03}", variant))
-    logged.unlink()
-    return contenders
+
+    def logged(variant: int, state: dict[str, Tensor]) -> Contender:
+        file = cache.folder / f"logged-{variant}"
+        save_file(state, file)
+        checkpoint, _ = cache.ingest(file, WeightsFormat.SAFETENSORS)
+        file.unlink()
+        return Contender(checkpoint.digest, f"{variant:03}", variant)
+
+    logging: list[Future[Contender]] = []
+    with ThreadPoolExecutor(LOGGING) as beside:
+        for variant in range(chosen.variants):
+            module.load_state_dict(start)
+            rate = size.rate * 10 ** (-2 + 2.5 * torch.rand(1, generator=draw).item())
+            steps = int(size.steps * (0.1 + 0.2 * torch.rand(1, generator=draw).item()))
+            train(module, more, steps, rate, seed=variant)
+            state = {name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+            logging.append(beside.submit(logged, variant, state))
+        return [each.result() for each in logging]
 
 
 class Clock:
@@ -104,6 +116,7 @@ class Plain:
     def __init__(self, task: Pictures, cache: CheckpointCache, device: torch.device) -> None:
         self._task = task
         self._cache = cache
+        self._device = device
         self._module = task.model().to(device).eval()
         examples, size = task.examples("validation"), task.batch_size
         parts = (list(islice(examples, at, at + size)) for at in range(0, len(examples), size))
@@ -114,9 +127,10 @@ class Plain:
 
     def score(self, digest: Digest) -> float:
         """Of the soup so far with this one more, on the whole split."""
-        added = load_file(self._cache.path(digest))
+        added = load_file(self._cache.path(digest), str(self._device))
         total = {name: self._total[name] + tensor for name, tensor in added.items()} if self._total else added
-        self._module.load_state_dict({name: tensor / (self._count + 1) for name, tensor in total.items()})
+        part = 1 / (self._count + 1)  # times, not divided by: a recipe's arithmetic, or near ties differ
+        self._module.load_state_dict({name: tensor * part for name, tensor in total.items()})
         self._added = total
         with torch.inference_mode():
             scores = [self._task.score(self._task.predict(self._module, b), b) for b in self._batches]
@@ -129,7 +143,7 @@ class Plain:
     def forward(self) -> float:
         """Nothing but the forward passes over the split."""
         with torch.inference_mode():
-            return float(sum(self._module(images).sum() for images, _ in self._batches))
+            return float(sum(self._task.predict(self._module, batch).sum() for batch in self._batches))
 
     def greedy(self, ranked: Sequence[Digest]) -> list[Digest]:
         """The paper's pass, after the ranking."""
@@ -167,6 +181,7 @@ class Turn:
     scores: dict[Digest, float]
     passes: float
     same: bool
+    reorders: str
     times: dict[str, float]
 
 
@@ -176,58 +191,69 @@ def turn(
     """Select in both ways; nothing is remembered from another turn."""
     clock = Clock(device)
     bench = TorchBench(
-        task, identity=("pictures", "1"), task_args={}, checkpoints=Cached(cache), device=device
+        task,
+        identity=("pictures", "1"),
+        task_args={"dtype": str(task.dtype)},
+        checkpoints=Cached(cache),
+        device=device,
+        say=told,
     )
     inner = bench.evaluator("validation")
     evaluator = RememberingEvaluator(inner, MemoryStore())
     trials = [Trial(Recipe.mean([c.checkpoint])) for c in contenders]
-    evaluator.evaluate(trials[:1])  # decodes the data
+    inner.evaluate(trials[:1])  # decodes the data, and warms up
     ranking, outcomes = clock(lambda: evaluator.evaluate(trials))
     scores = {
         c.checkpoint: o.value for c, o in zip(contenders, outcomes, strict=True) if isinstance(o, Score)
     }
+    told(f"ranking took {ranking:.2f} s; scores from {min(scores.values())} to {max(scores.values())}")
     before = inner.passes
     method = Greedy(contenders, accept=Accept.NOT_WORSE)
     fast, selection = clock(lambda: run_selection(method, evaluator))
     passes = inner.passes - before
+    told(f"the greedy pass took {fast:.2f} s: {passes:.2f} passes' work")
     plain = Plain(task, cache, device)
+    with reproducible(device):
+        plain.forward()
+        forward, _ = clock(lambda: [plain.forward() for _ in trials[:ALONE]])
+    full, _ = clock(lambda: inner.evaluate(trials[:ALONE]))
+    share = forward / full
+    told(f"evaluation: its forward passes, {forward / len(trials[:ALONE]):.3f} s each, are {share:.3f} of it")
     ranked = sorted(scores, key=lambda digest: -scores[digest])  # of equals, the first first
     with reproducible(device):
-        plain.score(ranked[0])
         slow, kept = clock(lambda: plain.greedy(ranked))
-        forward, _ = clock(lambda: [plain.forward() for _ in range(3)])
-    full, _ = clock(lambda: [inner.evaluate(trials[i : i + 1]) for i in range(3)])
-    return Turn(
-        selection,
-        scores,
-        passes,
-        list(selection.recipe.checkpoints) == kept,
-        {
-            "ranking_s": ranking,
-            "greedy_s": fast,
-            "plain_greedy_s": slow,
-            "forward_share": forward / full,
-        },
-    )
+    same = list(selection.recipe.checkpoints) == kept
+    told(f"the plain style's greedy pass took {slow:.2f} s: {'the same' if same else 'ANOTHER'} recipe")
+    times = {"ranking_s": ranking, "greedy_s": fast, "plain_greedy_s": slow, "forward_share": share}
+    return Turn(selection, scores, passes, same, inner.reorders, times)
+
+
+def told(sentence: str) -> None:
+    """Say it now: whoever stops it early knows this much."""
+    print(sentence, flush=True)
 
 
 def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Fine-tune, then select in both ways, in turns."""
     device, size = choose_device(chosen.device), SIZES[chosen.model]
-    size = replace(size, steps=chosen.steps or size.steps)
-    task, cache = Pictures(size, chosen.examples, chosen.batch), CheckpointCache(folder)
+    size = replace(size, steps=chosen.steps or size.steps, rate=chosen.rate or size.rate)
+    dtype = torch.bfloat16 if chosen.bf16 else torch.float32
+    task, cache = Pictures(size, chosen.examples, chosen.batch, dtype), CheckpointCache(folder)
     training, contenders = Clock(device)(lambda: fine_tune(task, size, chosen, cache, device))
+    told(f"training took {training:.1f} s")
     turns = [turn(task, cache, contenders, device) for _ in range(chosen.repeats)]
     last = turns[-1]
     accepted, failed = margins(last.selection, chosen.examples)
     error = 1 - max(last.scores.values())
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "dtype": str(dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in task.model().parameters()),
         "variants": len(contenders),
         "error": error,
         "accepted_ranks": accepted,
         "margins": failed,
+        "reorders": last.reorders,
         "training_s": training,
         "greedy_passes": last.passes,
         "plain_passes": len(contenders),
@@ -247,6 +273,8 @@ def main() -> None:
         "--pictures", type=int, default=20_000, help="to train on, and as many to fine-tune on"
     )
     parser.add_argument("--steps", type=int, default=None, help="of the first training, if not the model's")
+    parser.add_argument("--rate", type=float, default=None, help="of the first training, if not the model's")
+    parser.add_argument("--bf16", action="store_true", help="predict in bfloat16 where autocast takes it")
     parser.add_argument("--repeats", type=int, default=1, help="of the selection; the training is done once")
     parser.add_argument("--device", default=None)
     chosen = parser.parse_args()
