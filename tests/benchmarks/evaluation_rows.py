@@ -65,6 +65,8 @@ def selection(_scratch: Path, scale: Scale) -> Iterable[Row]:
 
 def _selected(found: dict[str, Any], passes: Goal | str, whole: Goal | str) -> Iterable[Row]:
     work = f"{found['variants']} variants of {_size(found['parameters'])} parameters, {found['device']}"
+    if found["dtype"] != "float32":
+        work += f", {found['dtype']}"
     closest = min(found["margins"], default=0)
     note = (
         f"accepted at ranks {found['accepted_ranks']}; rejected by at least {closest} examples; "

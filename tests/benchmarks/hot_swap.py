@@ -10,7 +10,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -20,23 +19,9 @@ from torch import Tensor, nn
 from registry.entities import Digest, Recipe, WeightsFormat
 from registry.evaluation.weights.live_module import LiveModule
 from registry.soup import CheckpointCache
-from registry.soup.weights_file import WeightsFile
+from registry.testing.checkpoints import CachedCheckpoints
 
 LAYERS, WIDTH = 27, 1280
-
-
-class Local:
-    """Checkpoints that are all in the cache."""
-
-    def __init__(self, cache: CheckpointCache) -> None:
-        self._cache = cache
-
-    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
-        """The checkpoint's file."""
-        return self._cache.open(digest)
-
-    def prefetch(self, digest: Digest) -> None:
-        """It is here."""
 
 
 def model(width: int) -> nn.Module:
@@ -89,7 +74,10 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
     parameters = [torch.zeros_like(tensor, device="cpu") for tensor in shapes.parameters()]
     source, other = ([torch.ones_like(tensor) for tensor in parameters] for _ in range(2))
     module = shapes.to_empty(device="cpu")
-    live, plain = LiveModule(module, Local(cache), torch.device("cpu")), Plain(module, cache, first)
+    live, plain = (
+        LiveModule(module, CachedCheckpoints(cache), torch.device("cpu")),
+        Plain(module, cache, first),
+    )
 
     def copy() -> None:
         for target, tensor in zip(parameters, source, strict=True):

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -79,17 +78,20 @@ def test_what_is_being_written_here_is_no_leftover(cache: CheckpointCache, kept:
 
 
 def test_an_interrupt_stops_all_workers_and_leaves_nothing_behind(
-    cache: CheckpointCache, ingest: Ingest, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    cache: CheckpointCache,
+    ingest: Ingest,
+    kept: Kept,
+    monkeypatch: pytest.MonkeyPatch,
+    press_control_c: Callable[[], None],
 ) -> None:
     digests = [ingest({"w": torch.randn(8_000_000)}).digest for _ in range(2)]
-    put, main = OnePass._put, threading.main_thread().ident
-    assert main is not None
+    put = OnePass._put
     begun = []
 
     def interrupted(average: OnePass, number: int, part: Place, content: memoryview) -> None:
         begun.append(number)
         if number == 2:
-            signal.pthread_kill(main, signal.SIGINT)
+            press_control_c()
         while number >= 2 and not average._stopped:
             time.sleep(0.001)
         put(average, number, part, content)

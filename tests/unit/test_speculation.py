@@ -2,8 +2,6 @@
 
 import math
 import random
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -530,14 +528,14 @@ def test_when_the_last_device_is_gone_the_error_names_them_and_the_mend(said: st
             desk.ask([guess(1)]).outcomes()
 
 
-def test_control_c_reaches_the_caller_and_the_threads_end() -> None:
+def test_control_c_reaches_the_caller_and_the_threads_end(press_control_c: Callable[[], None]) -> None:
     desk = Desk(2)
 
-    def press_control_c() -> None:
+    def press_once_begun() -> None:
         desk.see_begun(guess(1), guess(2))
-        signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGINT)
+        press_control_c()
 
-    pressing = Thread(target=press_control_c)
+    pressing = Thread(target=press_once_begun)
     pressing.start()
     with desk.threads, pytest.raises(KeyboardInterrupt):
         desk.evaluator.evaluate([guess(1)], then=[guess(2), guess(3)])
