@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	@$(BIN)/python -m registry.demo
+	@$(BIN)/python -m stockpot.demo
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Runs migrations: on the connection that `registry.store.schema` hands over or, for a developer's
+"""Runs migrations: on the connection that `stockpot.store.schema` hands over or, for a developer's
 ``alembic -x url=sqlite:///trial.db revision --autogenerate -m "what changes"``, on one of its own.
 """
 
@@ -20,8 +20,8 @@ def migrate(connection: Connection, models: MetaData | None = None) -> None:
 
 def migrate_for_developer() -> None:
     """Compare with the models of this checkout; the migrations themselves import nothing of them."""
-    from registry.store.schema import connected
-    from registry.store.tables import Row
+    from stockpot.store.schema import connected
+    from stockpot.store.tables import Row
 
     url = context.get_x_argument(as_dictionary=True).get("url")
     if not url:

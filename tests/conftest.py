@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from registry.entities import SoupRequest
+from stockpot.entities import SoupRequest
 
 # A landing must not depend on luck; at home, new examples are drawn each time.
 settings.register_profile("ci", derandomize=True)
@@ -71,15 +71,15 @@ def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
     """A request for a sweep of five tiny models that were really logged; its home is fresh."""
     from mlflow import MlflowClient
 
-    from registry.testing.sweeps import plant_sweep
-    from registry.testing.tiny import weights
+    from stockpot.testing.sweeps import plant_sweep
+    from stockpot.testing.tiny import weights
 
     assert not home.exists()
     runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)}
     return SoupRequest(
         model="tiny",
         sweep=plant_sweep(MlflowClient(mlflow_uri), experiment, runs),
-        task="registry.testing.tiny:TinyTask",
+        task="stockpot.testing.tiny:TinyTask",
         task_args={"kind": "dense", "n": "80"},
         shifts=("shifted",),
     )

@@ -32,9 +32,9 @@ from threading import Lock
 import torch
 from safetensors.torch import load_file, save_file
 
-import registry.soup.one_pass  # noqa: F401 - its memory is that of the imports
-from registry.entities import Digest, Recipe, WeightsFormat
-from registry.soup import CheckpointCache, build
+import stockpot.soup.one_pass  # noqa: F401 - its memory is that of the imports
+from stockpot.entities import Digest, Recipe, WeightsFormat
+from stockpot.soup import CheckpointCache, build
 
 TENSORS, PIECE, FLUSHED = 100, 1 << 20, 1 << 24
 
@@ -192,7 +192,7 @@ def sides(folder: Path, repeats: int) -> dict[str, list[float]]:
 def imports() -> dict[str, float]:
     """Seconds from torch imported to the averaging core imported, in a fresh process."""
     program = (
-        "import time, torch; start = time.perf_counter(); import registry.soup, registry.soup.one_pass; "
+        "import time, torch; start = time.perf_counter(); import stockpot.soup, stockpot.soup.one_pass; "
         "print(time.perf_counter() - start)"
     )
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, text=True)

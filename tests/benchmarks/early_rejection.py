@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Accept, Contender, Digest, Score, Selection, Trial, digest_of_bytes
-from registry.evaluation import TorchBench
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Accept, Contender, Digest, Score, Selection, Trial, digest_of_bytes
+from stockpot.evaluation import TorchBench
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 CLASSES, MODES, FEATURES = 10, 4, 64
 State = dict[str, Tensor]

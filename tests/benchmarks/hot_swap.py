@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from registry.entities import Digest, Recipe, WeightsFormat
-from registry.evaluation.weights.live_module import LiveModule
-from registry.soup import CheckpointCache
-from registry.testing.checkpoints import CachedCheckpoints
+from stockpot.entities import Digest, Recipe, WeightsFormat
+from stockpot.evaluation.weights.live_module import LiveModule
+from stockpot.soup import CheckpointCache
+from stockpot.testing.checkpoints import CachedCheckpoints
 
 LAYERS, WIDTH = 27, 1280
 

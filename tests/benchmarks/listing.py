@@ -19,10 +19,10 @@ from mlflow.entities import SourceType
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
 from sqlalchemy import create_engine, insert
 
-from registry.entities import SoupRequest
-from registry.tracking import MlflowTracker
-from registry.tracking.mlflow_runs import PAGE
-from registry.workflow.shortlist import Shortlist
+from stockpot.entities import SoupRequest
+from stockpot.tracking import MlflowTracker
+from stockpot.tracking.mlflow_runs import PAGE
+from stockpot.workflow.gathering.shortlist import Shortlist
 
 PARAMS, METRICS = 20, 10
 TOP = 50

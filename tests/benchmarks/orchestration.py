@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.embedded import configure
-from registry.cli.app import run_flow
-from registry.entities import SoupRequest
+from stockpot.cli.app import run_flow
+from stockpot.entities import SoupRequest
+from stockpot_flows.embedded import configure
 
 CANDIDATES = 24
 
@@ -20,8 +20,8 @@ def prepare(folder: Path) -> None:
     """Log the sweep."""
     from mlflow import MlflowClient
 
-    from registry.testing.sweeps import plant_sweep
-    from registry.testing.tiny import weights
+    from stockpot.testing.sweeps import plant_sweep
+    from stockpot.testing.tiny import weights
 
     folder.mkdir()
     client = MlflowClient(_uri(folder))
@@ -56,11 +56,11 @@ def flow(folder: Path, model: str) -> dict[str, float]:
     """Run the flow as the command does, in a process that has imported what it needs."""
     os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = _uri(folder)
     configure(Path(os.environ["STOCKPOT_HOME"]))
-    for library in ("flows.soup_sweep", "mlflow.pytorch", "matplotlib.figure", "scipy.stats"):
+    for library in ("stockpot_flows.soup_sweep", "mlflow.pytorch", "matplotlib.figure", "scipy.stats"):
         importlib.import_module(library)
-    from registry.evaluation.torch_evaluator import TorchEvaluator
-    from registry.tracking import MlflowTracker
-    from registry.workflow import supply
+    from stockpot.evaluation.torch_evaluator import TorchEvaluator
+    from stockpot.tracking import MlflowTracker
+    from stockpot.workflow.gathering import supply
 
     evaluating, averaging, fetching = Clock(), Clock(), Clock()
     evaluating.around(TorchEvaluator, "evaluate")
@@ -69,7 +69,7 @@ def flow(folder: Path, model: str) -> dict[str, float]:
     request = SoupRequest(
         model=model,
         sweep=(folder / "sweep").read_text(),
-        task="registry.testing.tiny:TinyTask",
+        task="stockpot.testing.tiny:TinyTask",
         task_args={"kind": "dense", "n": "200"},
         shifts=("shifted",),
     )

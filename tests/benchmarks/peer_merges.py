@@ -40,9 +40,9 @@ def fusion_bench(folder: Path, out: Path) -> float:
 
 def stockpot(folder: Path, *, hashing: bool) -> float:
     """By recipe, into the cache that the inputs are in."""
-    import registry.soup.one_pass  # noqa: F401 - an import like the others
-    from registry.entities import Recipe
-    from registry.soup import CheckpointCache, build
+    import stockpot.soup.one_pass  # noqa: F401 - an import like the others
+    from stockpot.entities import Recipe
+    from stockpot.soup import CheckpointCache, build
 
     *names, soup = json.loads((folder / "names.json").read_text())
     start = time.perf_counter()

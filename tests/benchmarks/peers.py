@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from registry.entities import Recipe, WeightsFormat
-from registry.soup import CheckpointCache, build
+from stockpot.entities import Recipe, WeightsFormat
+from stockpot.soup import CheckpointCache, build
 
 HERE = Path(__file__).parent
 PEERS = {"mergekit": "mergekit", "fusion_bench": "fusion_bench"}  # and the package on PyPI

@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tests.benchmarks.pictures import SIZES, Pictures, Size, train
 from torch import Tensor
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Contender,
     Digest,
@@ -34,14 +35,13 @@ from registry.entities import (
     Trial,
     WeightsFormat,
 )
-from registry.evaluation import RememberingEvaluator, TorchBench, choose_device
-from registry.evaluation.devices.device import reproducible
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.soup import CheckpointCache
-from registry.store import MemoryStore
-from registry.testing.checkpoints import CachedCheckpoints
-from tests.benchmarks.pictures import SIZES, Pictures, Size, train
+from stockpot.evaluation import RememberingEvaluator, TorchBench, choose_device
+from stockpot.evaluation.devices.device import reproducible
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.soup import CheckpointCache
+from stockpot.store import MemoryStore
+from stockpot.testing.checkpoints import CachedCheckpoints
 
 ALONE, ROUNDS = 3, 5
 """Candidates that are evaluated after as many passes of nothing but the model, and how often in turn."""

@@ -9,9 +9,10 @@ of speculation gives to every device at once: counts, the same on any machine.
 import argparse
 import json
 
-from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
-from registry.selection import run_selection
 from tests.unit.test_speculation import LockStep, published, ranked
+
+from stockpot.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
+from stockpot.selection import run_selection
 
 CANDIDATES = 72
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from registry.cli import main
-from registry.entities import SoupRequest
-from registry.errors import BadModelName
-from registry.testing.sweeps import plant_sweep
-from registry.testing.tiny import weights
-from registry.wiring import Silent, Workplace
-from registry.workflow.walk import in_turn, walk
+from stockpot.cli import main
+from stockpot.entities import SoupRequest
+from stockpot.errors import BadModelName
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import weights
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.walk import in_turn, walk
 
-TASK = ["--task", "registry.testing.tiny:TinyTask"]
+TASK = ["--task", "stockpot.testing.tiny:TinyTask"]
 
 
 @dataclass
@@ -62,7 +62,7 @@ def _planned(request: SoupRequest, *arguments: str) -> list[str]:
         (["--sweep", "x", "--task-arg", "kind"], "key=value"),
         (["--sweep", "x", "--method", "gredy"], "greedy"),
         (["--sweep", "x", "--top", "1", "--by", "acc"], "top must be at least 2"),
-        (["--sweep", "x", "--task", "registry.testing.tiny:TinyTusk"], "TinyTask"),
+        (["--sweep", "x", "--task", "stockpot.testing.tiny:TinyTusk"], "TinyTask"),
         (["--sweep", "x", "--task", "array"], "arrays"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_task_that_breaks_its_contract_is_refused_before_anything_is_evaluated
     said: str,
 ) -> None:
     module = f"faulty_{abs(hash(request.node.name))}"
-    base = "from registry.testing.tiny import TinyTask\nclass Faulty(TinyTask):\n    "
+    base = "from stockpot.testing.tiny import TinyTask\nclass Faulty(TinyTask):\n    "
     (tmp_path / f"{module}.py").write_text(base + changes)
     monkeypatch.chdir(tmp_path)
     ended = stockpot(*_soup("--sweep", tiny_sweep.sweep or "", "--dry-run", "--task", f"{module}:Faulty"))

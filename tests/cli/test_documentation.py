@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import typer
 
-from registry import errors
-from registry.cli import app
+from stockpot import errors
+from stockpot.cli import app
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

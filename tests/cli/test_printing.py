@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.cli import printing
-from registry.documents import from_document
-from registry.entities import EnsembleRow, ModelVersion, Snapshot, SoupOutcome, SoupReport
-from registry.tracking import MemoryTracker
+from stockpot.cli import printing
+from stockpot.documents import from_document
+from stockpot.entities import EnsembleRow, ModelVersion, Snapshot, SoupOutcome, SoupReport
+from stockpot.tracking import MemoryTracker
 
 OLD = Path(__file__).parents[1] / "unit" / "assets" / "snapshot_0.1.0.json"
 

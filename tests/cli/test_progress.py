@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 from rich.progress import Progress
 
-from registry.cli.printing import Bars
+from stockpot.cli.printing import Bars
 
 
 def test_a_stage_of_unknown_length_counts_and_ends_where_the_next_begins() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from registry.cli import main
-from registry.documents import from_document
-from registry.entities import SoupOutcome
-from registry.testing.sweeps import plant_sweep
-from registry.testing.tiny import weights
+from stockpot.cli import main
+from stockpot.documents import from_document
+from stockpot.entities import SoupOutcome
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import weights
 
 NAMES = ("tune[lr=0.1]", "trial[/x]", "[bold]best", 'it\'s "quoted" | *odd*')
 
@@ -27,8 +27,8 @@ def command(
     runs = {name: weights("dense", seed=seed) for seed, name in enumerate(NAMES)}
     sweep = plant_sweep(MlflowClient(mlflow_uri), experiment, runs)
     assert not home.exists()
-    task = ["--task", "registry.testing.tiny:TinyTask", "--task-arg", "n=40"]
-    methods = ["--method", "greedy", "--method", "registry.selection.uniform:Uniform"]
+    task = ["--task", "stockpot.testing.tiny:TinyTask", "--task-arg", "n=40"]
+    methods = ["--method", "greedy", "--method", "stockpot.selection.uniform:Uniform"]
     return ["soup", "--sweep", sweep, "--model", "tiny [v/2]".replace("/", "-"), *task, *methods]
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from registry.errors import NotPermitted
-from registry.testing.tracker_backend import Backend, Logged, plant, publication_of
-from registry.testing.tracker_contract import TrackerContract
-from registry.tracking import MemoryTracker
+from stockpot.errors import NotPermitted
+from stockpot.testing.tracker_backend import Backend, Logged, plant, publication_of
+from stockpot.testing.tracker_contract import TrackerContract
+from stockpot.tracking import MemoryTracker
 
 
 class MemoryBackend(MemoryTracker):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import Publication, Recipe, SweepSelector, digest_of_bytes
-from registry.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
-from registry.tracking import MlflowTracker
-from registry.tracking.mlflow_calls import asking, creating, redacted
+from stockpot.entities import Publication, Recipe, SweepSelector, digest_of_bytes
+from stockpot.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
+from stockpot.tracking import MlflowTracker
+from stockpot.tracking.mlflow_calls import asking, creating, redacted
 
 PUBLICATION = Publication(
     model="model",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import WeightsFormat, WeightsSource
-from registry.tracking import MlflowTracker, mlflow_heads
+from stockpot.entities import WeightsFormat, WeightsSource
+from stockpot.tracking import MlflowTracker, mlflow_heads
 
 CONTENT = bytes(range(200)) * 50_000
 

@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from registry.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
-from registry.errors import TrackingError
-from registry.soup import canonical_names
-from registry.tracking import MlflowTracker
-from registry.tracking.mlflow_packaging import _holds, _module_and_class
+from stockpot.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
+from stockpot.errors import TrackingError
+from stockpot.soup import canonical_names
+from stockpot.tracking import MlflowTracker
+from stockpot.tracking.mlflow_packaging import _holds, _module_and_class
 
 
 class Small(nn.Module):
@@ -323,13 +323,13 @@ def test_code_that_rebuilds_another_model_is_refused(workshop: Workshop) -> None
 
 
 def test_an_entry_points_name_becomes_what_it_stands_for() -> None:
-    assert _module_and_class("arrays") == "registry.tasks.arrays:ArrayClassification"
+    assert _module_and_class("arrays") == "stockpot.tasks.arrays:ArrayClassification"
     assert _module_and_class("my.module:Task") == "my.module:Task"
 
 
 def test_importing_the_trackers_is_cheap() -> None:
     program = (
-        "import sys, registry.tracking; print({'mlflow', 'torch', 'numpy'} & sys.modules.keys() or 'none')"
+        "import sys, stockpot.tracking; print({'mlflow', 'torch', 'numpy'} & sys.modules.keys() or 'none')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "none"

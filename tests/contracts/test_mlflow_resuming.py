@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from registry.entities import (
+from stockpot.entities import (
     Candidate,
     Checkpoint,
     Measurement,
@@ -19,10 +19,10 @@ from registry.entities import (
     WeightsSource,
     digest_of_bytes,
 )
-from registry.errors import TrackingError
-from registry.testing.tracker_backend import fresh
-from registry.tracking import MlflowTracker
-from registry.tracking.names import ingredient_tags
+from stockpot.errors import TrackingError
+from stockpot.testing.tracker_backend import fresh
+from stockpot.tracking import MlflowTracker
+from stockpot.tracking.names import ingredient_tags
 
 DATASET = digest_of_bytes(b"images")
 ACCURACY = Measurement("score.test", 0.75, "test", DATASET)

@@ -24,14 +24,14 @@ from mlflow.entities import LoggedModelOutput, Metric, Param
 from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
-from registry.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
-from registry.errors import BadCheckpoint, TrackingError, UnknownSweep
-from registry.evaluation import TorchBench
-from registry.soup import CheckpointCache
-from registry.store import MemoryStore
-from registry.testing.crashes import CrashingTracker
-from registry.testing.tiny import TinyTask, weights
-from registry.testing.tracker_backend import (
+from stockpot.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
+from stockpot.errors import BadCheckpoint, TrackingError, UnknownSweep
+from stockpot.evaluation import TorchBench
+from stockpot.soup import CheckpointCache
+from stockpot.store import MemoryStore
+from stockpot.testing.crashes import CrashingTracker
+from stockpot.testing.tiny import TinyTask, weights
+from stockpot.testing.tracker_backend import (
     Backend,
     Logged,
     child,
@@ -41,15 +41,15 @@ from registry.testing.tracker_backend import (
     publish,
     registered,
 )
-from registry.testing.tracker_contract import TrackerContract
-from registry.tracking import MlflowTracker
-from registry.wiring import Silent
-from registry.workflow.arrivals import Arrivals, read_all
-from registry.workflow.gather import gather
-from registry.workflow.supply import Supply
+from stockpot.testing.tracker_contract import TrackerContract
+from stockpot.tracking import MlflowTracker
+from stockpot.wiring import Silent
+from stockpot.workflow.gathering.arrivals import Arrivals, read_all
+from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.supply import Supply
 
 if TYPE_CHECKING:
-    from registry.ports import Tracker
+    from stockpot.ports import Tracker
 
 START_SECONDS = 120
 

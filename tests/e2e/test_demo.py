@@ -21,7 +21,7 @@ def _run(folder: Path, *arguments: str) -> str:
 
 
 def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path: Path) -> None:
-    first = _run(tmp_path, "registry.demo")
+    first = _run(tmp_path, "stockpot.demo")
     odd_runs = ("tune-23-again", "nan-weights", "out-of-memory", "unfinished", "wide-net", "pickle-only")
     assert all(name in first for name in odd_runs)
     for heading in (
@@ -40,11 +40,11 @@ def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path:
     (command,) = [line for line in first.splitlines() if "stockpot show" in line]
     shown = command.split()[-1]  # on the same line: people copy it
     assert shown.startswith("models:/digits/")
-    second = _run(tmp_path, "registry.demo")
+    second = _run(tmp_path, "stockpot.demo")
     assert "\n0 forward passes" in second
     assert "was registered before as" in second
     uri = f"sqlite:///{tmp_path / '.stockpot' / 'demo' / 'mlflow.db'}"
-    program = f"from registry.cli import main; main(['show', {shown!r}, '--json'])"
+    program = f"from stockpot.cli import main; main(['show', {shown!r}, '--json'])"
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     told = subprocess.run(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import SoupOutcome, SoupRequest
-from registry.errors import DeviceLost
-from registry.ports import Progress
-from registry.testing.listener import Listener
-from registry.wiring import Silent, Workplace, progress
-from registry.workflow.walk import in_turn, walk
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.errors import DeviceLost
+from stockpot.ports import Progress
+from stockpot.testing.listener import Listener
+from stockpot.wiring import Silent, Workplace, progress
+from stockpot.workflow.walk import in_turn, walk
 
 pytestmark = pytest.mark.slow
 TASK = """
@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Event
 
 import torch
-from registry.testing.tiny import TinyTask
+from stockpot.testing.tiny import TinyTask
 
 lost = Event()
 tasks = []
@@ -88,7 +88,7 @@ def walked(request: SoupRequest, watch: Progress | None = None) -> SoupOutcome:
 
 
 def require_that_of_one_device(found: SoupOutcome, request: SoupRequest) -> None:
-    plain = walked(replace(request, task="registry.testing.tiny:TinyTask", model="plain"))
+    plain = walked(replace(request, task="stockpot.testing.tiny:TinyTask", model="plain"))
     assert [s.recipe for s in found.report.selections] == [s.recipe for s in plain.report.selections]
     assert [row.scores for row in found.report.table] == [row.scores for row in plain.report.table]
     assert len(found.report.ensembles) == len(plain.report.ensembles) > 0

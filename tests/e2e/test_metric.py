@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import MEAN_OF_SHIFTS, Recipe, Score, SoupRequest
-from registry.errors import BadTask
-from registry.evaluation import compare
-from registry.wiring import Silent, Workplace, progress
-from registry.workflow.verdict import sentence
-from registry.workflow.walk import in_turn, walk
+from stockpot.entities import MEAN_OF_SHIFTS, Recipe, Score, SoupRequest
+from stockpot.errors import BadTask
+from stockpot.evaluation import compare
+from stockpot.wiring import Silent, Workplace, progress
+from stockpot.workflow.publishing.verdict import sentence
+from stockpot.workflow.walk import in_turn, walk
 
 TASK = """
-from registry.testing.tiny import TinyTask
+from stockpot.testing.tiny import TinyTask
 
 class Fickle(TinyTask):
     calls = 0
@@ -37,7 +37,7 @@ def test_a_sweep_is_ranked_searched_and_reported_by_the_metric_with_the_jackknif
     tiny_sweep: SoupRequest,
 ) -> None:
     told, place = Told(), Workplace()
-    request = replace(tiny_sweep, task="registry.testing.tiny:MeasuredTask", verify_exact=True)
+    request = replace(tiny_sweep, task="stockpot.testing.tiny:MeasuredTask", verify_exact=True)
     token = progress.set(told)
     try:
         outcome = walk(request, place, in_turn, told)

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import SoupRequest
-from registry.errors import NoRoomForWeights, OutOfDeviceMemory
-from registry.evaluation.passes import forward
-from registry.evaluation.passes.forward import gaps
-from registry.evaluation.weights import live_module
-from registry.testing.listener import Listener
-from registry.wiring import Silent, Workplace
-from registry.workflow.walk import in_turn, walk
+from stockpot.entities import SoupRequest
+from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.evaluation.passes import forward
+from stockpot.evaluation.passes.forward import gaps
+from stockpot.evaluation.weights import live_module
+from stockpot.testing.listener import Listener
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.walk import in_turn, walk
 
 TASK = """
 import torch
-from registry.testing.tiny import TinyTask
+from stockpot.testing.tiny import TinyTask
 
 class SmallDevice(TinyTask):
     batch_size = 8

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.documents import from_document
-from registry.entities import ExclusionReason, SoupOutcome, SoupRequest
-from registry.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
-from registry.testing.tiny import dense, weights
-from registry.wiring import Silent, Workplace
-from registry.workflow.trace import rebuild
-from registry.workflow.walk import in_turn, walk
+from stockpot.documents import from_document
+from stockpot.entities import ExclusionReason, SoupOutcome, SoupRequest
+from stockpot.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
+from stockpot.testing.tiny import dense, weights
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.trace import rebuild
+from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,12 +35,12 @@ def client(mlflow_uri: str) -> "MlflowClient":
 @pytest.fixture
 def plant(client: "MlflowClient", experiment: str, home: Path) -> Plant:
     def planted(kind: str, runs: Mapping[str, Mapping[str, Tensor]]) -> SoupRequest:
-        from registry.testing.sweeps import plant_sweep
+        from stockpot.testing.sweeps import plant_sweep
 
         return SoupRequest(
             model="tiny",
             sweep=plant_sweep(client, experiment, runs),
-            task="registry.testing.tiny:TinyTask",
+            task="stockpot.testing.tiny:TinyTask",
             task_args={"kind": kind, "n": "40"},
             margin=-100.0,
         )
@@ -91,7 +91,7 @@ def test_a_wrapped_model_keeps_its_own_names_where_it_is_registered(
 
     (tmp_path / "wrapped_task.py").write_text(
         "import torch\n"
-        "from registry.testing.tiny import TinyTask, dense\n"
+        "from stockpot.testing.tiny import TinyTask, dense\n"
         "class Wrapped(torch.nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
@@ -115,7 +115,7 @@ def test_a_wrapped_model_keeps_its_own_names_where_it_is_registered(
 def test_what_real_sweeps_hold_is_excluded_by_name(
     plant: Plant, client: "MlflowClient", experiment: str, tmp_path: Path
 ) -> None:
-    from registry.testing.sweeps import plant_run
+    from stockpot.testing.sweeps import plant_run
 
     request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
     found = client.get_experiment_by_name(experiment)
@@ -152,7 +152,7 @@ def test_a_model_that_cannot_be_exported_is_registered_as_code_and_weights_and_s
 
     (tmp_path / "branching_task.py").write_text(
         "import torch\n"
-        "from registry.testing.tiny import TinyTask, dense\n"
+        "from stockpot.testing.tiny import TinyTask, dense\n"
         "class Branching(torch.nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
@@ -233,7 +233,7 @@ def test_an_export_of_other_weights_becomes_no_version(
 def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     plant: Plant, client: "MlflowClient", capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from registry.cli.printing import show_outcome
+    from stockpot.cli.printing import show_outcome
 
     runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)}
     for tensors in runs.values():

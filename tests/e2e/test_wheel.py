@@ -61,23 +61,23 @@ def _run(python: Path, *arguments: str | Path, cwd: Path, **variables: str) -> s
 def test_the_wheel_holds_no_top_level_alembic_and_all_migrations(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} <= {
-        "registry",
-        "flows",
+        "stockpot",
+        "stockpot_flows",
         f"{wheel.name.split('-py3')[0]}.dist-info",
     }
-    shipped = {Path(name).name for name in names if name.startswith("registry/store/migrations/versions/")}
+    shipped = {Path(name).name for name in names if name.startswith("stockpot/store/migrations/versions/")}
     assert shipped == {path.name for path in (ROOT / "alembic" / "versions").glob("*.py")}
-    assert "registry/py.typed" in names
+    assert "stockpot/py.typed" in names
 
 
 def test_the_installed_package_creates_its_store_and_finds_its_plugins(python: Path, tmp_path: Path) -> None:
     program = (
-        "import registry; from registry.cli import main; from registry.tasks.loading import load_method\n"
-        "print(registry.__file__); print(load_method('greedy').__module__); main(['db', 'upgrade', '--json'])"
+        "import stockpot; from stockpot.cli import main; from stockpot.tasks.loading import load_method\n"
+        "print(stockpot.__file__); print(load_method('greedy').__module__); main(['db', 'upgrade', '--json'])"
     )
     printed = _run(python, "-c", program, cwd=tmp_path, STOCKPOT_HOME=str(tmp_path / "home"))
     where, module, *document = printed.splitlines()
     assert str(ROOT) not in where
-    assert module == "registry.selection.greedy"
+    assert module == "stockpot.selection.greedy"
     assert json.loads("".join(document))["revision"]
     assert (tmp_path / "home" / "stockpot.db").exists()

@@ -9,14 +9,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING, cast
 
-from registry.documents import from_document, to_document
-from registry.entities import SoupRequest
-from registry.testing.crashes import Crash, CrashingTracker
-from registry.wiring import Silent, Workplace
-from registry.workflow.walk import in_turn, walk
+from stockpot.documents import from_document, to_document
+from stockpot.entities import SoupRequest
+from stockpot.testing.crashes import Crash, CrashingTracker
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
-    from registry.ports import Tracker
+    from stockpot.ports import Tracker
 
 request, die_after = sys.argv[1:]
 place = Workplace()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
-from registry.entities import SoupOutcome, SoupRequest
-from registry.testing.crashes import CREATING_CALLS, WRITING_CALLS, Crash, CrashingTracker
-from registry.wiring import Silent, Workplace
-from registry.workflow.walk import in_turn, walk
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.testing.crashes import CREATING_CALLS, WRITING_CALLS, Crash, CrashingTracker
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
-    from registry.ports import Tracker
+    from stockpot.ports import Tracker
 
 pytestmark = pytest.mark.slow
 Walk = Callable[..., tuple[SoupOutcome, list[str]]]

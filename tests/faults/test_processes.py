@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from registry.documents import to_document
-from registry.entities import SoupRequest
-from registry.testing.crashes import CREATING_CALLS
+from stockpot.documents import to_document
+from stockpot.entities import SoupRequest
+from stockpot.testing.crashes import CREATING_CALLS
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("souping_process.py")

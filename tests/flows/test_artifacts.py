@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows import artifacts
-from flows.artifacts import StageArtifacts
-from registry.wiring import Silent
+from stockpot.wiring import Silent
+from stockpot_flows import artifacts
+from stockpot_flows.artifacts import StageArtifacts
 
 
 class Listening(Silent):

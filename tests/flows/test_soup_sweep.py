@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from registry.cli import main
-from registry.documents import from_document, to_document
-from registry.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
-from registry.errors import StoreError
-from registry.wiring import Workplace
+from stockpot.cli import main
+from stockpot.documents import from_document, to_document
+from stockpot.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
+from stockpot.errors import StoreError
+from stockpot.wiring import Workplace
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def mlflow_uri(migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory, 
 def request_(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> SoupRequest:
     from mlflow import MlflowClient
 
-    from registry.testing.sweeps import plant_sweep
-    from registry.testing.tiny import weights
+    from stockpot.testing.sweeps import plant_sweep
+    from stockpot.testing.tiny import weights
 
     client = MlflowClient(mlflow_uri)
     client.create_experiment("sweeps", artifact_location=tmp_path_factory.mktemp("artifacts").as_uri())
@@ -47,7 +47,7 @@ def request_(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> SoupR
     return SoupRequest(
         model="tiny",
         sweep=plant_sweep(client, "sweeps", runs),
-        task="registry.testing.tiny:TinyTask",
+        task="stockpot.testing.tiny:TinyTask",
         task_args={"kind": "dense", "n": "80"},
         shifts=("shifted",),
         margin=-100.0,
@@ -56,7 +56,7 @@ def request_(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> SoupR
 
 @pytest.fixture(scope="module")
 def outcome(prefect: None, request_: SoupRequest) -> SoupOutcome:
-    from flows.soup_sweep import soup_sweep
+    from stockpot_flows.soup_sweep import soup_sweep
 
     return soup_sweep(request_)
 
@@ -158,7 +158,7 @@ def test_averaged_tensors_are_those_of_a_plain_mean(outcome: SoupOutcome) -> Non
 def test_the_same_request_again_adopts_and_evaluates_nothing(
     outcome: SoupOutcome, request_: SoupRequest, client: Any
 ) -> None:
-    from flows.soup_sweep import soup_sweep
+    from stockpot_flows.soup_sweep import soup_sweep
 
     again = soup_sweep(request_)
     assert again.evaluations == 0
@@ -170,8 +170,8 @@ def test_the_same_request_again_adopts_and_evaluates_nothing(
 def test_an_alias_that_somebody_moved_or_deleted_stays_so(
     outcome: SoupOutcome, request_: SoupRequest, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from registry.wiring import Silent
-    from registry.workflow.walk import in_turn, walk
+    from stockpot.wiring import Silent
+    from stockpot.workflow.walk import in_turn, walk
 
     greedy, other = outcome.soups
     client.set_registered_model_alias("tiny", "challenger", other.uri.rsplit("/", 1)[1])
@@ -256,7 +256,7 @@ def test_a_stage_that_fails_is_not_run_again_whatever_prefect_is_told_of_tasks(p
     from prefect import flow
     from prefect.settings import PREFECT_TASK_DEFAULT_RETRIES, temporary_settings
 
-    import flows.soup_sweep
+    import stockpot_flows.soup_sweep
 
     ran = []
 
@@ -265,7 +265,8 @@ def test_a_stage_that_fails_is_not_run_again_whatever_prefect_is_told_of_tasks(p
         raise StoreError("full")
 
     with temporary_settings({PREFECT_TASK_DEFAULT_RETRIES: 2}):
-        run_stage = runpy.run_path(flows.soup_sweep.__file__)["run_stage"]  # tasks read it when they are made
+        # Tasks read it when they are made.
+        run_stage = runpy.run_path(stockpot_flows.soup_sweep.__file__)["run_stage"]
 
         @flow
         def walk() -> None:
@@ -277,7 +278,7 @@ def test_a_stage_that_fails_is_not_run_again_whatever_prefect_is_told_of_tasks(p
 
 
 def test_the_flows_parameter_is_a_form_with_help(prefect: None) -> None:
-    from flows.soup_sweep import soup_sweep
+    from stockpot_flows.soup_sweep import soup_sweep
 
     schema = soup_sweep.parameters.model_dump()["definitions"]["SoupRequest"]
     assert set(schema["required"]) == {"model", "task"}
@@ -287,7 +288,7 @@ def test_the_flows_parameter_is_a_form_with_help(prefect: None) -> None:
 def test_what_the_form_sends_becomes_a_request_or_is_refused(prefect: None) -> None:
     from prefect.exceptions import ParameterTypeError
 
-    from flows.soup_sweep import soup_sweep
+    from stockpot_flows.soup_sweep import soup_sweep
 
     sent = {"model": "birds", "task": "arrays", "sweep": "1f0c", "accept": "better", "shifts": ["fog"]}
     wanted = SoupRequest(model="birds", task="arrays", sweep="1f0c", accept=Accept.BETTER, shifts=("fog",))

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from registry.entities import Accept, Contender, digest_of_bytes
-from registry.evaluation import TorchBench
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Accept, Contender, digest_of_bytes
+from stockpot.evaluation import TorchBench
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 pytestmark = pytest.mark.gpu
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(7)]

@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from registry.entities import Digest, Recipe, Score, Trial, WeightsFormat
-from registry.errors import BadCheckpoint, BadRequest, NotFinite, OutOfDeviceMemory
-from registry.evaluation import TorchBench
-from registry.evaluation.devices.device import choose_device, choose_devices, reproducible
-from registry.evaluation.devices.device_faults import device_blamed, no_way_around
-from registry.evaluation.weights import live_module
-from registry.evaluation.weights.live_module import LiveModule
-from registry.soup import CheckpointCache, averaged_tensors
-from registry.testing import tiny
-from registry.testing.checkpoints import CachedCheckpoints
+from stockpot.entities import Digest, Recipe, Score, Trial, WeightsFormat
+from stockpot.errors import BadCheckpoint, BadRequest, NotFinite, OutOfDeviceMemory
+from stockpot.evaluation import TorchBench
+from stockpot.evaluation.devices.device import choose_device, choose_devices, reproducible
+from stockpot.evaluation.devices.device_faults import device_blamed, no_way_around
+from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights.live_module import LiveModule
+from stockpot.soup import CheckpointCache, averaged_tensors
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import CachedCheckpoints
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import Recipe, Score, Trial, digest_of_bytes
-from registry.evaluation import RememberedOutputs, TorchBench
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Recipe, Score, Trial, digest_of_bytes
+from stockpot.evaluation import RememberedOutputs, TorchBench
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 pytestmark = pytest.mark.gpu
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]

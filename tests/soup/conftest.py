@@ -5,8 +5,8 @@ import pytest
 from safetensors.torch import save_file
 from torch import Tensor
 
-from registry.entities import Checkpoint, WeightsFormat
-from registry.soup import CheckpointCache
+from stockpot.entities import Checkpoint, WeightsFormat
+from stockpot.soup import CheckpointCache
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]

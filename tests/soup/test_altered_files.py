@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import Checkpoint, Digest, Recipe
-from registry.errors import BadCheckpoint
-from registry.soup import CheckpointCache, averaged_tensors, build, one_pass, stamp
-from registry.soup.weights_file import RegularFile
+from stockpot.entities import Checkpoint, Digest, Recipe
+from stockpot.errors import BadCheckpoint
+from stockpot.soup import CheckpointCache, averaged_tensors, build, one_pass, stamp
+from stockpot.soup.weights_file import RegularFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.soup import CheckpointCache, averaged_tensors, build
-from registry.soup.arithmetic import RunningSum
-from registry.soup.one_pass import OnePass
-from registry.soup.weights_file import Place, RegularFile
+from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat
+from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.soup import CheckpointCache, averaged_tensors, build
+from stockpot.soup.arithmetic import RunningSum
+from stockpot.soup.one_pass import OnePass
+from stockpot.soup.weights_file import Place, RegularFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -341,7 +341,7 @@ def test_a_wide_average_needs_no_torch(cache: CheckpointCache, ingest: Ingest) -
     digests = [ingest({"w": torch.randn(10), "n": torch.tensor(3)}).digest for _ in range(2)]
     program = (
         "import sys; from pathlib import Path\n"
-        "from registry.entities import Recipe; from registry.soup import CheckpointCache, build\n"
+        "from stockpot.entities import Recipe; from stockpot.soup import CheckpointCache, build\n"
         "build(Recipe.mean(sys.argv[2:]), CheckpointCache(Path(sys.argv[1])))\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -351,8 +351,8 @@ def test_a_wide_average_needs_no_torch(cache: CheckpointCache, ingest: Ingest) -
 FEW_FILES = """
 import resource, sys
 from pathlib import Path
-from registry.entities import Recipe
-from registry.soup import CheckpointCache, build
+from stockpot.entities import Recipe
+from stockpot.soup import CheckpointCache, build
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
 build(Recipe.mean(sys.argv[3:]), CheckpointCache(Path(sys.argv[1])))
@@ -372,9 +372,9 @@ PEAK = """
 import re, sys
 from pathlib import Path
 from safetensors.torch import load_file
-import registry.soup.arithmetic
-from registry.entities import Recipe
-from registry.soup import CheckpointCache, build
+import stockpot.soup.arithmetic
+from stockpot.entities import Recipe
+from stockpot.soup import CheckpointCache, build
 
 def peak():
     # Not ru_maxrss: that outlives exec, and starts at the size of whoever started this process.

@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from registry.entities import TensorSpec
-from registry.soup import canonical_names
-from registry.soup.arithmetic import DTYPES
-from registry.soup.canonical import header_of, in_layout_order
+from stockpot.entities import TensorSpec
+from stockpot.soup import canonical_names
+from stockpot.soup.arithmetic import DTYPES
+from stockpot.soup.canonical import header_of, in_layout_order
 
 specs = st.builds(
     TensorSpec,

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry.entities import Checkpoint, Digest, WeightsFormat
-from registry.errors import BadCheckpoint, NotCached, NotFinite, StockpotError
-from registry.soup import CheckpointCache, checkpoint_cache, open_safetensors
-from registry.soup.weights_file import WeightsFile
+from stockpot.entities import Checkpoint, Digest, WeightsFormat
+from stockpot.errors import BadCheckpoint, NotCached, NotFinite, StockpotError
+from stockpot.soup import CheckpointCache, checkpoint_cache, open_safetensors
+from stockpot.soup.weights_file import WeightsFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -127,8 +127,8 @@ def test_a_full_disk_is_no_fault_of_the_checkpoint(
     save_file(TENSORS, tmp_path / "a.safetensors")
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from registry.soup import CheckpointCache; from registry.entities import WeightsFormat\n"
-        "import registry.soup.arithmetic\n"
+        "from stockpot.soup import CheckpointCache; from stockpot.entities import WeightsFormat\n"
+        "import stockpot.soup.arithmetic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))\n"
         "CheckpointCache(Path(sys.argv[1])).ingest(Path(sys.argv[2]), WeightsFormat.SAFETENSORS)\n"
@@ -139,7 +139,7 @@ def test_a_full_disk_is_no_fault_of_the_checkpoint(
         text=True,
         check=False,
     )
-    assert f"registry.errors.{StockpotError.__name__}: {cache.folder}: cannot write" in done.stderr
+    assert f"stockpot.errors.{StockpotError.__name__}: {cache.folder}: cannot write" in done.stderr
     assert kept() == []
 
 
@@ -149,8 +149,8 @@ def test_two_processes_may_ingest_the_same_file_at_once(
     save_file(TENSORS, tmp_path / "a.safetensors")
     program = (
         "import sys; from pathlib import Path\n"
-        "from registry.soup import CheckpointCache; from registry.entities import WeightsFormat\n"
-        "import registry.soup.arithmetic\n"
+        "from stockpot.soup import CheckpointCache; from stockpot.entities import WeightsFormat\n"
+        "import stockpot.soup.arithmetic\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "cache, file = CheckpointCache(Path(sys.argv[1])), Path(sys.argv[2])\n"
         "for _ in range(10): found, _ = cache.ingest(file, WeightsFormat.SAFETENSORS)\n"
@@ -231,6 +231,6 @@ def test_what_is_ingested_is_read_back_bit_for_bit(cache: CheckpointCache, inges
 
 def test_reading_headers_needs_no_torch() -> None:
     program = (
-        "import sys, registry.soup; assert not {'torch', 'numpy', 'mlflow', 'prefect'} & sys.modules.keys()"
+        "import sys, stockpot.soup; assert not {'torch', 'numpy', 'mlflow', 'prefect'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,5 +1,5 @@
-from registry.entities import Checkpoint, Digest, TensorSpec
-from registry.soup import batch_norm_layers, compatible_groups, differences
+from stockpot.entities import Checkpoint, Digest, TensorSpec
+from stockpot.soup import batch_norm_layers, compatible_groups, differences
 
 A = TensorSpec("a", "F32", (2,))
 B = TensorSpec("b", "F32", (3, 4))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry.entities import Checkpoint, Digest, Recipe, WeightsFormat
-from registry.errors import BadCheckpoint, NotCached
-from registry.soup import CheckpointCache, build, stamp
-from registry.soup.eviction import LeastRecentlyUsed
+from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat
+from stockpot.errors import BadCheckpoint, NotCached
+from stockpot.soup import CheckpointCache, build, stamp
+from stockpot.soup.eviction import LeastRecentlyUsed
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 
@@ -212,10 +212,10 @@ def test_no_more_is_removed_than_must_be(
 CROWD = """
 import random, sys
 from pathlib import Path
-from registry.entities import WeightsFormat
-from registry.errors import NotCached
-from registry.soup import CheckpointCache
-import registry.soup.arithmetic
+from stockpot.entities import WeightsFormat
+from stockpot.errors import NotCached
+from stockpot.soup import CheckpointCache
+import stockpot.soup.arithmetic
 
 folder, limit, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cache, files = CheckpointCache(folder / "cache", limit), sorted(folder.glob("*.logged"))

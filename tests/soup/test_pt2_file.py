@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch._export.serde.schema import Layout, ScalarType
 from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE
 
-from registry.entities import WeightsFormat
-from registry.errors import BadCheckpoint
-from registry.soup import CheckpointCache, open_pt2
-from registry.soup.arithmetic import DTYPES
-from registry.soup.pt2_file import SCALAR_TYPES
-from registry.soup.weights_file import PIECE
+from stockpot.entities import WeightsFormat
+from stockpot.errors import BadCheckpoint
+from stockpot.soup import CheckpointCache, open_pt2
+from stockpot.soup.arithmetic import DTYPES
+from stockpot.soup.pt2_file import SCALAR_TYPES
+from stockpot.soup.weights_file import PIECE
 
 Edit = Callable[[dict[str, Any]], object]
 CONFIG = "model/data/weights/model_weights_config.json"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from registry.entities import TensorSpec
-from registry.errors import BadCheckpoint, StockpotError
-from registry.soup import open_safetensors
-from registry.soup.safetensors_file import HEADER_LIMIT
+from stockpot.entities import TensorSpec
+from stockpot.errors import BadCheckpoint, StockpotError
+from stockpot.soup import open_safetensors
+from stockpot.soup.safetensors_file import HEADER_LIMIT
 
 A = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from registry.soup import waiting
+from stockpot.soup import waiting
 
 
 def test_a_wait_outlasts_any_number_of_looks_for_control_c(monkeypatch: pytest.MonkeyPatch) -> None:

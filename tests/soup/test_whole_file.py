@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import Checkpoint, Recipe
-from registry.errors import StockpotError
-from registry.soup import CheckpointCache, build
-from registry.soup.one_pass import OnePass
-from registry.soup.weights_file import Place
-from registry.soup.whole_file import UnfinishedFile, writing
+from stockpot.entities import Checkpoint, Recipe
+from stockpot.errors import StockpotError
+from stockpot.soup import CheckpointCache, build
+from stockpot.soup.one_pass import OnePass
+from stockpot.soup.weights_file import Place
+from stockpot.soup.whole_file import UnfinishedFile, writing
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
 Kept = Callable[[], list[str]]
@@ -26,9 +26,9 @@ Kept = Callable[[], list[str]]
 BUILDS_UNTIL_KILLED = """
 import sys, threading
 from pathlib import Path
-from registry.entities import Recipe
-from registry.soup import CheckpointCache, build
-from registry.soup.one_pass import OnePass
+from stockpot.entities import Recipe
+from stockpot.soup import CheckpointCache, build
+from stockpot.soup.one_pass import OnePass
 
 put = OnePass._put
 def told(average, number, part, content):

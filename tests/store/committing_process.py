@@ -6,9 +6,9 @@ that is least for every fourth NAME in turn, and claims a registration as NAME; 
 
 import sys
 
-from registry.entities import Bound, Score
-from registry.store import SqlStore
-from registry.testing.store_values import VALIDATION, soup
+from stockpot.entities import Bound, Score
+from stockpot.store import SqlStore
+from stockpot.testing.store_values import VALIDATION, soup
 
 url, name, count = sys.argv[1:]
 print("ready", flush=True)  # noqa: T201 - how it talks to the test

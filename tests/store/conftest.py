@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from registry.store import upgrade
+from stockpot.store import upgrade
 
 KINDS = ["sqlite", "postgresql"]
 

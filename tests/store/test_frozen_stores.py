@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.entities import Bound, Digest, Metric, RegistrationState, Score, Selection
-from registry.store import SqlStore, current, head, upgrade
-from registry.testing.store_values import TEST, VALIDATION, bits, ingested
+from stockpot.entities import Bound, Digest, Metric, RegistrationState, Score, Selection
+from stockpot.store import SqlStore, current, head, upgrade
+from stockpot.testing.store_values import TEST, VALIDATION, bits, ingested
 
 # Written out, since they may never change: they name what people keep.
 RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51eed4d41a53")

@@ -1,8 +1,8 @@
 import pytest
 
-from registry.ports import Store
-from registry.store import MemoryStore
-from registry.testing.store_contract import StoreContract
+from stockpot.ports import Store
+from stockpot.store import MemoryStore
+from stockpot.testing.store_contract import StoreContract
 
 
 class TestMemoryStore(StoreContract):

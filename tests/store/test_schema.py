@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from registry.entities import Bound, Metric, Score
-from registry.errors import SchemaMismatch, StoreError
-from registry.store import SqlStore, current, head, schema, upgrade
-from registry.store.tables import Row
-from registry.testing.store_values import VALIDATION, at_once, soup
+from stockpot.entities import Bound, Metric, Score
+from stockpot.errors import SchemaMismatch, StoreError
+from stockpot.store import SqlStore, current, head, schema, upgrade
+from stockpot.store.tables import Row
+from stockpot.testing.store_values import VALIDATION, at_once, soup
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from registry.entities import Bound, Metric, Registration, Score
-from registry.errors import StoreError
-from registry.ports import Store
-from registry.store import SqlStore, engine, sql
-from registry.store.claims import require_claim
-from registry.store.schema import connected
-from registry.store.tables import EvaluationRow, IngredientRow, RecipeRow
-from registry.testing.store_contract import StoreContract
-from registry.testing.store_values import VALIDATION, bits, selection, soup
+from stockpot.entities import Bound, Metric, Registration, Score
+from stockpot.errors import StoreError
+from stockpot.ports import Store
+from stockpot.store import SqlStore, engine, sql
+from stockpot.store.claims import require_claim
+from stockpot.store.schema import connected
+from stockpot.store.tables import EvaluationRow, IngredientRow, RecipeRow
+from stockpot.testing.store_contract import StoreContract
+from stockpot.testing.store_values import VALIDATION, bits, selection, soup
 
 
 class TestSqlStore(StoreContract):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-
-from registry.entities import Bound, Score
-from registry.store import SqlStore, current, head, upgrade
-from registry.store.schema import connected
-from registry.testing.store_values import VALIDATION, soup
 from tests.store.conftest import KINDS, empty_database
+
+from stockpot.entities import Bound, Score
+from stockpot.store import SqlStore, current, head, upgrade
+from stockpot.store.schema import connected
+from stockpot.testing.store_values import VALIDATION, soup
 
 PROCESSES, EVALUATIONS = 4, 25
 

@@ -1,4 +1,4 @@
-"""The wheel carries the migrations inside `registry/store`, and finds them there."""
+"""The wheel carries the migrations inside `stockpot/store`, and finds them there."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 USE = """
 import alembic
-import registry
-from registry.store import SqlStore, current, head, schema
+import stockpot
+from stockpot.store import SqlStore, current, head, schema
 SqlStore("sqlite:///stockpot.db").close()
 assert current("sqlite:///stockpot.db") == head()
-print(registry.__file__, schema._migrations(), alembic.__file__, sep="\\n")
+print(stockpot.__file__, schema._migrations(), alembic.__file__, sep="\\n")
 """
 
 
@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_migrations_but_no_top_level_alembic(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
-    held = {name.removeprefix("registry/store/migrations/") for name in names if "/migrations/" in name}
+    held = {name.removeprefix("stockpot/store/migrations/") for name in names if "/migrations/" in name}
     written = (path for path in (REPOSITORY / "alembic").rglob("*") if path.suffix in {".py", ".mako"})
     assert held == {path.relative_to(REPOSITORY / "alembic").as_posix() for path in written}
     assert not [name for name in names if name.startswith("alembic")]
@@ -54,6 +54,6 @@ def test_a_program_installed_from_the_wheel_creates_its_store(wheel: Path, tmp_p
         program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
     package, migrations, library = map(Path, output.stdout.split())
-    assert package == installed / "registry" / "__init__.py"
-    assert migrations == installed / "registry" / "store" / "migrations"
+    assert package == installed / "stockpot" / "__init__.py"
+    assert migrations == installed / "stockpot" / "store" / "migrations"
     assert not library.is_relative_to(installed)

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from registry.workflow.ahead import ahead
+from stockpot.workflow.gathering.ahead import ahead
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""

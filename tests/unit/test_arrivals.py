@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from registry.entities import (
+from stockpot.entities import (
     ExclusionReason,
     Recipe,
     Run,
@@ -19,16 +19,16 @@ from registry.entities import (
     TensorSpec,
     WeightsSource,
 )
-from registry.errors import BadCheckpoint, NothingToSoup, TrackingError
-from registry.soup import CheckpointCache, differences
-from registry.store import MemoryStore
-from registry.testing.evaluators import TableEvaluator
-from registry.tracking import MemoryTracker
-from registry.wiring import Silent
-from registry.workflow.arrivals import Arrivals, Prospects, read_all
-from registry.workflow.gather import gather
-from registry.workflow.ranking import Ranking, rank
-from registry.workflow.supply import Supply
+from stockpot.errors import BadCheckpoint, NothingToSoup, TrackingError
+from stockpot.soup import CheckpointCache, differences
+from stockpot.store import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
+from stockpot.tracking import MemoryTracker
+from stockpot.wiring import Silent
+from stockpot.workflow.gathering.arrivals import Arrivals, Prospects, read_all
+from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.selecting.ranking import Ranking, rank
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""

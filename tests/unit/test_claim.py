@@ -9,11 +9,11 @@ from threading import enumerate as enumerate_threads
 
 import pytest
 
-from registry.entities import Digest, Recipe, Registration, RegistrationState
-from registry.errors import StoreError
-from registry.store import MemoryStore
-from registry.wiring import Silent
-from registry.workflow.claim import Claim, _process_space, claimed
+from stockpot.entities import Digest, Recipe, Registration, RegistrationState
+from stockpot.errors import StoreError
+from stockpot.store import MemoryStore
+from stockpot.wiring import Silent
+from stockpot.workflow.publishing.claim import Claim, _process_space, claimed
 
 RECIPE = Recipe.mean([Digest("sha256:a"), Digest("sha256:b")])
 
@@ -176,7 +176,7 @@ def test_a_claim_is_given_back_when_the_work_fails() -> None:
 
 
 def test_a_process_that_hangs_does_not_hold_its_claim_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.workflow.claim.MOST_RENEWALS", 3)
+    monkeypatch.setattr("stockpot.workflow.publishing.claim.MOST_RENEWALS", 3)
     store = Watched()
     claim = Claim(store, "m", RECIPE, lease=0.003)
     assert claim.attempt() is not None

@@ -7,8 +7,8 @@ pytest.importorskip(
     "sklearn", reason="the demo's images come with scikit-learn (pip install 'stockpot[demo]')"
 )
 
-from registry.demo.data import COPIES, SHARES, SHIFTS, load_splits, shifted, write_digits
-from registry.tasks.arrays import ArrayClassification
+from stockpot.demo.data import COPIES, SHARES, SHIFTS, load_splits, shifted, write_digits
+from stockpot.tasks.arrays import ArrayClassification
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(file: Path) -> ArrayClassification:
-    return ArrayClassification(str(file), "registry.demo.model:make_digits_net")
+    return ArrayClassification(str(file), "stockpot.demo.model:make_digits_net")
 
 
 def test_every_image_is_dealt_to_exactly_one_split() -> None:
@@ -47,7 +47,7 @@ def test_writing_twice_gives_the_same_digests_and_leaves_nothing_else(
 ) -> None:
     write_digits(tmp_path / "again.npz")
     write_digits(tmp_path / "again.npz")
-    again = ArrayClassification(str(tmp_path / "again.npz"), "registry.demo.model:make_digits_net")
+    again = ArrayClassification(str(tmp_path / "again.npz"), "stockpot.demo.model:make_digits_net")
     for split in (*SHARES, *SHIFTS):
         assert again.digest(split) == task.digest(split)
     assert [file.name for file in tmp_path.iterdir()] == ["again.npz"]

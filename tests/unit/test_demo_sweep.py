@@ -15,13 +15,13 @@ pytest.importorskip(
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from registry.demo.data import load_splits
-from registry.demo.model import make_digits_net
-from registry.demo.runs import EXPERIMENT
-from registry.demo.search import SweepConfig, plan
-from registry.demo.sweep import FULL, finished_sweep, tracking_uri, train_sweep
-from registry.demo.training import accuracy
-from registry.entities import digest_of_bytes
+from stockpot.demo.data import load_splits
+from stockpot.demo.model import make_digits_net
+from stockpot.demo.runs import EXPERIMENT
+from stockpot.demo.search import SweepConfig, plan
+from stockpot.demo.sweep import FULL, finished_sweep, tracking_uri, train_sweep
+from stockpot.demo.training import accuracy
+from stockpot.entities import digest_of_bytes
 
 TINY = SweepConfig(fine_tunes=2, least_epochs=1, most_epochs=1, pretrain_epochs=2)
 
@@ -161,8 +161,8 @@ def test_a_second_call_finds_the_sweep_without_importing_what_trains_it(home: Pa
     program = f"""
 import sys
 from pathlib import Path
-from registry.demo.search import SweepConfig
-from registry.demo.sweep import train_sweep
+from stockpot.demo.search import SweepConfig
+from stockpot.demo.sweep import train_sweep
 class Silent:
     def say(self, message): pass
 print(train_sweep(Path({str(home)!r}), Silent(), {TINY!r}))

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from registry.errors import BadTask, DeviceLost, OutOfDeviceMemory
-from registry.evaluation.devices.device_faults import device_blamed, is_lost, no_way_around
+from stockpot.errors import BadTask, DeviceLost, OutOfDeviceMemory
+from stockpot.evaluation.devices.device_faults import device_blamed, is_lost, no_way_around
 
 CPU = torch.device("cpu")
 GONE = torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Contender,
     EvaluationProtocol,
@@ -20,13 +20,13 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.errors import BadRequest, BadTask, DeviceLost, StockpotError
-from registry.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.store import MemoryStore
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.errors import BadRequest, BadTask, DeviceLost, StockpotError
+from stockpot.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.store import MemoryStore
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(8)]

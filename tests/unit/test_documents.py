@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.documents import from_document, to_document
-from registry.entities import (
+from stockpot.documents import from_document, to_document
+from stockpot.entities import (
     Accept,
     Digest,
     EnsembleRow,
@@ -21,7 +21,7 @@ from registry.entities import (
     SoupRequest,
     Step,
 )
-from registry.errors import StockpotError
+from stockpot.errors import StockpotError
 
 OLD = Path(__file__).with_name("assets") / "snapshot_0.1.0.json"
 """`stockpot.json` as release 0.1.0 wrote it beside a soup. Never edit: users have such files."""

@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from registry.entities import (
+from stockpot.entities import (
     Digest,
     EvaluationProtocol,
     Ingredient,

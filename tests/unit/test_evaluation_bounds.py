@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
-from registry.errors import BadTask
-from registry.evaluation import TorchBench
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
+from stockpot.errors import BadTask
+from stockpot.evaluation import TorchBench
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 RECIPE = Recipe.mean([digest_of_bytes(b"weights")])
 OUT_OF_REACH = Trial(RECIPE, Threshold(2.0, strict=False))

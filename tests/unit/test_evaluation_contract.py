@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from registry.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
-from registry.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
-from registry.evaluation.speculation.device_threads import DeviceThreads
-from registry.ports import Evaluator
-from registry.store.memory import MemoryStore
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
-from registry.testing.evaluator_contract import EvaluatorContract
-from registry.testing.evaluators import TableEvaluator
+from stockpot.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
+from stockpot.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
+from stockpot.evaluation.speculation.device_threads import DeviceThreads
+from stockpot.ports import Evaluator
+from stockpot.store.memory import MemoryStore
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.testing.evaluator_contract import EvaluatorContract
+from stockpot.testing.evaluators import TableEvaluator
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(4)]
 RECIPES = [

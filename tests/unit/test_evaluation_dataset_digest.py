@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.errors import BadTask
-from registry.evaluation.passes.dataset_digest import digest_of_examples
+from stockpot.errors import BadTask
+from stockpot.evaluation.passes.dataset_digest import digest_of_examples
 
 EXAMPLE = {"x": torch.arange(4.0), "y": (1, "cat", [np.float32(0.5), True]), "z": np.zeros((2, 2))}
 PLAIN = st.recursive(

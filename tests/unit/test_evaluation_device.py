@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from registry.errors import BadRequest, BadTask
-from registry.evaluation.devices.device import choose_device, choose_devices, device_model, reproducible
+from stockpot.errors import BadRequest, BadTask
+from stockpot.evaluation.devices.device import choose_device, choose_devices, device_model, reproducible
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_the_cpu_is_named_with_what_decides_the_order_of_sums(monkeypatch: pytes
 
 def test_a_cpu_whose_kernels_use_other_instructions_has_another_name() -> None:
     program = (
-        "import torch, registry.evaluation.devices.device as d; print(d.device_model(torch.device('cpu'), 1))"
+        "import torch, stockpot.evaluation.devices.device as d; print(d.device_model(torch.device('cpu'), 1))"
     )
     plain = subprocess.run(
         [sys.executable, "-c", program],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Bound,
     Contender,
@@ -19,25 +19,25 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.errors import BadTask
-from registry.evaluation import (
+from stockpot.errors import BadTask
+from stockpot.evaluation import (
     DevicePool,
     RememberedOutputs,
     RememberingEvaluator,
     TorchBench,
     torch_evaluator,
 )
-from registry.evaluation.passes import batches
-from registry.evaluation.passes.checked_task import CheckedTask
-from registry.evaluation.rejection.order_dependence import OrderDependent
-from registry.evaluation.speculation.interruption import Interrupted
-from registry.evaluation.torch_evaluator import TorchEvaluator
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.soup.arithmetic import RunningSum
-from registry.store import MemoryStore
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.evaluation.passes import batches
+from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.evaluation.speculation.interruption import Interrupted
+from stockpot.evaluation.torch_evaluator import TorchEvaluator
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.soup.arithmetic import RunningSum
+from stockpot.store import MemoryStore
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]

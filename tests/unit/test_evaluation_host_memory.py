@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from registry.evaluation.devices.host_memory import available_memory
-from registry.evaluation.passes import batches
+from stockpot.evaluation.devices.host_memory import available_memory
+from stockpot.evaluation.passes import batches
 
 GB = 1 << 30
 HOST = 256 * GB

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from registry.entities import Digest, Recipe, WeightsFormat, digest_of_bytes
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.evaluation.weights import live_module
-from registry.evaluation.weights.cuda_feed import require_room_to_pin
-from registry.evaluation.weights.live_module import LiveModule
-from registry.evaluation.weights.module_weights import named_tensors
-from registry.soup import CheckpointCache, averaged_tensors
-from registry.soup.weights_file import WeightsFile
-from registry.testing import tiny
-from registry.testing.checkpoints import CachedCheckpoints
+from stockpot.entities import Digest, Recipe, WeightsFormat, digest_of_bytes
+from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights.cuda_feed import require_room_to_pin
+from stockpot.evaluation.weights.live_module import LiveModule
+from stockpot.evaluation.weights.module_weights import named_tensors
+from stockpot.soup import CheckpointCache, averaged_tensors
+from stockpot.soup.weights_file import WeightsFile
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import CachedCheckpoints
 
 CPU = torch.device("cpu")
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "F16": torch.float16, "BF16": torch.bfloat16}

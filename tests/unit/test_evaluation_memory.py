@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Recipe, Score, Trial, digest_of_bytes, short
-from registry.errors import NoRoomForWeights, OutOfDeviceMemory
-from registry.evaluation import TorchBench, ensemble, task_models, torch_evaluator
-from registry.evaluation.passes import batches, forward
-from registry.evaluation.weights import live_module
-from registry.soup.arithmetic import RunningSum
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Recipe, Score, Trial, digest_of_bytes, short
+from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.evaluation import TorchBench, ensemble, task_models, torch_evaluator
+from stockpot.evaluation.passes import batches, forward
+from stockpot.evaluation.weights import live_module
+from stockpot.soup.arithmetic import RunningSum
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(2)]

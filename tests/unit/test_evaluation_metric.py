@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Contender,
     Digest,
@@ -23,14 +23,14 @@ from registry.entities import (
     digest_of_bytes,
     short,
 )
-from registry.errors import BadTask, OutOfDeviceMemory
-from registry.evaluation import RememberedOutputs, TorchBench, blocks, compare
-from registry.evaluation.passes import batches
-from registry.evaluation.passes.rows import Rows
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.errors import BadTask, OutOfDeviceMemory
+from stockpot.evaluation import RememberedOutputs, TorchBench, blocks, compare
+from stockpot.evaluation.passes import batches
+from stockpot.evaluation.passes.rows import Rows
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(4)]
 ALONE = [Recipe.mean([digest]) for digest in DIGESTS]

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Recipe, TensorSpec, digest_of_bytes
-from registry.errors import BadTask, Incompatible
-from registry.evaluation.weights.live_module import LiveModule
-from registry.evaluation.weights.module_weights import architecture_of, fits
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Recipe, TensorSpec, digest_of_bytes
+from stockpot.errors import BadTask, Incompatible
+from stockpot.evaluation.weights.live_module import LiveModule
+from stockpot.evaluation.weights.module_weights import architecture_of, fits
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 
 def specs(state: dict[str, Tensor]) -> list[TensorSpec]:

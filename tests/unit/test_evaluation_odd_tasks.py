@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Bound,
     Contender,
@@ -21,16 +21,16 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.errors import BadTask, Incompatible
-from registry.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
-from registry.evaluation.rejection.order_dependence import OrderDependent
-from registry.evaluation.task_models import close
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.store import MemoryStore
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
-from registry.workflow.watched import PlainEvaluator, WatchedEvaluator
+from stockpot.errors import BadTask, Incompatible
+from stockpot.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
+from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.evaluation.task_models import close
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.store import MemoryStore
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.workflow.selecting.watched import PlainEvaluator, WatchedEvaluator
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(5)]
@@ -341,7 +341,7 @@ def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
     monkeypatch: pytest.MonkeyPatch, *, fits: bool
 ) -> None:
     if not fits:
-        monkeypatch.setattr("registry.evaluation.passes.batches.SHARE", 0.0)
+        monkeypatch.setattr("stockpot.evaluation.passes.batches.SHARE", 0.0)
     said, bounds = list[str](), 0
     for seed in range(6):
         states = {digest: padded_weights(seed, place) for place, digest in enumerate(DIGESTS)}
@@ -370,7 +370,7 @@ def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
 def test_shapes_that_turn_out_to_differ_after_examples_were_mixed_withdraw_what_was_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("registry.evaluation.passes.batches.SHARE", 0.0)
+    monkeypatch.setattr("stockpot.evaluation.passes.batches.SHARE", 0.0)
     withdrawn = 0
     for seed in range(6):
         states = {digest: padded_weights(seed, place) for place, digest in enumerate(DIGESTS)}
@@ -424,7 +424,7 @@ class Augmented(Odd):
 
 
 def test_devices_draw_for_their_batches_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.evaluation.passes.batches.SHARE", 0.0)  # made again for each pass
+    monkeypatch.setattr("stockpot.evaluation.passes.batches.SHARE", 0.0)  # made again for each pass
     states = weights_of(Plain)
     expected = scores(bench(Augmented(Plain), states))
     trials = [Trial(recipe) for recipe in ALONE]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.entities import digest_of_bytes
-from registry.evaluation.outputs import Remembered, RememberedOutputs
-from registry.soup.whole_file import writing
+from stockpot.entities import digest_of_bytes
+from stockpot.evaluation.outputs import Remembered, RememberedOutputs
+from stockpot.soup.whole_file import writing
 
 RECIPE, OTHER, PROTOCOL = (digest_of_bytes(name) for name in (b"recipe", b"other", b"protocol"))
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import Digest, Recipe, digest_of_bytes
-from registry.errors import BadCheckpoint, Incompatible, NotFinite
-from registry.evaluation.weights import live_module
-from registry.evaluation.weights.live_module import LiveModule
-from registry.evaluation.weights.module_weights import named_tensors
-from registry.evaluation.weights.plain_weights import put_plainly
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Digest, Recipe, digest_of_bytes
+from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights.live_module import LiveModule
+from stockpot.evaluation.weights.module_weights import named_tensors
+from stockpot.evaluation.weights.plain_weights import put_plainly
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]
 SOUP = Recipe.mean(DIGESTS)

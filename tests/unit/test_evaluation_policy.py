@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from registry.evaluation.outputs import Remembered
-from registry.evaluation.rejection.forecast import Forecast, Forecaster
-from registry.evaluation.rejection.policy import Lead, acceptance, lead, next_batch, next_examples
+from stockpot.evaluation.outputs import Remembered
+from stockpot.evaluation.rejection.forecast import Forecast, Forecaster
+from stockpot.evaluation.rejection.policy import Lead, acceptance, lead, next_batch, next_examples
 
 RNG = np.random.default_rng(0)
 NONE = np.zeros(8, dtype=bool)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import registry.evaluation
-from registry.entities import (
+import stockpot.evaluation
+from stockpot.entities import (
     Accept,
     Bound,
     Contender,
@@ -22,13 +22,13 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.evaluation import RememberingEvaluator
-from registry.evaluation.rejection.order_dependence import OrderDependent
-from registry.ports import Store
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.store import MemoryStore, SqlStore
-from registry.testing.evaluators import TableEvaluator
+from stockpot.evaluation import RememberingEvaluator
+from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.ports import Store
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.store import MemoryStore, SqlStore
+from stockpot.testing.evaluators import TableEvaluator
 
 RECIPES = [Recipe.mean([digest_of_bytes(bytes([place]))]) for place in range(4)]
 TRIALS = [Trial(recipe) for recipe in RECIPES]
@@ -302,7 +302,7 @@ def test_scores_of_another_split_are_not_taken() -> None:
 
 
 def test_statistics_and_remembered_scores_need_no_torch_and_no_scipy_at_import() -> None:
-    code = "import sys, registry.evaluation; sys.exit(bool({'torch', 'scipy', 'numpy'} & set(sys.modules)))"
+    code = "import sys, stockpot.evaluation; sys.exit(bool({'torch', 'scipy', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="Nothing"):
-        registry.evaluation.Nothing  # noqa: B018 - looking it up is the test
+        stockpot.evaluation.Nothing  # noqa: B018 - looking it up is the test

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from registry.entities import Digest, Recipe, Score, Trial, digest_of_bytes, short
-from registry.errors import BadTask, Incompatible, NotFinite
-from registry.evaluation import TorchBench
-from registry.evaluation.passes.tensor_nests import each_tensor
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
+from stockpot.entities import Digest, Recipe, Score, Trial, digest_of_bytes, short
+from stockpot.errors import BadTask, Incompatible, NotFinite
+from stockpot.evaluation import TorchBench
+from stockpot.evaluation.passes.tensor_nests import each_tensor
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(3)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Bound,
     Contender,
@@ -16,11 +16,11 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.errors import BadTask, NotExact
-from registry.evaluation.exactness import Agreement, require_same_scores, require_same_search
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing.evaluators import TableEvaluator
+from stockpot.errors import BadTask, NotExact
+from stockpot.evaluation.exactness import Agreement, require_same_scores, require_same_search
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing.evaluators import TableEvaluator
 
 DIGESTS = [digest_of_bytes(b"weights %d" % place) for place in range(6)]
 CONTENDERS = [Contender(digest, f"run-{place}", place) for place, digest in enumerate(DIGESTS)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.entities import (
+from stockpot.entities import (
     Candidate,
     Checkpoint,
     Digest,
@@ -25,9 +25,9 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.errors import BadRequest, NothingToSoup
-from registry.workflow.exclusion_rules import Gathering, require_two
-from registry.workflow.shortlist import Shortlist
+from stockpot.errors import BadRequest, NothingToSoup
+from stockpot.workflow.gathering.exclusion_rules import Gathering, require_two
+from stockpot.workflow.gathering.shortlist import Shortlist
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
 LAYOUT = (TensorSpec("w", "F32", (2, 2)),)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from registry.entities import Metric, Score
-from registry.evaluation import blocks, compare, compare_mean
-from registry.evaluation.jackknife import BLOCKS
+from stockpot.entities import Metric, Score
+from stockpot.evaluation import blocks, compare, compare_mean
+from stockpot.evaluation.jackknife import BLOCKS
 
 Outputs = Any
 """An array ``[n]``: a model's score of each example for the positive class."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.entities import (
+from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Checkpoint,
@@ -26,23 +26,23 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.errors import BadRequest, BadTask, NothingToSoup
-from registry.evaluation import RememberingEvaluator
-from registry.selection.greedy import Greedy
-from registry.selection.uniform import Uniform
-from registry.soup import CheckpointCache
-from registry.store import MemoryStore
-from registry.testing.evaluators import TableEvaluator
-from registry.tracking import MemoryTracker
-from registry.wiring import Silent
-from registry.workflow.arrivals import Arrivals, Prospect, Prospects
-from registry.workflow.measure import measure, open_splits
-from registry.workflow.ranking import Ranking, rank
-from registry.workflow.search import search
-from registry.workflow.supply import Supply
+from stockpot.errors import BadRequest, BadTask, NothingToSoup
+from stockpot.evaluation import RememberingEvaluator
+from stockpot.selection.greedy import Greedy
+from stockpot.selection.uniform import Uniform
+from stockpot.soup import CheckpointCache
+from stockpot.store import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
+from stockpot.tracking import MemoryTracker
+from stockpot.wiring import Silent
+from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.selecting.measure import measure, open_splits
+from stockpot.workflow.selecting.ranking import Ranking, rank
+from stockpot.workflow.selecting.search import search
 
 if TYPE_CHECKING:
-    from registry.ports import MakeMethod
+    from stockpot.ports import MakeMethod
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", shifts=("fog", "night"))
 N = 10

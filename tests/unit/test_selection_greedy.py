@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Bound,
     Contender,
@@ -21,9 +21,9 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing.evaluators import TableEvaluator
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing.evaluators import TableEvaluator
 
 Examples = Callable[[Recipe], tuple[float, ...]]
 PlainStep = tuple[tuple[Digest, ...], float, bool]

@@ -1,9 +1,9 @@
 import pytest
 
-from registry.entities import Accept, Contender, Recipe, digest_of_bytes
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing.evaluators import TableEvaluator
+from stockpot.entities import Accept, Contender, Recipe, digest_of_bytes
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing.evaluators import TableEvaluator
 
 CONTENDERS = [Contender(digest_of_bytes(bytes([place])), f"run-{place}", place) for place in range(4)]
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from registry.entities import Accept, Bound, Contender, Recipe, Score, Trial, digest_of_bytes
-from registry.selection.uniform import Uniform
+from stockpot.entities import Accept, Bound, Contender, Recipe, Score, Trial, digest_of_bytes
+from stockpot.selection.uniform import Uniform
 
 CONTENDERS = [Contender(digest_of_bytes(bytes([place])), f"run-{place}", place) for place in range(4)]
 DIGESTS = [contender.checkpoint for contender in CONTENDERS]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.entities import (
+from stockpot.entities import (
     Accept,
     Contender,
     Outcome,
@@ -22,15 +22,15 @@ from registry.entities import (
     Trial,
     digest_of_bytes,
 )
-from registry.errors import BadRequest, BadTask, StockpotError
-from registry.evaluation.rejection.order_dependence import OrderDependent
-from registry.evaluation.speculation.device_threads import DeviceThreads
-from registry.evaluation.speculation.interruption import Interrupted
-from registry.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
-from registry.evaluation.speculation.width import Width
-from registry.selection import run_selection
-from registry.selection.greedy import Greedy
-from registry.testing.evaluators import TableEvaluator
+from stockpot.errors import BadRequest, BadTask, StockpotError
+from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.evaluation.speculation.device_threads import DeviceThreads
+from stockpot.evaluation.speculation.interruption import Interrupted
+from stockpot.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
+from stockpot.evaluation.speculation.width import Width
+from stockpot.selection import run_selection
+from stockpot.selection.greedy import Greedy
+from stockpot.testing.evaluators import TableEvaluator
 
 Scores = Callable[[Recipe], Sequence[float]]
 DIGESTS = [digest_of_bytes(b"weights %d" % place) for place in range(80)]

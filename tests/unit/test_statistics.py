@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.entities import Comparison, Score
-from registry.evaluation import statistics
+from stockpot.entities import Comparison, Score
+from stockpot.evaluation import statistics
 
 Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
 
@@ -266,7 +266,7 @@ def test_the_mean_over_no_splits_is_refused() -> None:
 
 def test_the_same_scores_give_the_same_interval_in_another_process() -> None:
     baseline, challenger = right_or_wrong(both=40, gained=9, lost=3)
-    code = "import sys, json; from registry.entities import Score; from registry.evaluation import compare\n"
+    code = "import sys, json; from stockpot.entities import Score; from stockpot.evaluation import compare\n"
     code += "found = compare('t', *(Score(tuple(examples)) for examples in json.load(sys.stdin)))\n"
     code += "print(json.dumps([found.low, found.high]))"
     answer = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save
 
-from registry.entities import (
+from stockpot.entities import (
     Candidate,
     Checkpoint,
     Digest,
@@ -21,14 +21,14 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.errors import Altered, BadCheckpoint, TrackingError
-from registry.soup import CheckpointCache, stamp
-from registry.soup.weights_file import WeightsFile
-from registry.store import MemoryStore
-from registry.testing.crashes import Crash
-from registry.testing.tiny import weights
-from registry.tracking import MemoryTracker
-from registry.workflow.supply import Supply
+from stockpot.errors import Altered, BadCheckpoint, TrackingError
+from stockpot.soup import CheckpointCache, stamp
+from stockpot.soup.weights_file import WeightsFile
+from stockpot.store import MemoryStore
+from stockpot.testing.crashes import Crash
+from stockpot.testing.tiny import weights
+from stockpot.tracking import MemoryTracker
+from stockpot.workflow.gathering.supply import Supply
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""
@@ -352,6 +352,6 @@ def test_another_users_folder_in_a_shared_cache_is_left_alone(
     def refused(path: Path, *_: object) -> int:  # as to anybody but root
         raise PermissionError(path)
 
-    monkeypatch.setattr("registry.workflow.supply.os.open", refused)
+    monkeypatch.setattr("stockpot.workflow.gathering.supply.os.open", refused)
     Supply(kitchen.tracker, kitchen.store, kitchen.cache)
     assert theirs.exists()

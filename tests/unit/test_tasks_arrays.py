@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from registry.errors import BadTask
-from registry.tasks.arrays import ArrayClassification
-from registry.tasks.loading import load_task
-from registry.testing.tiny import TinyTask
+from stockpot.errors import BadTask
+from stockpot.tasks.arrays import ArrayClassification
+from stockpot.tasks.loading import load_task
+from stockpot.testing.tiny import TinyTask
 
 MODEL = f"{__name__}:factory"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import BadTask, UnknownPlugin
-from registry.tasks.loading import (
+from stockpot.errors import BadTask, UnknownPlugin
+from stockpot.tasks.loading import (
     METHODS,
     TASKS,
     load_method,
@@ -46,8 +46,8 @@ def test_a_task_is_found_in_the_working_directory_and_given_its_arguments(module
 
 
 def test_built_in_tasks_and_methods_are_found_by_their_entry_points() -> None:
-    assert load_plugin(TASKS, "arrays") is load_object("registry.tasks.arrays:ArrayClassification")
-    assert load_method("greedy") is load_object("registry.selection.greedy:Greedy")
+    assert load_plugin(TASKS, "arrays") is load_object("stockpot.tasks.arrays:ArrayClassification")
+    assert load_method("greedy") is load_object("stockpot.selection.greedy:Greedy")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from registry.entities import (
+from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Checkpoint,
@@ -21,7 +21,7 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.workflow.verdict import (
+from stockpot.workflow.publishing.verdict import (
     Verdict,
     columns,
     description,

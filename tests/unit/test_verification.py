@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from registry.entities import (
+from stockpot.entities import (
     Bound,
     Candidate,
     Checkpoint,
@@ -24,17 +24,17 @@ from registry.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from registry.errors import BadTask, NotExact
-from registry.evaluation import RememberingEvaluator
-from registry.evaluation.rejection.order_dependence import OrderDependent
-from registry.ports import Evaluator, MakeMethod
-from registry.selection.greedy import Greedy
-from registry.selection.uniform import Uniform
-from registry.store.memory import MemoryStore
-from registry.testing.evaluators import TableEvaluator
-from registry.testing.listener import Listener
-from registry.workflow.ranking import Ranking
-from registry.workflow.search import search
+from stockpot.errors import BadTask, NotExact
+from stockpot.evaluation import RememberingEvaluator
+from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.ports import Evaluator, MakeMethod
+from stockpot.selection.greedy import Greedy
+from stockpot.selection.uniform import Uniform
+from stockpot.store.memory import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
+from stockpot.testing.listener import Listener
+from stockpot.workflow.selecting.ranking import Ranking
+from stockpot.workflow.selecting.search import search
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", verify_exact=True)
 N = 10

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from registry.entities import (
+from stockpot.entities import (
     Candidate,
     Checkpoint,
     Recipe,
@@ -24,20 +24,20 @@ from registry.entities import (
     WeightsSource,
     digest_of_bytes,
 )
-from registry.errors import BadTask
-from registry.evaluation import RememberingEvaluator, TorchBench
-from registry.evaluation.weights import live_module
-from registry.evaluation.weights.block_feed import Block
-from registry.selection.greedy import Greedy
-from registry.selection.uniform import Uniform
-from registry.soup.arithmetic import RunningSum
-from registry.store.memory import MemoryStore
-from registry.testing import tiny
-from registry.testing.checkpoints import MadeCheckpoints
-from registry.testing.listener import Listener
-from registry.workflow.ranking import Ranking
-from registry.workflow.search import search
-from registry.workflow.watched import score_in_full
+from stockpot.errors import BadTask
+from stockpot.evaluation import RememberingEvaluator, TorchBench
+from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights.block_feed import Block
+from stockpot.selection.greedy import Greedy
+from stockpot.selection.uniform import Uniform
+from stockpot.soup.arithmetic import RunningSum
+from stockpot.store.memory import MemoryStore
+from stockpot.testing import tiny
+from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.testing.listener import Listener
+from stockpot.workflow.selecting.ranking import Ranking
+from stockpot.workflow.selecting.search import search
+from stockpot.workflow.selecting.watched import score_in_full
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REQUEST = SoupRequest(model="m", task="tiny", sweep="s", verify_exact=True)

@@ -1,1 +1,0 @@
-"""Prefect wiring only: what runs, in which order, under which names. What it does is in `registry`."""

@@ -1,0 +1,111 @@
+"""What a flow run shows in Prefect's UI."""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from stockpot.entities import SoupOutcome
+from stockpot.ports import Progress
+from stockpot.workflow.publishing.verdict import columns, markdown_table, sentence
+
+SECONDS_BETWEEN = 2.0
+"""Between two updates of a stage's progress: each is a call to the API."""
+
+
+class StageArtifacts:
+    """Progress that is also a Prefect artifact, one per stage."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._stages: dict[str, _Stage] = {}
+
+    def start(self, stage: str, total: int) -> None:
+        """Open the stage's artifact; where the total is not known (0) there is nothing to show."""
+        self._inner.start(stage, total)
+        self._stages.pop(stage, None)
+        if total:
+            key = re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")  # all that Prefect takes
+            with _shown_if_it_can_be():
+                artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
+                self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
+
+    def advance(self, stage: str) -> None:
+        """Update it, now and then and at the end."""
+        self._inner.advance(stage)
+        found = self._stages.get(stage)
+        if found is None:
+            return
+        found.done += 1
+        now = time.monotonic()
+        if found.done == found.total or now - found.shown > SECONDS_BETWEEN:
+            found.shown = now
+            percent = min(100.0, 100.0 * found.done / found.total)
+            with _shown_if_it_can_be():
+                update_progress_artifact(found.artifact, progress=percent)
+
+    def say(self, message: str) -> None:
+        """Pass it on."""
+        self._inner.say(message)
+
+
+@dataclass
+class _Stage:
+    artifact: UUID
+    total: int
+    shown: float
+    """Seconds of the monotonic clock, when it was last updated."""
+    done: int = 0
+
+
+@contextmanager
+def _shown_if_it_can_be() -> Iterator[None]:
+    """A picture of the work is not the work: where Prefect's API fails, the flow logs it and goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever its client raises
+        logging.getLogger(__name__).warning("an artifact could not be shown: %s", error)
+
+
+def publish_artifacts(outcome: SoupOutcome) -> None:
+    """The verdict as Markdown, the candidates as a table, and a link to each version."""
+    with _shown_if_it_can_be():
+        _publish_artifacts(outcome)
+
+
+def _publish_artifacts(outcome: SoupOutcome) -> None:
+    report = outcome.report
+    request = report.request
+    verdicts = "\n\n".join(f"**{sentence(row, request.report_on)}**" for row in report.rows[1:])
+    create_markdown_artifact(
+        key="verdict",
+        markdown=f"{verdicts}\n\n{markdown_table(report, columns(request))}",
+        description=f"Soups of {request.sweep or request.experiment}",
+    )
+    create_table_artifact(
+        key="candidates",
+        table=[
+            {
+                "run": c.run_name,
+                "held-out": c.held_out,
+                "report": c.report,
+                "mean of shifts": c.mean_of_shifts,
+            }
+            for c in report.candidates
+        ],
+        description=f"Candidates, best first, on split {request.select_on}",
+    )
+    for soup in outcome.soups:
+        if soup.link is not None:
+            create_link_artifact(key="version", link=soup.link, link_text=soup.uri)

@@ -1,0 +1,41 @@
+"""The flow: one sweep in, registered soups out."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.wiring import Workplace, progress
+from stockpot.workflow.walk import walk
+from stockpot_flows.artifacts import StageArtifacts, publish_artifacts
+
+T = TypeVar("T")
+
+
+# Stages are tasks, not subflows: each subflow would cost a second. Prefect caches and keeps nothing:
+# what has been done is in the store and in MLflow, whichever run asks again.
+@task(cache_policy=NO_CACHE, persist_result=False, retries=0)
+def stage(work: Callable[[], Any]) -> Any:
+    """One stage of the walk."""
+    return work()
+
+
+def run_stage(name: str, work: Callable[[], T], /) -> T:
+    """Run a stage as a Prefect task of its name."""
+    result: T = stage.with_options(name=name, task_run_name=name)(work)  # type: ignore[assignment]  # not async
+    return result
+
+
+@flow(name="soup-sweep", flow_run_name="soup-{request.model}")
+def soup_sweep(request: SoupRequest) -> SoupOutcome:
+    """Gather the sweep's candidates, rank them, search for soups, measure those, and register them.
+
+    The same request again finds everything done: it evaluates nothing and adopts the versions. Safe
+    to kill, and to run twice at once. Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    with Workplace() as place:
+        outcome = walk(request, place, run_stage, StageArtifacts(progress.get()))
+    publish_artifacts(outcome)
+    return outcome

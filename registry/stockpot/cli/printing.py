@@ -1,0 +1,292 @@
+"""What the commands print: results on stdout, progress and errors on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import shorten
+from typing import Any, TypeVar
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from stockpot.documents import to_document
+from stockpot.entities import (
+    MEAN_OF_SHIFTS,
+    Candidate,
+    Digest,
+    EnsembleRow,
+    Exclusion,
+    ModelVersion,
+    ReportRow,
+    Selection,
+    Snapshot,
+    SoupOutcome,
+    SoupReport,
+    short,
+)
+from stockpot.errors import StockpotError
+from stockpot.ports import Progress as Watch
+from stockpot.ports import Tracker
+from stockpot.wiring import progress
+from stockpot.workflow.plan import Plan
+from stockpot.workflow.publishing.verdict import (
+    BESIDE_SCORES,
+    cells,
+    columns,
+    points,
+    reasons,
+    score_of,
+    sentence,
+)
+
+T = TypeVar("T")
+WIDTH = None if sys.stdout.isatty() else 120
+"""A terminal's own, else enough for the tables."""
+DETAIL = 240
+"""Characters shown of why a run was excluded."""
+_CONTROLS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # ends of lines, and directions
+    *range(0xD800, 0xE000),  # half characters, which no terminal can be sent
+)
+_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
+out = Console(width=WIDTH)
+err = Console(stderr=True)
+
+
+def plain(text: str) -> Text:
+    """Text that strangers have a hand in, such as the names of runs, as it is to be printed.
+
+    What looks like markup or an emoji's code stays as it is; characters that would move the cursor, change
+    colours or turn the line round are shown by their escapes. Only ends of lines stay what they are.
+    """
+    return Text("\n".join(line.translate(_ESCAPES) for line in text.split("\n")))
+
+
+class Bars:
+    """Progress as bars on a terminal, as lines elsewhere."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._stages: dict[str, TaskID] = {}
+
+    def start(self, stage: str, total: int) -> None:
+        """Add a bar. A stage of unknown length ends where the next one begins."""
+        for task in self._bars.tasks:
+            if task.total is None:
+                self._bars.update(task.id, total=task.completed)
+        self._stages[stage] = self._bars.add_task(stage, total=total or None)
+
+    def advance(self, stage: str) -> None:
+        """Move it on."""
+        self._bars.advance(self._stages[stage])
+
+    def say(self, message: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(plain(message))
+
+
+def with_bars(work: Callable[[Watch], T]) -> T:
+    """Do some work under progress bars, which the flow finds too."""
+    look = (
+        TextColumn("{task.description:>20}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*look, console=err) as bars:
+        watch = Bars(bars)
+        token = progress.set(watch)
+        try:
+            return work(watch)
+        finally:
+            progress.reset(token)
+
+
+def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """One line for people, or one document for programs."""
+    if as_json:
+        _echo(document)
+    else:
+        out.print(plain(text), soft_wrap=True)
+
+
+def show_error(error: StockpotError, *, as_json: bool) -> None:
+    """What is wrong, where, and what mends it."""
+    if as_json:
+        document = {
+            "error": type(error).__name__,
+            "what": error.what,
+            "faults": error.faults,
+            "mend": error.mend,
+        }
+        _echo(document, err=True)
+    else:
+        err.print(plain(f"error: {error}"), style="red", soft_wrap=True)
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Candidates, exclusions, bytes and passes."""
+    if as_json:
+        _echo(to_document(plan))
+        return
+    _print_heading(f"{len(plan.sweep.candidates)} candidates")
+    table = _table("run", "weights", "MB", "checkpoint")
+    for candidate in plan.sweep.candidates:
+        size = f"{candidate.checkpoint.size / 1e6:.1f}"
+        _add_row(table, candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))
+    out.print(table)
+    _show_exclusions(plan.sweep.exclusions)
+    out.print(
+        f"{plan.weight_bytes / 1e6:.1f} MB of weights. Forward passes to expect: {plan.ranking_passes} to "
+        f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",
+        highlight=False,
+    )
+
+
+def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
+    """The table, the verdict, the exclusions and where the versions are."""
+    if as_json:
+        _echo(to_document(outcome))
+        return
+    report = outcome.report
+    _show_exclusions(report.exclusions)
+    _show_report(report)
+    for soup in outcome.soups:
+        did = "was registered before as" if soup.adopted else "is registered as"
+        alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
+        where = f"  {soup.link}" if soup.link else ""
+        out.print(plain(f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}"))
+    if not outcome.soups:
+        out.print("Every method ended in one candidate: there is nothing to register.")
+    out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
+
+
+def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *, as_json: bool) -> None:
+    """All that is known of a registered soup, with links that a browser opens."""
+    link = tracker.link(version)
+    if as_json:
+        _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
+        return
+    aliases = " ".join(f"@{alias}" for alias in version.aliases)
+    out.print(plain(f"{version.uri} {aliases} {link or ''}"), style="bold")
+    out.print(plain(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}"))
+    out.print(plain("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items())))
+    _show_report(snapshot.report)
+    _show_ingredients(snapshot, tracker)
+    row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
+    names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
+    for selection in snapshot.report.selections:
+        if selection.method in row.methods:
+            _show_steps(selection, names)
+
+
+def _echo(document: object, *, err: bool = False) -> None:
+    """Not through rich, which would break long lines."""
+    typer.echo(json.dumps(document, indent=1), err=err)
+
+
+def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
+    if not exclusions:
+        return
+    _print_heading(f"{len(exclusions)} excluded runs")
+    table = _table("", "")
+    table.show_header = False
+    for exclusion in exclusions:
+        mend = f". To mend it: {exclusion.mend}" if exclusion.mend else ""
+        detail = shorten(exclusion.detail, DETAIL, placeholder=" ... (--json tells all)")
+        _add_row(table, exclusion.run_name, f"{exclusion.reason}: {detail}{mend}")
+    out.print(table)
+
+
+def _show_report(report: SoupReport) -> None:
+    request = report.request
+    _print_heading("Scores, in points", f": {request.select_on} is held-out, the others are untouched")
+    splits = columns(request)
+    table = _table("", *BESIDE_SCORES, *splits)
+    for row in report.table:
+        _add_row(table, *cells(row, splits))
+    out.print(table)
+    gains = _table("gain over the best single", "on", "points", "95 % interval", "n", "McNemar p")
+    for row in report.table:
+        _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS))
+    if gains.row_count:
+        out.print(gains)
+    verdicts = (sentence(row, request.report_on) for row in report.rows[1:])
+    for line in (*verdicts, *reasons(report), *report.notes):
+        out.print(plain(f"- {line}"), soft_wrap=True)
+    out.print()
+
+
+def _print_heading(title: str, rest: str = "") -> None:
+    out.print(Text.assemble((title, "bold"), plain(rest)))
+
+
+def _table(first: str, *others: str) -> Table:
+    """Columns that stand close, so that a dozen fit a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(plain(first))
+    for other in others:
+        table.add_column(plain(other), justify="right" if others[0] else "left")
+    return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    # An end of a line in a name would look like another row.
+    table.add_row(*(plain(cell.replace("\n", r"\n")) for cell in cells))
+
+
+def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]) -> None:
+    for split in splits:
+        if split not in row.versus_best:
+            continue
+        gain = row.versus_best[split]
+        interval = f"{points(gain.low)} to {points(gain.high)}"
+        p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
+        _add_row(table, row.label, split, points(gain.difference), interval, str(gain.n), p)
+
+
+def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
+    varying = _varying_params(snapshot.ingredients)
+    _print_heading("Ingredients", ", in recipe order, with the hyperparameters in which they differ")
+    table = _table("run", "run id or link", "coefficient", "checkpoint", "hyperparameters")
+    table.columns[-1].justify = "left"
+    for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
+        params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
+        coefficient = f"{ingredient.coefficient:.4g}"
+        checkpoint = short(ingredient.checkpoint)
+        link = tracker.run_link(candidate.run) or candidate.run.run_id
+        _add_row(table, candidate.run.name, link, coefficient, checkpoint, params)
+    out.print(table)
+
+
+def _varying_params(candidates: Iterable[Candidate]) -> list[str]:
+    seen: dict[str, set[str]] = {}
+    for candidate in candidates:
+        for name, value in candidate.run.params.items():
+            seen.setdefault(name, set()).add(value)
+    return sorted(name for name, values in seen.items() if len(values) > 1)
+
+
+def _brief(value: str) -> str:
+    """Four digits of a fraction, all of anything else."""
+    try:
+        return f"{float(value):.4g}" if "." in value or "e" in value else value
+    except ValueError:
+        return value
+
+
+def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
+    rule = f", accept={selection.rule}" if selection.rule else ""
+    _print_heading("Steps", f" of {selection.method}{rule}")
+    table = _table("tried", "held-out", "kept")
+    for step in selection.steps:
+        added = names.get(step.tried[-1], short(step.tried[-1]))
+        tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
+        _add_row(table, tried, score_of(step), "yes" if step.kept else "")
+    out.print(table)

@@ -1,0 +1,56 @@
+"""``make demo``: a real sweep on real data, and the flow on it."""
+
+import os
+import sys
+from pathlib import Path
+
+from stockpot.cli import printing
+from stockpot.cli.app import run_flow
+from stockpot.demo.data import SHIFTS
+from stockpot.demo.sweep import data_path, tracking_uri, train_sweep
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.errors import StockpotError
+
+HOME = Path(".stockpot") / "demo"
+
+
+def run(home: Path = HOME) -> SoupOutcome:
+    """Train the sweep unless it is there, soup it, and say where to look."""
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = tracking_uri(home)
+    os.environ["STOCKPOT_HOME"] = str(home)
+    request = SoupRequest(
+        model="digits",
+        sweep=printing.with_bars(lambda watch: train_sweep(home, watch)),
+        task="arrays",
+        task_args={"data": str(data_path(home)), "model": "stockpot.demo.model:make_digits_net"},
+        shifts=tuple(SHIFTS),
+    )
+    outcome = printing.with_bars(lambda _: run_flow(request))
+    printing.show_outcome(outcome, as_json=False)
+    _say_where(home, outcome)
+    return outcome
+
+
+def _say_where(home: Path, outcome: SoupOutcome) -> None:
+    programs = Path(sys.executable).parent
+    lines = [
+        "",
+        f"The sweep, its MLflow and Stockpot's store lie in {home}. To look further:",
+        f"  {programs}/mlflow server --port 5000 --backend-store-uri {tracking_uri(home)}",
+        *(
+            f"  MLFLOW_TRACKING_URI={tracking_uri(home)} {programs}/stockpot show {soup.uri}"
+            for soup in outcome.soups[:1]
+        ),
+    ]
+    # Whole lines, however narrow the terminal: commands are copied.
+    printing.out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    try:
+        run()
+    except StockpotError as error:
+        printing.show_error(error, as_json=False)
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,162 @@
+"""The demo's sweep, trained and logged to MLflow run by run."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+import mlflow
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stockpot.demo.data import load_splits
+from stockpot.demo.search import Hyperparameters, PlannedRun, SweepConfig, plan
+from stockpot.demo.training import accuracy, initialised, train
+from stockpot.entities import Digest, digest_of_bytes
+from stockpot.entities.tags import BASE
+from stockpot.ports import Progress
+
+EXPERIMENT = "stockpot-demo"
+Images = tuple[Tensor, Tensor]
+
+
+def log_sweep(uri: str, artifacts: Path, config: SweepConfig, progress: Progress) -> str:
+    """Train everything, and log it as nested runs of one parent, whose id is returned."""
+    planned = list(plan(config))
+    stage = "training the sweep"
+    progress.start(stage, len(planned) + 1)
+    with _quiet_mlflow(uri), _one_thread():
+        sweep = _Sweep.started(MlflowClient(), artifacts, config)
+        progress.advance(stage)
+        for run in planned:
+            sweep.log(run)
+            progress.advance(stage)
+        sweep.client.set_terminated(sweep.parent)
+    return sweep.parent
+
+
+@dataclass
+class _Sweep:
+    """The parent run in MLflow, and what its runs are trained from."""
+
+    client: MlflowClient
+    experiment: str
+    parent: str
+    start: nn.Module
+    """The starting point, its head included: an average needs a shared head too."""
+    base: Digest
+    finetune: Images
+    validation: Images
+    trained: dict[tuple[Hyperparameters, int | None], tuple[nn.Module, float]] = field(default_factory=dict)
+
+    @classmethod
+    def started(cls, client: MlflowClient, artifacts: Path, config: SweepConfig) -> "_Sweep":
+        """Pre-train the starting point, and log it on the new parent run."""
+        splits = {name: (torch.from_numpy(x), torch.from_numpy(y)) for name, (x, y) in load_splits().items()}
+        start = initialised(config.seed)
+        train(
+            start, *splits["pretrain"], Hyperparameters(2e-3, 1e-2, config.pretrain_epochs, seed=config.seed)
+        )
+        experiment = _fresh_experiment(client, artifacts)
+        parent = client.create_run(experiment, run_name="digits-sweep").info.run_id
+        client.log_batch(parent, params=[Param(key, str(value)) for key, value in asdict(config).items()])
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "starting-point.safetensors"
+            save_file(start.state_dict(), file, {"format": "pt"})
+            client.log_artifact(parent, str(file))
+            base = digest_of_bytes(file.read_bytes())
+        return cls(client, experiment, parent, start, base, splits["finetune"], splits["validation"])
+
+    def log(self, run: PlannedRun) -> None:
+        """Create the run, train it, log what came of it, and end it as planned."""
+        tags = {"mlflow.parentRunId": self.parent}
+        if run.width is None:
+            tags[BASE] = self.base
+        run_id = self.client.create_run(self.experiment, run_name=run.name, tags=tags).info.run_id
+        self.client.log_batch(
+            run_id, params=[Param(key, str(value)) for key, value in asdict(run.how).items()]
+        )
+        if run.weights != "none":
+            net, loss = self._train(run)
+            now = int(time.time() * 1000)
+            metrics = {"val_accuracy": accuracy(net, *self.validation), "train_loss": loss}
+            self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
+            self._log_weights(run_id, run, net)
+        if run.status != "RUNNING":
+            self.client.set_terminated(run_id, run.status)
+
+    def _train(self, run: PlannedRun) -> tuple[nn.Module, float]:
+        """Fine-tune. The same hyperparameters and seed give the same weights: they are trained once."""
+        key = run.how, run.width
+        if key not in self.trained:
+            net = deepcopy(self.start) if run.width is None else initialised(run.how.seed, run.width)
+            self.trained[key] = net, train(net, *self.finetune, run.how)
+        return self.trained[key]
+
+    def _log_weights(self, run_id: str, run: PlannedRun, net: nn.Module) -> None:
+        if run.weights == "pt2":
+            self._log_model(run_id, f"model-{run.name}", net)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            if run.weights == "pickle":
+                torch.save(net.state_dict(), f"{folder}/model.pt")
+            else:
+                save_file(net.state_dict(), f"{folder}/model.safetensors", {"format": "pt"})
+            self.client.log_artifacts(run_id, folder)
+
+    def _log_model(self, run_id: str, name: str, net: nn.Module) -> None:
+        from mlflow import pytorch
+
+        with mlflow.start_run(run_id):
+            pytorch.log_model(
+                net,
+                name=name,
+                input_example=self.finetune[0][:2].numpy(),
+                pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+                serialization_format="pt2",
+            )
+
+
+def _fresh_experiment(client: MlflowClient, artifacts: Path) -> str:
+    """An empty experiment: one that an interrupted sweep left is put away under another name."""
+    left = client.get_experiment_by_name(EXPERIMENT)
+    if left is not None:
+        client.rename_experiment(left.experiment_id, f"{EXPERIMENT}-interrupted-{left.experiment_id}")
+        client.delete_experiment(left.experiment_id)
+    experiment: str = client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri())
+    return experiment
+
+
+@contextmanager
+def _quiet_mlflow(uri: str) -> Iterator[None]:
+    """Point MLflow at `uri` and silence its log lines; afterwards as before."""
+    logger = logging.getLogger("mlflow")
+    before, level = os.environ.get("MLFLOW_TRACKING_URI"), logger.level
+    logger.setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        # MLflow mirrors its setting in the variable; None unsets both, which the annotation leaves out.
+        mlflow.set_tracking_uri(cast("str", before))
+        logger.setLevel(level)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Such a small network trains no faster on more threads, and other work has the rest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

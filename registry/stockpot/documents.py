@@ -1,0 +1,46 @@
+"""Entities as JSON documents, and back: for the store, for artifacts and for `--json`.
+
+The entities stay free of third-party code; pydantic reads their annotations.
+"""
+
+import math
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from stockpot.errors import StockpotError
+
+T = TypeVar("T")
+
+
+def to_document(entity: Any) -> Any:
+    """Plain dicts, lists, strings and numbers; NaN and infinities as strings, since JSON has neither."""
+    kind: Any = type(entity)
+    return _without_nan(_adapter(kind).dump_python(entity, mode="json"))
+
+
+def from_document(kind: type[T], document: object) -> T:
+    """Read an entity back. Raises StockpotError naming every field that does not fit."""
+    try:
+        entity: T = _adapter(cast("Any", kind)).validate_python(document)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise StockpotError(f"this document is no {kind.__name__}", faults=faults) from error
+    return entity
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    """Building an adapter costs milliseconds; there are a dozen kinds."""
+    return TypeAdapter(kind)

@@ -1,0 +1,120 @@
+"""Scores, and under which protocol they were measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from stockpot.entities.digest import Digest, digest_of_document
+from stockpot.entities.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """Everything that a score depends on, apart from the weights."""
+
+    task: str
+    task_version: str
+    """The task's own ``version`` and a hash of the module that defines it."""
+    task_args: tuple[tuple[str, str], ...]
+    split: str
+    dataset: Digest
+    n: int
+    """Number of examples in the split."""
+    dtype: str
+    tf32: bool
+    batch_size: int
+    device: str
+    """Device model, for example "cpu x86_64 AVX512" or "NVIDIA H100 80GB HBM3"."""
+    torch_version: str
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The name under which scores are remembered."""
+        return digest_of_document(asdict(self))
+
+
+def exact_mean(values: Sequence[float]) -> float:
+    """From an exact sum. NaN where infinities of both signs, or a sum beyond the floats, leave none."""
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number of the whole split that is no mean over its examples: F1, AUC, MCC."""
+
+    value: float
+    without: tuple[float, ...]
+    """The same of the split without each block of `stockpot.evaluation.blocks`, in their order: the
+    replicates of the jackknife."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A completed evaluation: per-example scores in the split's own order; higher is better."""
+
+    examples: tuple[float, ...]
+    metric: Metric | None = None
+    """Where the task measures the split as a whole: then this is what counts."""
+
+    @property
+    def value(self) -> float:
+        """The metric's, where there is one; else the mean over examples, which is NaN as soon as one
+        example's score is NaN.
+        """
+        return exact_mean(self.examples) if self.metric is None else self.metric.value
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An evaluation that stopped because its threshold cannot be reached any more."""
+
+    upper: float
+    """The full evaluation's score would be at most this."""
+    mixed: bool = False
+    """Shown with batches of chosen examples: true if no example's outputs depend on its batch."""
+
+
+Outcome = Score | Bound
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a trial's score must reach to be accepted."""
+
+    value: float
+    strict: bool
+    """True: must exceed the value. False: must not be below it."""
+
+    def met_by(self, score: float) -> bool:
+        """Whether this score is accepted. NaN never is."""
+        return score > self.value if self.strict else score >= self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe that a selection method wants evaluated."""
+
+    recipe: Recipe
+    must_reach: Threshold | None = None
+    """Evaluators may stop early with a Bound once this is out of reach; None: measure in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison of two recipes on the same examples."""
+
+    split: str
+    n: int
+    """Independent units: examples, or groups of examples that share an origin."""
+    difference: float
+    """Challenger minus baseline: of the means over examples, or of the metrics."""
+    low: float
+    high: float
+    """Ends of the paired interval: the bootstrap's for means, the jackknife's for metrics."""
+    level: float
+    mcnemar_p: float | None
+    """Exact McNemar test, two-sided; None for metrics, and where the scores are not all 0 or 1."""

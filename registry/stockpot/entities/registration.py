@@ -1,0 +1,85 @@
+"""Soups in MLflow's Model Registry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stockpot.entities.digest import Digest
+from stockpot.entities.recipe import Recipe
+from stockpot.entities.sweep import Candidate
+
+
+class RegistrationState(StrEnum):
+    """How far the registration of a soup has come."""
+
+    REGISTERING = "REGISTERING"
+    REGISTERED = "REGISTERED"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The one row per model name and recipe that makes registration happen once."""
+
+    model: str
+    recipe: Digest
+    state: RegistrationState
+    owner: str | None = None
+    """The process that is registering it now; None when nobody is."""
+    claimed_until: float = 0.0
+    """Seconds since the epoch; after this the owner is taken for dead."""
+    checkpoint: Digest | None = None
+    """The soup's own digest, known once it is built."""
+    run_id: str | None = None
+    model_id: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version in MLflow's Model Registry."""
+
+    name: str
+    version: str
+    run_id: str | None
+    model_id: str | None
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number about a soup, on one dataset."""
+
+    name: str
+    value: float
+    split: str
+    dataset: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All that MLflow is told about one soup. Built before the first call that creates anything."""
+
+    model: str
+    recipe: Recipe
+    checkpoint: Digest
+    """The soup's own digest."""
+    ingredients: tuple[Candidate, ...]
+    """In recipe order."""
+    experiment_id: str
+    parent_run_id: str | None
+    name: str
+    """Of the soup's run and LoggedModel: distinctive, since MLflow lists all models together."""
+    description: str
+    """Markdown, at most 5000 characters; the verdict first. ``{run_id}`` stands for the soup's run."""
+    tags: Mapping[str, str]
+    """For the run, the LoggedModel and the version alike."""
+    params: Mapping[str, str]
+    measurements: tuple[Measurement, ...]
+    files: Mapping[str, bytes]
+    """Artifacts of the soup's run and of its LoggedModel, by relative path."""

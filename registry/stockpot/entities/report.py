@@ -1,0 +1,124 @@
+"""What a request ends in: the table, the comparisons and the registered versions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stockpot.entities.digest import Digest
+from stockpot.entities.evaluation import Comparison, EvaluationProtocol
+from stockpot.entities.recipe import Recipe
+from stockpot.entities.request import SoupRequest
+from stockpot.entities.selection import Selection
+from stockpot.entities.sweep import Candidate, Exclusion
+
+MEAN_OF_SHIFTS = "mean of shifts"
+"""The pseudo-split under which the average over all shifted splits is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One line of the table: a recipe, its score on every split, its gain over the best single."""
+
+    label: str
+    """"best single" or the methods that found the recipe, for example "greedy soup"."""
+    methods: tuple[str, ...]
+    recipe: Recipe
+    scores: Mapping[str, float]
+    """By split; under MEAN_OF_SHIFTS the mean over the shifted splits, where there are any."""
+    versus_best: Mapping[str, Comparison]
+    """By split, the paired comparison with the best single; empty for that one itself."""
+    inference_cost: int = 1
+    """Forward passes per input: an average of weights costs one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleRow:
+    """A yardstick beside a soup: the mean of its ingredients' outputs. Never registered, never a winner."""
+
+    label: str
+    recipe: Recipe
+    """The soup's, whose ingredients answer together here."""
+    scores: Mapping[str, float]
+    """As in `ReportRow`, for the splits on which all ingredients' outputs are remembered."""
+    versus_best: Mapping[str, Comparison]
+    """As in `ReportRow`, for those splits."""
+    inference_cost: int
+    """Forward passes per input: one per ingredient."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePoint:
+    """A candidate's place in the paper's first figure."""
+
+    run_id: str
+    run_name: str
+    checkpoint: Digest
+    held_out: float
+    report: float | None
+    """None where a time limit left it unmeasured."""
+    mean_of_shifts: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SoupReport:
+    """Everything that was measured for one request."""
+
+    request: SoupRequest
+    rows: tuple[ReportRow, ...]
+    """The best single first, then a row per distinct recipe that a method found."""
+    selections: tuple[Selection, ...]
+    candidates: tuple[CandidatePoint, ...]
+    """Best first, by held-out score."""
+    exclusions: tuple[Exclusion, ...]
+    protocols: tuple[EvaluationProtocol, ...]
+    """One per split."""
+    ensembles: tuple[EnsembleRow, ...] = ()
+    """At most one per soup, in the order of the rows."""
+    notes: tuple[str, ...] = ()
+    """What is missing from the table, and why."""
+
+    @property
+    def table(self) -> tuple[ReportRow | EnsembleRow, ...]:
+        """All lines, in their order."""
+        return (*self.rows, *self.ensembles)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSoup:
+    """A soup in the registry."""
+
+    methods: tuple[str, ...]
+    recipe: Digest
+    checkpoint: Digest
+    uri: str
+    """``models:/NAME/VERSION``."""
+    run_id: str
+    aliases: tuple[str, ...]
+    adopted: bool
+    """True where an earlier request, or another process, had registered it."""
+    link: str | None
+    """For a browser; None without a tracking server."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoupOutcome:
+    """What a request returns."""
+
+    report: SoupReport
+    soups: tuple[PublishedSoup, ...]
+    """Empty where every method ended in a single candidate: then there is nothing to register."""
+    evaluations: int
+    """Forward passes over a split that this request started; remembered scores cost none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is kept beside a registered soup, so that its lineage survives deleted runs."""
+
+    recipe: Recipe
+    checkpoint: Digest
+    """The soup's own digest: what a rebuild must arrive at."""
+    ingredients: tuple[Candidate, ...]
+    """In recipe order."""
+    report: SoupReport
+    versions: Mapping[str, str]
+    """Of stockpot, torch, mlflow and Python, at the time."""

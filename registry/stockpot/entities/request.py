@@ -1,0 +1,110 @@
+"""What a person asks for: the one argument of the flow, of the command and of the Python call."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from stockpot.entities.sweep import SweepSelector
+
+
+class Accept(StrEnum):
+    """When greedy keeps an ingredient."""
+
+    NOT_WORSE = "not_worse"
+    """The held-out score does not drop (>=): the paper."""
+    BETTER = "better"
+    """The held-out score rises (>): the authors' code."""
+
+
+class Direction(StrEnum):
+    """Whether a logged metric is better when larger or smaller."""
+
+    MAX = "max"
+    MIN = "min"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoupRequest:
+    """Turn one sweep into registered soups.
+
+    The primary comparison is declared here, before anything is measured: the greedy soup against
+    the best single candidate, on the report split.
+
+    Raises ValueError, naming all faults at once, when the request contradicts itself.
+    """
+
+    # Read by pydantic wherever a request comes from outside (the flow's form, JSON), without an
+    # import of pydantic here: the docstrings below become the form's help texts.
+    __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}  # noqa: RUF012 - not a field
+
+    model: str
+    """The registered model that the soups become versions of."""
+    task: str
+    """The task: an entry point's name, or module:Class."""
+    task_args: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of the task: paths and numbers, never secrets."""
+    sweep: str | None = None
+    """The id of the sweep's parent run."""
+    experiment: str | None = None
+    """The experiment's name, where the sweep has no parent run."""
+    filter: str | None = None
+    """An MLflow filter over the sweep's runs, for example tags.study = 'lr'."""
+    methods: tuple[str, ...] = ("greedy", "uniform")
+    """Selection methods, in the order in which they name a soup that several of them find."""
+    accept: Accept = Accept.NOT_WORSE
+    """When greedy keeps an ingredient: the score does not drop, or it rises."""
+    select_on: str = "validation"
+    """The held-out split that selection looks at."""
+    report_on: str = "test"
+    """The untouched split that the primary comparison is made on."""
+    shifts: tuple[str, ...] = ()
+    """Splits under distribution shift, reported beside it."""
+    weights: str | None = None
+    """A glob for each run's weights file, where a run has several: checkpoints/best*.safetensors."""
+    top: int | None = None
+    """Keep only this many runs, two or more: the best by a logged metric."""
+    by: str | None = None
+    """That metric's name."""
+    direction: Direction = Direction.MAX
+    """Whether that metric is better when larger or smaller."""
+    max_seconds: float | None = None
+    """Stop searching after this many seconds, and take the best recipe found until then."""
+    margin: float = -0.5
+    """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
+    any_base: bool = False
+    """Average runs although they record different starting points."""
+    verify_exact: bool = False
+    """Also run the plain search, with full passes and nothing remembered, and compare everything."""
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> "list[str]":
+        used = [self.select_on, self.report_on, *self.shifts]
+        rules = [
+            (not self.model.strip(), "model is empty"),
+            (not self.task.strip(), "task is empty"),
+            ((self.sweep is None) == (self.experiment is None), "give sweep or experiment, one of the two"),
+            (not self.methods, "methods is empty"),
+            (len(set(self.methods)) < len(self.methods), "a method is named twice"),
+            (
+                len(set(used)) < len(used),
+                (
+                    f"select_on, report_on and shifts must be different splits, got {', '.join(used)}: "
+                    "a score on the split that chose the soup says nothing about new data"
+                ),
+            ),
+            (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
+            ((self.top is None) != (self.by is None), "top and by go together"),
+            (self.max_seconds is not None and not self.max_seconds > 0, "max_seconds must be positive"),
+            (math.isnan(self.margin), "margin must be a number"),
+        ]
+        return [fault for broken, fault in rules if broken]
+
+    @property
+    def selector(self) -> SweepSelector:
+        """The runs that this request is about."""
+        return SweepSelector(self.sweep, self.experiment, self.filter)

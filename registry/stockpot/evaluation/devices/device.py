@@ -1,0 +1,256 @@
+"""Which device evaluates, and the settings under which it gives the same answer every time."""
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import RLock, get_ident
+from typing import Any
+
+import torch
+
+from stockpot.errors import BadRequest, BadTask
+
+generator_lock = RLock()
+"""Held around every look at the CPU's generator, and every change. torch holds a lock of its own meanwhile,
+and may collect garbage under it: a thread that waits for that one does not give the interpreter away, and
+all stand still. One that waits for this does."""
+_Switch = tuple[Any, str, object]
+"""An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
+_CHOOSES_KERNELS = "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"
+"""Variables of the libraries below torch."""
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The named device; else CUDA where there is one, else the CPU.
+
+    Raises BadRequest for a name that torch does not know, or a device that this machine lacks.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.empty(0, device=device).device  # "cuda" is told its index: torch compares it, too
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        ImportError,
+    ) as error:  # torch's ways to lack one
+        raise BadRequest(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="name cpu, or leave it out"
+        ) from error
+    return device
+
+
+def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
+    """The named devices, separated by commas, such as "cuda:0,cuda:1"; else the one of `choose_device`.
+
+    "cpu" may be named several times, to try things out. Raises BadRequest as `choose_device` does, and for
+    any other device that is named twice.
+    """
+    devices = tuple(choose_device(name.strip() or None) for name in (names or "").split(","))
+    twice = sorted({str(d) for d in devices if d.type != "cpu" and devices.count(d) > 1})
+    if twice:
+        raise BadRequest(f"{names!r} names {', '.join(twice)} twice", mend="name each device once")
+    return devices
+
+
+def device_model(device: torch.device, threads: int) -> str:
+    """What the protocol calls the device: "NVIDIA H100 80GB HBM3", "cpu x86_64 AuthenticAMD AVX2 8 threads".
+
+    A CPU is named with what decides in which order sums are taken: its maker, the vector instructions of
+    torch's kernels, the threads that share a kernel's work, and variables that choose other kernels.
+    With nothing else: processors of many names compute the same bits, and would share no score any more.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    machine = f"{device.type} {platform.machine()}"
+    if device.type != "cpu":
+        return machine
+    set_by_hand = [f"{name}={os.environ[name]}" for name in _CHOOSES_KERNELS if name in os.environ]
+    capability = f"{torch.backends.cpu.get_cpu_capability()} {threads} thread{'s' * (threads > 1)}"
+    return " ".join([machine, *_vendor(), capability, *set_by_hand])
+
+
+def _vendor() -> list[str]:
+    """Whose processor it is, where the system tells: MKL takes other ways on one than on another."""
+    try:
+        found = re.search(r"^vendor_id\s*:\s*(\S+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return [found[1]] if found else []
+
+
+def random_state(device: torch.device) -> torch.Tensor:
+    """Of the CPU's generator, and of the device's."""
+    with generator_lock:
+        state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
+
+
+def compute_with(threads: int) -> None:
+    """Let torch use so many threads for what this thread asks of it.
+
+    One that torch has not met computes with a number of its own choice: sums would be taken in another order.
+    """
+    if torch.get_num_threads() != threads:  # setting it is for all threads that start after that
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Full float32 precision, deterministic convolutions, torch's own choice of kernels and a fixed seed,
+    whatever the program around has switched; afterwards all is as before.
+
+    Several threads may be inside, each with a device of its own: torch's switches are the process's, so the
+    first one sets them and the last one restores them. So is the CPU's random generator: raises BadTask for
+    a task that draws from it while another thread is inside, since nobody could say who gets which numbers.
+    """
+    with _inside.entered(), _device_seeded(device), ExitStack() as stack:
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))  # this thread's
+        yield
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """The CPU's generator seeded for something else than a pass, and afterwards as it was.
+
+    Meanwhile no thread begins or ends a pass: it would look at the generator.
+    """
+    with generator_lock, torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+class _Inside:
+    """What belongs to the process, while any thread is inside."""
+
+    def __init__(self) -> None:
+        self._threads: list[int] = []
+        self._restore = ExitStack()
+        self._crowded = self._drawn = False
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        self._enter()
+        try:
+            yield
+        finally:
+            spoilt = self._leave()
+        if spoilt:
+            raise BadTask(
+                "the task draws random numbers from the CPU's generator, which several devices share",
+                mend="draw from a seeded torch.Generator of your own, or name one device in STOCKPOT_DEVICE",
+            )
+
+    def _enter(self) -> None:
+        with generator_lock:
+            if not self._threads:
+                self._crowded = self._drawn = False
+                _switch(self._restore)
+                self._restore.callback(torch.set_rng_state, torch.get_rng_state())
+            else:
+                self._crowded |= get_ident() not in self._threads
+                self._drawn |= _has_drawn()
+            self._threads.append(get_ident())
+            torch.default_generator.manual_seed(0)
+
+    def _leave(self) -> bool:
+        """Whether random numbers may have gone to the wrong thread."""
+        with generator_lock:
+            self._drawn |= self._crowded and _has_drawn()
+            spoilt = self._crowded and self._drawn
+            self._threads.remove(get_ident())
+            if not self._threads:
+                self._restore.close()
+            return spoilt
+
+
+_inside = _Inside()
+
+
+def _has_drawn() -> bool:
+    """Whether the CPU's generator is not as it is right after it was seeded."""
+    return not torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(0).get_state())
+
+
+@contextmanager
+def _device_seeded(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_rng_state(device)
+    with torch.cuda.device(device):
+        torch.cuda.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(before, device)
+
+
+def _switch(restore: ExitStack) -> None:
+    # The older switches drag the newer ones along: they are set first, and restored first.
+    switches = [s for s in (*_newer_switches(), *_older_switches()) if _restore_later(s, restore)]
+    for owner, attribute, value in reversed(switches):
+        if getattr(owner, attribute) not in (value, "none"):
+            setattr(owner, attribute, value)
+
+
+class _Pair:
+    """Makes an attribute of a pair of functions."""
+
+    def __init__(self, read: Callable[[], object], write: Callable[[Any], object]) -> None:
+        self._read = read
+        self._write = write
+
+    @property
+    def value(self) -> object:
+        return self._read()
+
+    @value.setter
+    def value(self, value: object) -> None:
+        self._write(value)
+
+
+def _older_switches() -> list[_Switch]:
+    cudnn, cuda, mha = torch.backends.cudnn, torch.backends.cuda, torch.backends.mha
+    attention = [
+        _Pair(cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
+        _Pair(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
+        _Pair(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
+        _Pair(cuda.math_sdp_enabled, cuda.enable_math_sdp),
+        _Pair(mha.get_fastpath_enabled, mha.set_fastpath_enabled),
+    ]
+    return [
+        (cudnn, "enabled", True),
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+        (cudnn, "allow_tf32", False),
+        (cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
+        (cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+        (torch.backends.mkldnn, "enabled", True),
+        *[(way, "value", True) for way in attention],
+        (_Pair(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "value", "highest"),
+    ]
+
+
+def _newer_switches() -> list[_Switch]:
+    """Those that torch 2.9 brought. A program that uses them may rule out reading the older ones."""
+    backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):
+        return []
+    owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    return [(owner, "fp32_precision", "ieee") for owner in owners]
+
+
+def _restore_later(switch: _Switch, stack: ExitStack) -> bool:
+    """False where torch refuses to read it, because the program uses the newer switches."""
+    owner, attribute, _ = switch
+    try:
+        stack.callback(setattr, owner, attribute, getattr(owner, attribute))
+    except RuntimeError:
+        return False
+    return True

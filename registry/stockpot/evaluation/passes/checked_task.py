@@ -1,0 +1,243 @@
+"""A user's task at arm's length: whatever it does wrong becomes a BadTask that says what and where."""
+
+import math
+import re
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import chain
+from numbers import Real
+from traceback import clear_frames
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from stockpot.entities import Digest, digest_of_bytes
+from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError
+from stockpot.evaluation.devices.device_faults import is_out_of_memory
+from stockpot.evaluation.passes.dataset_digest import digest_of_examples
+from stockpot.evaluation.passes.tensor_nests import alike, leaves, packing
+from stockpot.ports import Task
+
+DEFAULT_BATCH_SIZE = 256
+
+
+class CheckedTask:
+    """Calls a task's methods and holds what they return to the contract of `stockpot.ports.Task`.
+
+    Every method raises BadTask, naming the task's method and the place, for what the task raises and
+    for what it must not return. Errors of Stockpot's own pass.
+    """
+
+    def __init__(self, task: Task, name: str) -> None:
+        self._task: Any = task  # and nothing is known about what it returns
+        self._name = name
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch."""
+        size = getattr(self._task, "batch_size", DEFAULT_BATCH_SIZE)
+        if not isinstance(size, int) or size < 1:
+            raise self._broken(f"batch_size is {size!r}", "make it a whole number above zero")
+        return size
+
+    def model(self) -> nn.Module:
+        """The architecture, in evaluation mode."""
+        with self.blame("model()"):
+            module = self._task.model()
+        if not isinstance(module, nn.Module):
+            raise self._broken(f"model() returned {_kind(module)}", "return a torch.nn.Module")
+        empty = [
+            name
+            for name, tensor in chain(module.named_parameters(), module.named_buffers())
+            if is_lazy(tensor) or tensor.is_meta or _is_expanded(tensor)
+        ]
+        if empty:
+            mend = "give every layer its sizes, and build it on the CPU: weights are put into its own tensors"
+            what = (
+                f"model() has tensors without memory of their own, lazy, meta or expanded: {', '.join(empty)}"
+            )
+            raise self._broken(what, mend)
+        return module.eval()
+
+    def examples(self, split: str) -> Sequence[Any]:
+        """The split's examples: at least one."""
+        try:
+            with self.blame(f"examples({split!r})"):
+                examples: Sequence[Any] = self._task.examples(split)
+                empty = len(examples) == 0
+        except BadTask as error:
+            if isinstance(error.__cause__, (KeyError, ValueError)):
+                mend = "name a split that the task's data has"
+                raise self._broken(f"there is no split {split!r}: {error.__cause__}", mend) from error
+            raise
+        if empty:
+            raise self._broken(f"split {split!r} is empty", "give it examples, or name another split")
+        return examples
+
+    def digest(self, split: str, examples: Sequence[Any]) -> Digest:
+        """The name of the split's content: the task's own, else the hash of every example."""
+        if not hasattr(self._task, "digest"):
+            with self.blame(f"examples({split!r})"):
+                return digest_of_examples(examples, split)
+        with self.blame(f"digest({split!r})"):
+            text = self._task.digest(split)
+        if not isinstance(text, str) or not text:
+            what = f"digest({split!r}) returned {text!r}"
+            raise self._broken(what, "return any string that changes with the split's content")
+        named = re.fullmatch("sha256:[0-9a-f]{64}", text)
+        return Digest(text) if named else digest_of_bytes(text.encode())
+
+    def groups(self, split: str, n: int) -> tuple[Hashable, ...] | None:
+        """The origin of each example, where the task tells: it may also return None."""
+        with self.blame(f"groups({split!r})"):
+            found = self._task.groups(split) if hasattr(self._task, "groups") else None
+            if found is None:
+                return None
+            # Elements of tensors are hashed by identity: each would be an origin of its own.
+            groups = tuple(found.tolist() if hasattr(found, "tolist") else found)
+            hash(groups)
+        if len(groups) != n:
+            what = f"groups({split!r}) has length {len(groups)}, the split has {n} examples"
+            raise self._broken(what, "return one origin per example")
+        return groups
+
+    def collate(self, examples: list[Any], where: str) -> Any:
+        """Make a batch."""
+        with self.blame("collate()", where):
+            batch = self._task.collate(examples)
+            packed = packing(batch)
+        if packed:
+            mend = "let it give padded tensors, with lengths or a mask, and let predict() pack them"
+            raise self._broken(f"collate() gave {packed}, {where}", mend)
+        return batch
+
+    def inputs(self, batch: Any) -> Any:
+        """The model's input in a batch."""
+        if hasattr(self._task, "inputs"):
+            with self.blame("inputs()"):
+                return self._task.inputs(batch)
+        return batch[0] if isinstance(batch, tuple | list) else batch
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest score of one example, either of which may be infinite; None where
+        there is none.
+        """
+        with self.blame("bounds"):
+            bounds = self._task.bounds
+        if bounds is None:
+            return None
+        found = _as_bounds(bounds)
+        if found is None:
+            mend = "set bounds = (least, greatest), two numbers, the first one less; or None"
+            raise self._broken(f"bounds is {bounds!r}", mend)
+        return found
+
+    def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
+        """What the model answers to a batch of `n`: shape ``[n, ...]``."""
+        with self.blame("predict()", where):
+            outputs = self._task.predict(module, batch)
+        if not isinstance(outputs, Tensor) or outputs.shape[:1] != (n,):
+            what = f"predict() returned {_kind(outputs)} for a batch of {n}, {where}"
+            raise self._broken(what, f"return a tensor of shape [{n}, ...]: the outputs of each example")
+        return outputs
+
+    def scores(self, outputs: Tensor, batch: Any, n: int, where: str) -> Tensor:
+        """A score per example of a batch of `n`: shape ``[n]``, float64."""
+        with self.blame("score()", where):
+            scores = self._task.score(outputs, batch)
+        if not isinstance(scores, Tensor) or scores.shape != (n,) or scores.is_complex():
+            what = f"score() returned {_kind(scores)} for a batch of {n}, {where}"
+            raise self._broken(what, f"return a real tensor of shape [{n}]: the score of each example")
+        return scores.to(outputs.device, torch.float64)  # a task may have looked at them on the CPU
+
+    @property
+    def measures_whole(self) -> bool:
+        """Whether a metric of the whole split is what counts, not the mean of scores."""
+        metric = getattr(self._task, "metric", None)
+        if metric is not None and not callable(metric):
+            raise self._broken(f"metric is {_kind(metric)}", "make it a method metric(outputs, batch)")
+        return metric is not None
+
+    def metric(self, outputs: Tensor, batch: Any, where: str) -> float:
+        """The number of `outputs`, ``[examples, ...]``, and the batch of all these examples; NaN passes."""
+        with self.blame("metric()", where):
+            found = self._task.metric(outputs, batch)
+            number = float(found) if _is_number(found) else None
+        if number is None:
+            mend = "return one real number: a float, or a tensor of shape []"
+            raise self._broken(f"metric() returned {_kind(found)}, {where}", mend)
+        if number == math.inf:
+            mend = "return a finite number, or NaN where the metric is undefined"
+            raise self._broken(f"metric() returned {number}, {where}", mend)
+        return number
+
+    def rows(self, batch: Any, first: Any, size: int, where: str) -> list[Tensor]:
+        """The batch's tensors, ``[size, ...]`` each. Refuses one that cannot be put below the first one."""
+        if not alike(first, batch, size):
+            raise self._broken(
+                f"metric() needs all examples in one batch, but collate() made one that has tensors without "
+                f"one row per example, or differs from the first in more than its tensors' content, {where}",
+                "let collate() give tensors of shape [examples, ...], and nothing else that changes",
+            )
+        return leaves(batch)
+
+    def check_bounds(self, scores: Sequence[float], places: Iterable[int], where: str) -> None:
+        """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes.
+
+        `places`: the examples' indices in the split.
+        """
+        least, greatest = self.bounds or (-torch.inf, torch.inf)
+        greatest = min(greatest, torch.finfo(torch.float64).max)
+        for index, score in zip(places, scores, strict=True):
+            if score < least or score > greatest:
+                what = f"score() returned {score} for example {index}, outside [{least}, {greatest}], {where}"
+                raise self._broken(what, "keep scores within bounds, or set bounds = None")
+
+    @contextmanager
+    def blame(self, call: str, where: str = "") -> Iterator[None]:
+        """Raises BadTask for whatever the block raises, OutOfDeviceMemory where there was no room."""
+        try:
+            yield
+        except StockpotError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            small = is_out_of_memory(error)
+            if small:
+                clear_frames(error.__traceback__)  # the error outlives the tensors that did not fit
+            mend = "make the task's batch_size smaller" if small else f"mend {call} of the task"
+            what = f"{call} raised {type(error).__name__}: {error}"
+            kind = OutOfDeviceMemory if small else BadTask
+            raise self._broken(f"{what}, {where}" if where else what, mend, kind) from error
+
+    def _broken(self, what: str, mend: str, kind: type[BadTask] = BadTask) -> BadTask:
+        return kind(f"task {self._name}: {what}", mend=mend)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape == () and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _as_bounds(bounds: Any) -> tuple[float, float] | None:
+    """Two numbers, the first one less; None for anything else."""
+    try:
+        least, greatest = bounds
+        in_order = bool(-torch.inf <= least < greatest <= torch.inf)  # false for NaN, refused for text
+        return (float(least), float(greatest)) if in_order else None
+    except (TypeError, ValueError, RuntimeError):  # what tuples, arrays and tensors raise
+        return None
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return any(size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {list(value.shape)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,112 @@
+"""Forward passes of one recipe, batch by batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stockpot.evaluation.passes.batches import Batches
+from stockpot.evaluation.passes.checked_task import CheckedTask
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the model said to one batch, padding left out; the examples' places, and tensors on the device."""
+
+    places: Sequence[int]
+    canonical: bool
+    outputs: Tensor | None
+    """``[examples, ...]``: a copy, where they are kept."""
+    readings: Tensor
+    """``[2, examples]``, float64: scores, and the gaps between the two greatest outputs."""
+
+
+class Forward:
+    """Evaluates batches with one recipe's weights.
+
+    `where` names split and recipe; `count` is told each batch; `keeps` says whether outputs are kept.
+    """
+
+    def __init__(
+        self,
+        task: CheckedTask,
+        module: nn.Module,
+        batches: Batches,
+        *,
+        where: str,
+        count: Callable[[], None],
+        keeps: Callable[[Tensor], bool],
+    ) -> None:
+        self.task = task
+        self.batches = batches
+        self.where = where
+        self._module = module
+        self._count = count
+        self._keeps = keeps
+
+    def canonical(self, batch: int) -> Answers:
+        """A canonical batch."""
+        return self.answers(self.batches[batch], self.batches.places(batch), canonical=True)
+
+    def gathered(self, places: Sequence[int]) -> Answers:
+        """A batch of the examples at these places."""
+        return self.answers(self.batches.gathered(places), places, canonical=False)
+
+    def answers(self, batch: object, places: Sequence[int], *, canonical: bool) -> Answers:
+        """What the model says to this batch. Raises BadTask, and whatever `count` raises."""
+        self._count()
+        size = self.batches.size
+        span = (
+            f"examples {places[0]} to {places[0] + size - 1}" if canonical else "a batch of chosen examples"
+        )
+        outputs = self.task.outputs(self._module, batch, size, f"{span} of {self.where}")
+        scores = self.task.scores(outputs, batch, size, f"{span} of {self.where}")
+        readings = torch.stack([scores, gaps(outputs)])
+        # A copy: what a model returns may be a view of something large, or written to again.
+        kept = outputs[: len(places)].clone() if self._keeps(outputs) else None
+        return Answers(places, canonical, kept, readings[:, : len(places)])
+
+    def checked(
+        self, readings: Tensor, places: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores and gaps, on the CPU. Raises BadTask for a score outside the task's bounds."""
+        scores, gaps = readings.numpy()
+        self.task.check_bounds(scores.tolist(), places, self.where)
+        return scores, gaps
+
+
+def gaps(outputs: Tensor) -> Tensor:
+    """How far the greatest output of each example is above the next; of a single one, how far from zero.
+
+    Float64, shape ``[examples]``. Ones where outputs are no floats.
+    """
+    flat = outputs.flatten(1) if outputs.ndim > 1 else outputs[:, None]
+    if not flat.is_floating_point() or flat.shape[1] == 0:
+        return torch.ones(len(outputs), dtype=torch.float64, device=outputs.device)
+    if flat.shape[1] == 1:
+        return flat[:, 0].abs().double()
+    first, second = flat.topk(2).values.double().unbind(1)
+    return first - second
+
+
+class Reading:
+    """Readings on their way to the CPU: begun at once, waited for when asked."""
+
+    def __init__(self, readings: Tensor) -> None:
+        self._done: torch.cuda.Event | None = None
+        if readings.device.type == "cuda":
+            self._host = torch.empty(readings.shape, dtype=readings.dtype, pin_memory=True)
+            self._host.copy_(readings, non_blocking=True)
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own gap
+            self._done.record(torch.cuda.current_stream(readings.device))
+        else:
+            self._host = readings
+
+    def arrived(self) -> Tensor:
+        """The readings, on the CPU."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host

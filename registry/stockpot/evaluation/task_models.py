@@ -1,0 +1,191 @@
+"""A task's models on a device: the live one, whose weights are swapped, and others made anew beside it."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.entities import Digest, Recipe, short
+from stockpot.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
+from stockpot.evaluation.devices.device import seeded
+from stockpot.evaluation.devices.device_faults import device_blamed
+from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.weights.live_module import Checkpoints, LiveModule
+from stockpot.evaluation.weights.module_weights import named_tensors
+from stockpot.evaluation.weights.plain_weights import put_plainly
+
+SLIGHT = 0.01
+"""Of the greatest output: far above what rounding does, 16 bits included, far below what other weights do."""
+
+
+class TaskModels:
+    """Puts recipes' weights into a task's models. `say` is told what could not be compared.
+
+    Every method raises BadTask where the task breaks its contract, Incompatible for weights that do not fit,
+    NoRoomForWeights where the device has no room for them, and DeviceLost.
+    """
+
+    def __init__(
+        self, task: CheckedTask, checkpoints: Checkpoints, device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        self._task = task
+        self._checkpoints = checkpoints
+        self._device = device
+        self._say = say
+        self._first_held: Digest | None = None
+        self._proven = False
+        """Whether a second recipe was held, and the module's answers compared with another's."""
+        self._shared = False
+        """Whether the task hands out one model again and again, which another bench holds."""
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The live one."""
+        with self._weighing("as the task's model was moved there"):
+            return _staying_flat(self._model.to(self._device))
+
+    def holding(self, recipe: Recipe) -> nn.Module:
+        """The live module with the recipe's weights."""
+        with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into the model"):
+            return self._live.hold(recipe).eval()
+
+    def made_anew(self, recipe: Recipe) -> nn.Module:
+        """Another module with the recipe's weights, by their definition: of nothing that was kept from the
+        recipes before, and without the hot swap. The live one, where the task hands out but one.
+        """
+        with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into another model"):
+            module = self._another()
+            if module is None:
+                self._live.forget()
+                module = self.module
+            return self._loaded(module, recipe)
+
+    def on_cpu(self, recipe: Recipe) -> nn.Module:
+        """A fresh module with the recipe's weights, on the CPU, in evaluation mode."""
+        module = self._made()
+        # Not every module can be copied: only one that the task hands out again is.
+        if self._is_held(module):
+            module = copy.deepcopy(module)
+        return LiveModule(module.cpu().train(), self._checkpoints, torch.device("cpu")).hold(recipe).eval()
+
+    def prepare(self, checkpoint: Digest) -> None:
+        """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
+        self._live.prepare(checkpoint)
+
+    def keep_apart(self, others: "list[TaskModels]") -> None:
+        """Have a model of one's own, where the task hands out that of others: one module cannot hold two
+        recipes' weights. Before anything else is asked.
+        """
+        taken = {id(tensor) for other in others for tensor in named_tensors(other._model).values()}  # noqa: SLF001  # of its own class
+        if not taken.isdisjoint(map(id, named_tensors(self._model).values())):
+            self._model = copy.deepcopy(self._model)
+            self._shared = True
+
+    def prove_swap(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor], where: str) -> None:
+        """Once, when the live module holds its second recipe: that it answers as one made anew does.
+
+        `answers`: what a module says to some batch. Raises BadTask for a model that keeps something of the
+        weights before: a value derived from them, or adapters merged into them.
+        """
+        if self._proven or self._first_held in (None, recipe.digest):
+            self._first_held = recipe.digest
+            return
+        self._proven = True
+        try:
+            with device_blamed(self._device, where):
+                same = self._answers_as_another(recipe, answers)
+        except OutOfDeviceMemory:
+            self._say(f"{self._device} has no room for another model beside the live one to compare it with")
+            return
+        if not same:
+            raise BadTask(
+                f"with the same weights, the task's model answers otherwise than one that Task.model() makes "
+                f"anew, {where}",
+                mend="make model() build the same model each time, and let the model keep nothing that was "
+                "made of weights it held before: no cached tensors, no adapters merged in eval(). Where that "
+                "is so already, Stockpot is at fault",
+            )
+
+    def _answers_as_another(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor]) -> bool:
+        """True also for a model that never answers the same twice: that is not the swap's fault."""
+        another = self._another()
+        if another is None:
+            return True
+        live = answers(self.module)
+        return close(live, answers(self._loaded(another, recipe))) or not close(live, answers(self.module))
+
+    def _loaded(self, module: nn.Module, recipe: Recipe) -> nn.Module:
+        """As people load weights: first those, then evaluation mode, either of which may derive something."""
+        put_plainly(module.train(), recipe, self._checkpoints)
+        with self._task.blame("load_state_dict() of its model"):
+            module.load_state_dict(module.state_dict(), strict=False)  # for hooks that make something of them
+            return module.eval()
+
+    def _another(self) -> nn.Module | None:
+        """On the device; None where the task hands out but one."""
+        module = self._made()
+        return None if self._is_held(module) else _staying_flat(module.to(self._device))
+
+    def _is_held(self, module: nn.Module) -> bool:
+        """Whether somebody's live weights are in it."""
+        live = set(map(id, named_tensors(self.module).values()))
+        return self._shared or not live.isdisjoint(map(id, named_tensors(module).values()))
+
+    @cached_property
+    def _live(self) -> LiveModule:
+        module = self.module
+        with device_blamed(self._device, "before the first weights"):
+            return LiveModule(module, self._checkpoints, self._device)
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        """The live one, not on the device yet."""
+        with device_blamed(self._device, "as the task's model was made"):
+            return self._made()
+
+    def _made(self) -> nn.Module:
+        """As the task makes it. What no checkpoint holds may be drawn at random: the same each time."""
+        with seeded():
+            return self._task.model()
+
+    @contextmanager
+    def _weighing(self, where: str) -> Iterator[None]:
+        """Put something onto the device that is as large however small the batches are."""
+        try:
+            with device_blamed(self._device, where):
+                yield
+        except OutOfDeviceMemory as error:
+            raise NoRoomForWeights(
+                error.what,
+                mend="name a device with more memory in STOCKPOT_DEVICE, or end what else uses this one",
+            ) from error
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two models' outputs differ by no more than other kernels may make them differ."""
+    if one.shape != other.shape:
+        return False
+    if not one.is_floating_point():
+        return bool((one != other).double().mean() <= SLIGHT)
+    one, other = one.double(), other.double()
+    finite = other[other.isfinite()].abs()
+    slight = SLIGHT * finite.amax() if len(finite) else 0.0
+    return bool(((one == other) | (one.isnan() & other.isnan()) | ((one - other).abs() <= slight)).all())
+
+
+def _staying_flat(module: nn.Module) -> nn.Module:
+    """`to` has made one block of each recurrent layer's weights, as cuDNN wants it.
+
+    A model that does so again whenever it predicts would have its weights elsewhere each time.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters = _done_already  # type: ignore[method-assign]  # of this layer alone
+    return module
+
+
+def _done_already() -> None:
+    pass

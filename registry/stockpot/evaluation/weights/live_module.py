@@ -1,0 +1,269 @@
+"""One module whose weights are swapped: from files and a running sum straight into its own tensors."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.entities import Digest, Recipe, TensorSpec, short
+from stockpot.errors import Incompatible
+from stockpot.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
+from stockpot.evaluation.weights.cuda_feed import CudaFeed
+from stockpot.evaluation.weights.module_weights import Placement, placement
+from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
+from stockpot.soup.checkpoint_cache import exact_digest
+from stockpot.soup.compatibility import differences
+from stockpot.soup.refusals import misfit, overflow, require_no_overlay
+from stockpot.soup.weights_file import WeightsFile
+
+_BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
+_CUDA_BLOCK = 1 << 22  # elements: a launch costs as much as copying some ten thousand
+
+
+class Checkpoints(Protocol):
+    """Hands out checkpoints by digest, from any thread."""
+
+    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
+        """The checkpoint's canonical file; fetched first where it is missing."""
+        ...
+
+    def prefetch(self, digest: Digest) -> None:
+        """It is wanted soon: may begin to fetch it. Never fails."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is read of a checkpoint once."""
+
+    tensors: tuple[TensorSpec, ...]
+    exact: Digest
+    torn: tuple[str, ...]
+    """Tied tensors that differ."""
+
+
+class LiveModule:
+    """A module on a device that holds one recipe's weights after another's. For one thread at a time.
+
+    The weights have the bits that `stockpot.soup.build` writes, however they were reached. A sum of all
+    ingredients but the last is kept on the device, in float32 (float64 for such tensors): a recipe that
+    only adds to it, or puts another in the last one's place, costs one reading of what is new. That is a
+    greedy search: a rejected trial leaves the sum as it is, the first one after an acceptance adds to it.
+    """
+
+    def __init__(self, module: nn.Module, checkpoints: Checkpoints, device: torch.device) -> None:
+        self._module = module
+        self._checkpoints = checkpoints
+        on_cuda = device.type == "cuda"
+        self._feed: Feed = CudaFeed(checkpoints, device) if on_cuda else ThreadedFeed(checkpoints, device)
+        self._block = _CUDA_BLOCK if on_cuda else _BLOCK
+        self._placements: dict[tuple[TensorSpec, ...], Placement] = {}
+        self._known: dict[Digest, _Known] = {}
+        self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
+        self._tensors: tuple[TensorSpec, ...] = ()
+        self._blocks: list[Block] = []  # of such tensors
+        self._summed: tuple[Digest, ...] = ()
+        self._held: Digest | None = None
+
+    def hold(self, recipe: Recipe) -> nn.Module:
+        """Put the recipe's weights into the module's own parameters and buffers.
+
+        Raises Incompatible, with every fault, for ingredients that differ in layout or in integer or
+        boolean tensors, that do not fit the module, or whose tied tensors differ; NotFinite, with every
+        tensor, for a sum that overflows; and what the checkpoints raise. No weights count as held then.
+        """
+        if self._held != recipe.digest:
+            self._held = None
+            self._put(recipe)
+            self._held = recipe.digest
+        return self._module
+
+    def prepare(self, digest: Digest) -> None:
+        """Say that the next recipe likely ends in this checkpoint. Never fails."""
+        self._feed.prepare(digest)
+
+    def forget(self) -> None:
+        """Hold nothing, and let the next soup's sum start anew."""
+        self._held, self._summed = None, ()
+
+    def _put(self, recipe: Recipe) -> None:
+        self._check(recipe)
+        self._cut(self._known[recipe.checkpoints[0]].tensors)
+        *others, last = recipe.checkpoints
+        if not others:
+            peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
+            self._peaks[last] = _greatest(peaks)
+            return
+        self._sum(tuple(others))
+        coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
+        work = partial(_copy_mean, coefficient=coefficient, look=look)
+        if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
+            names = [spec.name for spec in self._tensors if spec.name in offenders]
+            raise overflow(recipe, names, len(self._tensors))
+
+    def _may_overflow(self, recipe: Recipe) -> bool:
+        """Whether the mean must be looked at: a third of the work. Not where the peaks add up to little."""
+        limit = min(
+            (torch.finfo(b.dtype).max for b in self._blocks if b.dtype.is_floating_point), default=0.0
+        )
+        return not sum(self._peaks.get(digest, math.inf) for digest in recipe.checkpoints) <= limit / 2
+
+    def _sum(self, digests: tuple[Digest, ...]) -> None:
+        """Let the sum be that of these checkpoints: continued if it can be, else anew."""
+        floats = [block for block in self._blocks if block.dtype.is_floating_point]
+        if not self._summed or digests[: len(self._summed)] != self._summed:
+            self._summed = ()
+            for block in floats:
+                block.sum = None
+        for digest in digests[len(self._summed) :]:
+            summed, self._summed = self._summed, ()  # an error in between leaves no sum
+            self._feed.each(digest, floats, _add, overwrites=False)
+            self._summed = (*summed, digest)
+
+    def _cut(self, tensors: tuple[TensorSpec, ...]) -> None:
+        """Cut the module's tensors into blocks, for checkpoints of this layout."""
+        if self._tensors != tensors:
+            self._summed = ()
+            self._tensors = tensors
+            targets = self._placement(tensors).targets
+            specs = [spec for spec in tensors if spec.name in targets]
+            self._blocks = [b for spec in specs for b in _blocks(spec, targets[spec.name], self._block)]
+
+    def _check(self, recipe: Recipe) -> None:
+        require_no_overlay(recipe)
+        for digest in recipe.checkpoints:
+            if digest not in self._known:
+                self._known[digest] = self._read(digest)
+        if faults := list(self._misfits(recipe)):
+            raise misfit(recipe, faults)
+        torn = ((digest, fault) for digest in recipe.checkpoints for fault in self._known[digest].torn)
+        faults = [
+            *self._placement(self._known[recipe.checkpoints[0]].tensors).faults,
+            *(f"{short(digest)}: {fault}" for digest, fault in torn),
+        ]
+        if faults:
+            raise Incompatible(
+                f"these weights do not fit {type(self._module).__name__}, the task's model",
+                faults=faults,
+                mend="make Task.model() build the architecture that the sweep trained",
+            )
+
+    def _misfits(self, recipe: Recipe) -> Iterator[str]:
+        first = self._known[recipe.checkpoints[0]]
+        for digest in recipe.checkpoints[1:]:
+            known = self._known[digest]
+            if known.tensors != first.tensors:
+                yield from (
+                    f"{short(digest)}: {fault}" for fault in differences(first.tensors, known.tensors)
+                )
+            elif known.exact != first.exact:
+                yield f"{short(digest)}: its integer or boolean tensors hold other values"
+
+    def _read(self, digest: Digest) -> _Known:
+        with self._checkpoints.open(digest) as weights:
+            place = self._placement(weights.tensors)
+            torn = [
+                f"{first} and {name} are one tensor in the model, but hold different values"
+                for first, name in place.ties
+                if not place.faults and not _equal(weights, first, name)
+            ]
+            return _Known(place.tensors, exact_digest(weights), tuple(torn))
+
+    def _placement(self, tensors: tuple[TensorSpec, ...]) -> Placement:
+        if tensors not in self._placements:
+            self._placements[tensors] = placement(self._module, tensors)
+        return self._placements[tensors]
+
+
+def _blocks(spec: TensorSpec, target: Tensor, most: int) -> Iterator[Block]:
+    """Cut a tensor of the module, row by row, into blocks of about this many elements."""
+    target = target.detach()
+    begin, dtype = 0, DTYPES[spec.dtype]
+    if target.is_contiguous():
+        views = torch.split(target.view(-1), most)
+    else:
+        views = torch.split(target, max(1, most // target[0].numel()))
+    for view in views:
+        if view.numel():
+            yield Block(spec.name, dtype, begin, view, _own(view, dtype))
+        begin += view.numel() * dtype.itemsize
+
+
+def _own(view: Tensor, dtype: torch.dtype) -> tuple[Tensor, memoryview] | None:
+    if view.device.type != "cpu" or view.dtype != dtype or not view.is_contiguous():
+        return None
+    flat = view.view(-1)
+    return flat, bytes_of(flat)
+
+
+def _copy(block: Block, content: Tensor) -> None:
+    if block.own is None or content is not block.own[0]:
+        block.target.copy_(content.view(block.target.shape))
+
+
+def _copy_and_look(block: Block, content: Tensor) -> Tensor | None:
+    """Returns the greatest absolute value of a floating-point block."""
+    _copy(block, content)
+    if not content.is_floating_point():
+        return None
+    least, greatest = content.aminmax()
+    return torch.maximum(-least, greatest)
+
+
+def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
+    return torch.stack([peak for _, peak in peaks]).max().item() if peaks else 0.0
+
+
+def _add(block: Block, content: Tensor) -> None:
+    if block.sum is None:
+        block.sum = RunningSum(content)
+    else:
+        block.sum.add(content)
+
+
+def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool) -> Tensor | None:
+    """Put (sum + content) x coefficient into the module, with the bits of `RunningSum`.
+
+    Returns, if it is to look, a sum that is not finite if any element is not.
+    """
+    if block.sum is None:
+        _copy(block, content)
+        return None
+    total, target = block.sum.total, block.target
+    rounded = _rounded(coefficient, total.dtype)
+    if content.dtype == target.dtype == total.dtype:
+        torch.add(total.view(target.shape), content.view(target.shape), out=target).mul_(rounded)
+    else:
+        mean = torch.add(total, content.to(total.dtype)).mul_(rounded)
+        _copy(block, mean.to(content.dtype))
+    return target.sum(dtype=accumulator(target.dtype)) if look else None
+
+
+@cache
+def _rounded(coefficient: float, dtype: torch.dtype) -> float:
+    return torch.tensor(coefficient, dtype=dtype).item()
+
+
+def _not_finite(checks: Sequence[tuple[Block, Tensor]]) -> set[str]:
+    """The tensors with NaN or infinity, given a sum of each block."""
+    if not checks:
+        return set()
+    # All at once: on CUDA each look waits for the device. The sum itself may overflow: then look again.
+    finite = torch.stack([total for _, total in checks]).isfinite().tolist()
+    suspects = [block for (block, _), good in zip(checks, finite, strict=True) if not good]
+    return {block.name for block in suspects if not bool(block.target.isfinite().all())}
+
+
+def _equal(weights: WeightsFile, first: str, name: str) -> bool:
+    """Whether two tensors of one shape and dtype hold the same values."""
+    dtype = DTYPES[weights.places[name].spec.dtype]
+    pairs = zip(weights.pieces(first), weights.pieces(name), strict=True)
+    return all(
+        torch.equal(torch.frombuffer(one, dtype=dtype), torch.frombuffer(other, dtype=dtype))
+        for one, other in pairs
+    )

@@ -1,0 +1,151 @@
+"""Which of a module's tensors a checkpoint's tensors are for."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.entities import TensorSpec
+from stockpot.errors import BadTask
+from stockpot.soup.arithmetic import DTYPES
+from stockpot.soup.canonical import canonical_names
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """One parameter or buffer of a module, under all of its names: tied tensors have several."""
+
+    names: tuple[str, ...]
+    tensor: Tensor
+
+
+def architecture_of(module: nn.Module) -> tuple[TensorSpec, ...]:
+    """The module's tensors under their canonical names, sorted by name; tied ones under each name."""
+    tensors = _tensors(module)
+    names = canonical_names(tensors)
+    return tuple(sorted((_spec(names[k], v) for k, v in tensors.items()), key=lambda spec: spec.name))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where in a module the tensors of a checkpoint belong."""
+
+    tensors: tuple[TensorSpec, ...]
+    """The checkpoint's."""
+    targets: Mapping[str, Tensor]
+    """The module's own tensor for each of the checkpoint's; of tied ones for the first only."""
+    ties: tuple[tuple[str, str], ...]
+    """The other tied ones, each behind the first of its group: they must hold the same values."""
+    faults: tuple[str, ...]
+    """How the checkpoint's tensors differ from what the module takes; empty if they fit."""
+
+
+def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
+    """Find the place of each of these tensors, under canonical names, in the module.
+
+    A dtype fits if it is the module's own, or a floating-point one that the module's holds without
+    loss. Of tied tensors one is enough; where there are several, they have one dtype.
+    """
+    slots = _slots(module)
+    faults: list[str] = []
+    firsts: dict[_Slot, TensorSpec] = {}
+    ties: list[tuple[str, str]] = []
+    for spec in tensors:
+        slot = slots.get(spec.name)
+        if slot is None:
+            faults.append(f"unexpected {spec.name} {spec.dtype}{list(spec.shape)}")
+            continue
+        first = firsts.setdefault(slot, spec)
+        faults += _faults(spec, slot, first)
+        if first is not spec:
+            ties.append((first.name, spec.name))
+    faults += _missing(slots, firsts)
+    targets = {spec.name: slot.tensor for slot, spec in firsts.items()}
+    return Placement(tuple(tensors), targets, tuple(ties), tuple(faults))
+
+
+def fits(module: nn.Module, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
+    """How these tensors, under canonical names, differ from what the module takes; empty if they fit."""
+    return placement(module, tensors).faults
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters and buffers, those included that its state leaves out."""
+    return dict(chain(module.named_parameters(), module.named_buffers()))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The module's own tensors, not copies: tied ones are the same object. Raises BadTask for copies."""
+    tensors = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+    own = [*module.parameters(), *module.buffers()]
+    objects, places = set(map(id, own)), {tensor.data_ptr() for tensor in own} - {0}
+    copies = [k for k, v in tensors.items() if id(v) not in objects and v.data_ptr() not in places]
+    if copies:
+        raise BadTask(
+            f"state_dict() of {type(module).__name__}, the task's model, holds tensors that are neither its "
+            f"parameters nor its buffers: {', '.join(copies)}",
+            mend="make Task.model() return a module whose state_dict() is not overridden: weights are loaded "
+            "into its own tensors",
+        )
+    return tensors
+
+
+def _slots(module: nn.Module) -> dict[str, _Slot]:
+    """The module's tensors by canonical name.
+
+    A checkpoint may leave out some of the tied tensors, all but the first or any one of them, and be
+    stripped of a prefix that only those lack (``lm_head.weight`` beside ``model.embed.weight``): names
+    without it are known too.
+    """
+    tensors = _tensors(module)
+    tied: dict[object, list[str]] = {}
+    for name, tensor in tensors.items():
+        tied.setdefault(_memory(tensor), []).append(name)
+    slots: dict[str, _Slot] = {}
+    for names in tied.values():
+        slots |= dict.fromkeys(names, _Slot(tuple(names), tensors[names[0]]))
+    spare = [name for names in tied.values() if len(names) > 1 for name in names]
+    stored = [[name for name in tensors if name != left_out] for left_out in spare]
+    stored += [[names[0] for names in tied.values()], [*tensors]]  # the last one's names prevail
+    return {name: slots[old] for names in stored for old, name in canonical_names(names).items()}
+
+
+def _memory(tensor: Tensor) -> object:
+    """What tied tensors have in common: they are one object, or lie in one place."""
+    if tensor.data_ptr() == 0:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _spec(name: str, tensor: Tensor) -> TensorSpec:
+    return TensorSpec(name, _NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+
+
+def _faults(spec: TensorSpec, slot: _Slot, first: TensorSpec) -> Iterator[str]:
+    wanted = _spec(spec.name, slot.tensor)
+    if spec.shape != wanted.shape:
+        yield f"{spec.name} has shape {list(spec.shape)}, the model's has {list(wanted.shape)}"
+    if not _holds(slot.tensor.dtype, spec.dtype):
+        yield f"{spec.name} is {spec.dtype}, which the model's {wanted.dtype} does not hold without loss"
+    if spec.dtype != first.dtype:
+        # Their averages would be rounded differently.
+        yield f"{first.name} and {spec.name} are one tensor in the model, but {first.dtype} and {spec.dtype}"
+
+
+def _holds(dtype: torch.dtype, stored: str) -> bool:
+    """Whether every value of the stored dtype is one of this dtype."""
+    other = DTYPES.get(stored)
+    if other is None or other == dtype:
+        return other == dtype
+    both_floats = other.is_floating_point and dtype.is_floating_point
+    return both_floats and torch.promote_types(other, dtype) == dtype
+
+
+def _missing(slots: Mapping[str, _Slot], met: Iterable[_Slot]) -> Sequence[str]:
+    known = set(met)
+    missing = {slot.names: slot.tensor for slot in slots.values() if slot not in known}
+    return [f"missing {' or '.join(names)} {list(tensor.shape)}" for names, tensor in missing.items()]

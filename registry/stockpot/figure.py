@@ -1,0 +1,111 @@
+"""The paper's first figure: candidates and soups, report score against the mean over shifts."""
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.entities import MEAN_OF_SHIFTS, SoupReport
+from stockpot.workflow.publishing.verdict import POINT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = ("o", "*", "P", "D", "X")
+COLOURS = ("#1b1b1b", "#0b6fb8", "#d1495b", "#3b8f5a", "#8a5fbf")
+GREY = "#7a8793"
+
+Dot = tuple[float, float]
+Range = tuple[float, float]
+
+
+def draw(report: SoupReport) -> bytes:
+    """Draw the figure as PNG, in points. Without shifted splits it is report against held-out score.
+
+    A candidate that diverged would squeeze all others into a corner: the axes hold the bulk of the
+    candidates and the best single, and a line of text tells what lies outside.
+
+    Source: Wortsman et al. 2022, figure 1.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    request = report.request
+    across = request.report_on if request.shifts else request.select_on
+    up = MEAN_OF_SHIFTS if request.shifts else request.report_on
+    candidates = _candidates(report)
+    soups = {
+        f"{row.label} ({len(row.recipe.ingredients)})": (row.scores[across] / POINT, row.scores[up] / POINT)
+        for row in report.rows
+    }
+    figure = Figure(figsize=(6.4, 4.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _scatter(axes, candidates, soups)
+    bulk = [*candidates, *_finite(list(soups.values())[:1])]
+    if bulk:
+        horizontal, vertical = map(_bulk, _columns(bulk))
+        axes.set_xlim(horizontal)
+        axes.set_ylim(vertical)
+        missing = _outside(candidates, soups, horizontal, vertical)
+        axes.set_title(f"outside: {missing}" if missing else "", loc="left", fontsize=9, color=GREY)
+    axes.set_xlabel(f"{across}, points")
+    axes.set_ylabel(f"{up}, points")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=9)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def _candidates(report: SoupReport) -> list[Dot]:
+    """Those that have a score on the untouched splits."""
+    shifts = report.request.shifts
+    pairs = ((c.report, c.mean_of_shifts) if shifts else (c.held_out, c.report) for c in report.candidates)
+    return _finite((x / POINT, y / POINT) for x, y in pairs if x is not None and y is not None)
+
+
+def _finite(dots: Iterable[Dot]) -> list[Dot]:
+    """A score that is NaN or infinite has no place on paper."""
+    return [dot for dot in dots if all(map(math.isfinite, dot))]
+
+
+def _scatter(axes: "Axes", candidates: Sequence[Dot], soups: Mapping[str, Dot]) -> None:
+    axes.scatter(*_columns(candidates), s=28, color=GREY, alpha=0.75, label="candidates", zorder=2)
+    for place, (label, dot) in enumerate(soups.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        axes.scatter(
+            *dot,
+            s=190 if place else 110,
+            marker=MARKERS[place % len(MARKERS)],
+            facecolors=colour if place else "none",
+            edgecolors=colour,
+            linewidths=1.6,
+            label=label,
+            zorder=3,
+        )
+
+
+def _outside(candidates: Sequence[Dot], soups: Mapping[str, Dot], across: Range, up: Range) -> str:
+    """What the axes do not hold."""
+
+    def hidden(dot: Dot) -> bool:
+        return not (across[0] <= dot[0] <= across[1] and up[0] <= dot[1] <= up[1])
+
+    named = [f"{label} at {dot[0]:.1f}, {dot[1]:.1f}" for label, dot in soups.items() if hidden(dot)]
+    count = sum(map(hidden, candidates))
+    return "; ".join([*named, *([f"{count} candidate{'s' * (count > 1)}"] if count else [])])
+
+
+def _columns(dots: Sequence[Dot]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in dots], [y for _, y in dots]
+
+
+def _bulk(values: Sequence[float]) -> Range:
+    """The range of the values without far outliers (Tukey's outer fences), with some room."""
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+    fence = 3 * max(high - low, 0.1)
+    inside = [value for value in ordered if low - fence <= value <= high + fence]
+    room = 0.12 * max(inside[-1] - inside[0], 1.0)
+    return inside[0] - room, inside[-1] + room

@@ -1,0 +1,21 @@
+"""The walls: what the use cases ask of the world.
+
+Each docstring is a contract that the suites in `stockpot.testing` hold every adapter to.
+"""
+
+from stockpot.ports.progress import Progress
+from stockpot.ports.search import Evaluator, MakeMethod, SelectionMethod
+from stockpot.ports.store import Store
+from stockpot.ports.task import MeasuresWhole, Task
+from stockpot.ports.tracker import Tracker
+
+__all__ = [
+    "Evaluator",
+    "MakeMethod",
+    "MeasuresWhole",
+    "Progress",
+    "SelectionMethod",
+    "Store",
+    "Task",
+    "Tracker",
+]

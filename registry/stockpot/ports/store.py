@@ -1,0 +1,103 @@
+"""What Stockpot remembers."""
+
+from typing import Protocol
+
+from stockpot.entities import (
+    Bound,
+    Digest,
+    EvaluationProtocol,
+    IngestedSource,
+    Recipe,
+    Registration,
+    Score,
+    Selection,
+)
+
+
+class Store(Protocol):
+    """Stockpot's own memory. Every method is one atomic transaction, durable when it returns, and safe
+    to call from several threads and processes at once. Methods raise StoreError, and nothing else.
+    """
+
+    def ingested(self, uri: str) -> IngestedSource | None:
+        """What reading this weights file found, if it was read before."""
+        ...
+
+    def remember_ingested(self, ingested: IngestedSource) -> None:
+        """Remember what reading a file found; a newer reading of the same URI replaces an older one."""
+        ...
+
+    def score(self, recipe: Digest, protocol: Digest) -> Score | None:
+        """The committed evaluation of this recipe under this protocol, if there is one."""
+        ...
+
+    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+        """Commit an evaluation. The first one wins: returns the committed one, whoever committed it.
+
+        Scores and metrics come back bit-identical, NaN and signed zeros included.
+        """
+        ...
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        """The least upper bound known of this recipe's score under this protocol, if there is one that was
+        not withdrawn. A committed score makes it superfluous, not wrong.
+        """
+        ...
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        """Commit what an evaluation that stopped early has shown. Returns the least bound known, whoever
+        committed it, that was not withdrawn, and this one if there is none. Raises StoreError for NaN,
+        which bounds nothing.
+        """
+        ...
+
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
+        """Withdraw every mixed bound under this protocol, whoever committed it or will: examples were found
+        whose outputs depend on their batch. Other bounds and scores stay.
+        """
+        ...
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        """Whether mixed bounds under this protocol were withdrawn."""
+        ...
+
+    def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
+        """Keep the record of a search. Committing an identical one again changes nothing."""
+        ...
+
+    def selections(self, recipe: Digest) -> tuple[Selection, ...]:
+        """The searches that ended in this recipe, oldest first."""
+        ...
+
+    def recipe(self, digest: Digest) -> Recipe | None:
+        """The recipe of this name, if an evaluation, bound, selection or registration brought it in."""
+        ...
+
+    def claim_registration(
+        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
+    ) -> Registration:
+        """Create the row for this soup if there is none, and try to become its owner.
+
+        Succeeds when nobody owns it, when `owner` already does, when the claim ran out before `now`,
+        or when its owner is `dead`. Returns the row as it is afterwards: the claim succeeded exactly
+        when its ``owner`` is `owner`. Times are seconds since the epoch.
+        """
+        ...
+
+    def advance_registration(self, registration: Registration) -> None:
+        """Write the row's state and ids. Raises StoreError unless ``registration.owner`` still owns it,
+        or when a REGISTERED row would become anything else.
+        """
+        ...
+
+    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
+        """Give the claim up; nothing happens if `owner` does not hold it."""
+        ...
+
+    def registration(self, model: str, recipe: Digest) -> Registration | None:
+        """The row for this soup, if there is one."""
+        ...
+
+    def registrations(self, model: str) -> tuple[Registration, ...]:
+        """All rows of a registered model, by recipe digest."""
+        ...

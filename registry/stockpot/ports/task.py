@@ -1,0 +1,82 @@
+"""What a user writes to say how a model is scored."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What a user writes: one class that says how a model is scored.
+
+    ``__init__`` takes the ``--task-arg key=value`` pairs as keyword arguments, all strings. Optional
+    methods and attributes, looked up by name:
+
+    - ``digest(split) -> str``: names the split's content; without it every example is hashed once.
+    - ``groups(split) -> Sequence[Hashable] | None``: the origin of each example, where several examples
+      share one (crops of an image, sentences of a document); intervals resample origins.
+    - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
+      batch itself, or its first element where the batch is a tuple or list.
+    - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
+      arguments that make the architecture without the task's data, for a model that is served as code;
+    - ``batch_size``: examples in a batch; 256 without it;
+    - ``metric(outputs, batch) -> float``: for a split that is measured as a whole, by what is no mean over
+      its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
+      pass. More in `MeasuresWhole`.
+    """
+
+    version: str
+    """Change it whenever the scores would change. A hash of the defining module joins it."""
+    bounds: tuple[float, float] | None
+    """The least and the greatest score of one example; None where there is none."""
+
+    def model(self) -> "nn.Module":
+        """The architecture, the same each time. Its weights do not matter: they are replaced. The model keeps
+        nothing that was made of weights it held before.
+        """
+        ...
+
+    def examples(self, split: str) -> "Sequence[Any]":
+        """A map-style dataset (``len`` and ``[i]``) in a fixed order.
+
+        Raises KeyError or ValueError for a split that does not exist.
+        """
+        ...
+
+    def collate(self, examples: "list[Any]") -> "Any":
+        """Make a batch of fixed shape: tensors in a tuple, list or dict, or one tensor. Where shapes differ
+        from batch to batch, trials still stop early, but examples are not gathered across batches.
+        """
+        ...
+
+    def predict(self, model: "nn.Module", batch: "Any") -> "Tensor":
+        """The model's outputs, first dimension: examples."""
+        ...
+
+    def score(self, outputs: "Tensor", batch: "Any") -> "Tensor":
+        """One score per example, shape ``[examples]``; higher is better."""
+        ...
+
+
+class MeasuresWhole(Protocol):
+    """What a task may have besides: a number of the whole split that is no mean over its examples."""
+
+    def metric(self, outputs: "Tensor", batch: "Any") -> "float | Tensor":
+        """One real number, or a tensor of shape ``[]``; higher is better.
+
+        `outputs`: what ``predict`` returned for all examples, ``[n, ...]``, in the split's order and without
+        padding, on the CPU. `batch`: what ``collate`` made of the same examples, in one: its tensors, each of
+        which has one row per example, are below each other, on the CPU too; all else must be alike in all
+        batches, and is as it is in each. Large ones are picked when they are first looked at. For the time
+        of a pass, memory holds the outputs up to three times: let ``predict`` return no more than ``score``
+        and ``metric`` need.
+
+        Also called without each block of examples in turn (`stockpot.evaluation.blocks`), for the interval:
+        up to 51 times per pass, with fewer examples. NaN where the metric is undefined, as it may be without
+        some examples, or where an output is NaN: a candidate of which the whole is NaN is excluded, and a
+        difference with a NaN has no interval. Infinity is refused, minus infinity is not. What it raises
+        ends the run as a BadTask.
+        """
+        ...

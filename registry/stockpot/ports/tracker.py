@@ -1,0 +1,162 @@
+"""What Stockpot asks of MLflow."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stockpot.entities import (
+    Candidate,
+    Digest,
+    ModelVersion,
+    Publication,
+    Run,
+    SweepSelector,
+    WeightsSource,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Tracker(Protocol):
+    """MLflow, or what stands in for it. Errors are TrackingError and BadRequest, and nothing else.
+    `weights`, `head` and `fetch` may be called from several threads at once.
+
+    Each ``create_`` method makes exactly one call that creates something, sent once, never retried
+    inside, and what it creates is found by the ``find_`` method beside it as soon as it exists.
+    All other methods may be repeated at will. Stockpot's own runs and models carry the tag
+    ``stockpot.role``.
+    """
+
+    def runs(self, selector: SweepSelector) -> Iterator[Run]:
+        """Every run of the sweep, page by page, by start time then run id; neither the parent itself nor
+        Stockpot's own runs. Raises UnknownSweep for a parent or an experiment that does not exist, and
+        BadRequest for a filter that MLflow refuses.
+        """
+        ...
+
+    def weights(self, run: Run) -> tuple[WeightsSource, ...]:
+        """Every weights file that the run logged, as artifact or inside a LoggedModel, by path. Raises
+        BadCheckpoint where its artifacts are too many to be looked through.
+        """
+        ...
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        """The first `length` bytes of a weights file, all of a shorter one; None where the artifact store
+        hands out no part of a file, or not this one. Never transfers the rest.
+        """
+        ...
+
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        """Download a weights file into this folder. Returns its path there: always a regular file, of the
+        length that was listed.
+        """
+        ...
+
+    def prove_writable(self, model: str, experiment_id: str) -> None:
+        """Make sure that runs, artifacts and versions of `model` may be written, creating the registered
+        model if there is none. Leaves nothing else visible. Raises BadModelName or NotPermitted.
+        """
+        ...
+
+    def find_run(self, publication: Publication) -> str | None:
+        """The id of the soup's run, found by model name and recipe."""
+        ...
+
+    def create_run(self, publication: Publication) -> str:
+        """Create the soup's run, nested under the sweep's parent if there is one."""
+        ...
+
+    def find_ingredient_model(self, candidate: Candidate) -> str | None:
+        """The LoggedModel that stands for this ingredient: the one that holds the weights, else one that
+        was created for the purpose.
+        """
+        ...
+
+    def create_ingredient_model(self, candidate: Candidate) -> str:
+        """Create a LoggedModel, without artifacts, that stands for an ingredient whose run logged bare
+        weights; its source run is the ingredient's run.
+        """
+        ...
+
+    def find_model(self, run_id: str, publication: Publication) -> str | None:
+        """The LoggedModel of the soup, whether its artifacts arrived or not."""
+        ...
+
+    def create_model(self, run_id: str, publication: Publication) -> str:
+        """Create the soup's LoggedModel, an output of its run, still without artifacts."""
+        ...
+
+    def record(
+        self, run_id: str, model_id: str, ingredient_models: Sequence[str], publication: Publication
+    ) -> None:
+        """Write lineage (ingredients in, soup out), parameters, measurements linked to their datasets and
+        to the LoggedModel, and files; end the run.
+        """
+        ...
+
+    def fail(self, run_id: str) -> None:
+        """End the soup's run as failed, until it is recorded. Asks once, and does not wait for long."""
+        ...
+
+    def package(
+        self,
+        module: "nn.Module",
+        weights: Path,
+        example: "Any",
+        into: Path,
+        *,
+        model_id: str,
+        like: Candidate,
+        architecture: tuple[str, Mapping[str, str]],
+    ) -> str:
+        """Write an MLflow model folder: `module` (holding the soup's weights) exported, and the soup's
+        canonical file as ``model.safetensors``. Signature, requirements and input example are those of
+        `like`, else inferred from `example`. Outputs of the saved model agree with the module's at
+        batch sizes 1 and 7. Returns "pt2", or "pyfunc: <why>" where the module cannot be exported:
+        then the folder rebuilds it from `architecture`, a task's reference and arguments.
+        Writes into this folder only.
+        """
+        ...
+
+    def read_file(self, model_id: str, path: str) -> bytes:
+        """The content of one of a LoggedModel's artifacts. Raises BadRequest where there is none."""
+        ...
+
+    def upload(self, model_id: str, folder: Path) -> None:
+        """Upload the folder's files as the LoggedModel's artifacts and mark it ready."""
+        ...
+
+    def download(self, model_id: str, into: Path) -> Path:
+        """Download all artifacts of a LoggedModel. Returns the folder that holds them."""
+        ...
+
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
+        """The version of this soup: the lowest, where there are several.
+
+        The others are tagged ``stockpot.duplicate_of`` with its number. They come from processes that share
+        no store, or from a call that arrived after it was given up.
+        """
+        ...
+
+    def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
+        """Create the model version, with description and tags."""
+        ...
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Tag a version with ``stockpot.alias``, which stays, and point that alias at it."""
+        ...
+
+    def version(self, uri: str) -> ModelVersion:
+        """Resolve ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``. Raises BadRequest for one that does
+        not exist or is not of that form.
+        """
+        ...
+
+    def link(self, version: ModelVersion) -> str | None:
+        """Where a browser shows the version; None without a server."""
+        ...
+
+    def run_link(self, run: Run) -> str | None:
+        """Where a browser shows the run; None without a server."""
+        ...

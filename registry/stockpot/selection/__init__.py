@@ -1,0 +1,39 @@
+"""The search for a recipe: pure state machines that ask for trials and are told their outcomes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Selection
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator, SelectionMethod
+
+__all__ = ["FORESEEN", "run_selection"]
+
+
+FORESEEN = 16
+"""Trials that an evaluator is told of ahead of time: as many as a large machine has devices."""
+
+
+def _never() -> bool:
+    return False
+
+
+def run_selection(
+    method: "SelectionMethod", evaluator: "Evaluator", *, stop: Callable[[], bool] = _never
+) -> Selection:
+    """Ask, evaluate, tell, until the search is over or `stop` is true between two asks.
+
+    The first ask, which ranks the contenders, is always carried out. A stopped search's result has
+    ``complete=False``.
+    """
+    started = False
+    while trials := method.ask():
+        if started and stop():
+            return replace(method.result(), complete=False)
+        outcomes = evaluator.evaluate(trials, then=method.foresee(FORESEEN))
+        for trial, outcome in zip(trials, outcomes, strict=True):
+            method.tell(trial, outcome)
+        started = True
+    return method.result()

@@ -1,0 +1,24 @@
+"""Checkpoint files: read strictly, kept by digest, compared by their headers, averaged by streaming.
+
+Nothing here imports torch before tensors are touched.
+"""
+
+from stockpot.soup.average import averaged_tensors, build
+from stockpot.soup.canonical import canonical_names
+from stockpot.soup.checkpoint_cache import CheckpointCache
+from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, differences
+from stockpot.soup.pt2_file import open_pt2
+from stockpot.soup.safetensors_file import Head, open_safetensors
+
+__all__ = [
+    "CheckpointCache",
+    "Head",
+    "averaged_tensors",
+    "batch_norm_layers",
+    "build",
+    "canonical_names",
+    "compatible_groups",
+    "differences",
+    "open_pt2",
+    "open_safetensors",
+]

@@ -1,0 +1,141 @@
+"""Torch on bytes: element types, the finite check, and the arithmetic ``mean/1``.
+
+The one module of this package that imports torch, so that headers are read without it.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from stockpot.entities import TensorSpec
+
+DTYPES = MappingProxyType(
+    {
+        "U64": torch.uint64,
+        "I64": torch.int64,
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "U32": torch.uint32,
+        "I32": torch.int32,
+        "BF16": torch.bfloat16,
+        "F16": torch.float16,
+        "U16": torch.uint16,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }
+)
+
+# Elements. Up to here torch computes in the calling thread (its GRAIN_SIZE); beyond, it wakes threads of
+# its own, and on a busy machine these wait for each other a hundred times longer than they work.
+_BLOCK = 1 << 15
+
+
+@contextmanager
+def single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads, in each of which torch wakes no threads of its own."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        # The number counts for the thread that sets it, and for all threads that start after that.
+        torch.set_num_threads(threads)
+
+
+def empty(tensor: TensorSpec) -> Tensor:
+    """An uninitialised tensor of this dtype and shape."""
+    return torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous CPU tensor, shared with it."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def row_by_row(tensor: Tensor, most: int) -> Iterator[Tensor]:
+    """The elements of any view in the order of its rows: contiguous tensors of at most so many bytes."""
+    tensor = tensor.squeeze()  # at most 63 dimensions are left: sizes are below 2**63
+    if tensor.nbytes <= most:
+        yield tensor.contiguous()
+    elif (row := tensor.nbytes // len(tensor)) > most:
+        for part in tensor:
+            yield from row_by_row(part, most)
+    else:
+        for part in torch.split(tensor, most // row):
+            yield part.contiguous()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a floating-point tensor holds neither NaN nor infinity."""
+    # A sum stays NaN or infinite once it is, and takes a twentieth of isfinite().all(). An infinite
+    # sum may also be an overflow: only then look again.
+    total = tensor.sum(dtype=accumulator(tensor.dtype)).item()
+    return math.isfinite(total) or bool(tensor.isfinite().all())
+
+
+def holds_finite(content: memoryview, dtype: str) -> bool:
+    """Whether these bytes, of which there are some, hold neither NaN nor infinity."""
+    return all(map(is_finite, torch.split(torch.frombuffer(content, dtype=DTYPES[dtype]), _BLOCK)))
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that sums of this floating-point dtype are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class RunningSum:
+    """The sum of tensors of one shape and floating-point dtype, in the order of their arrival.
+
+    A mean taken after each of several additions has the same bits as one that starts anew, on any
+    device: every operation is a single correctly rounded one per element.
+
+    Without more, memory is allocated as needed. `total`, of the shape and the accumulator's dtype, is where
+    the sum is kept; it may be the first tensor itself. `wide`, of that shape and dtype too, is where 16-bit
+    tensors are widened; several sums that are used in turn may share it.
+    """
+
+    def __init__(self, first: Tensor, *, total: Tensor | None = None, wide: Tensor | None = None) -> None:
+        self._dtype = first.dtype
+        self._wide = wide
+        self.total = first.to(accumulator(first.dtype), copy=True) if total is None else total.copy_(first)
+
+    def add(self, tensor: Tensor) -> None:
+        """Add the next ingredient."""
+        # Widened first: with the same bits, a third faster than an addition of mixed dtypes.
+        self.total.add_(tensor if tensor.dtype == self.total.dtype else self._widened(tensor))
+
+    def mean(self, coefficient: float, out: Tensor | None = None) -> Tensor:
+        """The sum times the coefficient, in the ingredients' dtype, in `out` if that is given.
+
+        The sum stays as it is, unless `out` is the sum.
+        """
+        rounded = self._rounded(coefficient)
+        if out is None:
+            return self.total.mul(rounded).to(self._dtype)
+        if out.dtype == self.total.dtype:
+            return torch.mul(self.total, rounded, out=out)
+        return out.copy_(torch.mul(self.total, rounded, out=self._wide))
+
+    def mean_with(self, tensor: Tensor, coefficient: float, out: Tensor) -> Tensor:
+        """What `mean` gives after `add(tensor)`, written into `out`. The sum stays as it is.
+
+        `out` has the ingredients' dtype, the sum's shape and device, and is returned; it may be a live
+        parameter, under ``torch.no_grad()``. Nothing is allocated, but for 16-bit tensors without `wide`.
+        """
+        rounded = self._rounded(coefficient)
+        if out.dtype == self.total.dtype:
+            return torch.add(self.total, tensor, out=out).mul_(rounded)
+        return out.copy_(self._widened(tensor).add_(self.total).mul_(rounded))
+
+    def _widened(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.total.dtype) if self._wide is None else self._wide.copy_(tensor)
+
+    def _rounded(self, coefficient: float) -> float:
+        return torch.tensor(coefficient, dtype=self.total.dtype).item()

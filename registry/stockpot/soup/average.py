@@ -1,0 +1,114 @@
+"""From a recipe to its average: tensor by tensor for a live module, or streamed into the cache."""
+
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Checkpoint, Digest, Recipe, short
+from stockpot.errors import NotFinite, StockpotError
+from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
+from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
+from stockpot.soup.compatibility import differences
+from stockpot.soup.refusals import misfit, overflow, require_no_overlay, title
+from stockpot.soup.weights_file import WeightsFile
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_OPEN_FILES = resource.RLIMIT_NOFILE
+_OTHER_FILES = 256
+"""That a process has open besides: libraries, connections, one of everything that works beside it."""
+
+
+def averaged_tensors(
+    recipe: Recipe, cache: CheckpointCache, device: "str | torch.device" = "cpu"
+) -> "Iterator[tuple[str, Tensor]]":
+    """The recipe's average on this device, one tensor at a time, by name.
+
+    The bits are those that `build` writes. Raises BadCheckpoint for an ingredient that is not in the
+    cache, Incompatible for ingredients that differ in layout or in integer or boolean tensors,
+    NotFinite for a sum that overflows.
+    """
+    from stockpot.soup.arithmetic import RunningSum, is_finite
+
+    with _open_ingredients(recipe, cache) as files:
+        for spec in files[0].tensors:
+            tensor = files[0].read(spec.name).to(device)
+            if recipe.is_soup and spec.dtype in FLOATS:
+                total = RunningSum(tensor)
+                for file in files[1:]:
+                    total.add(file.read(spec.name).to(device))
+                tensor = total.mean(recipe.ingredients[0].coefficient)
+                if not is_finite(tensor):
+                    raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {spec.name}")
+            yield spec.name, tensor
+
+
+def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None) -> Checkpoint:
+    """The recipe's average as a checkpoint in the cache; of one ingredient, that ingredient.
+
+    Every ingredient's SHA-256 is compared with its name as it is read, and the soup's is computed as it is
+    written. Where a store remembers the soup's digest, `known`, neither is hashed: the soup gets that name on
+    trust.
+
+    Takes a few MiB of memory, whatever the size. Raises what `averaged_tensors` raises, naming every
+    tensor that overflows; BadCheckpoint naming every ingredient that is not what its name says, which is
+    removed from the cache; and StockpotError where the disk fails. Nothing else is left behind then.
+    """
+    if not recipe.is_soup:
+        with _open_ingredients(recipe, cache):
+            return cache.checkpoint(recipe.checkpoints[0])
+    from stockpot.soup.one_pass import OnePass
+
+    with _open_ingredients(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
+        average = OnePass(files, recipe.ingredients[0].coefficient, draft, hashing=known is None)
+        digests = average.run()
+        found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
+        if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
+            raise cache.altered(wrong)
+        if average.offenders:
+            raise overflow(recipe, sorted(average.offenders), len(files[0].tensors))
+        return cache.keep(draft, known or digests[-1])
+
+
+@contextmanager
+def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
+    require_no_overlay(recipe)
+    _allow_open_files(len(recipe.ingredients))
+    with ExitStack() as stack:
+        files = [stack.enter_context(cache.open(digest)) for digest in recipe.checkpoints]
+        if faults := list(_misfits(recipe, files)):
+            raise misfit(recipe, faults)
+        yield files
+
+
+def _allow_open_files(count: int) -> None:
+    """Let this process open so many files, and some more, at once: the usual limit is 1024.
+
+    Raises StockpotError where the system allows it no more.
+    """
+    wanted = count + _OTHER_FILES
+    soft, hard = (wanted if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(_OPEN_FILES))
+    if hard <= count:
+        raise StockpotError(
+            f"an average of {count} checkpoints opens them all at once; this process may open {hard} files",
+            mend=f"ulimit -Hn {wanted}, as an administrator, or take fewer candidates: --top K --by METRIC",
+        )
+    if soft < min(wanted, hard):
+        resource.setrlimit(_OPEN_FILES, (min(wanted, hard), resource.getrlimit(_OPEN_FILES)[1]))
+
+
+def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:
+    first, exact = files[0], exact_digest(files[0])
+    header = header_of(in_layout_order(first.tensors))
+    if first.file.read(0, min(len(header), first.file.size)) != header:
+        yield f"{short(recipe.checkpoints[0])}: its file is not in canonical form"
+    for digest, file in zip(recipe.checkpoints[1:], files[1:], strict=True):
+        if faults := differences(first.tensors, file.tensors):
+            yield from (f"{short(digest)}: {fault}" for fault in faults)
+        elif exact_digest(file) != exact:
+            yield f"{short(digest)}: its integer or boolean tensors hold other values"
+        elif file.places != first.places:
+            yield f"{short(digest)}: its file is not in canonical form"

@@ -1,0 +1,35 @@
+"""What every way of averaging refuses, in the same words."""
+
+from collections.abc import Sequence
+
+from stockpot.entities import Recipe, short
+from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+
+
+def require_no_overlay(recipe: Recipe) -> None:
+    """Raise BadCheckpoint for a recipe with an overlay."""
+    if recipe.overlay is not None:
+        raise BadCheckpoint(f"{title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+
+
+def misfit(recipe: Recipe, faults: Sequence[str]) -> Incompatible:
+    """Ingredients that differ in layout, or in integer or boolean tensors."""
+    return Incompatible(
+        f"{title(recipe)}: its ingredients do not go together",
+        faults=faults,
+        mend="average checkpoints of one architecture and dtype",
+    )
+
+
+def overflow(recipe: Recipe, offenders: Sequence[str], count: int) -> NotFinite:
+    """A sum that is not finite in these of so many tensors."""
+    return NotFinite(
+        f"{title(recipe)}: its sum overflows in {len(offenders)} of {count} tensors",
+        faults=offenders,
+        mend="leave out the ingredients with values near the dtype's largest",
+    )
+
+
+def title(recipe: Recipe) -> str:
+    """What errors call the average."""
+    return f"the average of {len(recipe.ingredients)} checkpoints ({short(recipe.digest)})"

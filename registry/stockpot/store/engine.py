@@ -1,0 +1,102 @@
+"""Connections to the store's database, and the one place where foreign errors become ours."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from stockpot.errors import StockpotError, StoreError
+
+WRITES = "stockpot_writes"
+"""Execution option of connections that are going to write."""
+
+_BUSY_SECONDS = 60
+"""How long a SQLite connection waits for its turn; a transaction here takes milliseconds."""
+
+
+def open_engine(url: str, *, migrating: bool = False) -> Engine:
+    """Open a database; nothing is sent to it yet. Raises StoreError.
+
+    Migrating leaves foreign keys unenforced, since SQLite alters a table by making a new one.
+    """
+    with foreign_errors(url):
+        parsed = _parsed(url)
+        dialect = parsed.get_backend_name()
+        if dialect not in {"sqlite", "postgresql"}:
+            raise StoreError(f"the store cannot live in {dialect}", mend="use a sqlite or postgresql URL")
+        if dialect == "postgresql":
+            # Idle connections are cut. And whatever isolation a database defaults to, no more is needed than
+            # this: under a stricter one PostgreSQL refuses what comes at once, in place of waiting.
+            return create_engine(
+                parsed, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED"
+            )
+        if parsed.database in {None, "", ":memory:"}:
+            raise StoreError("a store in memory would forget everything", mend="use sqlite:///stockpot.db")
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
+        event.listen(engine, "connect", _bare if migrating else _prepared)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+
+def _parsed(url: str) -> URL:
+    escape = "escape @, / and : in a password as %40, %2F and %3A"
+    try:
+        parsed = make_url(url)
+    except ValueError as error:  # which quotes what may be a part of the password, as a driver does
+        raise ArgumentError(f"its port is no number: {escape}") from error
+    if "@" in (parsed.host or ""):
+        raise ArgumentError(f"its host holds an @: {escape}")
+    return parsed
+
+
+def _bare(connection: sqlite3.Connection, _record: object) -> None:
+    """Keep the driver from beginning transactions: it begins none before SELECT and DDL."""
+    connection.isolation_level = None
+
+
+def _prepared(connection: sqlite3.Connection, record: object) -> None:
+    """Enforce foreign keys, and let readers read while another process writes."""
+    _bare(connection, record)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA foreign_keys = ON")
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")  # the file remembers it
+        except sqlite3.OperationalError as error:
+            # The switch, alone of all statements, does not wait. Whoever is busy, or comes next, switches.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at the start, where SQLite waits for it; half-way it would fail at once."""
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def foreign_errors(url: str) -> Iterator[None]:
+    """Turn what SQLAlchemy, Alembic, a driver or a damaged row raises into StoreError."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (ArgumentError, ImportError) as error:
+        raise StoreError(
+            f"this is no database that can be opened here: {error}",
+            mend="use sqlite:///stockpot.db, or pip install 'stockpot[postgresql]' and a postgresql:// URL",
+        ) from error
+    except (SQLAlchemyError, CommandError, StockpotError, ValueError, zlib.error) as error:
+        raise StoreError(
+            f"the store {shown(url)} fails: {getattr(error, 'orig', None) or error}",
+            mend="check that it is there, writable and not full, then run the same command again: "
+            "what was committed is kept",
+        ) from error
+
+
+def shown(url: str) -> str:
+    """The URL without anything that could be a secret."""
+    return make_url(url).set(query={}).render_as_string(hide_password=True)

@@ -1,0 +1,123 @@
+"""A store that forgets: the same promises without a file, for tests and for trying things out."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+from dataclasses import replace
+from threading import Lock
+
+from stockpot.documents import to_document
+from stockpot.entities import (
+    Bound,
+    Digest,
+    EvaluationProtocol,
+    IngestedSource,
+    Recipe,
+    Registration,
+    RegistrationState,
+    Score,
+    Selection,
+    digest_of_document,
+)
+from stockpot.ports import Store
+from stockpot.store.claims import require_claim, require_number
+
+
+class MemoryStore(Store):
+    """A store in this process's memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ingested: dict[str, IngestedSource] = {}
+        self._recipes: dict[Digest, Recipe] = {}
+        self._scores: dict[tuple[Digest, Digest], Score] = {}
+        self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
+        self._withdrawn: set[Digest] = set()
+        self._selections: dict[Digest, Selection] = {}
+        self._registrations: dict[tuple[str, Digest], Registration] = {}
+
+    def ingested(self, uri: str) -> IngestedSource | None:
+        with self._lock:
+            return self._ingested.get(uri)
+
+    def remember_ingested(self, ingested: IngestedSource) -> None:
+        with self._lock:
+            self._ingested[ingested.uri] = ingested
+
+    def score(self, recipe: Digest, protocol: Digest) -> Score | None:
+        with self._lock:
+            return self._scores.get((recipe, protocol))
+
+    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+        with self._lock:
+            self._recipes[recipe.digest] = recipe
+            return self._scores.setdefault((recipe.digest, protocol.digest), score)
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        with self._lock:
+            return self._bound(recipe, protocol)
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        require_number(recipe, bound)
+        key = (recipe.digest, protocol.digest, bound.mixed)
+        with self._lock:
+            self._recipes[recipe.digest] = recipe
+            self._bounds[key] = min(self._bounds.get(key, bound), bound, key=lambda known: known.upper)
+            return self._bound(recipe.digest, protocol.digest) or bound
+
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
+        with self._lock:
+            self._withdrawn.add(protocol.digest)
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        with self._lock:
+            return protocol in self._withdrawn
+
+    def _bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        kinds = [False] if protocol in self._withdrawn else [False, True]
+        known = [self._bounds[key] for mixed in kinds if (key := (recipe, protocol, mixed)) in self._bounds]
+        return min(known, key=lambda bound: bound.upper, default=None)
+
+    def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
+        name = digest_of_document([to_document(selection), protocol.digest])
+        with self._lock:
+            self._recipes[selection.recipe.digest] = selection.recipe
+            self._selections.setdefault(name, selection)
+
+    def selections(self, recipe: Digest) -> tuple[Selection, ...]:
+        with self._lock:
+            return tuple(found for found in self._selections.values() if found.recipe.digest == recipe)
+
+    def recipe(self, digest: Digest) -> Recipe | None:
+        with self._lock:
+            return self._recipes.get(digest)
+
+    def claim_registration(
+        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
+    ) -> Registration:
+        key = (model, recipe.digest)
+        with self._lock:
+            self._recipes[recipe.digest] = recipe
+            row = self._registrations.get(key) or Registration(*key, RegistrationState.REGISTERING)
+            if row.owner in {None, owner, dead} or row.claimed_until < now:
+                row = replace(row, owner=owner, claimed_until=until)
+            self._registrations[key] = row
+            return row
+
+    def advance_registration(self, registration: Registration) -> None:
+        key = (registration.model, registration.recipe)
+        with self._lock:
+            committed = require_claim(registration, self._registrations.get(key))
+            self._registrations[key] = replace(registration, claimed_until=committed.claimed_until)
+
+    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
+        with self._lock:
+            row = self._registrations.get((model, recipe))
+            if row and row.owner == owner:
+                self._registrations[model, recipe] = replace(row, owner=None, claimed_until=0.0)
+
+    def registration(self, model: str, recipe: Digest) -> Registration | None:
+        with self._lock:
+            return self._registrations.get((model, recipe))
+
+    def registrations(self, model: str) -> tuple[Registration, ...]:
+        with self._lock:
+            return tuple(row for key, row in sorted(self._registrations.items()) if key[0] == model)

@@ -1,0 +1,272 @@
+"""The store in SQLite or PostgreSQL."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Engine, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from stockpot.documents import to_document
+from stockpot.entities import (
+    Bound,
+    Digest,
+    EvaluationProtocol,
+    IngestedSource,
+    Metric,
+    Recipe,
+    Registration,
+    RegistrationState,
+    Score,
+    Selection,
+    digest_of_document,
+)
+from stockpot.ports import Store
+from stockpot.store.claims import require_claim, require_number
+from stockpot.store.engine import WRITES, foreign_errors, open_engine
+from stockpot.store.schema import require_head
+from stockpot.store.tables import (
+    BoundRow,
+    EvaluationRow,
+    IngestedRow,
+    IngredientRow,
+    ProtocolRow,
+    RecipeRow,
+    RegistrationRow,
+    Row,
+    SelectionRow,
+)
+
+
+class SqlStore(Store):
+    """A store in the database at this SQLAlchemy URL.
+
+    Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that
+    mends it, where the schema is not this program's, and StoreError where there is no database.
+    """
+
+    def __init__(self, url: str) -> None:
+        require_head(url)
+        self._url = url
+        self._reads = open_engine(url)
+        self._writes = self._reads.execution_options(**{WRITES: True})
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._reads.dispose()
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Session]:
+        with foreign_errors(self._url), Session(engine) as session, session.begin():
+            yield session
+
+    def ingested(self, uri: str) -> IngestedSource | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(IngestedRow, uri)
+            return row.document if row else None
+
+    def remember_ingested(self, ingested: IngestedSource) -> None:
+        with self._transaction(self._writes) as session:
+            insert = _insert(session, IngestedRow).values(uri=ingested.uri, document=ingested)
+            newer = {"document": insert.excluded.document}
+            session.execute(insert.on_conflict_do_update(index_elements=[IngestedRow.uri], set_=newer))
+
+    def score(self, recipe: Digest, protocol: Digest) -> Score | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(EvaluationRow, (recipe, protocol))
+            return _score(row) if row else None
+
+    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+        with self._transaction(self._writes) as session:
+            _keep_recipe(session, recipe)
+            _keep_protocol(session, protocol)
+            _insert_once(
+                session,
+                EvaluationRow,
+                recipe=recipe.digest,
+                protocol=protocol.digest,
+                value=_value(score),
+                n=len(score.examples),
+                examples=score.examples,
+                metric=(score.metric.value, *score.metric.without) if score.metric else None,
+                created_at=time.time(),
+            )
+            return _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
+
+    def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
+        with self._transaction(self._reads) as session:
+            return _least_bound(session, recipe, protocol)
+
+    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+        require_number(recipe, bound)
+        key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
+        with self._transaction(self._writes) as session:
+            _keep_recipe(session, recipe)
+            _keep_protocol(session, protocol)
+            insert = _insert(session, BoundRow).values(**key, upper=bound.upper, updated_at=time.time())
+            smaller = insert.on_conflict_do_update(
+                index_elements=list(key),
+                set_={"upper": insert.excluded.upper, "updated_at": insert.excluded.updated_at},
+                where=insert.excluded.upper < BoundRow.upper,
+            )
+            session.execute(smaller)
+            return _least_bound(session, recipe.digest, protocol.digest) or bound
+
+    def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
+        with self._transaction(self._writes) as session:
+            _keep_protocol(session, protocol)
+            session.get_one(ProtocolRow, protocol.digest).mixed_bounds_withdrawn = True
+
+    def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
+        with self._transaction(self._reads) as session:
+            row = session.get(ProtocolRow, protocol)
+            return row is not None and row.mixed_bounds_withdrawn
+
+    def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
+        with self._transaction(self._writes) as session:
+            _keep_recipe(session, selection.recipe)
+            _keep_protocol(session, protocol)
+            _insert_once(
+                session,
+                SelectionRow,
+                digest=digest_of_document([to_document(selection), protocol.digest]),
+                recipe=selection.recipe.digest,
+                protocol=protocol.digest,
+                document=selection,
+                created_at=time.time(),
+            )
+
+    def selections(self, recipe: Digest) -> tuple[Selection, ...]:
+        found = select(SelectionRow.document).where(SelectionRow.recipe == recipe).order_by(SelectionRow.id)
+        with self._transaction(self._reads) as session:
+            return tuple(session.scalars(found))
+
+    def recipe(self, digest: Digest) -> Recipe | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(RecipeRow, digest)
+            return row.document if row else None
+
+    def claim_registration(
+        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
+    ) -> Registration:
+        key = (model, recipe.digest)
+        with self._transaction(self._writes) as session:
+            _keep_recipe(session, recipe)
+            _insert_once(
+                session, RegistrationRow, **_columns(Registration(*key, RegistrationState.REGISTERING))
+            )
+            session.execute(
+                update(RegistrationRow)
+                .where(RegistrationRow.model == model, RegistrationRow.recipe == recipe.digest)
+                .where(
+                    RegistrationRow.owner.is_(None)
+                    | RegistrationRow.owner.in_([owner, dead])
+                    | (RegistrationRow.claimed_until < now)
+                )
+                .values(owner=owner, claimed_until=until, updated_at=time.time())
+            )
+            return _entity(session.get_one(RegistrationRow, key))
+
+    def advance_registration(self, registration: Registration) -> None:
+        with self._transaction(self._writes) as session:
+            key = (registration.model, registration.recipe)
+            row = session.get(RegistrationRow, key, with_for_update=True)
+            committed = require_claim(registration, _entity(row) if row else None)
+            written = replace(registration, claimed_until=committed.claimed_until)
+            session.merge(RegistrationRow(**_columns(written)))
+
+    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
+        with self._transaction(self._writes) as session:
+            row = session.get(RegistrationRow, (model, recipe), with_for_update=True)
+            if row and row.owner == owner:
+                row.owner, row.claimed_until, row.updated_at = None, 0.0, time.time()
+
+    def registration(self, model: str, recipe: Digest) -> Registration | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(RegistrationRow, (model, recipe))
+            return _entity(row) if row else None
+
+    def registrations(self, model: str) -> tuple[Registration, ...]:
+        rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
+        with self._transaction(self._reads) as session:
+            return tuple(map(_entity, session.scalars(rows)))
+
+
+def _insert(session: Session, table: type[Row]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows what to do on conflict: standard SQL has none."""
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    return sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+
+
+def _insert_once(session: Session, table: type[Row], **columns: Any) -> bool:
+    """Insert unless a committed row has the key; wait for one that is not committed yet."""
+    insert = _insert(session, table).values(**columns).on_conflict_do_nothing().returning(literal(value=True))
+    return session.scalar(insert) is not None
+
+
+def _keep_recipe(session: Session, recipe: Recipe) -> None:
+    if _insert_once(session, RecipeRow, digest=recipe.digest, document=recipe):
+        session.add_all(
+            IngredientRow(
+                recipe=recipe.digest,
+                position=position,
+                checkpoint=ingredient.checkpoint,
+                coefficient=ingredient.coefficient,
+            )
+            for position, ingredient in enumerate(recipe.ingredients)
+        )
+
+
+def _keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
+    _insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
+
+
+def _least_bound(session: Session, recipe: Digest, protocol: Digest) -> Bound | None:
+    """Of those that were not withdrawn: a mixed one counts only under a protocol that says nothing else,
+    whenever it was committed.
+    """
+    found = (
+        select(BoundRow.upper, BoundRow.mixed)
+        .join(ProtocolRow, ProtocolRow.digest == BoundRow.protocol)
+        .where(BoundRow.recipe == recipe, BoundRow.protocol == protocol)
+        .where(~(BoundRow.mixed & ProtocolRow.mixed_bounds_withdrawn))
+        .order_by(BoundRow.upper, BoundRow.mixed)
+        .limit(1)
+    )
+    row = session.execute(found).one_or_none()
+    return Bound(row.upper, row.mixed) if row else None
+
+
+def _score(row: EvaluationRow) -> Score:
+    return Score(row.examples, Metric(row.metric[0], row.metric[1:]) if row.metric else None)
+
+
+def _value(score: Score) -> float | None:
+    """The value for SQL, NULL where there is none."""
+    try:
+        return None if math.isnan(score.value) else score.value
+    except (ArithmeticError, ValueError):  # no examples, or both infinities
+        return None
+
+
+def _columns(registration: Registration) -> dict[str, Any]:
+    return {**asdict(registration), "updated_at": time.time()}
+
+
+def _entity(row: RegistrationRow) -> Registration:
+    return Registration(
+        row.model,
+        row.recipe,
+        RegistrationState(row.state),
+        owner=row.owner,
+        claimed_until=row.claimed_until,
+        checkpoint=row.checkpoint,
+        run_id=row.run_id,
+        model_id=row.model_id,
+        version=row.version,
+    )

@@ -1,0 +1,158 @@
+"""The rows. They never leave this folder.
+
+Names start with ``stockpot_``: the database may be MLflow's own, and that grows tables every release.
+"""
+# ruff: noqa: D102 - SQLAlchemy documents what a TypeDecorator does
+
+import struct
+import zlib
+from typing import Any
+
+from sqlalchemy import JSON, Double, ForeignKey, LargeBinary, MetaData, String, false
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from stockpot.documents import from_document, to_document
+from stockpot.entities import Digest, EvaluationProtocol, IngestedSource, Recipe, Selection
+
+
+class Document(TypeDecorator[Any]):
+    """An entity as JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
+        return to_document(value)
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> Any:
+        return from_document(self.kind, value)
+
+
+class Floats(TypeDecorator[tuple[float, ...]]):
+    """Numbers, bit by bit: little-endian float64, zlib-compressed."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> bytes | None:
+        return None if value is None else zlib.compress(struct.pack(f"<{len(value)}d", *value))
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        packed = zlib.decompress(value)
+        return struct.unpack(f"<{len(packed) // 8}d", packed)
+
+
+class Row(DeclarativeBase):
+    """A row of any table."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {float: Double(), Digest: String(71)}  # noqa: RUF012 - SQLAlchemy reads it so
+
+
+class IngestedRow(Row):
+    """What reading a weights file found."""
+
+    __tablename__ = "stockpot_ingested"
+    uri: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[IngestedSource] = mapped_column(Document(IngestedSource))
+
+
+class RecipeRow(Row):
+    """A recipe that an evaluation, a selection or a registration brought in."""
+
+    __tablename__ = "stockpot_recipes"
+    digest: Mapped[Digest] = mapped_column(primary_key=True)
+    document: Mapped[Recipe] = mapped_column(Document(Recipe))
+
+
+class IngredientRow(Row):
+    """A recipe's ingredient again, so that SQL can ask which recipes hold a checkpoint."""
+
+    __tablename__ = "stockpot_ingredients"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    checkpoint: Mapped[Digest] = mapped_column(index=True)
+    coefficient: Mapped[float]
+
+
+class ProtocolRow(Row):
+    """A protocol that something was measured under."""
+
+    __tablename__ = "stockpot_protocols"
+    digest: Mapped[Digest] = mapped_column(primary_key=True)
+    document: Mapped[EvaluationProtocol] = mapped_column(Document(EvaluationProtocol))
+    mixed_bounds_withdrawn: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Examples were found whose outputs depend on their batch."""
+
+
+class EvaluationRow(Row):
+    """The committed score of a recipe under a protocol."""
+
+    __tablename__ = "stockpot_evaluations"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest), primary_key=True)
+    value: Mapped[float | None]
+    """The score's, for people who look with SQL; NULL for NaN, which SQLite cannot hold."""
+    n: Mapped[int]
+    examples: Mapped[tuple[float, ...]] = mapped_column(Floats)
+    created_at: Mapped[float]
+    """Seconds since the epoch, as in every table."""
+    metric: Mapped[tuple[float, ...] | None] = mapped_column(Floats)
+    """Of the whole split, then without each block; NULL where the score is a mean."""
+
+
+class BoundRow(Row):
+    """The least upper bound known of a recipe's score under a protocol, of mixed ones and of others."""
+
+    __tablename__ = "stockpot_bounds"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest), primary_key=True)
+    mixed: Mapped[bool] = mapped_column(primary_key=True)
+    upper: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class SelectionRow(Row):
+    """The record of a search."""
+
+    __tablename__ = "stockpot_selections"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Grows: the order of the commits."""
+    digest: Mapped[Digest] = mapped_column(unique=True)
+    """Of the document and the protocol together."""
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), index=True)
+    protocol: Mapped[Digest] = mapped_column(ForeignKey(ProtocolRow.digest))
+    document: Mapped[Selection] = mapped_column(Document(Selection))
+    created_at: Mapped[float]
+
+
+class RegistrationRow(Row):
+    """What makes registration happen once per model and recipe."""
+
+    __tablename__ = "stockpot_registrations"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    owner: Mapped[str | None]
+    claimed_until: Mapped[float]
+    checkpoint: Mapped[Digest | None]
+    run_id: Mapped[str | None]
+    model_id: Mapped[str | None]
+    version: Mapped[str | None]
+    updated_at: Mapped[float]

@@ -1,0 +1,185 @@
+"""Tasks and selection methods by name: Stockpot's own go the way of everybody else's."""
+
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from stockpot.errors import BadTask, StockpotError, UnknownPlugin
+from stockpot.ports import MakeMethod, Task
+
+TASKS = "stockpot.tasks"
+METHODS = "stockpot.selection_methods"
+REQUIRED_METHODS = tuple(
+    name for name, value in vars(Task).items() if inspect.isfunction(value) and name[0] != "_"
+)
+
+
+def load_task(reference: str, args: Mapping[str, str]) -> Task:
+    """Find a task's class, construct it and hold it to the contract of `stockpot.ports.Task`.
+
+    `reference` is ``module:Class`` or the name of an entry point of ``stockpot.tasks``.
+
+    Raises UnknownPlugin when the class cannot be found or imported; BadTask when it does not take
+    these arguments, or when it breaks its contract, with every fault.
+    """
+    task = _construct(load_plugin(TASKS, reference), reference, args)
+    faults = _contract_faults(task)
+    if faults:
+        raise BadTask(
+            f"{reference} is no task",
+            faults=faults,
+            mend=f"change {_file_of(type(task))}; stockpot.ports.Task says what each member does",
+        )
+    return cast("Task", task)
+
+
+def load_method(name: str) -> MakeMethod:
+    """Find a selection method: an entry point of ``stockpot.selection_methods``, or ``module:Class``.
+
+    Raises UnknownPlugin when it cannot be found or imported.
+    """
+    method = load_plugin(METHODS, name)
+    if not callable(method):
+        raise UnknownPlugin(f"{name} is a {type(method).__name__}, no selection method", mend="name a class")
+    return cast("MakeMethod", method)
+
+
+def load_plugin(group: str, reference: str) -> Any:
+    """Import what an entry point of this group, or ``module:attribute``, stands for.
+
+    Nothing is imported but the one plugin. Raises UnknownPlugin.
+    """
+    if ":" in reference:
+        return load_object(reference)
+    installed = {point.name: point.value for point in entry_points(group=group)}
+    if reference not in installed:
+        raise UnknownPlugin(
+            f"no entry point of {group} is called {reference!r}; installed: {', '.join(sorted(installed))}",
+            mend=_did_you_mean(reference, installed) or "name an installed one, or give module:Class",
+        )
+    return load_object(installed[reference])
+
+
+def load_object(reference: str) -> Any:
+    """Import ``module:attribute``, looking in the working directory first, as uvicorn and prefect do.
+
+    Raises UnknownPlugin with the underlying error, and where was looked.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise UnknownPlugin(
+            f"{reference!r} is not of the form module:attribute", mend="write package.module:Name"
+        )
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+    found = module = _import(module_name, reference)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise UnknownPlugin(
+                f"{reference}: {getattr(module, '__file__', None) or module_name} defines no {name!r}",
+                mend=_did_you_mean(name, dir(found))
+                or f"define it there, or name what {module_name} does define",
+            )
+        found = getattr(found, name)
+    return found
+
+
+def task_identity(task: Task) -> tuple[str, str]:
+    """The task's name, ``module:Class``, and its version: ``<task.version>+<hash>``.
+
+    The hash is `source_hash` of its class, so that an edited task is another task even where its
+    author forgot to change ``version``.
+    """
+    kind = type(task)
+    return f"{kind.__module__}:{kind.__qualname__}", f"{task.version}+{source_hash(kind)}"
+
+
+def source_hash(definition: Any) -> str:
+    """The first 12 digits of the SHA-256 of the file of the module that defines a class or function.
+
+    Of a ``functools.partial``, what it calls. Raises BadTask where it was not defined in a file.
+    """
+    while isinstance(definition, functools.partial):
+        definition = definition.func
+    file = _file_of(definition)
+    if file is None:
+        raise BadTask(
+            f"{definition.__module__}:{definition.__qualname__} was not defined in a file",
+            mend="move it to a module: scores are remembered under a hash of its source",
+        )
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+
+
+def _import(module_name: str, reference: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise UnknownPlugin(
+            f"{reference}: importing {module_name} failed with {type(error).__name__}: {error}",
+            faults=[f"looked in {place}" for place in sys.path if isinstance(error, ModuleNotFoundError)],
+            mend=f"try: python -c 'import {module_name}'",
+        ) from error
+
+
+def _construct(kind: Any, reference: str, args: Mapping[str, str]) -> Any:
+    """Call the class with the arguments, all strings."""
+    if not inspect.isclass(kind):
+        raise BadTask(f"{reference} is a {type(kind).__name__}, not a class", mend="name the task's class")
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        raise BadTask(
+            f"{reference} does not take these arguments: {error}",
+            faults=[f"accepted: {parameter}" for parameter in signature.parameters.values()],
+            mend=f"give each as --task-arg {next(iter(signature.parameters), 'name')}=value",
+        ) from error
+    try:
+        return kind(**args)
+    except StockpotError:
+        raise
+    except Exception as error:  # whatever a foreign constructor does
+        raise BadTask(
+            f"{reference} cannot be constructed: {type(error).__name__}: {error}",
+            faults=[f"{name}={value!r}" for name, value in args.items()],
+            mend="mend the --task-arg values; all of them arrive as strings",
+        ) from error
+
+
+def _contract_faults(task: Any) -> list[str]:
+    faults = [
+        f"method {name}() is missing" for name in REQUIRED_METHODS if not callable(getattr(task, name, None))
+    ]
+    version = getattr(task, "version", None)
+    if not isinstance(version, str) or not version:
+        faults.append(f"version must be a string that is not empty, got {version!r}")
+    bounds = getattr(task, "bounds", "nothing")
+    if bounds is not None and not _are_bounds(bounds):
+        faults.append(f"bounds must be (least, greatest), two finite numbers, or None, got {bounds!r}")
+    return faults
+
+
+def _are_bounds(bounds: Any) -> bool:
+    try:
+        low, high = bounds
+        return bool(-math.inf < low < high < math.inf)
+    except (TypeError, ValueError):
+        return False
+
+
+def _file_of(definition: Any) -> str | None:
+    return getattr(sys.modules.get(definition.__module__), "__file__", None)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

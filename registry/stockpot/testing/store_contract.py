@@ -1,0 +1,262 @@
+"""What every store promises, as tests.
+
+Subclass it in a test module, with a fixture that gives each test a fresh store::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self) -> Store:
+            return MyStore()
+"""
+
+from dataclasses import replace
+from math import inf, nan
+
+import pytest
+
+from stockpot.entities import (
+    ExclusionReason,
+    IngestedSource,
+    Metric,
+    Registration,
+    RegistrationState,
+    Score,
+    digest_of_bytes,
+)
+from stockpot.errors import StoreError
+from stockpot.ports import Store
+from stockpot.testing.bounds_contract import BoundsContract
+from stockpot.testing.store_values import (
+    NAN_WITH_PAYLOAD,
+    TEST,
+    THREADS,
+    VALIDATION,
+    at_once,
+    bits,
+    ingested,
+    selection,
+    soup,
+)
+
+
+def claim(store: Store, owner: str, now: float = 0, dead: str | None = None) -> Registration:
+    """Ask for a claim that lasts ten seconds."""
+    return store.claim_registration("digits", soup("a", "b"), owner=owner, now=now, until=now + 10, dead=dead)
+
+
+def committed(store: Store) -> Registration | None:
+    """The row that `claim` asks for."""
+    return store.registration("digits", soup("a", "b").digest)
+
+
+class StoreContract(BoundsContract):
+    """Every sentence of `stockpot.ports.Store`, held against the fixture ``store``."""
+
+    def test_a_new_store_knows_nothing(self, store: Store) -> None:
+        recipe = soup("a").digest
+        assert store.ingested("file:///a") is None
+        assert store.score(recipe, VALIDATION.digest) is None
+        assert store.recipe(recipe) is None
+        assert store.selections(recipe) == ()
+        assert store.registration("digits", recipe) is None
+        assert store.registrations("digits") == ()
+
+    def test_what_reading_a_file_found_is_remembered_by_uri(self, store: Store) -> None:
+        good = ingested("file:///good")
+        bad = IngestedSource("file:///bad", None, "1" * 64, None, ExclusionReason.NOT_FINITE, "NaN")
+        store.remember_ingested(good)
+        store.remember_ingested(bad)
+        assert store.ingested("file:///good") == good
+        assert store.ingested("file:///bad") == bad
+
+    def test_a_newer_reading_replaces_an_older_one(self, store: Store) -> None:
+        store.remember_ingested(ingested("file:///a", size=4))
+        store.remember_ingested(ingested("file:///a", size=8))
+        assert store.ingested("file:///a") == ingested("file:///a", size=8)
+
+    def test_a_score_is_remembered_under_recipe_and_protocol_together(self, store: Store) -> None:
+        store.commit_score(soup("a"), VALIDATION, Score((1.0, 0.0, 1.0)))
+        store.commit_score(soup("a"), TEST, Score((0.0, 0.0)))
+        store.commit_score(soup("a", "b"), VALIDATION, Score((0.1, 0.2, 0.3)))
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0, 0.0, 1.0))
+        assert store.score(soup("a").digest, TEST.digest) == Score((0.0, 0.0))
+        assert store.score(soup("a", "b").digest, VALIDATION.digest) == Score((0.1, 0.2, 0.3))
+        assert store.score(soup("b", "a").digest, VALIDATION.digest) is None
+
+    def test_the_first_committed_score_wins(self, store: Store) -> None:
+        first, second = Score((1.0, 0.0)), Score((0.0, 1.0))
+        assert store.commit_score(soup("a"), VALIDATION, first) == first
+        assert store.commit_score(soup("a"), VALIDATION, second) == first
+        assert store.score(soup("a").digest, VALIDATION.digest) == first
+
+    def test_threads_that_commit_the_same_evaluation_all_get_the_same_score(self, store: Store) -> None:
+        def commit(number: int) -> Score:
+            return store.commit_score(soup("a", "b"), VALIDATION, Score((float(number),)))
+
+        (winner,) = set(at_once(commit))
+        assert store.score(soup("a", "b").digest, VALIDATION.digest) == winner
+
+    def test_threads_that_commit_different_evaluations_lose_none(self, store: Store) -> None:
+        at_once(lambda number: store.commit_score(soup(str(number)), VALIDATION, Score((float(number),))))
+        found = [store.score(soup(str(number)).digest, VALIDATION.digest) for number in range(THREADS)]
+        assert found == [Score((float(number),)) for number in range(THREADS)]
+
+    @pytest.mark.parametrize(
+        "examples",
+        [(nan, 1.0), (NAN_WITH_PAYLOAD,), (-0.0, 0.0), (0.1 + 0.2, 5e-324), (inf, -inf), (-inf, 1.0)],
+        ids=str,
+    )
+    def test_scores_come_back_bit_identical(self, store: Store, examples: tuple[float, ...]) -> None:
+        score = Score(examples)
+        assert bits(store.commit_score(soup("a"), VALIDATION, score)) == bits(score)
+        assert bits(store.commit_score(soup("a"), VALIDATION, Score((0.5,)))) == bits(score)
+        assert bits(store.score(soup("a").digest, VALIDATION.digest)) == bits(score)
+
+    @pytest.mark.parametrize(
+        "metric",
+        [
+            Metric(0.1 + 0.2, (0.1, 5e-324)),
+            Metric(nan, (NAN_WITH_PAYLOAD, -0.0, 0.0)),
+            Metric(-0.0, (inf, -inf, nan)),
+            Metric(0.75, ()),
+        ],
+        ids=str,
+    )
+    def test_metrics_come_back_bit_identical_beside_the_examples(self, store: Store, metric: Metric) -> None:
+        score = Score((nan, 0.25), metric)
+        assert bits(store.commit_score(soup("a"), VALIDATION, score)) == bits(score)
+        assert bits(store.commit_score(soup("a"), VALIDATION, Score((0.5,)))) == bits(score)
+        assert bits(store.score(soup("a").digest, VALIDATION.digest)) == bits(score)
+
+    def test_a_score_without_metric_comes_back_without_one(self, store: Store) -> None:
+        store.commit_score(soup("a"), VALIDATION, Score((0.5, 1.0)))
+        later = Score((0.5, 1.0), Metric(0.5, (0.25,)))
+        assert store.commit_score(soup("a"), VALIDATION, later).metric is None
+        assert store.score(soup("a").digest, VALIDATION.digest) == Score((0.5, 1.0))
+
+    def test_a_recipe_is_known_once_an_evaluation_selection_or_registration_brought_it_in(
+        self, store: Store
+    ) -> None:
+        evaluated, selected = replace(soup("c", "a"), overlay=digest_of_bytes(b"statistics")), soup("a", "b")
+        registered = soup("b", "c", "a")
+        store.commit_score(evaluated, VALIDATION, Score((1.0,)))
+        store.commit_selection(selection(selected), VALIDATION)
+        store.claim_registration("digits", registered, owner="me", now=0, until=1)
+        for recipe in (evaluated, selected, registered):
+            assert store.recipe(recipe.digest) == recipe
+
+    def test_selections_are_found_by_the_recipe_they_ended_in_oldest_first(self, store: Store) -> None:
+        searches = [selection(soup("a", "b"), score) for score in (0.5, 0.25, 0.75)]
+        for search in searches:
+            store.commit_selection(search, VALIDATION)
+        store.commit_selection(selection(soup("a")), VALIDATION)
+        # By repr: the record of a step may hold a NaN, which equals nothing.
+        assert repr(store.selections(soup("a", "b").digest)) == repr(tuple(searches))
+
+    def test_committing_an_identical_selection_again_changes_nothing(self, store: Store) -> None:
+        older, newer = selection(soup("a"), nan, complete=False), selection(soup("a"))
+        for search in (older, newer, older):
+            store.commit_selection(search, VALIDATION)
+        assert repr(store.selections(soup("a").digest)) == repr((older, newer))
+
+    def test_threads_that_commit_an_identical_selection_leave_one(self, store: Store) -> None:
+        at_once(lambda _: store.commit_selection(selection(soup("a", "b")), VALIDATION))
+        assert len(store.selections(soup("a", "b").digest)) == 1
+
+    def test_the_first_claim_creates_the_row_and_succeeds(self, store: Store) -> None:
+        row = Registration(
+            "digits", soup("a", "b").digest, RegistrationState.REGISTERING, owner="me", claimed_until=10
+        )
+        assert claim(store, "me") == row
+        assert committed(store) == row
+
+    def test_a_claim_that_somebody_holds_is_refused_and_shows_the_holder(self, store: Store) -> None:
+        held = claim(store, "you")
+        assert claim(store, "me", now=9) == held
+        assert claim(store, "me", now=10) == held, "it has not run out before 10"
+        assert committed(store) == held
+
+    def test_an_owner_may_renew_its_claim(self, store: Store) -> None:
+        claim(store, "me")
+        assert claim(store, "me", now=5).claimed_until == 15
+
+    def test_a_claim_that_ran_out_is_free(self, store: Store) -> None:
+        claim(store, "you")
+        taken = claim(store, "me", now=10.5)
+        assert (taken.owner, taken.claimed_until) == ("me", 20.5)
+
+    def test_the_claim_of_a_dead_owner_is_free(self, store: Store) -> None:
+        claim(store, "you")
+        assert claim(store, "me", dead="somebody else").owner == "you"
+        assert claim(store, "me", dead="you").owner == "me"
+
+    def test_of_threads_that_claim_at_once_exactly_one_succeeds(self, store: Store) -> None:
+        rows = at_once(lambda number: claim(store, str(number)))
+        assert len({row.owner for row in rows}) == 1
+        assert committed(store) == rows[0]
+
+    def test_claims_of_other_models_and_recipes_are_independent(self, store: Store) -> None:
+        claim(store, "you")
+        for model, recipe in (("letters", soup("a", "b")), ("digits", soup("b", "a"))):
+            assert store.claim_registration(model, recipe, owner="me", now=0, until=1).owner == "me"
+
+    def test_a_released_claim_is_free(self, store: Store) -> None:
+        row = claim(store, "you")
+        store.release_registration(row.model, row.recipe, owner="you")
+        assert committed(store) == replace(row, owner=None, claimed_until=0)
+        assert claim(store, "me").owner == "me"
+
+    def test_only_the_owner_releases_a_claim(self, store: Store) -> None:
+        row = claim(store, "you")
+        store.release_registration(row.model, row.recipe, owner="me")
+        store.release_registration("unheard of", row.recipe, owner="me")
+        assert committed(store) == row
+
+    def test_the_owner_writes_state_and_ids(self, store: Store) -> None:
+        begun = replace(claim(store, "me"), checkpoint=digest_of_bytes(b"soup"), run_id="run")
+        store.advance_registration(begun)
+        assert committed(store) == begun
+        done = replace(begun, state=RegistrationState.REGISTERED, model_id="m-1", version="3")
+        store.advance_registration(done)
+        assert committed(store) == done
+
+    def test_writing_does_not_lengthen_the_claim(self, store: Store) -> None:
+        row = claim(store, "me")
+        store.advance_registration(replace(row, claimed_until=99))
+        assert committed(store) == row
+
+    def test_a_lost_claim_cannot_be_written_under(self, store: Store) -> None:
+        lost = claim(store, "me")
+        held = claim(store, "you", dead="me")
+        with pytest.raises(StoreError, match="held by you"):
+            store.advance_registration(replace(lost, run_id="run"))
+        assert committed(store) == held
+
+    def test_a_released_claim_cannot_be_written_under(self, store: Store) -> None:
+        row = claim(store, "me")
+        store.release_registration(row.model, row.recipe, owner="me")
+        for owner in ("me", None):
+            with pytest.raises(StoreError, match="held by nobody"):
+                store.advance_registration(replace(row, owner=owner, run_id="run"))
+
+    def test_a_registration_that_nobody_claimed_cannot_be_written(self, store: Store) -> None:
+        row = Registration("digits", soup("a").digest, RegistrationState.REGISTERED, owner="me")
+        with pytest.raises(StoreError, match="held by nobody"):
+            store.advance_registration(row)
+        assert store.registration("digits", soup("a").digest) is None
+
+    def test_registered_never_goes_back(self, store: Store) -> None:
+        done = replace(claim(store, "me"), state=RegistrationState.REGISTERED, version="3")
+        store.advance_registration(done)
+        assert claim(store, "you", now=11).state is RegistrationState.REGISTERED
+        back = replace(done, owner="you", state=RegistrationState.REGISTERING)
+        with pytest.raises(StoreError, match="version 3"):
+            store.advance_registration(back)
+        assert committed(store) == replace(done, owner="you", claimed_until=21)
+
+    def test_registrations_of_a_model_come_by_recipe_digest(self, store: Store) -> None:
+        recipes = [soup(name) for name in "abcde"]
+        for model in ("digits", "letters"):
+            for recipe in recipes:
+                store.claim_registration(model, recipe, owner="me", now=0, until=1)
+        found = [(row.model, row.recipe) for row in store.registrations("digits")]
+        assert found == sorted(("digits", recipe.digest) for recipe in recipes)

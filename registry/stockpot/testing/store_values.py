@@ -1,0 +1,83 @@
+"""What the tests of stores put into them."""
+
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from math import nan
+from threading import Barrier
+from typing import TypeVar
+
+from stockpot.entities import (
+    Checkpoint,
+    EvaluationProtocol,
+    IngestedSource,
+    Recipe,
+    Score,
+    Selection,
+    Step,
+    TensorSpec,
+    digest_of_bytes,
+)
+
+T = TypeVar("T")
+
+THREADS = 8
+NAN_WITH_PAYLOAD: float = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
+
+VALIDATION = EvaluationProtocol(
+    task="arrays",
+    task_version="1+0123456789ab",
+    task_args=(("path", "digits.npz"),),
+    split="validation",
+    dataset=digest_of_bytes(b"digits"),
+    n=3,
+    dtype="float32",
+    tf32=False,
+    batch_size=256,
+    device="cpu x86_64",
+    torch_version="2.13.0",
+)
+TEST = replace(VALIDATION, split="test")
+
+
+def soup(*ingredients: str) -> Recipe:
+    """The average of checkpoints that are named by these words."""
+    return Recipe.mean([digest_of_bytes(name.encode()) for name in ingredients])
+
+
+def ingested(uri: str, size: int = 4) -> IngestedSource:
+    """A weights file of one tensor."""
+    tensors = (TensorSpec("weight", "F32", (size // 4,)),)
+    checkpoint = Checkpoint(digest_of_bytes(uri.encode()), size, tensors, exact=digest_of_bytes(b""))
+    return IngestedSource(uri, size, "0" * 64, checkpoint)
+
+
+def selection(recipe: Recipe, score: float = 0.5, *, complete: bool = True) -> Selection:
+    """A search of three steps: kept, stopped early, without a score."""
+    tried = recipe.checkpoints
+    steps = (
+        Step(recipe.digest, tried, score=-0.0, bound=None, kept=True),
+        Step(soup("b").digest, tried, score=None, bound=0.1 + 0.2, kept=False),
+        Step(soup("c").digest, tried, score=nan, bound=None, kept=False),
+    )
+    return Selection("greedy", "not_worse", steps, recipe, score, complete)
+
+
+def bits(score: Score | None) -> tuple[bytes, ...]:
+    """Equal for equal bits only, as == is for neither NaN nor zero."""
+    assert score is not None
+    metric = [(score.metric.value,), score.metric.without] if score.metric else []
+    return tuple(struct.pack(f"<{len(part)}d", *part) for part in (score.examples, *metric))
+
+
+def at_once(act: Callable[[int], T]) -> list[T]:
+    """What the threads got that did this at the same moment."""
+    barrier = Barrier(THREADS)
+
+    def wait_then_act(number: int) -> T:
+        barrier.wait()
+        return act(number)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(wait_then_act, range(THREADS)))

@@ -1,0 +1,347 @@
+"""What every tracker promises, as tests.
+
+Subclass it in a test module, with a fixture that gives the tests a backend. One backend may serve all
+of them: each test makes an experiment and a model name of its own::
+
+    class TestMyTracker(TrackerContract):
+        @pytest.fixture
+        def backend(self) -> Backend:
+            return MyBackend()
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockpot.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
+from stockpot.errors import BadModelName, BadRequest, TrackingError, UnknownSweep
+from stockpot.ports import Tracker
+from stockpot.testing.tracker_backend import (
+    Backend,
+    PlantedSweep,
+    child,
+    fresh,
+    plant,
+    publication_of,
+    publish,
+    registered,
+)
+
+
+class TrackerContract:
+    """Promises of `stockpot.ports.Tracker`."""
+
+    @pytest.fixture
+    def tracker(self, backend: Backend) -> Tracker:
+        return backend.tracker
+
+    @pytest.fixture
+    def sweep(self, backend: Backend) -> PlantedSweep:
+        """Three finished children of one parent."""
+        return plant(backend, 3)
+
+    @pytest.fixture
+    def publication(self, backend: Backend, sweep: PlantedSweep) -> Publication:
+        """A soup of the sweep's first two children, of a model name of its own that is registered."""
+        made = publication_of(backend, sweep)
+        backend.tracker.prove_writable(made.model, sweep.experiment_id)
+        return made
+
+    def test_the_children_of_a_parent_are_listed_in_starting_order_without_the_parent(
+        self, tracker: Tracker, sweep: PlantedSweep
+    ) -> None:
+        assert [run.run_id for run in tracker.runs(sweep.selector)] == list(sweep.children)
+
+    def test_a_run_carries_what_was_logged(self, backend: Backend) -> None:
+        experiment_id = backend.add_experiment(fresh("sweep"))
+        parent = backend.add_run(experiment_id, "parent")
+        backend.add_run(
+            experiment_id,
+            "child",
+            parent=parent,
+            status="FAILED",
+            params={"lr": "0.1"},
+            metrics={"accuracy": 0.5},
+            tags={"study": "it's"},
+        )
+        (run,) = backend.tracker.runs(SweepSelector(parent_run_id=parent))
+        assert (run.name, run.status, run.experiment_id) == ("child", "FAILED", experiment_id)
+        assert (run.params, run.metrics, run.tags["study"]) == ({"lr": "0.1"}, {"accuracy": 0.5}, "it's")
+
+    def test_grandchildren_belong_to_another_sweep(self, backend: Backend, sweep: PlantedSweep) -> None:
+        backend.add_run(sweep.experiment_id, "fold 1", parent=sweep.children[0])
+        assert len(list(backend.tracker.runs(sweep.selector))) == len(sweep.children)
+
+    def test_an_experiment_is_found_by_a_name_with_quotes(self, backend: Backend) -> None:
+        name = fresh("""it's a "sweep" """)
+        run = backend.add_run(backend.add_experiment(name), "child")
+        assert [found.run_id for found in backend.tracker.runs(SweepSelector(experiment=name))] == [run]
+
+    def test_a_filter_narrows_an_experiment_and_a_parent(self, tracker: Tracker, sweep: PlantedSweep) -> None:
+        condition = "params.seed = '1' and metrics.accuracy > 0.05"
+        by_parent = tracker.runs(replace(sweep.selector, filter=condition))
+        by_name = tracker.runs(SweepSelector(experiment=sweep.experiment, filter=condition))
+        assert [run.run_id for run in by_parent] == [run.run_id for run in by_name] == [sweep.children[1]]
+
+    @pytest.mark.parametrize(
+        "selector", [SweepSelector(parent_run_id="0" * 32), SweepSelector(experiment="nowhere")]
+    )
+    def test_an_unknown_sweep_is_named_with_its_mend(self, tracker: Tracker, selector: SweepSelector) -> None:
+        with pytest.raises(UnknownSweep, match=selector.parent_run_id or selector.experiment) as caught:
+            list(tracker.runs(selector))
+        assert caught.value.mend
+
+    def test_a_refused_filter_is_the_requests_fault(self, tracker: Tracker, sweep: PlantedSweep) -> None:
+        with pytest.raises(BadRequest, match="what = is = this") as caught:
+            list(tracker.runs(replace(sweep.selector, filter="what = is = this")))
+        assert not isinstance(caught.value, UnknownSweep)
+
+    def test_our_own_runs_and_models_never_come_back(
+        self, backend: Backend, sweep: PlantedSweep, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        run_id = publish(tracker, publication)
+        assert backend.logged(run_id).parent == sweep.parent
+        runs = list(tracker.runs(sweep.selector))
+        assert [run.run_id for run in runs] == list(sweep.children)
+        assert {source.path for source in tracker.weights(runs[0])} == {"model.safetensors"}
+
+    def test_weights_are_found_in_folders_and_in_models(self, backend: Backend, tmp_path: Path) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "final.safetensors", b"one")
+        backend.add_file(run.run_id, "check points/step 10/last.ckpt", b"pickle")
+        backend.add_file(run.run_id, "readme.txt", b"none")
+        exported = backend.add_model(run.run_id, "exported", {"MLmodel": b"{}", "data/model.pt2": b"three"})
+        backend.add_model(run.run_id, "elsewhere", {})
+        pickled = backend.add_model(run.run_id, "pickled", {"MLmodel": b"{}", "data/model.pth": b"four"})
+        found = backend.tracker.weights(run)
+        assert [(source.path, source.format, source.model_id, source.size) for source in found] == [
+            ("check points/step 10/last.ckpt", WeightsFormat.PICKLE, None, 6),
+            ("exported/data/model.pt2", WeightsFormat.PT2, exported, 5),
+            ("final.safetensors", WeightsFormat.SAFETENSORS, None, 3),
+            ("pickled/data/model.pth", WeightsFormat.PICKLE, pickled, 4),
+        ]
+        fetched = [backend.tracker.fetch(source, tmp_path) for source in found]
+        assert [file.read_bytes() for file in fetched] == [b"pickle", b"three", b"one", b"four"]
+        assert all(file.parent == tmp_path and not file.is_symlink() for file in fetched)
+
+    @pytest.mark.parametrize("listed", [2, 4])
+    def test_a_file_that_is_not_as_long_as_it_was_listed_is_refused(
+        self, backend: Backend, tmp_path: Path, listed: int
+    ) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "model.safetensors", b"one")
+        (source,) = backend.tracker.weights(run)
+        with pytest.raises(TrackingError, match="listed"):
+            backend.tracker.fetch(replace(source, size=listed), tmp_path)
+        assert backend.tracker.fetch(replace(source, size=None), tmp_path).read_bytes() == b"one"
+
+    @pytest.mark.parametrize("length", [1, 8, 9, 100])
+    def test_the_head_of_a_file_is_its_first_bytes(self, backend: Backend, length: int) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "check points/model.safetensors", b"nine byte")
+        backend.add_model(run.run_id, "logged", {"data/model.safetensors": b"nine byte"})
+        for source in backend.tracker.weights(run):
+            assert backend.tracker.head(source, length) == b"nine byte"[:length]
+
+    def test_weights_are_found_and_read_from_several_threads_at_once(
+        self, backend: Backend, sweep: PlantedSweep, tmp_path: Path
+    ) -> None:
+        tracker = backend.tracker
+        runs = list(tracker.runs(sweep.selector)) * 3
+        folders = [tmp_path / str(place) for place in range(len(runs))]
+
+        def read(run: Run, folder: Path) -> tuple[bytes | None, bytes]:
+            (source,) = tracker.weights(run)
+            folder.mkdir()
+            return tracker.head(source, 7), tracker.fetch(source, folder).read_bytes()
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            read_at_once = list(pool.map(read, runs, folders))
+        assert read_at_once == [(b"weights", f"weights {n}".encode()) for n in [0, 1, 2] * 3]
+
+    def test_models_of_one_name_are_told_apart(self, backend: Backend) -> None:
+        run = child(backend)
+        ids = [backend.add_model(run.run_id, "model", {"data/model.pt2": b"x"}) for _ in range(2)]
+        found = backend.tracker.weights(run)
+        assert {source.path for source in found} == {f"model/{model_id}/data/model.pt2" for model_id in ids}
+
+    def test_a_run_without_weights_has_none(self, backend: Backend) -> None:
+        run = child(backend)
+        assert backend.tracker.weights(run) == ()
+
+    def test_proving_permission_makes_the_model_and_leaves_nothing_else(
+        self, backend: Backend, sweep: PlantedSweep
+    ) -> None:
+        before = backend.visible_runs(sweep.experiment_id)
+        model = fresh("new model")
+        for _ in range(2):
+            backend.tracker.prove_writable(model, sweep.experiment_id)
+        assert backend.visible_runs(sweep.experiment_id) == before
+        assert backend.versions(model) == []
+
+    @pytest.mark.parametrize("name", ["a/b", "a:b", " "])
+    def test_a_refused_model_name_is_told_before_anything_is_written(
+        self, tracker: Tracker, sweep: PlantedSweep, name: str
+    ) -> None:
+        with pytest.raises(BadModelName):
+            tracker.prove_writable(name, sweep.experiment_id)
+
+    def test_what_is_created_is_found_at_once_and_not_before(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        assert tracker.find_run(publication) is None
+        run_id = tracker.create_run(publication)
+        assert tracker.find_run(publication) == run_id
+
+        candidate = publication.ingredients[0]
+        assert tracker.find_ingredient_model(candidate) is None
+        ingredient = tracker.create_ingredient_model(candidate)
+        assert tracker.find_ingredient_model(candidate) == ingredient
+
+        assert tracker.find_model(run_id, publication) is None
+        model_id = tracker.create_model(run_id, publication)
+        assert tracker.find_model(run_id, publication) == model_id
+
+        recipe = publication.recipe.digest
+        assert tracker.reconcile(publication.model, recipe) is None
+        version = tracker.create_version(run_id, model_id, publication)
+        assert tracker.reconcile(publication.model, recipe) == version
+        assert (version.run_id, version.model_id, version.version) == (run_id, model_id, "1")
+
+    def test_another_model_name_or_recipe_is_another_soup(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        recipe = Recipe.mean([digest_of_bytes(b"x"), digest_of_bytes(b"y")])
+        assert tracker.find_model(version.run_id or "", replace(publication, recipe=recipe)) is None
+        for other in (replace(publication, model="another"), replace(publication, recipe=recipe)):
+            assert tracker.find_run(other) is None
+            assert tracker.reconcile(other.model, other.recipe.digest) is None
+
+    def test_the_lowest_of_several_versions_is_the_soups_and_the_others_say_so(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        first, *others = [registered(tracker, publication) for _ in range(11)]
+        for _ in range(2):
+            assert tracker.reconcile(publication.model, publication.recipe.digest) == first
+        found = [
+            tracker.version(version.uri).tags.get("stockpot.duplicate_of") for version in (first, *others)
+        ]
+        assert found == [None, *["1"] * 10]
+        assert len(backend.versions(publication.model)) == 11
+
+    def test_the_model_that_holds_the_weights_stands_for_its_ingredient(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        run = publication.ingredients[0].run
+        model_id = backend.add_model(run.run_id, "exported", {"data/model.pt2": b"weights"})
+        source = next(s for s in backend.tracker.weights(run) if s.model_id)
+        candidate = replace(publication.ingredients[0], source=source)
+        assert backend.tracker.find_ingredient_model(candidate) == model_id
+
+    def test_a_recorded_run_has_its_lineage_numbers_and_files(
+        self, backend: Backend, sweep: PlantedSweep, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        run_id = tracker.create_run(publication)
+        assert backend.logged(run_id).status == "RUNNING"
+        ingredients = [tracker.create_ingredient_model(candidate) for candidate in publication.ingredients]
+        model_id = tracker.create_model(run_id, publication)
+        tracker.record(run_id, model_id, ingredients, publication)
+        logged = backend.logged(run_id)
+        assert (logged.name, logged.status, logged.parent) == (publication.name, "FINISHED", sweep.parent)
+        assert (logged.inputs, logged.outputs) == (sorted(ingredients), [model_id])
+        assert logged.params == publication.params
+        assert sorted(logged.metrics) == [("score.test", 0.75), ("score.validation", 0.8)]
+        assert logged.datasets == ["test", "validation"]
+        assert logged.files == ["plots/figure.png", "stockpot.json"]
+        assert publication.tags.items() <= logged.tags.items()
+
+    def test_a_run_is_failed_until_it_is_recorded(self, backend: Backend, publication: Publication) -> None:
+        run_id = backend.tracker.create_run(publication)
+        for _ in range(2):
+            backend.tracker.fail(run_id)
+            assert backend.logged(run_id).status == "FAILED"
+        assert backend.tracker.find_run(publication) == run_id
+        assert publish(backend.tracker, publication) == run_id
+        assert backend.logged(run_id).status == "FINISHED"
+
+    def test_recording_again_leaves_the_same(self, backend: Backend, publication: Publication) -> None:
+        run_id = publish(backend.tracker, publication)
+        before = backend.logged(run_id)
+        assert publish(backend.tracker, publication) == run_id
+        assert backend.logged(run_id) == before
+
+    def test_what_is_uploaded_comes_back(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        model_id = tracker.create_model(tracker.create_run(publication), publication)
+        package = tmp_path / "package"
+        (package / "data").mkdir(parents=True)
+        (package / "model.safetensors").write_bytes(b"weights")
+        (package / "data" / "model.pt2").write_bytes(b"graph")
+        for _ in range(2):
+            tracker.upload(model_id, package)
+        folder = tracker.download(model_id, tmp_path / "returned")
+        assert (folder / "model.safetensors").read_bytes() == b"weights"
+        assert tracker.read_file(model_id, "data/model.pt2") == b"graph"
+
+    @pytest.mark.parametrize("path", ["nothing.json", "no/such/folder.json"])
+    def test_a_file_that_is_not_there_is_the_requests_fault(
+        self, tracker: Tracker, publication: Publication, path: str
+    ) -> None:
+        model_id = tracker.create_model(tracker.create_run(publication), publication)
+        with pytest.raises(BadRequest, match=path):
+            tracker.read_file(model_id, path)
+
+    def test_a_package_holds_the_canonical_file_byte_for_byte(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        torch = pytest.importorskip("torch")
+        safetensors = pytest.importorskip("safetensors.torch")
+        module = torch.nn.Linear(4, 2)
+        weights = tmp_path / "canonical"
+        safetensors.save_file(module.state_dict(), weights, metadata={"format": "pt"})
+        kind = tracker.package(
+            module,
+            weights,
+            torch.rand(3, 4),
+            tmp_path / "package",
+            model_id=tracker.create_model(tracker.create_run(publication), publication),
+            like=publication.ingredients[0],
+            architecture=("nowhere:Task", {}),
+        )
+        assert kind == "pt2"
+        assert (tmp_path / "package" / "model.safetensors").read_bytes() == weights.read_bytes()
+
+    def test_a_version_is_found_by_number_and_by_alias(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        tracker.set_alias(version.name, "challenger", version.version)
+        by_number = tracker.version(version.uri)
+        assert by_number == tracker.version(f"models:/{version.name}@challenger")
+        assert by_number.aliases == ("challenger",)
+        assert by_number.tags["stockpot.recipe"] == publication.recipe.digest
+        assert by_number.tags["stockpot.alias"] == "challenger"
+        found = tracker.reconcile(publication.model, publication.recipe.digest)
+        assert found == by_number
+
+    def test_an_alias_moves(self, tracker: Tracker, publication: Publication) -> None:
+        first, second = registered(tracker, publication), registered(tracker, publication)
+        for version in (first, second):
+            tracker.set_alias(version.name, "challenger", version.version)
+        assert tracker.version(f"models:/{first.name}@challenger").version == second.version
+        assert tracker.version(first.uri).aliases == ()
+        assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
+
+    @pytest.mark.parametrize(
+        "uri", ["", "soup", "models:/", "models:/no", "models:/no/1", "models:/no/one", "models:/no@where"]
+    )
+    def test_a_uri_of_no_version_is_the_requests_fault(self, tracker: Tracker, uri: str) -> None:
+        with pytest.raises(BadRequest):
+            tracker.version(uri)

@@ -1,0 +1,299 @@
+"""A tracker that forgets: the same promises without MLflow, for tests and for trying things out."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from stockpot.entities import (
+    Candidate,
+    Digest,
+    Measurement,
+    ModelVersion,
+    Publication,
+    Run,
+    SweepSelector,
+    WeightsSource,
+)
+from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, RECIPE, ROLE
+from stockpot.errors import BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
+from stockpot.ports import Tracker
+from stockpot.tracking.memory_filter import conditions_of, holds
+from stockpot.tracking.names import PARENT, VERSION_URI, ingredient_tags, soup_tags, weights_format
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class KeptRun:
+    """A run, and what was logged to it."""
+
+    run: Run
+    files: dict[str, bytes] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass
+class KeptModel:
+    """A LoggedModel."""
+
+    name: str
+    source_run_id: str
+    tags: Mapping[str, str]
+    files: dict[str, bytes] = field(default_factory=dict)
+    ready: bool = False
+
+
+class MemoryTracker(Tracker):
+    """A tracker in this process's memory.
+
+    The ``add_`` methods plant a sweep; `runs_kept` and the other dicts show what was made of it.
+    Filters are conditions on params, metrics and tags joined by ``and``. Where `writable` is False,
+    everything that writes raises NotPermitted.
+    """
+
+    def __init__(self, *, writable: bool = True) -> None:
+        self.writable = writable
+        self.experiments: dict[str, str] = {}
+        self.runs_kept: dict[str, KeptRun] = {}
+        self.models_kept: dict[str, KeptModel] = {}
+        self.versions_kept: dict[str, list[ModelVersion]] = {}
+        self.aliases: dict[tuple[str, str], str] = {}
+        self._started = 0
+
+    def add_experiment(self, name: str) -> str:
+        """Create an experiment. Returns its id."""
+        return self.experiments.setdefault(name, str(len(self.experiments)))
+
+    def add_run(
+        self,
+        experiment_id: str,
+        name: str,
+        *,
+        parent: str | None = None,
+        status: str = "FINISHED",
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Log a run, started after all others. Returns its id."""
+        self._started += 1
+        nesting = {PARENT: parent} if parent else {}
+        run = Run(
+            run_id=f"run-{len(self.runs_kept)}",
+            name=name,
+            experiment_id=experiment_id,
+            status=status,
+            started=self._started,
+            params=dict(params or {}),
+            metrics=dict(metrics or {}),
+            tags={**(tags or {}), **nesting},
+        )
+        self.runs_kept[run.run_id] = KeptRun(run)
+        return run.run_id
+
+    def add_file(self, run_id: str, path: str, content: bytes | Path) -> None:
+        """Log an artifact."""
+        self.runs_kept[run_id].files[path] = content if isinstance(content, bytes) else content.read_bytes()
+
+    def add_model(
+        self, run_id: str, name: str, files: Mapping[str, bytes], tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Log a model with these files. Returns its id."""
+        model_id = f"m-{len(self.models_kept)}"
+        self.models_kept[model_id] = KeptModel(name, run_id, tags or {}, dict(files))
+        return model_id
+
+    def runs(self, selector: SweepSelector) -> Iterator[Run]:
+        conditions = conditions_of(selector.filter or "")
+        if selector.parent_run_id is None:
+            if selector.experiment not in self.experiments:
+                raise UnknownSweep(f"no experiment {selector.experiment!r}", mend="name another")
+            where = ("experiment_id", self.experiments[selector.experiment])
+        elif selector.parent_run_id not in self.runs_kept:
+            raise UnknownSweep(f"no run {selector.parent_run_id!r}", mend="name another")
+        else:
+            where = (PARENT, selector.parent_run_id)
+        runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
+        chosen = [run for run in runs if where in (("experiment_id", run.experiment_id), *run.tags.items())]
+        kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
+        return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
+
+    def weights(self, run: Run) -> tuple[WeightsSource, ...]:
+        found = list(_weights(run, run.run_id, self.runs_kept[run.run_id].files))
+        mine = {
+            i: m for i, m in self.models_kept.items() if m.source_run_id == run.run_id and ROLE not in m.tags
+        }
+        names = Counter(model.name for model in mine.values())
+        for model_id, model in mine.items():
+            prefix = model.name if names[model.name] == 1 else f"{model.name}/{model_id}"
+            inside = _weights(run, model_id, model.files)
+            found += [replace(s, path=f"{prefix}/{s.path}", model_id=model_id) for s in inside]
+        return tuple(sorted(found, key=lambda source: source.path))
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        content = self._content(source)
+        return None if content is None else content[:length]
+
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        content = self._content(source)
+        if content is None:
+            raise TrackingError(f"{source.uri} is gone", mend="log it again")
+        if source.size not in {None, len(content)}:
+            raise TrackingError(f"{source.uri} is not as long as it was listed", mend="list it again")
+        file = into / PurePosixPath(source.uri).name
+        file.write_bytes(content)
+        return file
+
+    def prove_writable(self, model: str, experiment_id: str) -> None:
+        self._require_writable(f"experiment {experiment_id}")
+        if not model.strip() or set("/:") & set(model):
+            raise BadModelName(
+                f"registered model {model!r}: no / or : in a name", mend="give another --model"
+            )
+        self.versions_kept.setdefault(model, [])
+
+    def find_run(self, publication: Publication) -> str | None:
+        wanted = {ROLE: "soup", MODEL: publication.model, RECIPE: publication.recipe.digest}.items()
+        return next((i for i, kept in self.runs_kept.items() if wanted <= kept.run.tags.items()), None)
+
+    def create_run(self, publication: Publication) -> str:
+        self._require_writable("run")
+        return self.add_run(
+            publication.experiment_id,
+            publication.name,
+            parent=publication.parent_run_id,
+            status="RUNNING",
+            tags=soup_tags(publication),
+        )
+
+    def find_ingredient_model(self, candidate: Candidate) -> str | None:
+        return candidate.source.model_id or self._find_model(candidate.run.run_id, ingredient_tags(candidate))
+
+    def create_ingredient_model(self, candidate: Candidate) -> str:
+        self._require_writable("model")
+        return self.add_model(candidate.run.run_id, candidate.run.name, {}, ingredient_tags(candidate))
+
+    def find_model(self, run_id: str, publication: Publication) -> str | None:
+        return self._find_model(run_id, {ROLE: "soup", RECIPE: publication.recipe.digest})
+
+    def create_model(self, run_id: str, publication: Publication) -> str:
+        self._require_writable("model")
+        return self.add_model(run_id, publication.name, {}, soup_tags(publication))
+
+    def record(
+        self, run_id: str, model_id: str, ingredient_models: Sequence[str], publication: Publication
+    ) -> None:
+        self._require_writable("run")
+        kept = self.runs_kept[run_id]
+        kept.run = replace(
+            kept.run,
+            status="FINISHED",
+            params={**publication.params, **kept.run.params},
+            metrics={measurement.name: measurement.value for measurement in publication.measurements},
+        )
+        kept.inputs, kept.outputs = tuple(ingredient_models), (model_id,)
+        kept.measurements = publication.measurements
+        kept.files.update(publication.files)
+
+    def fail(self, run_id: str) -> None:
+        self._require_writable("run")
+        kept = self.runs_kept[run_id]
+        kept.run = replace(kept.run, status="FAILED")
+
+    def package(
+        self,
+        module: "nn.Module",  # noqa: ARG002 - only MLflow exports
+        weights: Path,
+        example: Any,  # noqa: ARG002
+        into: Path,
+        *,
+        model_id: str,  # noqa: ARG002
+        like: Candidate,  # noqa: ARG002
+        architecture: tuple[str, Mapping[str, str]],  # noqa: ARG002
+    ) -> str:
+        into.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, into / "model.safetensors")
+        return "pt2"
+
+    def read_file(self, model_id: str, path: str) -> bytes:
+        if model_id not in self.models_kept or path not in self.models_kept[model_id].files:
+            raise BadRequest(f"{path} of model {model_id} does not exist", mend="name another")
+        return self.models_kept[model_id].files[path]
+
+    def upload(self, model_id: str, folder: Path) -> None:
+        self._require_writable("model")
+        files = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
+        self.models_kept[model_id].files.update({path: file.read_bytes() for path, file in files.items()})
+        self.models_kept[model_id].ready = True
+
+    def download(self, model_id: str, into: Path) -> Path:
+        for path, content in self.models_kept[model_id].files.items():
+            (into / path).parent.mkdir(parents=True, exist_ok=True)
+            (into / path).write_bytes(content)
+        return into
+
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
+        versions = self.versions_kept.get(model, [])
+        same = [place for place, version in enumerate(versions) if version.tags.get(RECIPE) == recipe]
+        for place in same[1:]:
+            tags = {**versions[place].tags, DUPLICATE_OF: versions[same[0]].version}
+            versions[place] = replace(versions[place], tags=tags)
+        return self.version(versions[same[0]].uri) if same else None
+
+    def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
+        self._require_writable("version")
+        versions = self.versions_kept[publication.model]
+        number = str(len(versions) + 1)
+        versions.append(ModelVersion(publication.model, number, run_id, model_id, soup_tags(publication)))
+        return versions[-1]
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        self._require_writable("alias")
+        found = self.version(f"models:/{model}/{version}")
+        versions = self.versions_kept[model]
+        versions[int(version) - 1] = replace(found, tags={**found.tags, ALIAS: alias}, aliases=())
+        self.aliases[model, alias] = version
+
+    def version(self, uri: str) -> ModelVersion:
+        parts = VERSION_URI.fullmatch(uri)
+        name, number = (parts["name"], parts["version"]) if parts else ("", None)
+        number = number or (self.aliases.get((name, parts["alias"])) if parts else None)
+        found = next((v for v in self.versions_kept.get(name, []) if v.version == number), None)
+        if found is None:
+            raise BadRequest(f"no {uri}", mend="write models:/NAME/VERSION or models:/NAME@ALIAS")
+        aliases = sorted(
+            alias for (model, alias), at in self.aliases.items() if (model, at) == (name, number)
+        )
+        return replace(found, aliases=tuple(aliases))
+
+    def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server
+        return None
+
+    def run_link(self, run: Run) -> str | None:  # noqa: ARG002 - there is no server
+        return None
+
+    def _content(self, source: WeightsSource) -> bytes | None:
+        owner, _, path = source.uri.removeprefix("memory:/").partition("/")
+        return (self.models_kept[owner] if source.model_id else self.runs_kept[owner]).files.get(path)
+
+    def _find_model(self, run_id: str, wanted: Mapping[str, str]) -> str | None:
+        models = ((i, m) for i, m in self.models_kept.items() if m.source_run_id == run_id)
+        return next((i for i, model in models if wanted.items() <= model.tags.items()), None)
+
+    def _require_writable(self, what: str) -> None:
+        if not self.writable:
+            raise NotPermitted(f"writing: {what}", mend="ask for the right to")
+
+
+def _weights(run: Run, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:
+    for path, content in files.items():
+        form = weights_format(path)
+        if form is not None:
+            yield WeightsSource(run.run_id, form, path, f"memory:/{owner}/{path}", None, len(content))

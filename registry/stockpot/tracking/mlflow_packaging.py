@@ -1,0 +1,248 @@
+"""The MLflow model around a soup: exported where torch can, else code that loads its safetensors."""
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mlflow.pyfunc
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.models import Model, ModelSignature, infer_signature
+from safetensors import safe_open
+
+from stockpot.errors import TrackingError
+from stockpot.soup import canonical_names
+from stockpot.tracking.mlflow_weights import download
+from stockpot.tracking.tensor_trees import agree, arrays, call, rows, tensors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from torch import nn
+
+WEIGHTS_FILE = "model.safetensors"
+CODE = Path(__file__).with_name("rebuilt_model.py")
+BATCH_SIZES = (1, 7)
+"""At which outputs are compared: one example, and a number that nothing was traced with."""
+EXAMPLES_KEPT = 2
+"""At least: torch.export makes a batch of one a constant."""
+
+
+class Interface(NamedTuple):
+    """How a model is called, and what it needs."""
+
+    example: Any
+    """An array, or arrays in a tuple or dict."""
+    signature: ModelSignature
+    requirements: list[str]
+
+
+def package(
+    client: "MlflowClient",
+    module: "nn.Module",
+    weights: Path,
+    example: Any,
+    into: Path,
+    *,
+    model_id: str,
+    like: str | None,
+    architecture: tuple[str, Mapping[str, str]],
+) -> str:
+    """Write the model folder; `like` is the LoggedModel whose interface is taken over where it fits.
+
+    Returns "pt2" or "pyfunc: <why>". Raises TrackingError where the folder's model does not do what
+    the module does.
+    """
+    module = module.cpu().eval()
+    interface = (_interface_of(client, like, module) if like else None) or _inferred(module, example)
+    soup = client.get_logged_model(model_id)
+    names = _names_in(weights, module)
+    why = _export(module, weights, names, interface, _card(soup), into)
+    if why is None:
+        shutil.copyfile(weights, into / WEIGHTS_FILE)
+        return "pt2"
+    shutil.rmtree(into, ignore_errors=True)
+    config = {**_maker(*architecture), "names": names}
+    _write_code(weights, interface, _card(soup), into, config)
+    _check_code(module, interface, into, why)
+    return f"pyfunc: {why}"
+
+
+def _card(soup: "LoggedModel") -> Model:
+    return Model(
+        artifact_path=soup.artifact_location,
+        run_id=soup.source_run_id,
+        model_uuid=soup.model_id,
+        model_id=soup.model_id,
+    )
+
+
+def _names_in(weights: Path, module: "nn.Module") -> dict[str, str]:
+    """For each of the module's tensors the name that it has in the canonical file: without the prefixes
+    that all share. Tied tensors may be there under one name only.
+    """
+    state = module.state_dict(keep_vars=True)  # else tied tensors are different objects
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    tied: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        tied.setdefault(id(tensor), []).append(name)
+    canonical = canonical_names(tensors)
+    firsts = canonical_names(names[0] for names in tied.values())
+    with safe_open(weights, framework="pt") as file:
+        stored = set(file.keys())
+    found = {}
+    for name, tensor in tensors.items():
+        aliases = tied[id(tensor)]
+        known = [canonical[name], *(canonical[alias] for alias in aliases), firsts[aliases[0]]]
+        found[name] = next((alias for alias in known if alias in stored), canonical[name])
+    return found
+
+
+def _export(
+    module: "nn.Module",
+    weights: Path,
+    names: Mapping[str, str],
+    interface: Interface,
+    card: Model,
+    into: Path,
+) -> str | None:
+    """Save as pt2, and load it again. Why it cannot be used, if it cannot."""
+    try:
+        mlflow.pytorch.save_model(
+            module,
+            into,
+            mlflow_model=card,
+            signature=interface.signature,
+            input_example=interface.example,
+            pip_requirements=interface.requirements,
+            serialization_format="pt2",
+        )
+        exported = mlflow.pytorch.load_model(str(into))
+        return _missing_weights(exported, weights, names) or _other_outputs(module, exported, interface)
+    except OSError:  # a full disk says nothing about the model
+        raise
+    except Exception as error:  # noqa: BLE001 - torch.export and the modules under it raise anything
+        first_line = str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {first_line[:200]}"
+
+
+def _missing_weights(exported: "nn.Module", weights: Path, names: Mapping[str, str]) -> str | None:
+    held = exported.state_dict()
+    with safe_open(weights, framework="pt") as file:
+        for name, stored in names.items():
+            if name not in held or not _holds(held[name], file.get_tensor(stored)):
+                return f"the exported model does not hold {name}"
+    return None
+
+
+def _other_outputs(module: "nn.Module", exported: "nn.Module", interface: Interface) -> str | None:
+    for size in BATCH_SIZES:
+        batch = tensors(rows(interface.example, size))
+        if not agree(call(exported, batch), call(module, batch)):
+            return f"the exported model's outputs differ at batch size {size}"
+    return None
+
+
+def _holds(held: torch.Tensor, stored: torch.Tensor) -> bool:
+    """Whether they are the same bits, once the stored ones are in the model's dtype: a wider float may be."""
+    if held.shape != stored.shape:
+        return False
+    if held.dtype != stored.dtype:
+        floats = held.is_floating_point() and stored.is_floating_point()
+        if not floats or torch.promote_types(held.dtype, stored.dtype) != held.dtype:
+            return False
+    pair = (held, stored.to(held.dtype))
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in pair))
+
+
+def _write_code(weights: Path, interface: Interface, card: Model, into: Path, config: dict[str, Any]) -> None:
+    requirements = interface.requirements
+    if not any(line.startswith("safetensors") for line in requirements):
+        requirements = [*requirements, "safetensors"]
+    mlflow.pyfunc.save_model(
+        into,
+        python_model=str(CODE),
+        artifacts={"weights": str(weights)},
+        model_config=config,
+        mlflow_model=card,
+        signature=interface.signature,
+        input_example=_named(interface.example),
+        pip_requirements=requirements,
+    )
+    # One copy of the weights is enough: the model loads the one beside its card.
+    (into / "artifacts" / weights.name).rename(into / WEIGHTS_FILE)
+    (into / "artifacts").rmdir()
+    card.flavors["python_function"]["artifacts"]["weights"] = {"path": WEIGHTS_FILE, "uri": WEIGHTS_FILE}
+    card.save(str(into / "MLmodel"))
+
+
+def _check_code(module: "nn.Module", interface: Interface, into: Path, why: str) -> None:
+    rebuilt = mlflow.pyfunc.load_model(str(into))
+    for size in BATCH_SIZES:
+        batch = rows(interface.example, size)
+        wanted = tensors(arrays(call(module, tensors(batch))))
+        if not agree(tensors(rebuilt.predict(_named(batch))), wanted):
+            raise TrackingError(
+                f"the model cannot be exported ({why}), and rebuilt from the task it has other outputs",
+                mend="make the task's model() and predict() use one architecture, without randomness",
+            )
+
+
+def _interface_of(client: "MlflowClient", like: str, module: "nn.Module") -> Interface | None:
+    """The interface of an ingredient, if it has one that the module takes."""
+    try:
+        location = client.get_logged_model(like).artifact_location
+        with tempfile.TemporaryDirectory() as folder:
+            card = Model.load(str(download(client, f"{location}/MLmodel", Path(folder))))
+            example_file = Path((card.saved_input_example_info or {})["artifact_path"]).name
+            download(client, f"{location}/{example_file}", Path(folder))
+            example: Any = card.load_input_example(folder)
+            requirements = (
+                download(client, f"{location}/requirements.txt", Path(folder)).read_text().splitlines()
+            )
+        kept = rows(example, max(EXAMPLES_KEPT, len(example)))
+        call(module, tensors(kept))
+    except Exception:  # noqa: BLE001 - a card that is incomplete, foreign or about another model: infer instead
+        return None
+    return Interface(kept, card.signature, requirements) if card.signature else None
+
+
+def _inferred(module: "nn.Module", example: Any) -> Interface:
+    kept = rows(arrays(example), EXAMPLES_KEPT)
+    outputs = arrays(call(module, tensors(kept)))
+    signature = infer_signature(_named(kept), outputs if isinstance(outputs, np.ndarray | dict) else None)
+    # A local version (+cpu) is on no index.
+    requirements = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}"]
+    return Interface(kept, signature, requirements)
+
+
+def _named(example: Any) -> Any:
+    """MLflow's signatures know no tuples: positions become names."""
+    return (
+        {str(place): value for place, value in enumerate(example)} if isinstance(example, tuple) else example
+    )
+
+
+def _maker(task: str, args: Mapping[str, str]) -> dict[str, Any]:
+    """What makes the module where it is loaded: what the task's class says, so that no data is needed
+    there, else the task itself.
+    """
+    reference = _module_and_class(task)
+    module, _, name = reference.partition(":")
+    try:
+        rebuilt_from = attrgetter(f"{name}.rebuilt_from")(importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return {"maker": reference, "args": dict(args)}
+    maker, needed = rebuilt_from(**args)
+    return {"maker": maker, "args": dict(needed)}
+
+
+def _module_and_class(task: str) -> str:
+    """An entry point's target: it need not be installed where the model is loaded."""
+    return next((point.value for point in entry_points(group="stockpot.tasks", name=task)), task)

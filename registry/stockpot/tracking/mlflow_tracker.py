@@ -1,0 +1,207 @@
+"""The Tracker over an MLflow server or database."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from stockpot.entities import (
+    Candidate,
+    Digest,
+    ModelVersion,
+    Publication,
+    Run,
+    SweepSelector,
+    WeightsSource,
+)
+from stockpot.entities.tags import ALIAS
+from stockpot.errors import BadRequest, StockpotError
+from stockpot.ports import Tracker
+from stockpot.tracking import mlflow_publishing as publishing
+from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
+from stockpot.tracking.mlflow_heads import Heads
+from stockpot.tracking.mlflow_permissions import (
+    ensure_registered_model,
+    prove_experiment_writable,
+    remove_empty_model,
+)
+from stockpot.tracking.mlflow_runs import PAGE, list_runs
+from stockpot.tracking.mlflow_weights import download, download_weights, find_weights
+from stockpot.tracking.names import VERSION_URI
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from torch import nn
+
+
+class MlflowTracker(Tracker):
+    """Follows MLflow's own settings where a URI is None; credentials come from MLflow's own variables,
+    and are neither kept nor shown.
+    """
+
+    def __init__(
+        self, tracking_uri: str | None = None, registry_uri: str | None = None, *, page_size: int = PAGE
+    ) -> None:
+        self._tracking_uri = tracking_uri
+        self._registry_uri = registry_uri
+        self._page_size = page_size
+        self._heads = Heads()
+        self._artifacts: dict[str, str] = {}
+        """Where the runs that were listed keep their artifacts: asking again would be a request per run."""
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        """Connected at first use: importing MLflow takes seconds, and a server may be down."""
+        with asking("connecting to MLflow"):
+            from mlflow import MlflowClient
+
+            client = MlflowClient(self._tracking_uri, self._registry_uri)
+        tracking, registry = client.tracking_uri, registry_uri(client)
+        if is_web(tracking):
+            with probing(tracking):
+                client.search_experiments(max_results=1)
+        if is_web(registry) and registry != tracking:
+            with probing(registry):
+                client.search_registered_models(max_results=1)
+        return client
+
+    def runs(self, selector: SweepSelector) -> Iterator[Run]:
+        return map(self._noted, list_runs(self._client, selector, self._page_size))
+
+    def weights(self, run: Run) -> tuple[WeightsSource, ...]:
+        with asking(f"listing the weights of run {run.name} ({run.run_id})"):
+            root = self._artifacts.get(run.run_id) or self._client.get_run(run.run_id).info.artifact_uri
+            return find_weights(self._client, run, root)
+
+    def head(self, source: WeightsSource, length: int) -> bytes | None:
+        with asking(f"reading the header of {source.path} of run {source.run_id}"):
+            return self._heads.of(self._client, source, length)
+
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        with asking(f"downloading {source.path} of run {source.run_id}"):
+            return download_weights(self._client, source, into)
+
+    def prove_writable(self, model: str, experiment_id: str) -> None:
+        created = ensure_registered_model(self._client, model)
+        try:
+            prove_experiment_writable(self._client, experiment_id)
+        except StockpotError:
+            if created:
+                remove_empty_model(self._client, model)
+            raise
+
+    def find_run(self, publication: Publication) -> str | None:
+        with asking(f"looking for the run {publication.name}"):
+            return publishing.find_run(self._client, publication)
+
+    def create_run(self, publication: Publication) -> str:
+        return publishing.create_run(self._client, publication)
+
+    def find_ingredient_model(self, candidate: Candidate) -> str | None:
+        with asking(f"looking for the model of run {candidate.run.name}"):
+            return publishing.find_ingredient_model(self._client, candidate)
+
+    def create_ingredient_model(self, candidate: Candidate) -> str:
+        return publishing.create_ingredient_model(self._client, candidate)
+
+    def find_model(self, run_id: str, publication: Publication) -> str | None:
+        with asking(f"looking for the model {publication.name}"):
+            return publishing.find_model(self._client, run_id, publication)
+
+    def create_model(self, run_id: str, publication: Publication) -> str:
+        return publishing.create_model(self._client, run_id, publication)
+
+    def record(
+        self, run_id: str, model_id: str, ingredient_models: Sequence[str], publication: Publication
+    ) -> None:
+        with asking(f"writing to the run {publication.name} ({run_id})"):
+            publishing.record(self._client, run_id, model_id, ingredient_models, publication)
+
+    def fail(self, run_id: str) -> None:
+        with probing(self._client.tracking_uri):
+            self._client.set_terminated(run_id, "FAILED")
+
+    def package(
+        self,
+        module: "nn.Module",
+        weights: Path,
+        example: Any,
+        into: Path,
+        *,
+        model_id: str,
+        like: Candidate,
+        architecture: tuple[str, Mapping[str, str]],
+    ) -> str:
+        with asking(f"packaging {weights} as an MLflow model"):
+            from stockpot.tracking.mlflow_packaging import package
+
+            return package(
+                self._client,
+                module,
+                weights,
+                example,
+                into,
+                model_id=model_id,
+                like=like.source.model_id,
+                architecture=architecture,
+            )
+
+    def read_file(self, model_id: str, path: str) -> bytes:
+        with (
+            asking(f"{path} of model {model_id}", invalid=BadRequest, missing=BadRequest),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            location = self._client.get_logged_model(model_id).artifact_location
+            return download(self._client, f"{location}/{path}", Path(folder)).read_bytes()
+
+    def upload(self, model_id: str, folder: Path) -> None:
+        with asking(f"uploading the model {model_id}"):
+            self._client.log_model_artifacts(model_id, str(folder))
+            self._client.finalize_logged_model(model_id, "READY")
+
+    def download(self, model_id: str, into: Path) -> Path:
+        with asking(f"downloading the model {model_id}"):
+            return download(self._client, self._client.get_logged_model(model_id).artifact_location, into)
+
+    def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
+        with asking(f"looking through the versions of {model!r}"):
+            return publishing.reconcile(self._client, model, recipe)
+
+    def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
+        return publishing.create_version(self._client, run_id, model_id, publication)
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
+            self._client.set_model_version_tag(model, version, ALIAS, alias)
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def version(self, uri: str) -> ModelVersion:
+        mend = "write models:/NAME/VERSION or models:/NAME@ALIAS, as the MLflow UI names them"
+        parts = VERSION_URI.fullmatch(uri)
+        if parts is None:
+            raise BadRequest(f"{uri!r} names no model version", mend=mend)
+        name, version, alias = parts["name"], parts["version"], parts["alias"]
+        with asking(f"no {uri}", invalid=BadRequest, missing=BadRequest, mend=mend):
+            if alias is None:
+                return publishing.to_version(self._client.get_model_version(name, version))
+            return publishing.to_version(self._client.get_model_version_by_alias(name, alias))
+
+    def link(self, version: ModelVersion) -> str | None:
+        host = _host(registry_uri(self._client))
+        return host and f"{host}/#/models/{quote(version.name, safe='')}/versions/{version.version}"
+
+    def run_link(self, run: Run) -> str | None:
+        host = _host(self._client.tracking_uri)
+        return host and f"{host}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+    def _noted(self, listed: tuple[Run, str]) -> Run:
+        run, self._artifacts[run.run_id] = listed
+        return run
+
+
+def _host(uri: str) -> str | None:
+    """What a browser opens, without credentials; None for a database."""
+    return redacted(uri).replace("***@", "").rstrip("/") if is_web(uri) else None

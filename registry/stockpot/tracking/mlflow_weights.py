@@ -1,0 +1,93 @@
+"""Weights files among a run's artifacts and in the LoggedModels that it made, and their download."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Run, WeightsSource
+from stockpot.entities.tags import ROLE
+from stockpot.errors import BadCheckpoint, TrackingError
+from stockpot.tracking.mlflow_calls import redacted
+from stockpot.tracking.names import weights_format
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+MOST_FOLDERS = 200
+"""Listing a folder is a request. A run with more folders is left out rather than half read."""
+
+
+def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSource, ...]:
+    """Every weights file of the run, whose artifacts lie at `root`, by path.
+
+    Two LoggedModels of one name are told apart by their ids: ``<name>/<model id>/<path>``.
+    """
+    found = list(_weights_below(client, run, root))
+    models = [
+        m
+        for m in logged_models(client, run.experiment_id, run.run_id)
+        if ROLE not in m.tags and m.status == "READY"
+    ]
+    names = Counter(model.name for model in models)
+    for model in models:
+        prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"
+        inside = _weights_below(client, run, model.artifact_location)
+        found += [replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id) for s in inside]
+    return tuple(sorted(found, key=lambda source: source.path))
+
+
+def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "list[LoggedModel]":
+    """The LoggedModels that this run is the source of, oldest first."""
+    models: list[LoggedModel] = []
+    token = None
+    while True:
+        page = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'", page_token=token)
+        models += page
+        token = page.token
+        if not token:
+            return sorted(models, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def download(client: "MlflowClient", uri: str, into: Path) -> Path:
+    """Download an artifact, file or folder, into this folder."""
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=client.tracking_uri))
+
+
+def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) -> Path:
+    """Download a weights file. Refuses anything but a regular file in this very folder, of the length that
+    was listed: not every server's broken transfer is an error of its client.
+    """
+    file = download(client, source.uri, into)
+    if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
+        raise TrackingError(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
+    if source.size not in {None, file.stat().st_size}:
+        raise TrackingError(
+            f"{redacted(source.uri)} was listed with {source.size} bytes, but {file.stat().st_size} came",
+            mend="run the request again: it goes on from here, and lists the artifact as it is then",
+        )
+    return file
+
+
+def _weights_below(client: "MlflowClient", run: Run, root: str) -> Iterator[WeightsSource]:
+    # Not client.list_artifacts: that adds LoggedModels named like a folder, at a search per folder.
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(root, tracking_uri=client.tracking_uri)
+    folders: list[str | None] = [None]
+    for seen, folder in enumerate(folders):  # grows while it is walked
+        if seen == MOST_FOLDERS:
+            raise BadCheckpoint(
+                f"more than {MOST_FOLDERS} folders of artifacts", mend="log its artifacts into fewer folders"
+            )
+        for file in repository.list_artifacts(folder):
+            form = weights_format(file.path)
+            if file.is_dir:
+                folders.append(file.path)
+            elif form is not None:
+                uri = f"{root.rstrip('/')}/{file.path}"
+                yield WeightsSource(run.run_id, form, file.path, uri, None, file.file_size)

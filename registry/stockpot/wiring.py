@@ -1,0 +1,155 @@
+"""The one place that picks adapters."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from contextvars import ContextVar
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from stockpot.entities import SoupRequest
+from stockpot.errors import StoreError
+from stockpot.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from stockpot.evaluation import DevicePool, TorchBench
+    from stockpot.ports import MakeMethod, Progress, Store, Tracker
+    from stockpot.soup import CheckpointCache
+    from stockpot.workflow.gathering.supply import Supply
+    from stockpot.workflow.plan import Plan
+    from stockpot.workflow.publishing.publish import Models, Publisher
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def advance(self, stage: str) -> None:
+        """Say nothing."""
+
+    def say(self, message: str) -> None:
+        """Say nothing."""
+
+
+progress: ContextVar["Progress"] = ContextVar("progress", default=Silent())  # noqa: B039 - it has no state
+"""Who watches: set by the command line, read by the flow that runs in the same process."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make sure that the folder is there. Raises StoreError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be made: {error.strerror}",
+            mend="set STOCKPOT_HOME (and STOCKPOT_CACHE) to a folder that you may write",
+        ) from error
+
+
+class Workplace:
+    """The adapters that the settings name, each made when it is first used.
+
+    Where those name several devices, use it in a ``with``: at its end their threads end.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or read_settings()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @cached_property
+    def tracker(self) -> "Tracker":
+        """MLflow, where its own variables say."""
+        from stockpot.tracking import MlflowTracker
+
+        return MlflowTracker()
+
+    @cached_property
+    def store(self) -> "Store":
+        """The database. Raises SchemaMismatch for one that is older or newer than this program."""
+        from stockpot.store import SqlStore
+
+        make_folder(self.settings.home)
+        return SqlStore(self.settings.database)
+
+    @cached_property
+    def cache(self) -> "CheckpointCache":
+        """The local folder of weights."""
+        from stockpot.soup import CheckpointCache
+
+        make_folder(self.settings.cache_folder)
+        return CheckpointCache(self.settings.cache_folder, self.settings.cache_limit)
+
+    @cached_property
+    def supply(self) -> "Supply":
+        """Weights by digest."""
+        from stockpot.workflow.gathering.supply import Supply
+
+        return Supply(self.tracker, self.store, self.cache, progress.get().say)
+
+    def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
+        """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
+        from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
+        from stockpot.tasks.loading import load_task, task_identity
+
+        watch = progress.get()  # here: threads of devices have no context
+        folder = self.settings.cache_folder / "outputs"
+        outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
+
+        def on(device: "torch.device") -> TorchBench:
+            task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
+            return TorchBench(
+                task,
+                identity=task_identity(task),
+                task_args=request.task_args,
+                checkpoints=self.supply,
+                device=device,
+                outputs=outputs,
+                say=watch.say,
+            )
+
+        devices = choose_devices(self.settings.device or None)
+        if len(devices) == 1:
+            return on(devices[0])
+        pool = DevicePool(
+            [on(device) for device in devices],
+            keep=self.store.commit_score,
+            say=watch.say,
+        )
+        self._open.callback(pool.close)
+        return pool
+
+    def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
+        """The request's selection methods by name. Raises UnknownPlugin."""
+        from stockpot.tasks.loading import load_method
+
+        return {name: load_method(name) for name in request.methods}
+
+    def plan(self, request: SoupRequest, watch: "Progress") -> "Plan":
+        """What the request would do."""
+        from stockpot.workflow.gathering.arrivals import Arrivals, read_all
+        from stockpot.workflow.gathering.gather import gather
+        from stockpot.workflow.plan import plan
+        from stockpot.workflow.selecting.measure import open_splits
+
+        methods, bench = self.methods(request), self.bench(request)
+        evaluators = open_splits(request, bench)
+        prospects = gather(request, self.tracker, self.supply, bench.fits, watch)
+        sweep = read_all(Arrivals(prospects, self.supply, bench.fits, watch))
+        return plan(request, sweep, methods, evaluators, self.store)
+
+    def publisher(self, bench: "Models", watch: "Progress") -> "Publisher":
+        """What registers soups."""
+        from stockpot.figure import draw
+        from stockpot.workflow.publishing.publish import Publisher
+
+        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch)

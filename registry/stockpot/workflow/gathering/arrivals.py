@@ -1,0 +1,189 @@
+"""Weights on their way: downloads run ahead, and each candidate can be scored as soon as it is here."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Digest,
+    Exclusion,
+    ExclusionReason,
+    IngestedSource,
+    Run,
+    SoupRequest,
+    Sweep,
+    TensorSpec,
+    WeightsSource,
+)
+from stockpot.workflow.gathering.ahead import ahead
+from stockpot.workflow.gathering.exclusion_rules import Gathering, require_two
+from stockpot.workflow.gathering.shortlist import rank_by_metric
+
+if TYPE_CHECKING:
+    from stockpot.ports import Progress
+    from stockpot.workflow.gathering.supply import Supply
+
+DOWNLOADS = 4
+"""At once, or waiting to be scored: enough to keep a link busy, and bounded."""
+STAGE = "read weights"
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A run with one weights file, of which at most the header was read."""
+
+    run: Run
+    source: WeightsSource
+    layout: tuple[TensorSpec, ...] | None = None
+    """Its tensors under canonical names, where they are known before its weights are read."""
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """A sweep before its weights are read."""
+
+    request: SoupRequest
+    found: tuple[Prospect, ...]
+    """In the sweep's order."""
+    exclusions: tuple[Exclusion, ...]
+    order: Mapping[str, int]
+    """Every run's place in the sweep, by its id."""
+
+
+@dataclass
+class _Group:
+    """Candidates that can be averaged with each other, as far as they have arrived."""
+
+    best: tuple[bool, float] = (True, 0.0)
+    """Of its members' metrics, as `rank_by_metric` tells."""
+    met: set[Digest] = field(default_factory=set)
+    waiting: list[Candidate] = field(default_factory=list)
+
+    @property
+    def rank(self) -> tuple[tuple[bool, float], int]:
+        """As `Gathering.largest_group` ranks: the best metric, then the number of different weights."""
+        return self.best, -len(self.met)
+
+
+class Arrivals:
+    """The candidates among the prospects, in their order, each as soon as its weights are here.
+
+    `fits` tells how tensors differ from the task's model.
+    """
+
+    def __init__(
+        self,
+        prospects: Prospects,
+        supply: "Supply",
+        fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+        progress: "Progress",
+    ) -> None:
+        self.total = len(prospects.found)
+        self._prospects = prospects
+        self._supply = supply
+        self._fits = fits
+        self._progress = progress
+        self._gathering = Gathering(prospects.exclusions)
+        self._arrived: list[Candidate] = []
+        self._groups: dict[tuple[tuple[TensorSpec, ...], Digest], _Group] = {}
+        self._layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}
+        """Each layout once: thousands of candidates have the same."""
+        self._unread: list[Prospect] = []
+        """Those whose layout cannot be that of the group that is used, whatever their files hold."""
+
+    def due(self) -> Generator[list[Candidate], None, None]:
+        """Read the weights; each time a few have arrived, those of them that are worth a score now.
+
+        These are no twins, and can be averaged with at least one other, in what is so far the group that
+        will be used: so nothing is scored where there is nothing to average. Some that are candidates in
+        the end may never be due.
+        """
+        self._progress.start(STAGE, self.total)
+        for prospects in self._rounds():
+            with closing(ahead(self._read, prospects, at_once=DOWNLOADS)) as batches:
+                for batch in batches:
+                    for prospect, found in batch:
+                        self._admit(prospect, found)
+                        self._progress.advance(STAGE)
+                    yield self._worth_a_score()
+        for _ in self._unread:
+            self._progress.advance(STAGE)
+
+    def sweep(self) -> Sweep:
+        """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""
+        request, order = self._prospects.request, self._prospects.order
+        self._arrived.sort(key=lambda candidate: order[candidate.run.run_id])
+        group = self._gathering.largest_group(self._arrived, request)
+        for prospect in self._unread:
+            self._gathering.exclude_stranger(prospect.run, prospect.layout or (), group)
+        kept = self._gathering.unique(group)
+        exclusions = sorted(self._gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
+        self._supply.offer(kept)
+        return require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
+
+    def _rounds(self) -> Iterator[list[Prospect]]:
+        """The prospects by layout, as long as one may still turn out to be that of the group that is used.
+
+        So a layout of few is never downloaded. Those of unknown layout, which may join any, come first.
+        """
+        left: dict[tuple[TensorSpec, ...], list[Prospect]] = {}
+        unknown: list[Prospect] = []
+        for prospect in self._prospects.found:
+            (unknown if prospect.layout is None else left.setdefault(prospect.layout, [])).append(prospect)
+        yield unknown
+        while left:
+            layout = min(left, key=lambda layout: self._best_rank(layout, left[layout]))
+            if self._best_rank(layout, left[layout]) > self._leading().rank:
+                self._unread = [prospect for prospects in left.values() for prospect in prospects]
+                return
+            yield left.pop(layout)
+
+    def _best_rank(
+        self, layout: tuple[TensorSpec, ...], unread: Sequence[Prospect]
+    ) -> tuple[tuple[bool, float], int]:
+        """That a group of this layout can still reach, with all that have arrived and all unread ones."""
+        arrived = [group for (other, _), group in self._groups.items() if other == layout]
+        metrics = [rank_by_metric(prospect.run, self._prospects.request) for prospect in unread]
+        best = min(metrics + [group.best for group in arrived])
+        return best, -len(unread) - sum(len(group.met) for group in arrived)
+
+    def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource]:
+        return prospect, self._supply.ingest(prospect.source)
+
+    def _admit(self, prospect: Prospect, found: IngestedSource) -> None:
+        run, source = prospect.run, prospect.source
+        if found.checkpoint is None:
+            reason = found.fault or ExclusionReason.UNREADABLE
+            self._gathering.exclude(run, reason, f"{source.path}: {found.detail}")
+            return
+        layout = found.checkpoint.tensors
+        checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))
+        if not self._gathering.can_be_averaged(run, checkpoint.tensors, self._fits):
+            return
+        candidate = Candidate(run, source, found.sha256, checkpoint)
+        self._arrived.append(candidate)
+        group = self._groups.setdefault((checkpoint.tensors, checkpoint.exact), _Group())
+        group.best = min(group.best, rank_by_metric(run, self._prospects.request))
+        if checkpoint.digest not in group.met:
+            group.met.add(checkpoint.digest)
+            group.waiting.append(candidate)
+            self._supply.offer([candidate])
+
+    def _worth_a_score(self) -> list[Candidate]:
+        leading = self._leading()
+        if len(leading.met) < 2:
+            return []
+        due, leading.waiting = leading.waiting, []
+        return due
+
+    def _leading(self) -> _Group:
+        return min(self._groups.values(), key=lambda group: group.rank, default=_Group())
+
+
+def read_all(arrivals: Arrivals) -> Sweep:
+    """The sweep, with nothing scored on the way."""
+    for _ in arrivals.due():
+        pass
+    return arrivals.sweep()

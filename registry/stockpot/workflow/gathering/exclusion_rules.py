@@ -1,0 +1,151 @@
+"""Which runs are no candidates, and why: rules for a run and its weights, and for all candidates together."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from stockpot.entities import (
+    Candidate,
+    Exclusion,
+    ExclusionReason,
+    Run,
+    SoupRequest,
+    Sweep,
+    TensorSpec,
+    WeightsFormat,
+    WeightsSource,
+    short,
+    tags,
+)
+from stockpot.errors import NothingToSoup
+from stockpot.soup import batch_norm_layers, compatible_groups, differences
+from stockpot.workflow.gathering.shortlist import rank_by_metric
+
+HOW_TO_LOG = (
+    "log the weights with safetensors.torch.save_file and mlflow.log_artifact, or mlflow.pytorch.log_model("
+    'model, name=..., input_example=..., serialization_format="pt2")'
+)
+
+
+class Gathering:
+    """Runs on their way to being candidates: each rule takes some out, with the reason.
+
+    `exclude`, and the rules for one run, may be called from several threads.
+    """
+
+    def __init__(self, exclusions: Iterable[Exclusion] = ()) -> None:
+        self.exclusions = list(exclusions)
+
+    def exclude(self, run: Run, reason: ExclusionReason, detail: str, mend: str = "") -> None:
+        """Record that this run is no candidate."""
+        self.exclusions.append(Exclusion(run.run_id, run.name, reason, detail, mend))
+
+    def choose_weights(
+        self, run: Run, found: Sequence[WeightsSource], pattern: str | None
+    ) -> WeightsSource | None:
+        """The run's one weights file: the tagged one, else the one that matches, else the only one.
+
+        A path that is there is meant literally, whatever it would match as a pattern.
+        """
+        wanted = run.tags.get(tags.WEIGHTS) or pattern
+        named = list(found)
+        if wanted:
+            literally = [source for source in found if source.path == wanted]
+            named = literally or [source for source in found if fnmatchcase(source.path, wanted)]
+        usable = [source for source in named if source.format is not WeightsFormat.PICKLE]
+        if len(usable) == 1:
+            return self._with_a_safe_name(run, usable[0])
+        names = ", ".join(source.path for source in usable or named or found)
+        if usable:
+            mend = f"--weights PATTERN, or the tag {tags.WEIGHTS}=PATH on the run"
+            self.exclude(
+                run, ExclusionReason.AMBIGUOUS_WEIGHTS, f"{len(usable)} weights files: {names}", mend
+            )
+        elif found and all(source.format is WeightsFormat.PICKLE for source in named or found):
+            self.exclude(run, ExclusionReason.PICKLE, f"{names}: pickles are never opened", HOW_TO_LOG)
+        elif found:
+            self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
+        else:
+            self.exclude(run, ExclusionReason.NO_WEIGHTS, "it logged no weights", HOW_TO_LOG)
+        return None
+
+    def _with_a_safe_name(self, run: Run, source: WeightsSource) -> WeightsSource | None:
+        """The source, unless its address would be read as another file's."""
+        if re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path) is None:
+            return source
+        self.exclude(
+            run,
+            ExclusionReason.UNREADABLE,
+            f"{source.path}: in an address, # and ? end the path, and % begins a code",
+            "log the weights under a name without # ? %",
+        )
+        return None
+
+    def can_be_averaged(
+        self, run: Run, tensors: Sequence[TensorSpec], fits: Callable[[Sequence[TensorSpec]], Sequence[str]]
+    ) -> bool:
+        """Whether the run's tensors hold no statistics to estimate again, and fit the task's model."""
+        if layers := batch_norm_layers(tensors):
+            detail = f"running statistics of {', '.join(layers[:3])}{' ...' if len(layers) > 3 else ''}"
+            self.exclude(
+                run,
+                ExclusionReason.BATCH_NORM,
+                f"{detail} would have to be estimated again for an average",
+                "use GroupNorm or LayerNorm; BatchNorm is not supported yet",
+            )
+        elif faults := fits(tensors):
+            detail = "does not fit the task's model: " + "; ".join(faults)
+            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail)
+        else:
+            return True
+        return False
+
+    def largest_group(self, candidates: list[Candidate], request: SoupRequest) -> list[Candidate]:
+        """The group of equal layout that has the most different weights.
+
+        With a logged metric to rank by, the group of its best run.
+        """
+        groups = compatible_groups([candidate.checkpoint for candidate in candidates])
+        if len(groups) < 2:
+            return candidates
+        members = [[candidates[i] for i in group] for group in groups]
+        best = min(members, key=lambda group: _group_rank(group, request))
+        for candidate in (c for group in members if group is not best for c in group):
+            self.exclude_stranger(candidate.run, candidate.checkpoint.tensors, best)
+        return best
+
+    def exclude_stranger(self, run: Run, tensors: Sequence[TensorSpec], group: Sequence[Candidate]) -> None:
+        """Record that a run with these tensors cannot be averaged with the group."""
+        faults = differences(group[0].checkpoint.tensors, tensors)
+        detail = "; ".join(faults) or "its integer or boolean tensors hold other values"
+        others = f"run {group[0].run.name} and {len(group) - 1} more"
+        self.exclude(run, ExclusionReason.INCOMPATIBLE, f"cannot be averaged with {others}: {detail}")
+
+    def unique(self, candidates: list[Candidate]) -> list[Candidate]:
+        """One candidate per digest: the earliest run."""
+        first: dict[str, Candidate] = {}
+        for candidate in candidates:
+            twin = first.setdefault(candidate.checkpoint.digest, candidate)
+            if twin is not candidate:
+                detail = f"bit-identical to run {twin.run.name} ({short(candidate.checkpoint.digest)})"
+                self.exclude(candidate.run, ExclusionReason.DUPLICATE, f"{detail}, which stands for both")
+        return list(first.values())
+
+
+def require_two(sweep: Sweep) -> Sweep:
+    """The same sweep, if there is anything to average. Raises NothingToSoup."""
+    if len(sweep.candidates) > 1:
+        return sweep
+    total = len(sweep.candidates) + len(sweep.exclusions)
+    what = "one usable run, and one is no soup" if sweep.candidates else "no usable run"
+    name = sweep.selector.parent_run_id or sweep.selector.experiment
+    raise NothingToSoup(
+        f"sweep {name} has {total} runs, but {what}" if total else f"sweep {name} has no runs",
+        faults=[f"{e.run_name} ({e.run_id}): {e.reason}: {e.detail}" for e in sweep.exclusions],
+        mend="log each run's weights: " + HOW_TO_LOG,
+    )
+
+
+def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:
+    best = min(rank_by_metric(candidate.run, request) for candidate in group)
+    return best, -len({candidate.checkpoint.digest for candidate in group})  # twins count once

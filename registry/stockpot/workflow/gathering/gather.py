@@ -1,0 +1,101 @@
+"""From a sweep's runs to its prospects: listed, and told apart by their headers before any download."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
+from stockpot.errors import BadCheckpoint
+from stockpot.soup import Head
+from stockpot.workflow.gathering.ahead import ahead
+from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects, read_all
+from stockpot.workflow.gathering.exclusion_rules import Gathering
+from stockpot.workflow.gathering.shortlist import Shortlist
+
+if TYPE_CHECKING:
+    from stockpot.ports import Progress, Tracker
+    from stockpot.workflow.gathering.supply import Supply
+
+LOOKS = 8
+"""Runs whose weights are looked for at once: several small requests each, which wait on the server."""
+FIRST = 1 << 16
+"""Bytes asked for at first: most headers are shorter."""
+MOST = 1 << 24
+"""A header that is longer is left to the download."""
+
+
+def gather(
+    request: SoupRequest,
+    tracker: "Tracker",
+    supply: "Supply",
+    fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+    progress: "Progress",
+) -> Prospects:
+    """List the sweep, find each run's weights, and leave out what its header shows to be incompatible.
+
+    `fits` tells how tensors differ from the task's model. Raises UnknownSweep for a sweep that does
+    not exist, BadRequest for a metric that was not logged, NothingToSoup when fewer than two runs can be
+    candidates.
+    """
+    shortlist = _list(request, tracker, progress)
+    shortlist.require_metric()
+    runs = shortlist.chosen()
+    gathering = Gathering(shortlist.exclusions)
+    layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
+
+    def look(run: Run) -> Prospect | None:
+        try:
+            source = gathering.choose_weights(run, tracker.weights(run), request.weights)
+        except BadCheckpoint as error:
+            gathering.exclude(run, ExclusionReason.NO_WEIGHTS, error.what, error.mend)
+            return None
+        if source is None:
+            return None
+        layout = supply.layout(source) or _layout(source, tracker)
+        return Prospect(run, source, layout and layouts.setdefault(layout, layout))
+
+    found = []
+    stage = "find weights"
+    progress.start(stage, len(runs))
+    for batch in ahead(look, runs, at_once=LOOKS):
+        for prospect in batch:
+            if prospect and (
+                prospect.layout is None or gathering.can_be_averaged(prospect.run, prospect.layout, fits)
+            ):
+                found.append(prospect)
+            progress.advance(stage)
+    prospects = Prospects(request, tuple(found), tuple(gathering.exclusions), shortlist.order)
+    if len(found) < 2:
+        read_all(Arrivals(prospects, supply, fits, progress))  # raises, naming the fault of what is left, too
+    return prospects
+
+
+def _list(request: SoupRequest, tracker: "Tracker", progress: "Progress") -> Shortlist:
+    shortlist = Shortlist(request)
+    stage = "list runs"
+    progress.start(stage, 0)  # nobody knows how many
+    for run in tracker.runs(request.selector):
+        shortlist.add(run)
+        progress.advance(stage)
+    return shortlist
+
+
+def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
+    """The file's tensors under canonical names, from its header alone.
+
+    None where that cannot be had, and for a header that is damaged: the download names all faults.
+    """
+    if source.format is not WeightsFormat.SAFETENSORS or source.size is None:
+        return None
+    head = _head(source, source.size, FIRST, tracker)
+    if head is not None and FIRST < head.header_end <= min(MOST, source.size):
+        head = _head(source, source.size, head.header_end, tracker)
+    try:
+        return None if head is None else head.tensors()
+    except BadCheckpoint:
+        return None
+
+
+def _head(source: WeightsSource, size: int, length: int, tracker: "Tracker") -> Head | None:
+    content = tracker.head(source, length)
+    return None if content is None else Head(Path(source.path), size, content)

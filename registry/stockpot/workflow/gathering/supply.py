@@ -1,0 +1,255 @@
+"""Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+from stockpot.entities import (
+    Candidate,
+    Checkpoint,
+    Digest,
+    ExclusionReason,
+    IngestedSource,
+    Recipe,
+    TensorSpec,
+    WeightsSource,
+)
+from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite
+from stockpot.soup import CheckpointCache, build
+from stockpot.soup.weights_file import WeightsFile
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker
+
+T = TypeVar("T")
+
+PART = ".fetch-"
+"""Downloads lie in folders of such names in the cache, until they are whole."""
+PACKAGE = ".package-"
+"""Soups lie in such folders while they are uploaded."""
+PREFETCHES = 2
+"""Downloads in the background at once; a wish for more is not granted."""
+DAY = 24 * 3600
+"""Seconds after which nobody uses such a folder any more, unless it is locked: its process was killed."""
+TRIES = 3
+"""To use checkpoints, where other processes keep evicting one of them."""
+
+
+class Supply:
+    """Hands out checkpoints by digest, downloading those that the cache does not hold.
+
+    A good file is read once: its checkpoint is remembered in the store, so that a repeated request does
+    not download it. MLflow tells no more of an artifact than its size: a file that was replaced by one of
+    the same size is noticed when it is next downloaded, by its digest. All methods may be called from
+    several threads at once; no digest is downloaded twice at the same time. `say` hears of files that were
+    altered in the cache.
+    """
+
+    def __init__(
+        self,
+        tracker: "Tracker",
+        store: "Store",
+        cache: CheckpointCache,
+        say: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._tracker = tracker
+        self._store = store
+        self._cache = cache
+        self._say = say
+        self._candidates: dict[str, Candidate] = {}
+        self._lock = Lock()
+        self._under_way: dict[str, Future[None]] = {}
+        self._background = ThreadPoolExecutor(PREFETCHES)
+        _remove_abandoned(cache.folder)
+
+    def ingest(self, source: WeightsSource) -> IngestedSource:
+        """Read a weights file, or remember what reading it found."""
+        found = self._remembered(source)
+        if found is None:
+            found = self._read(source)
+            self._store.remember_ingested(found)
+        return found
+
+    def layout(self, source: WeightsSource) -> tuple[TensorSpec, ...] | None:
+        """What the file holds, where it was read before."""
+        known = self._remembered(source)
+        return known.checkpoint.tensors if known and known.checkpoint else None
+
+    def offer(self, candidates: Iterable[Candidate]) -> None:
+        """Make these candidates' checkpoints available by digest."""
+        self._candidates.update({candidate.checkpoint.digest: candidate for candidate in candidates})
+
+    @contextmanager
+    def open(self, digest: Digest) -> Iterator[WeightsFile]:
+        """The checkpoint's file, its header checked; downloaded first if it is not here."""
+        with ExitStack() as stack:
+            yield self._with([digest], lambda: self._enter(digest, stack))
+
+    def prefetch(self, digest: Digest) -> None:
+        """Download the checkpoint in the background, unless it is here or enough are on their way.
+
+        Never raises: whoever opens it waits for the download, or tries again.
+        """
+        with self._lock:
+            full = len(self._under_way) >= PREFETCHES
+        if not full and digest in self._candidates and not self._cache.has(digest):
+            download, mine = self._begin(digest)
+            if mine:
+                self._background.submit(self._download, digest, download)
+
+    @contextmanager
+    def building(self, recipe: Recipe) -> Iterator[tuple[Checkpoint, Path]]:
+        """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises."""
+        with _workroom(self._cache.folder, PACKAGE) as folder:
+            file = folder / "model.safetensors"
+            yield self.build(recipe, file), file
+
+    def build(self, recipe: Recipe, link: Path | None = None) -> Checkpoint:
+        """The recipe's average as a canonical file in the cache, and under this name beside it.
+
+        Raises Altered, besides what `stockpot.soup.build` raises, where an ingredient is not what its name
+        says although nothing had told so until then: then it may have been measured so.
+        """
+        try:
+            with self._cache.pinned(recipe.checkpoints):
+                for digest in recipe.checkpoints:
+                    with self.open(digest):  # whatever can be told from outside is mended before
+                        pass
+                return self._with(recipe.checkpoints, lambda: self._build(recipe, link))
+        except Altered as error:
+            raise Altered(
+                f"{error.what}, perhaps before it was measured: nothing is made of it",
+                faults=error.faults,
+                mend="run the request again with --verify-exact, which downloads it and scores everything "
+                "anew. Where that finds other scores, choose another STOCKPOT_STORE_URL, and check the disk",
+            ) from error
+
+    def _build(self, recipe: Recipe, link: Path | None) -> Checkpoint:
+        built = build(recipe, self._cache)
+        if link is not None:
+            self._cache.link(built.digest, link)
+        return built
+
+    def _with(self, digests: Sequence[Digest], work: Callable[[], T], tries: int = TRIES) -> T:
+        """Work with checkpoints that are here: again, where another process evicted one meanwhile."""
+        with self._cache.pinned(digests):
+            for digest in digests:
+                self._fetch(digest)
+            try:
+                return work()
+            except NotCached:
+                if tries == 1:
+                    raise
+        return self._with(digests, work, tries - 1)
+
+    def _enter(self, digest: Digest, stack: ExitStack) -> WeightsFile:
+        """Open the file. One that was altered counts as absent."""
+        try:
+            return stack.enter_context(self._cache.open(digest))
+        except Altered as error:
+            self._say(f"{error.what}, and downloaded again: {'; '.join(error.faults)}")
+            raise NotCached(error.what, mend=error.mend) from error
+
+    def _fetch(self, digest: Digest) -> None:
+        if not self._cache.has(digest):
+            download, mine = self._begin(digest)
+            if mine:
+                self._download(digest, download)
+            download.result()
+
+    def _begin(self, digest: Digest) -> tuple["Future[None]", bool]:
+        """The download that brings this checkpoint, and whether the caller is to do it."""
+        with self._lock:
+            known = self._under_way.get(digest)
+            return known or self._under_way.setdefault(digest, Future()), known is None
+
+    def _download(self, digest: Digest, download: "Future[None]") -> None:
+        try:
+            if not self._cache.has(digest):  # another download may have ended before this one was begun
+                self._read_again(digest)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            download.set_exception(error)
+        else:
+            download.set_result(None)
+        finally:
+            with self._lock:
+                del self._under_way[digest]
+
+    def _read_again(self, digest: Digest) -> None:
+        candidate = self._candidates[digest]
+        found = self._read(candidate.source)
+        self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
+        if found.checkpoint is None or found.checkpoint.digest != digest:
+            raise BadCheckpoint(
+                f"{candidate.source.path} of run {candidate.run.name} ({candidate.run.run_id}) is not "
+                f"what it was: {digest} is wanted, the artifact now holds "
+                f"{found.checkpoint.digest if found.checkpoint else found.detail}",
+                mend="restore the artifact, or run the request again to use the sweep as it is now",
+            )
+
+    def _remembered(self, source: WeightsSource) -> IngestedSource | None:
+        """What reading this very file found, where that was good."""
+        known = self._store.ingested(source.uri)
+        good = known is not None and known.size == source.size and known.fault is None
+        return known if good else None
+
+    def _read(self, source: WeightsSource) -> IngestedSource:
+        with _workroom(self._cache.folder, PART) as folder:
+            file = self._tracker.fetch(source, folder)
+            try:
+                checkpoint, sha256 = self._cache.ingest(file, source.format)
+            except NotFinite as error:
+                return _fault(source, file, ExclusionReason.NOT_FINITE, error)
+            except BadCheckpoint as error:
+                return _fault(source, file, ExclusionReason.UNREADABLE, error)
+        return IngestedSource(source.uri, source.size, sha256, checkpoint)
+
+
+@contextmanager
+def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
+    """A folder in the cache, locked until it is removed."""
+    with tempfile.TemporaryDirectory(dir=cache, prefix=prefix) as name:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # no locks here: a day has to do
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what killed processes were downloading or uploading."""
+    for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
+        with suppress(OSError):  # another process is done with it, or it is another user's
+            if time.time() - folder.stat().st_mtime > DAY and not _is_locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _fault(
+    source: WeightsSource, file: Path, reason: ExclusionReason, error: BadCheckpoint
+) -> IngestedSource:
+    """The error as a fact about the artifact: without the name of the local copy."""
+    detail = "; ".join([error.what, *error.faults]).replace(f"{file}: ", "")
+    return IngestedSource(source.uri, source.size, "", None, reason, detail)

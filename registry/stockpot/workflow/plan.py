@@ -1,0 +1,50 @@
+"""What a request would do, without evaluating anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Recipe, SoupRequest, Sweep
+from stockpot.workflow.selecting.search import contenders_of
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator, MakeMethod, Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The candidates and exclusions of a sweep, and what it would cost to go on."""
+
+    sweep: Sweep
+    weight_bytes: int
+    """Of all candidates together: what the cache holds for this sweep."""
+    ranking_passes: int
+    """Forward passes over the held-out split, to rank candidates that have no remembered score."""
+    selection_passes: int
+    """At most this many further passes over the held-out split."""
+    report_passes: int
+    """At most this many passes over the report and shifted splits, for the table and the figure."""
+
+
+def plan(
+    request: SoupRequest,
+    sweep: Sweep,
+    methods: Mapping[str, "MakeMethod"],
+    evaluators: Mapping[str, "Evaluator"],
+    store: "Store",
+) -> Plan:
+    """Count the passes that a request needs beyond what is remembered."""
+    digests = [candidate.checkpoint.digest for candidate in sweep.candidates]
+    contenders = contenders_of(sweep.candidates)
+
+    def missing(split: str) -> int:
+        protocol = evaluators[split].protocol.digest
+        return sum(store.score(Recipe.mean([digest]).digest, protocol) is None for digest in digests)
+
+    return Plan(
+        sweep,
+        sum(candidate.checkpoint.size for candidate in sweep.candidates),
+        missing(request.select_on),
+        sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),
+        sum(missing(split) + len(methods) for split in (request.report_on, *request.shifts)),
+    )

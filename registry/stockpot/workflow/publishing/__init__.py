@@ -1,0 +1,1 @@
+"""From a report to versions in MLflow's Model Registry, and what their pages say."""

@@ -1,0 +1,103 @@
+"""What MLflow is told about a soup, put together before anything is created there."""
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+from stockpot.documents import to_document
+from stockpot.entities import (
+    Digest,
+    Measurement,
+    Publication,
+    ReportRow,
+    Snapshot,
+    SoupReport,
+    short,
+    tags,
+)
+from stockpot.workflow.publishing.verdict import description, judge
+
+if TYPE_CHECKING:
+    from stockpot.workflow.selecting.ranking import Ranking
+
+SNAPSHOT = "stockpot.json"
+FIGURE = "candidates-and-soups.png"
+
+Draw = Callable[[SoupReport], bytes]
+"""Draws the figure: PNG bytes."""
+
+
+def compose(
+    report: SoupReport, row: ReportRow, ranking: "Ranking", checkpoint: Digest, draw: Draw
+) -> Publication:
+    """The publication of one row of the report; `checkpoint` is the built soup's digest."""
+    request = report.request
+    by_digest = {candidate.checkpoint.digest: candidate for candidate in ranking.candidates}
+    ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
+    snapshot = Snapshot(row.recipe, checkpoint, ingredients, report, software())
+    return Publication(
+        model=request.model,
+        recipe=row.recipe,
+        checkpoint=checkpoint,
+        ingredients=ingredients,
+        experiment_id=ranking.candidates[0].run.experiment_id,
+        parent_run_id=request.sweep,
+        name=f"soup-{'-'.join(row.methods)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
+        description=description(report, row, ingredients, FIGURE),
+        tags=_tags(report, row, checkpoint),
+        params=_params(report, row),
+        measurements=_measurements(report, row),
+        files={SNAPSHOT: _json(snapshot), FIGURE: draw(report)},
+    )
+
+
+def software() -> Mapping[str, str]:
+    """Versions that a reproduction may want to know."""
+    packages = {name: installed(name) for name in ("stockpot", "torch", "mlflow", "safetensors")}
+    return {"python": platform.python_version(), **packages}
+
+
+def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, str]:
+    request = report.request
+    return {
+        tags.ROLE: "soup",
+        tags.MODEL: request.model,
+        tags.RECIPE: row.recipe.digest,
+        tags.CHECKPOINT: checkpoint,
+        tags.METHODS: ",".join(row.methods),
+        tags.INGREDIENTS: str(len(row.recipe.ingredients)),
+        tags.SWEEP: request.sweep or request.experiment or "",
+        tags.VERDICT: judge(row, request.report_on).value,
+    }
+
+
+def _params(report: SoupReport, row: ReportRow) -> dict[str, str]:
+    request = report.request
+    return {
+        "methods": ",".join(row.methods),
+        "accept": request.accept.value,
+        "ingredients": str(len(row.recipe.ingredients)),
+        "candidates": str(len(report.candidates)),
+        "task": request.task,
+        "select_on": request.select_on,
+        "report_on": request.report_on,
+        "shifts": ",".join(request.shifts),
+    }
+
+
+def _measurements(report: SoupReport, row: ReportRow) -> tuple[Measurement, ...]:
+    scores = [
+        Measurement(f"score.{p.split}", row.scores[p.split], p.split, p.dataset) for p in report.protocols
+    ]
+    gains = [
+        Measurement(f"gain.{p.split}", row.versus_best[p.split].difference, p.split, p.dataset)
+        for p in report.protocols
+        if p.split in row.versus_best
+    ]
+    return (*scores, *gains)
+
+
+def _json(snapshot: Snapshot) -> bytes:
+    return json.dumps(to_document(snapshot), indent=1).encode()

@@ -1,0 +1,243 @@
+"""From a measured recipe to exactly one version in MLflow's Model Registry.
+
+The soup's row in the store is claimed first. Every call that creates something in MLflow is preceded by
+a look-up, so that a second attempt goes on where a first one stopped.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stockpot.entities import (
+    Digest,
+    ModelVersion,
+    Publication,
+    PublishedSoup,
+    Recipe,
+    RegistrationState,
+    ReportRow,
+    SoupReport,
+    tags,
+)
+from stockpot.errors import BadRequest, RegistryConflict, StockpotError
+from stockpot.soup import canonical_names, open_pt2, open_safetensors
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.claim import Claim, claimed
+from stockpot.workflow.publishing.publication import Draw, compose
+from stockpot.workflow.publishing.verdict import INGREDIENTS, earns_alias
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stockpot.ports import Progress, Store, Tracker
+    from stockpot.workflow.selecting.ranking import Ranking
+
+CHALLENGER = "challenger"
+EXAMPLES = 7
+"""Examples in the input that a registered model is exported with, where no ingredient brings one."""
+
+
+class Models(Protocol):
+    """Makes what is exported: the task's model with a recipe's weights, and an input for it."""
+
+    def module_with(self, recipe: Recipe) -> "nn.Module":
+        """A fresh module on the CPU, in evaluation mode."""
+        ...
+
+    def example(self, split: str, n: int) -> Any:
+        """The model's input for the first `n` examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Registers soups. Holds the adapters; keeps no state."""
+
+    tracker: "Tracker"
+    store: "Store"
+    supply: Supply
+    models: Models
+    draw: Draw
+    progress: "Progress"
+
+    def publish(self, report: SoupReport, ranking: "Ranking") -> tuple[PublishedSoup, ...]:
+        """Register every soup of the report that is not registered yet, and set the alias it earned.
+
+        One without a score, whose sums overflow for example, is left out.
+        """
+        held_out = report.request.select_on
+        soups = [row for row in report.rows if row.recipe.is_soup and not math.isnan(row.scores[held_out])]
+        self.progress.start("register", len(soups))
+        published = []
+        for row in soups:
+            published.append(self._publish(report, row, ranking))
+            self.progress.advance("register")
+        return tuple(published)
+
+    def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
+        model = report.request.model
+        with claimed(self.store, model, row.recipe, self.progress) as claim:
+            version = self.tracker.reconcile(model, row.recipe.digest)
+            ours = None
+            if version is None:
+                with self.supply.building(row.recipe) as (built, file):
+                    publication = compose(report, row, ranking, built.digest, self.draw)
+                    ours = self._resume(publication, file, report, claim)
+                version = self.tracker.reconcile(model, row.recipe.digest) or ours
+            if version is None:
+                raise RegistryConflict(
+                    f"the version of {model} that was just registered is gone",
+                    mend="run the same request again",
+                )
+            adopted = ours is None or version.uri != ours.uri
+            aliases = self._alias(report, row, version, claim)
+            soup = Digest(version.tags[tags.CHECKPOINT])
+            claim.advance(
+                state=RegistrationState.REGISTERED,
+                checkpoint=soup,
+                run_id=version.run_id,
+                model_id=version.model_id,
+                version=version.version,
+            )
+        link = self.tracker.link(version)
+        run_id = version.run_id or ""
+        return PublishedSoup(
+            row.methods, row.recipe.digest, soup, version.uri, run_id, aliases, adopted, link
+        )
+
+    def _resume(
+        self, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> ModelVersion | None:
+        """Create what is missing in MLflow, in order. Returns the version, None where another's is there."""
+        tracker = self.tracker
+        claim.renew()
+        run_id = tracker.find_run(publication) or tracker.create_run(publication)
+        claim.advance(run_id=run_id, checkpoint=publication.checkpoint)
+        with self._failing(run_id, claim):
+            ingredients = []
+            for candidate in publication.ingredients:
+                claim.renew()
+                model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
+                ingredients.append(model)
+            claim.renew()
+            model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
+            claim.advance(model_id=model_id)
+            publication = self._upload(model_id, publication, soup, report, claim)
+            claim.renew()
+            tracker.record(run_id, model_id, ingredients, publication)
+        claim.renew()
+        # Somebody who shares no store with us may have been quicker.
+        if tracker.reconcile(publication.model, publication.recipe.digest) is not None:
+            return None
+        return tracker.create_version(run_id, model_id, publication)
+
+    @contextmanager
+    def _failing(self, run_id: str, claim: Claim) -> Iterator[None]:
+        """Let the run end as failed where the work stops before it is recorded; whoever goes on with it ends
+        it anew.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(StockpotError):
+                claim.renew()  # where we were overtaken, the run is another's
+                self.tracker.fail(run_id)
+            raise
+
+    def _upload(
+        self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> Publication:
+        """Package, upload, download again and compare. Returns the publication with what packaging found."""
+        request = report.request
+        like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
+        package, returned = soup.parent / "package", soup.parent / "returned"
+        kind = self.tracker.package(
+            self.models.module_with(publication.recipe),
+            soup,
+            self.models.example(request.select_on, EXAMPLES),
+            package,
+            model_id=model_id,
+            like=like,
+            architecture=(request.task, request.task_args),
+        )
+        for name, content in publication.files.items():
+            (package / name).write_bytes(content)
+        claim.renew()  # whoever was overtaken meanwhile changes nothing
+        self.tracker.upload(model_id, package)
+        _require_same(package, self.tracker.download(model_id, returned), soup, publication)
+        if kind == "pt2":
+            return publication
+        note = (
+            f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind}). "
+            "Loading it needs the module that defines the model, and what the task's constructor reads "
+            "unless the task has `rebuilt_from`."
+        )
+        text, heading, ingredients = publication.description.partition(INGREDIENTS)
+        return replace(publication, description=f"{text}{note}{heading}{ingredients}")
+
+    def _alias(
+        self, report: SoupReport, row: ReportRow, version: ModelVersion, claim: Claim
+    ) -> tuple[str, ...]:
+        """Point the alias at a new soup that earned it. Returns the version's aliases.
+
+        A soup that was registered before takes it from no other version, and does not get it again: a
+        person, or a later sweep, may have given it away since.
+        """
+        earned = "greedy" in row.methods and earns_alias(row, report.request)
+        if not earned or CHALLENGER in version.aliases:
+            return version.aliases
+        given = version.tags.get(tags.ALIAS) == CHALLENGER or self._holder(version.name) is not None
+        if given and not claim.is_unfinished(version.run_id):
+            return version.aliases
+        self.tracker.set_alias(version.name, CHALLENGER, version.version)
+        return (*version.aliases, CHALLENGER)
+
+    def _holder(self, model: str) -> ModelVersion | None:
+        try:
+            return self.tracker.version(f"models:/{model}@{CHALLENGER}")
+        except BadRequest:
+            return None
+
+
+def _require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
+    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors."""
+    faults = []
+    for file in sorted(path for path in package.rglob("*") if path.is_file()):
+        name = file.relative_to(package)
+        if not (returned / name).is_file():
+            faults.append(f"{name} is missing")
+        elif _sha256(returned / name) != _sha256(file):
+            faults.append(f"{name} is another")
+    exported = package / "data" / "model.pt2"
+    if exported.exists():
+        faults += [f"{name} differs in the exported model" for name in _differing(exported, soup)]
+    if faults:
+        raise RegistryConflict(
+            f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
+            faults=faults,
+            mend="look at the artifact store, then run the same request again",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _differing(exported: Path, soup: Path) -> list[str]:
+    """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
+    with open_pt2(exported) as archive, open_safetensors(soup) as built:
+        names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
+        differing = []
+        for spec in built.tensors:
+            if spec.name not in names:
+                differing.append(spec.name)
+                continue
+            theirs = archive.read(names[spec.name])
+            if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
+                differing.append(spec.name)
+        return differing

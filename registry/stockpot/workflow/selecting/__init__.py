@@ -1,0 +1,1 @@
+"""From candidates to a report: ranked, searched for recipes, measured on data that chose nothing."""

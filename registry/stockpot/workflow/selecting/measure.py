@@ -1,0 +1,183 @@
+"""Measure what was found on data that selection never saw, and compare it with the best single."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from stockpot.entities import (
+    MEAN_OF_SHIFTS,
+    Candidate,
+    CandidatePoint,
+    Comparison,
+    EnsembleRow,
+    Recipe,
+    ReportRow,
+    Score,
+    Selection,
+    SoupReport,
+    SoupRequest,
+)
+from stockpot.errors import BadRequest
+from stockpot.evaluation import compare, compare_mean
+from stockpot.workflow.selecting.ranking import Ranking
+from stockpot.workflow.selecting.watched import score_in_full
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator, Progress
+
+BEST_SINGLE = "best single"
+STAGE = "measure"
+
+
+class Bench(Protocol):
+    """Makes evaluators for the splits of one task."""
+
+    def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
+        """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
+
+        Raises BadTask for a split that does not exist or is empty.
+        """
+        ...
+
+    def groups(self, split: str) -> Sequence[Hashable] | None:
+        """The origin of each example, where several share one."""
+        ...
+
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+        """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
+        not all remembered.
+        """
+        ...
+
+
+def open_splits(request: SoupRequest, bench: Bench) -> dict[str, "Evaluator"]:
+    """An evaluator per split, held-out first. Raises BadRequest when two splits hold the same data."""
+    evaluators = {s: bench.evaluator(s) for s in (request.select_on, request.report_on, *request.shifts)}
+    names: dict[str, str] = {}
+    for split, evaluator in evaluators.items():
+        twin = names.setdefault(evaluator.protocol.dataset, split)
+        if twin != split:
+            raise BadRequest(
+                f"splits {twin} and {split} hold the same data: a score on the split that chose the soup "
+                "says nothing about new data",
+                mend="give the task an untouched split, and name it with --report-on",
+            )
+    return evaluators
+
+
+def measure(
+    request: SoupRequest,
+    ranking: Ranking,
+    selections: Sequence[Selection],
+    evaluators: Mapping[str, "Evaluator"],
+    bench: Bench,
+    stop: Callable[[], bool],
+    progress: "Progress",
+) -> SoupReport:
+    """Score the best single and every found recipe on all splits; compare in pairs.
+
+    The other candidates are scored there too, for the figure, as long as `stop` is false. Beside each soup
+    stands the ensemble of its ingredients, where their outputs are remembered by then.
+    """
+    found = _merged(selections)
+    progress.start(STAGE, 1 + len(found) + len(ranking.candidates))
+
+    def scores(recipe: Recipe) -> dict[str, Score]:
+        measured = {split: score_in_full(recipe, evaluator) for split, evaluator in evaluators.items()}
+        progress.advance(STAGE)
+        return measured
+
+    best = Recipe.mean([ranking.candidates[0].checkpoint.digest])
+    baseline = scores(best)
+    rows = [ReportRow(BEST_SINGLE, (), best, _values(request, baseline), {})]
+    for methods, recipe in found:
+        measured = scores(recipe)
+        gains = _compare(request, bench, baseline, measured)
+        rows.append(ReportRow(_label(methods), methods, recipe, _values(request, measured), gains))
+    points = []
+    for candidate in ranking.candidates:
+        recipe = Recipe.mean([candidate.checkpoint.digest])
+        values = None if stop() else _values(request, scores(recipe))
+        points.append(_point(request, candidate, ranking, values))
+    ensembles, notes = _ensembles(request, bench, baseline, rows)
+    return SoupReport(
+        request,
+        tuple(rows),
+        tuple(selections),
+        tuple(points),
+        ranking.sweep.exclusions,
+        tuple(evaluator.protocol for evaluator in evaluators.values()),
+        ensembles,
+        notes,
+    )
+
+
+def _merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
+    """Methods that ended in the same ingredients made one soup, by the first one's recipe."""
+    found: dict[frozenset[str], tuple[tuple[str, ...], Recipe]] = {}
+    for selection in selections:
+        key = frozenset(selection.recipe.checkpoints)
+        methods, recipe = found.get(key, ((), selection.recipe))
+        found[key] = ((*methods, selection.method), recipe)
+    return list(found.values())
+
+
+def _values(request: SoupRequest, scores: Mapping[str, Score]) -> dict[str, float]:
+    values = {split: score.value for split, score in scores.items()}
+    if request.shifts and values.keys() >= set(request.shifts):
+        values[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
+    return values
+
+
+def _compare(
+    request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], challenger: Mapping[str, Score]
+) -> dict[str, Comparison]:
+    pairs = {
+        split: (baseline[split], challenger[split], bench.groups(split))
+        for split in (request.report_on, *request.shifts)
+        if split in challenger
+    }
+    found = {split: compare(split, a, b, groups=groups) for split, (a, b, groups) in pairs.items()}
+    if request.shifts and pairs.keys() >= set(request.shifts):
+        shifted = {split: pairs[split] for split in request.shifts}
+        found[MEAN_OF_SHIFTS] = compare_mean(MEAN_OF_SHIFTS, shifted)
+    return found
+
+
+def _ensembles(
+    request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], rows: Sequence[ReportRow]
+) -> tuple[tuple[EnsembleRow, ...], tuple[str, ...]]:
+    """A row per soup whose ingredients' outputs on the report split are remembered, and what is missing."""
+    ensembles, notes = [], []
+    for row in rows:
+        if not row.recipe.is_soup:
+            continue
+        found = {split: bench.ensemble(row.recipe, split) for split in baseline}
+        known = {split: score for split, score in found.items() if score is not None}
+        missing = ", ".join(split for split in found if split not in known)
+        why = f"outputs of its ingredients on {missing} are not remembered"
+        if request.report_on not in known:
+            notes.append(f"no ensemble row for the {row.label}: {why}")
+            continue
+        if missing:
+            notes.append(f"the ensemble of the {row.label} has empty cells: {why}")
+        values, gains = _values(request, known), _compare(request, bench, baseline, known)
+        label, cost = f"ensemble of the {row.label}", len(row.recipe.ingredients)
+        ensembles.append(EnsembleRow(label, row.recipe, values, gains, cost))
+    return tuple(ensembles), tuple(notes)
+
+
+def _label(methods: tuple[str, ...]) -> str:
+    return f"{' and '.join(methods)} soup"
+
+
+def _point(
+    request: SoupRequest, candidate: Candidate, ranking: Ranking, values: Mapping[str, float] | None
+) -> CandidatePoint:
+    return CandidatePoint(
+        candidate.run.run_id,
+        candidate.run.name,
+        candidate.checkpoint.digest,
+        ranking.held_out[candidate.checkpoint.digest],
+        values[request.report_on] if values else None,
+        values.get(MEAN_OF_SHIFTS) if values else None,
+    )

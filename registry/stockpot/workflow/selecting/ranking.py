@@ -1,0 +1,95 @@
+"""Rank the candidates on the held-out split: each is scored when its weights arrive."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Digest,
+    Exclusion,
+    ExclusionReason,
+    Recipe,
+    Sweep,
+    Trial,
+)
+from stockpot.errors import BadTask
+from stockpot.selection.telling import full_score
+from stockpot.workflow.gathering.exclusion_rules import require_two
+from stockpot.workflow.selecting.watched import score_in_full
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator, Progress
+    from stockpot.workflow.gathering.arrivals import Arrivals
+
+AT_ONCE = 8
+"""Candidates handed to an evaluator together, which may have as many devices."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A sweep whose candidates all have a held-out score."""
+
+    sweep: Sweep
+    candidates: tuple[Candidate, ...]
+    """Best first; ties by run start, then run id."""
+    held_out: Mapping[Digest, float]
+    """Scores of the whole split: the store has those of the examples."""
+
+
+def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> Ranking:
+    """Score every candidate by itself: the best single is measured here, not trusted from a log.
+
+    A candidate whose score is NaN is excluded. Raises BadTask when that is every candidate,
+    NothingToSoup when it leaves fewer than two, or when fewer arrive.
+    """
+    progress.start("rank", arrivals.total)
+    scores: dict[Digest, float] = {}
+    with closing(arrivals.due()) as batches:
+        for due in batches:
+            _score(due, scores, evaluator, progress)
+    sweep = arrivals.sweep()
+    _score(sweep.candidates, scores, evaluator, progress)
+    for _ in range(len(scores), arrivals.total):
+        progress.advance("rank")  # those that turned out to be no candidates
+    return _ranked(sweep, scores, evaluator)
+
+
+def _score(
+    candidates: Sequence[Candidate], scores: dict[Digest, float], evaluator: "Evaluator", progress: "Progress"
+) -> None:
+    """Score those that have no score yet."""
+    digests = [c.checkpoint.digest for c in candidates if c.checkpoint.digest not in scores]
+    trials = [Trial(Recipe.mean([digest])) for digest in digests]
+    for begin in range(0, len(trials), AT_ONCE):
+        end = begin + AT_ONCE
+        outcomes = evaluator.evaluate(trials[begin:end], then=trials[end:])
+        for digest, outcome in zip(digests[begin:end], outcomes, strict=True):
+            scores[digest] = full_score(outcome).value
+            progress.advance("rank")
+
+
+def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator") -> Ranking:
+    held_out = {c.checkpoint.digest: scores[c.checkpoint.digest] for c in sweep.candidates}
+    unscored = [c for c in sweep.candidates if math.isnan(held_out[c.checkpoint.digest])]
+    if len(unscored) == len(sweep.candidates):
+        raise BadTask(
+            f"{evaluator.protocol.task} scores NaN for every candidate on split {evaluator.protocol.split}",
+            mend="look at the task's score method with one batch",
+        )
+    scored = [c for c in sweep.candidates if not math.isnan(held_out[c.checkpoint.digest])]
+    exclusions = [_not_scored(c, evaluator) for c in unscored]
+    sweep = replace(sweep, candidates=tuple(scored), exclusions=(*sweep.exclusions, *exclusions))
+    scored.sort(key=lambda c: (-held_out[c.checkpoint.digest], c.run.started, c.run.run_id))
+    return Ranking(require_two(sweep), tuple(scored), held_out)
+
+
+def _not_scored(candidate: Candidate, evaluator: "Evaluator") -> Exclusion:
+    score = score_in_full(Recipe.mean([candidate.checkpoint.digest]), evaluator)
+    first = next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
+    split = evaluator.protocol.split
+    where = f"split {split}" if first is None else f"example {first} of split {split}"
+    detail = f"its score on {where} is NaN"
+    return Exclusion(candidate.run.run_id, candidate.run.name, ExclusionReason.NOT_SCORED, detail)

@@ -1,0 +1,103 @@
+"""Search for recipes on the held-out split."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Contender,
+    Outcome,
+    Selection,
+    SoupRequest,
+    Trial,
+)
+from stockpot.evaluation.rejection.order_dependence import OrderDependent, Reordering
+from stockpot.selection import FORESEEN, run_selection
+from stockpot.workflow.selecting.verification import Verification
+from stockpot.workflow.selecting.watched import WatchedEvaluator
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator, MakeMethod, Progress, SelectionMethod
+    from stockpot.workflow.selecting.ranking import Ranking
+
+
+def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
+    """The candidates as selection sees them."""
+    return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in candidates)
+
+
+def search(
+    request: SoupRequest,
+    ranking: "Ranking",
+    methods: Mapping[str, "MakeMethod"],
+    evaluator: "Evaluator",
+    stop: Callable[[], bool],
+    progress: "Progress",
+    plain: "Evaluator | None" = None,
+) -> tuple[Selection, ...]:
+    """Run the selection methods, in the request's order, each until it is done or `stop` is true.
+
+    With `plain`, which the request's `verify_exact` asks for, each is run again there: one that remembers
+    nothing and scores in full. Raises BadTask or NotExact where anything differs.
+    """
+    if request.verify_exact and plain is None:
+        raise ValueError("verify_exact needs a plain evaluator")
+    contenders = contenders_of(ranking.candidates)
+    begin = {name: partial(make, contenders, accept=request.accept) for name, make in methods.items()}
+    searches = _carried_out(begin, evaluator, stop, progress)
+    for name, (selection, _) in searches.items():
+        if not selection.complete:
+            progress.say(
+                f"{name}: time is up after {len(selection.steps)} steps; the best until then is used"
+            )
+    if plain is not None:
+        verification = Verification(plain, evaluator, ranking, progress)
+        for name, (selection, outcomes) in searches.items():
+            verification.compare(name, selection, outcomes, begin[name]())
+    return tuple(selection for selection, _ in searches.values())
+
+
+_Search = tuple[Selection, Mapping[Trial, Outcome]]
+"""What a method found, and all that it was told."""
+
+
+def _carried_out(
+    begin: Mapping[str, Callable[[], "SelectionMethod"]],
+    evaluator: "Evaluator",
+    stop: Callable[[], bool],
+    progress: "Progress",
+) -> dict[str, _Search]:
+    """Every method's search; all from the start again where bounds turn out to be doubtful.
+
+    All, since nobody knows which method was told such a bound.
+    """
+    for attempt in count():
+        searches: dict[str, _Search] = {}
+        try:
+            for name, make in begin.items():
+                searches[name] = _search(name, make(), evaluator, stop, progress)
+            if isinstance(evaluator, Reordering):
+                evaluator.confirm()
+        except OrderDependent as found:
+            if attempt == FORESEEN:  # more often than there are devices that could each find it once
+                raise
+            if attempt == 0:
+                progress.say(f"{found}; every search starts again, completed scores are remembered")
+        else:
+            return searches
+    raise AssertionError("count() does not end")
+
+
+def _search(
+    name: str,
+    method: "SelectionMethod",
+    evaluator: "Evaluator",
+    stop: Callable[[], bool],
+    progress: "Progress",
+) -> _Search:
+    stage = f"select: {name}"
+    progress.start(stage, method.most_soups)
+    watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
+    return run_selection(method, watched, stop=stop), watched.outcomes

@@ -1,0 +1,72 @@
+"""From a registered version back to what it is made of, and to the same bytes again."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from stockpot.documents import from_document
+from stockpot.entities import Checkpoint, ModelVersion, Snapshot, tags
+from stockpot.errors import BadRequest, RegistryConflict, StockpotError
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.publication import SNAPSHOT
+
+if TYPE_CHECKING:
+    from stockpot.ports import Tracker
+
+
+def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
+    """The version, and what was kept beside it. Raises BadRequest where Stockpot did not make it,
+    RegistryConflict where what was kept cannot be read.
+    """
+    version = tracker.version(uri)
+    if version.tags.get(tags.ROLE) != "soup" or version.model_id is None:
+        raise BadRequest(f"{version.uri} is no soup: Stockpot did not register it")
+    content = tracker.read_file(version.model_id, SNAPSHOT)
+    try:
+        return version, from_document(Snapshot, json.loads(content))
+    except (ValueError, StockpotError) as error:
+        raise RegistryConflict(
+            f"{SNAPSHOT} of {version.uri} is damaged: {error}",
+            mend="put back what was uploaded, from a backup of the artifact store",
+        ) from error
+
+
+def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoint:
+    """Average the ingredients again, from their runs' own artifacts, and write the soup's file.
+
+    Raises RegistryConflict when the result has another digest than the registered soup: then nothing
+    is written. An existing file is replaced only by the same request's bytes, at once and whole.
+    """
+    if out.is_dir():
+        raise BadRequest(f"{out} is a folder", mend="name the file to write: --out soup.safetensors")
+    version, snapshot = snapshot_of(uri, tracker)
+    if (registered := version.tags.get(tags.CHECKPOINT)) != snapshot.checkpoint:
+        raise RegistryConflict(
+            f"{version.uri} is {registered}, its {SNAPSHOT} tells of {snapshot.checkpoint}",
+            mend="put back what was uploaded, from a backup of the artifact store",
+        )
+    supply.offer(snapshot.ingredients)
+    with supply.building(snapshot.recipe) as (built, file):
+        if built.digest != snapshot.checkpoint:
+            raise RegistryConflict(
+                f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
+                mend="compare the versions of torch that `stockpot show` tells with those of this machine",
+            )
+        _copy_whole(file, out)
+    return built
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy so that `target` is either untouched or complete."""
+    part = target.with_name(f".{target.name}-{uuid4().hex}")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    except OSError as error:
+        raise BadRequest(
+            f"{target} cannot be written: {error.strerror}", mend="name a file in a folder that you may write"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""The walk of one sweep, from its name to its registered soups."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from traceback import clear_frames
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from stockpot.entities import SoupOutcome, SoupRequest, TensorSpec
+from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.evaluation import RememberingEvaluator
+from stockpot.workflow.gathering.arrivals import Arrivals
+from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.publish import Models, Publisher
+from stockpot.workflow.selecting.measure import Bench, measure, open_splits
+from stockpot.workflow.selecting.ranking import rank
+from stockpot.workflow.selecting.search import search
+
+if TYPE_CHECKING:
+    from stockpot.ports import MakeMethod, Progress, Store, Tracker
+
+T = TypeVar("T")
+
+
+class Stage(Protocol):
+    """Runs one named stage of the walk: plainly, or as a task of an orchestrator."""
+
+    def __call__(self, name: str, work: Callable[[], T], /) -> T:
+        """What the work returns."""
+        ...
+
+
+class TaskBench(Bench, Models, Protocol):
+    """A task on a device."""
+
+    def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
+        """How these tensors differ from the task's model; empty when they fit."""
+        ...
+
+    def halve_batch(self) -> tuple[int, int] | None:
+        """Evaluate half as many examples at a time from now on, under another protocol.
+
+        Returns the numbers before and after; None where it is one example already.
+        """
+        ...
+
+
+class Place(Protocol):
+    """The adapters that a walk needs."""
+
+    @property
+    def tracker(self) -> "Tracker":
+        """MLflow."""
+        ...
+
+    @property
+    def store(self) -> "Store":
+        """Stockpot's own memory."""
+        ...
+
+    @property
+    def supply(self) -> Supply:
+        """Weights by digest."""
+        ...
+
+    def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
+        """The request's selection methods by name."""
+        ...
+
+    def bench(self, request: SoupRequest) -> TaskBench:
+        """The request's task."""
+        ...
+
+    def publisher(self, bench: Models, watch: "Progress") -> Publisher:
+        """What registers soups."""
+        ...
+
+
+def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") -> SoupOutcome:
+    """Gather, prove permissions, rank, select, measure, publish.
+
+    Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
+    request asks the same questions, finds them answered, and ends in the same versions. Where batches
+    do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
+    even a single example fits, or where that is no help.
+    """
+    methods, bench = place.methods(request), place.bench(request)
+    while True:
+        try:
+            return _walk(request, place, methods, bench, stage, watch)
+        except NoRoomForWeights:
+            raise
+        except OutOfDeviceMemory as error:
+            clear_frames(error.__traceback__)  # whoever keeps the error keeps no tensors
+            sizes = bench.halve_batch()
+            if sizes is None:
+                raise
+        before, after = sizes
+        watch.say(
+            f"batches of {before} examples do not fit the device: all is evaluated in batches of {after}, "
+            "which is another protocol; scores under the first are not used"
+        )
+
+
+def _walk(
+    request: SoupRequest,
+    place: Place,
+    methods: Mapping[str, "MakeMethod"],
+    bench: TaskBench,
+    stage: Stage,
+    watch: "Progress",
+) -> SoupOutcome:
+    evaluators = {
+        split: RememberingEvaluator(evaluator, place.store)
+        for split, evaluator in open_splits(request, bench).items()
+    }
+    held_out = evaluators[request.select_on]
+    prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
+    experiment = prospects.found[0].run.experiment_id
+    stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
+    arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
+    ranking = stage("rank", lambda: rank(arrivals, held_out, watch))
+    stop = _deadline(request.max_seconds)
+    plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
+    selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
+    for selection in selections:
+        place.store.commit_selection(selection, held_out.protocol)
+    report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
+    soups = stage("publish", lambda: place.publisher(bench, watch).publish(report, ranking))
+    return SoupOutcome(report, soups, sum(evaluator.started for evaluator in evaluators.values()))
+
+
+def in_turn(_name: str, work: Callable[[], T], /) -> T:
+    """Run a stage as a plain call."""
+    return work()
+
+
+def _deadline(seconds: float | None) -> Callable[[], bool]:
+    if seconds is None:
+        return lambda: False
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
