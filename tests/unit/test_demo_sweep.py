@@ -15,7 +15,7 @@ pytest.importorskip(
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from stockpot.demo.data import load_splits
+from stockpot.demo.data import scanned
 from stockpot.demo.model import make_digits_net
 from stockpot.demo.runs import EXPERIMENT
 from stockpot.demo.search import SweepConfig, plan
@@ -113,7 +113,7 @@ def test_fine_tunes_record_their_hyperparameters_and_their_starting_point(logged
 
 
 def test_the_logged_accuracy_is_that_of_the_logged_weights_on_validation(logged: Logged) -> None:
-    x, y = map(torch.from_numpy, load_splits()["validation"])
+    x, y = map(torch.from_numpy, scanned("validation")[:2])
     net = make_digits_net()
     for name in ("tune-00", "tune-01"):  # safetensors, pt2
         net.load_state_dict(logged.weights(name))
@@ -188,10 +188,11 @@ def test_the_full_plan_is_a_real_sweep() -> None:
 @pytest.mark.slow
 def test_the_full_sweep_fine_tunes_around_a_good_starting_point(tmp_path: Path) -> None:
     logged = Logged(tmp_path, train_sweep(tmp_path, Watcher()))
-    x, y = map(torch.from_numpy, load_splits()["validation"])
+    x, y = map(torch.from_numpy, scanned("validation")[:2])
     tuned = [run.name for run in plan(FULL) if run.name.removeprefix("tune-").isdecimal()]
     scores = {name: logged.runs[name].data.metrics["val_accuracy"] for name in tuned}
-    assert min(scores.values()) > 0.9
+    assert min(scores.values()) > 0.8
+    assert 0.85 < max(scores.values()) < 0.95  # room for something better
     first, second = sorted(scores, key=lambda name: -scores[name])[:2]
     net = make_digits_net()
     one, other = logged.weights(first), logged.weights(second)

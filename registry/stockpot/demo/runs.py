@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import mlflow
+import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stockpot.demo.data import load_splits
+from stockpot.demo.data import load_splits, scanned
 from stockpot.demo.search import Hyperparameters, PlannedRun, SweepConfig, plan
 from stockpot.demo.training import accuracy, initialised, train
 from stockpot.entities import Digest, digest_of_bytes
@@ -61,11 +62,9 @@ class _Sweep:
     @classmethod
     def started(cls, client: MlflowClient, artifacts: Path, config: SweepConfig) -> "_Sweep":
         """Pre-train the starting point, and log it on the new parent run."""
-        splits = {name: (torch.from_numpy(x), torch.from_numpy(y)) for name, (x, y) in load_splits().items()}
+        clean = _tensors(*load_splits()["pretrain"])
         start = initialised(config.seed)
-        train(
-            start, *splits["pretrain"], Hyperparameters(2e-3, 1e-2, config.pretrain_epochs, seed=config.seed)
-        )
+        train(start, *clean, Hyperparameters(2e-3, 1e-2, config.pretrain_epochs, seed=config.seed))
         experiment = _fresh_experiment(client, artifacts)
         parent = client.create_run(experiment, run_name="digits-sweep").info.run_id
         client.log_batch(parent, params=[Param(key, str(value)) for key, value in asdict(config).items()])
@@ -74,7 +73,8 @@ class _Sweep:
             save_file(start.state_dict(), file, {"format": "pt"})
             client.log_artifact(parent, str(file))
             base = digest_of_bytes(file.read_bytes())
-        return cls(client, experiment, parent, start, base, splits["finetune"], splits["validation"])
+        finetune, validation = (_tensors(*scanned(split)[:2]) for split in ("finetune", "validation"))
+        return cls(client, experiment, parent, start, base, finetune, validation)
 
     def log(self, run: PlannedRun) -> None:
         """Create the run, train it, log what came of it, and end it as planned."""
@@ -124,6 +124,10 @@ class _Sweep:
                 pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
                 serialization_format="pt2",
             )
+
+
+def _tensors(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Images:
+    return torch.from_numpy(x), torch.from_numpy(y)
 
 
 def _fresh_experiment(client: MlflowClient, artifacts: Path) -> str:
