@@ -1,5 +1,9 @@
 """Commands, options and exit codes are told where people look."""
 
+import os
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,7 @@ import pytest
 import typer
 
 from stockpot import errors
-from stockpot.cli import app
+from stockpot.cli import app, main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -41,3 +45,29 @@ def test_the_readme_tells_every_exit_code() -> None:
     codes = {getattr(error, "exit_code", 1) for error in vars(errors).values()}
     table = [line.split("|")[1].strip() for line in README.splitlines() if line.startswith("| ")]
     assert codes <= {int(cell) for cell in table if cell.isdigit()}
+
+
+def test_every_option_of_soup_lies_in_a_panel() -> None:
+    for option in _commands()["soup"].params:
+        assert option.name == "as_json" or option.rich_help_panel, option.name
+
+
+def test_the_program_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"stockpot {metadata.version('stockpot')}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands_and_options(shell: str) -> None:
+    asked = {"_STOCKPOT_COMPLETE": f"source_{shell}"}
+    program = [
+        sys.executable,
+        "-c",
+        "from stockpot.cli import main; import sys; sys.argv[0] = 'stockpot'; main()",
+    ]
+    script = subprocess.run(
+        program, env=os.environ | asked, capture_output=True, text=True, check=True
+    ).stdout
+    assert "stockpot" in script
+    assert "_STOCKPOT_COMPLETE" in script

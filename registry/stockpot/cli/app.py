@@ -2,30 +2,48 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stockpot.cli import printing
+from stockpot.cli import options, printing
+from stockpot.cli.options import Json
 from stockpot.entities import Accept, Direction, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.wiring import Workplace, make_folder
 
+
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"stockpot {metadata.version('stockpot')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="stockpot",
-    help="Turn a finished hyperparameter sweep in MLflow into a registered model soup.",
     epilog="Exit codes: 0 done, better or not; 2 usage; 3 bad request; 4 nothing to soup; 5 bad weights; "
     "6 bad task; 7 store; 8 MLflow; 1 anything else.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    add_completion=False,
 )
+
+
+@app.callback()
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn a finished hyperparameter sweep in MLflow into a registered model soup."""
+
+
 database = typer.Typer(help="Stockpot's own database.", no_args_is_help=True)
 app.add_typer(database, name="db")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 
 
@@ -35,37 +53,26 @@ Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NA
 )
 def soup(  # noqa: PLR0913 - one parameter per option
     *,
-    model: Annotated[str, typer.Option(help="Registered model that the soups become versions of.")],
-    task: Annotated[str, typer.Option(help="A task's name, or module:Class.")],
-    sweep: Annotated[str | None, typer.Option(help="Run id of the sweep's parent run.")] = None,
-    experiment: Annotated[str | None, typer.Option(help="Experiment that is the sweep.")] = None,
-    filter_: Annotated[str | None, typer.Option("--filter", help="MLflow filter over the runs.")] = None,
-    task_arg: Annotated[list[str] | None, typer.Option(help="key=value for the task; repeatable.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="greedy, uniform, ...; repeatable.")] = None,
-    accept: Annotated[Accept, typer.Option(help="When greedy keeps an ingredient.")] = Accept.NOT_WORSE,
-    select_on: Annotated[str, typer.Option(help="Held-out split that selection looks at.")] = "validation",
-    report_on: Annotated[str, typer.Option(help="Untouched split of the primary comparison.")] = "test",
-    shift: Annotated[
-        list[str] | None, typer.Option(help="Split under distribution shift; repeatable.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Glob for each run's weights file.")] = None,
-    top: Annotated[int | None, typer.Option(help="Keep the best K >= 2 runs by a logged metric.")] = None,
-    by: Annotated[str | None, typer.Option(help="That metric.")] = None,
-    direction: Annotated[Direction, typer.Option(help="Better when larger or smaller.")] = Direction.MAX,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(help="Stop searching after this long; a repeated request goes on from there."),
-    ] = None,
-    margin: Annotated[
-        float, typer.Option(help="Points the interval's lower end must exceed for the alias challenger.")
-    ] = -0.5,
-    any_base: Annotated[bool, typer.Option("--any-base", help="Allow different starting points.")] = False,
-    verify_exact: Annotated[
-        bool, typer.Option("--verify-exact", help="Run the plain search as well, and compare everything.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be done; evaluate nothing.")
-    ] = False,
+    model: options.Model,
+    task: options.Task,
+    sweep: options.Sweep = None,
+    experiment: options.Experiment = None,
+    filter_: options.Filter = None,
+    weights: options.Weights = None,
+    top: options.Top = None,
+    by: options.By = None,
+    direction: options.BetterWhen = Direction.MAX,
+    any_base: options.AnyBase = False,
+    task_arg: options.TaskArg = None,
+    select_on: options.SelectOn = "validation",
+    report_on: options.ReportOn = "test",
+    shift: options.Shift = None,
+    method: options.Method = None,
+    accept: options.Keep = Accept.NOT_WORSE,
+    max_seconds: options.MaxSeconds = None,
+    verify_exact: options.VerifyExact = False,
+    margin: options.Margin = -0.5,
+    dry_run: options.DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Average the best fine-tuned models of a sweep, and register the result."""

@@ -1,0 +1,54 @@
+"""The options of `stockpot soup`, in the panels that its help shows them in.
+
+A new option is a name here, a parameter of the command, and a line where the command makes its request.
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from stockpot.entities import Accept, Direction
+
+
+def _in(panel: str, help_text: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=panel)
+
+
+_SWEEP = "The sweep and its runs"
+Sweep = Annotated[str | None, _in(_SWEEP, "Run id of the sweep's parent run.")]
+Experiment = Annotated[str | None, _in(_SWEEP, "Experiment that is the sweep.")]
+Filter = Annotated[str | None, _in(_SWEEP, "MLflow filter over the runs.", "--filter")]
+Weights = Annotated[str | None, _in(_SWEEP, "Glob for each run's weights file.")]
+Top = Annotated[int | None, _in(_SWEEP, "Keep the best K >= 2 runs by a logged metric.")]
+By = Annotated[str | None, _in(_SWEEP, "That metric.")]
+BetterWhen = Annotated[Direction, _in(_SWEEP, "Better when larger or smaller.")]
+AnyBase = Annotated[bool, _in(_SWEEP, "Allow different starting points.", "--any-base")]
+
+_TASK = "The task and its splits"
+Task = Annotated[str, _in(_TASK, "A task's name, or module:Class.")]
+TaskArg = Annotated[list[str] | None, _in(_TASK, "key=value for the task; repeatable.")]
+SelectOn = Annotated[str, _in(_TASK, "Held-out split that selection looks at.")]
+ReportOn = Annotated[str, _in(_TASK, "Untouched split of the primary comparison.")]
+Shift = Annotated[list[str] | None, _in(_TASK, "Split under distribution shift; repeatable.")]
+
+_SEARCH = "The search"
+Method = Annotated[list[str] | None, _in(_SEARCH, "greedy, uniform, ...; repeatable.")]
+Keep = Annotated[Accept, _in(_SEARCH, "When greedy keeps an ingredient.")]
+MaxSeconds = Annotated[
+    float | None, _in(_SEARCH, "Stop searching after this long; a repeated request goes on from there.")
+]
+VerifyExact = Annotated[
+    bool, _in(_SEARCH, "Run the plain search as well, and compare everything.", "--verify-exact")
+]
+
+_REGISTER = "What is registered"
+Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become versions of.")]
+Margin = Annotated[
+    float, _in(_REGISTER, "Points the interval's lower end must exceed for the alias challenger.")
+]
+
+_RUN = "How it runs"
+DryRun = Annotated[bool, _in(_RUN, "List what would be done; evaluate nothing.", "--dry-run")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+"""Of every command."""
