@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import torch
 
     from stockpot.evaluation import DevicePool, TorchBench
-    from stockpot.ports import MakeMethod, Progress, Store, Tracker
+    from stockpot.ports import MakeMethod, Progress, Store, TaskBench, Tracker
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
-    from stockpot.workflow.publishing.publish import Models, Publisher
+    from stockpot.workflow.publishing.publish import Publisher
 
 
 class Silent:
@@ -147,7 +147,7 @@ class Workplace:
         sweep = read_all(Arrivals(prospects, self.supply, bench.fits, watch))
         return plan(request, sweep, methods, evaluators, self.store)
 
-    def publisher(self, bench: "Models", watch: "Progress") -> "Publisher":
+    def publisher(self, bench: "TaskBench", watch: "Progress") -> "Publisher":
         """What registers soups."""
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher

@@ -3,6 +3,7 @@
 Each docstring is a contract that the suites in `stockpot.testing` hold every adapter to.
 """
 
+from stockpot.ports.bench import Bench, TaskBench
 from stockpot.ports.progress import Progress
 from stockpot.ports.search import Evaluator, MakeMethod, SelectionMethod
 from stockpot.ports.store import Store
@@ -10,6 +11,7 @@ from stockpot.ports.task import MeasuresWhole, Task
 from stockpot.ports.tracker import Tracker
 
 __all__ = [
+    "Bench",
     "Evaluator",
     "MakeMethod",
     "MeasuresWhole",
@@ -17,5 +19,6 @@ __all__ = [
     "SelectionMethod",
     "Store",
     "Task",
+    "TaskBench",
     "Tracker",
 ]

@@ -1,23 +1,23 @@
 """The walk of one sweep, from its name to its registered soups."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import SoupOutcome, SoupRequest, TensorSpec
+from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import RememberingEvaluator
 from stockpot.workflow.gathering.arrivals import Arrivals
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.publish import Models, Publisher
-from stockpot.workflow.selecting.measure import Bench, measure, open_splits
+from stockpot.workflow.publishing.publish import Publisher
+from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
 
 if TYPE_CHECKING:
-    from stockpot.ports import MakeMethod, Progress, Store, Tracker
+    from stockpot.ports import MakeMethod, Progress, Store, TaskBench, Tracker
 
 T = TypeVar("T")
 
@@ -27,21 +27,6 @@ class Stage(Protocol):
 
     def __call__(self, name: str, work: Callable[[], T], /) -> T:
         """What the work returns."""
-        ...
-
-
-class TaskBench(Bench, Models, Protocol):
-    """A task on a device."""
-
-    def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
-        """How these tensors differ from the task's model; empty when they fit."""
-        ...
-
-    def halve_batch(self) -> tuple[int, int] | None:
-        """Evaluate half as many examples at a time from now on, under another protocol.
-
-        Returns the numbers before and after; None where it is one example already.
-        """
         ...
 
 
@@ -67,11 +52,11 @@ class Place(Protocol):
         """The request's selection methods by name."""
         ...
 
-    def bench(self, request: SoupRequest) -> TaskBench:
+    def bench(self, request: SoupRequest) -> "TaskBench":
         """The request's task."""
         ...
 
-    def publisher(self, bench: Models, watch: "Progress") -> Publisher:
+    def publisher(self, bench: "TaskBench", watch: "Progress") -> Publisher:
         """What registers soups."""
         ...
 
@@ -106,7 +91,7 @@ def _walk(
     request: SoupRequest,
     place: Place,
     methods: Mapping[str, "MakeMethod"],
-    bench: TaskBench,
+    bench: "TaskBench",
     stage: Stage,
     watch: "Progress",
 ) -> SoupOutcome:

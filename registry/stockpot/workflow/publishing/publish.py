@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from stockpot.entities import (
     Digest,
     ModelVersion,
     Publication,
     PublishedSoup,
-    Recipe,
     RegistrationState,
     ReportRow,
     SoupReport,
@@ -31,26 +30,12 @@ from stockpot.workflow.publishing.publication import Draw, compose
 from stockpot.workflow.publishing.verdict import INGREDIENTS, earns_alias
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from stockpot.ports import Progress, Store, Tracker
+    from stockpot.ports import Progress, Store, TaskBench, Tracker
     from stockpot.workflow.selecting.ranking import Ranking
 
 CHALLENGER = "challenger"
 EXAMPLES = 7
 """Examples in the input that a registered model is exported with, where no ingredient brings one."""
-
-
-class Models(Protocol):
-    """Makes what is exported: the task's model with a recipe's weights, and an input for it."""
-
-    def module_with(self, recipe: Recipe) -> "nn.Module":
-        """A fresh module on the CPU, in evaluation mode."""
-        ...
-
-    def example(self, split: str, n: int) -> Any:
-        """The model's input for the first `n` examples."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ class Publisher:
     tracker: "Tracker"
     store: "Store"
     supply: Supply
-    models: Models
+    bench: "TaskBench"
     draw: Draw
     progress: "Progress"
 
@@ -156,9 +141,9 @@ class Publisher:
         like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
         package, returned = soup.parent / "package", soup.parent / "returned"
         kind = self.tracker.package(
-            self.models.module_with(publication.recipe),
+            self.bench.module_with(publication.recipe),
             soup,
-            self.models.example(request.select_on, EXAMPLES),
+            self.bench.example(request.select_on, EXAMPLES),
             package,
             model_id=model_id,
             like=like,

@@ -1,7 +1,7 @@
 """Measure what was found on data that selection never saw, and compare it with the best single."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
@@ -22,34 +22,13 @@ from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, Progress
+    from stockpot.ports import Bench, Evaluator, Progress
 
 BEST_SINGLE = "best single"
 STAGE = "measure"
 
 
-class Bench(Protocol):
-    """Makes evaluators for the splits of one task."""
-
-    def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
-        """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
-
-        Raises BadTask for a split that does not exist or is empty.
-        """
-        ...
-
-    def groups(self, split: str) -> Sequence[Hashable] | None:
-        """The origin of each example, where several share one."""
-        ...
-
-    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
-        """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
-        not all remembered.
-        """
-        ...
-
-
-def open_splits(request: SoupRequest, bench: Bench) -> dict[str, "Evaluator"]:
+def open_splits(request: SoupRequest, bench: "Bench") -> dict[str, "Evaluator"]:
     """An evaluator per split, held-out first. Raises BadRequest when two splits hold the same data."""
     evaluators = {s: bench.evaluator(s) for s in (request.select_on, request.report_on, *request.shifts)}
     names: dict[str, str] = {}
@@ -69,7 +48,7 @@ def measure(
     ranking: Ranking,
     selections: Sequence[Selection],
     evaluators: Mapping[str, "Evaluator"],
-    bench: Bench,
+    bench: "Bench",
     stop: Callable[[], bool],
     progress: "Progress",
 ) -> SoupReport:
@@ -129,7 +108,7 @@ def _values(request: SoupRequest, scores: Mapping[str, Score]) -> dict[str, floa
 
 
 def _compare(
-    request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], challenger: Mapping[str, Score]
+    request: SoupRequest, bench: "Bench", baseline: Mapping[str, Score], challenger: Mapping[str, Score]
 ) -> dict[str, Comparison]:
     pairs = {
         split: (baseline[split], challenger[split], bench.groups(split))
@@ -144,7 +123,7 @@ def _compare(
 
 
 def _ensembles(
-    request: SoupRequest, bench: Bench, baseline: Mapping[str, Score], rows: Sequence[ReportRow]
+    request: SoupRequest, bench: "Bench", baseline: Mapping[str, Score], rows: Sequence[ReportRow]
 ) -> tuple[tuple[EnsembleRow, ...], tuple[str, ...]]:
     """A row per soup whose ingredients' outputs on the report split are remembered, and what is missing."""
     ensembles, notes = [], []

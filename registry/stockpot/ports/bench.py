@@ -1,0 +1,55 @@
+"""A task on a device: what the walk evaluates, and exports, with."""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stockpot.entities import Recipe, Score, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stockpot.ports.search import Evaluator
+
+
+class Bench(Protocol):
+    """Makes evaluators for the splits of one task."""
+
+    def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
+        """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
+
+        Raises BadTask for a split that does not exist or is empty.
+        """
+        ...
+
+    def groups(self, split: str) -> Sequence[Hashable] | None:
+        """The origin of each example, where several share one."""
+        ...
+
+    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+        """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
+        not all remembered.
+        """
+        ...
+
+
+class TaskBench(Bench, Protocol):
+    """The whole of it: also what fits the task's model, and models for what is exported."""
+
+    def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
+        """How these tensors differ from the task's model; empty when they fit."""
+        ...
+
+    def halve_batch(self) -> tuple[int, int] | None:
+        """Evaluate half as many examples at a time from now on, under another protocol.
+
+        Returns the numbers before and after; None where it is one example already.
+        """
+        ...
+
+    def module_with(self, recipe: Recipe) -> "nn.Module":
+        """A fresh module with the recipe's weights, on the CPU, in evaluation mode."""
+        ...
+
+    def example(self, split: str, n: int) -> Any:
+        """The model's input for the first `n` examples."""
+        ...
