@@ -61,6 +61,7 @@ def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str)
     outcome = _walk(plant(kind, {f"tune-{seed}": weights(kind, seed=seed) for seed in range(3)}))
     assert outcome.soups
     for soup in outcome.soups:
+        assert soup.checkpoint
         state = mlflow.pytorch.load_model(soup.uri).state_dict()
         built = load_file(Workplace().cache.path(soup.checkpoint))
         assert all(torch.equal(state[name], tensor) for name, tensor in built.items())
@@ -77,6 +78,7 @@ def test_half_precision_weights_stay_half_precision_in_the_soups_file(plant: Pla
     outcome = _walk(plant("dense", runs))
     assert outcome.soups
     for soup in outcome.soups:
+        assert soup.checkpoint
         tensors = Workplace().cache.checkpoint(soup.checkpoint).tensors
         assert {tensor.dtype for tensor in tensors} == {"F16"}
         built = load_file(Workplace().cache.path(soup.checkpoint))

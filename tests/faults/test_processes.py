@@ -43,7 +43,7 @@ def test_the_same_request_three_times_at_once_makes_each_soup_once(
     assert len(recipes) == len(set(recipes)) == len(outcomes[0])
     for place in range(len(recipes)):
         assert len({soups[place]["uri"] for soups in outcomes}) == 1
-        assert sorted(soups[place]["adopted"] for soups in outcomes) == [False, True, True]
+        assert sorted(soups[place]["state"] for soups in outcomes) == ["adopted", "adopted", "registered"]
 
 
 @pytest.mark.parametrize("call", CREATING_CALLS)

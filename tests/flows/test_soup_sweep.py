@@ -134,6 +134,7 @@ def test_the_registered_model_holds_the_soups_very_tensors(outcome: SoupOutcome,
     assert str(version.version) == greedy.uri.rsplit("/", 1)[1]
     model = mlflow.pytorch.load_model("models:/tiny@challenger")
     place = Workplace()
+    assert greedy.checkpoint
     built = load_file(place.cache.path(greedy.checkpoint))
     state = model.state_dict()
     assert built.keys() <= state.keys()
@@ -150,6 +151,7 @@ def test_averaged_tensors_are_those_of_a_plain_mean(outcome: SoupOutcome) -> Non
     for soup in outcome.soups:
         recipe = next(row.recipe for row in outcome.report.rows if row.recipe.digest == soup.recipe)
         parts = [load_file(cache.path(checkpoint)) for checkpoint in recipe.checkpoints]
+        assert soup.checkpoint
         for name, tensor in load_file(cache.path(soup.checkpoint)).items():
             mean = torch.stack([part[name].double() for part in parts]).mean(0)
             torch.testing.assert_close(tensor.double(), mean, rtol=1e-6, atol=1e-7)

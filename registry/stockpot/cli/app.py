@@ -72,6 +72,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     max_seconds: options.MaxSeconds = None,
     verify_exact: options.VerifyExact = False,
     margin: options.Margin = -0.5,
+    again: options.Again = False,
     dry_run: options.DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -94,6 +95,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         direction=direction,
         max_seconds=max_seconds,
         margin=margin,
+        again=again,
         any_base=any_base,
         verify_exact=verify_exact,
     )

@@ -46,6 +46,7 @@ Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become ve
 Margin = Annotated[
     float, _in(_REGISTER, "Points the interval's lower end must exceed for the alias challenger.")
 ]
+Again = Annotated[bool, _in(_REGISTER, "Register soups anew whose versions a person deleted.", "--again")]
 
 _RUN = "How it runs"
 DryRun = Annotated[bool, _in(_RUN, "List what would be done; evaluate nothing.", "--dry-run")]

@@ -158,6 +158,9 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     _show_exclusions(report.exclusions)
     _show_report(report)
     for soup in outcome.soups:
+        if not soup.uri:
+            out.print(plain(f"{' and '.join(soup.methods)} soup is {soup.state}: {soup.why}"), soft_wrap=True)
+            continue
         did = "was registered before as" if soup.adopted else "is registered as"
         alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
         where = f"  {soup.link}" if soup.link else ""

@@ -30,6 +30,7 @@ from stockpot.entities.report import (
     Snapshot,
     SoupOutcome,
     SoupReport,
+    SoupState,
 )
 from stockpot.entities.request import Accept, Direction, SoupRequest
 from stockpot.entities.selection import Contender, Selection, Step
@@ -78,6 +79,7 @@ __all__ = [
     "SoupOutcome",
     "SoupReport",
     "SoupRequest",
+    "SoupState",
     "Step",
     "Sweep",
     "SweepSelector",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from stockpot.entities.digest import Digest
 from stockpot.entities.evaluation import Comparison, EvaluationProtocol
@@ -82,21 +83,42 @@ class SoupReport:
         return (*self.rows, *self.ensembles)
 
 
+class SoupState(StrEnum):
+    """What became of a soup at the end of a request."""
+
+    REGISTERED = "registered"
+    """This request created its version."""
+    ADOPTED = "adopted"
+    """An earlier request, or another process, had created it."""
+    WITHDRAWN = "withdrawn"
+    """It had a version, which a person took away. It stays away until a request says `again`."""
+    LEFT_OUT = "left out"
+    """The request registers no such soup, or it has no score."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedSoup:
-    """A soup in the registry."""
+    """A soup, and what became of it in the registry."""
 
     methods: tuple[str, ...]
+    """Empty for the best single candidate, where it is registered in a soup's place."""
     recipe: Digest
-    checkpoint: Digest
+    checkpoint: Digest | None
+    """The soup's own digest; None where it was not built."""
     uri: str
-    """``models:/NAME/VERSION``."""
+    """``models:/NAME/VERSION``; empty where it has no version."""
     run_id: str
     aliases: tuple[str, ...]
-    adopted: bool
-    """True where an earlier request, or another process, had registered it."""
     link: str | None
     """For a browser; None without a tracking server."""
+    state: SoupState = SoupState.REGISTERED
+    why: str = ""
+    """Why it has no version, or not the alias; empty where there is nothing to explain."""
+
+    @property
+    def adopted(self) -> bool:
+        """Whether an earlier request, or another process, had registered it."""
+        return self.state is SoupState.ADOPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +127,14 @@ class SoupOutcome:
 
     report: SoupReport
     soups: tuple[PublishedSoup, ...]
-    """Empty where every method ended in a single candidate: then there is nothing to register."""
+    """In the report's order; empty where every method ended in a single candidate."""
     evaluations: int
     """Forward passes over a split that this request started; remembered scores cost none."""
+
+    @property
+    def registered(self) -> tuple[PublishedSoup, ...]:
+        """The soups that have a version."""
+        return tuple(soup for soup in self.soups if soup.uri)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ class SoupRequest:
     """Stop searching after this many seconds, and take the best recipe found until then."""
     margin: float = -0.5
     """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
+    again: bool = False
+    """Register a soup anew although a person deleted its version."""
     any_base: bool = False
     """Average runs although they record different starting points."""
     verify_exact: bool = False

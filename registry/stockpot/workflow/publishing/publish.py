@@ -4,7 +4,6 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,13 +19,15 @@ from stockpot.entities import (
     RegistrationState,
     ReportRow,
     SoupReport,
+    SoupState,
     tags,
 )
 from stockpot.errors import BadRequest, RegistryConflict, StockpotError
-from stockpot.soup import canonical_names, open_pt2, open_safetensors
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.publication import Draw, compose
+from stockpot.workflow.publishing.standing import withdrawn
+from stockpot.workflow.publishing.transfer import require_same
 from stockpot.workflow.publishing.verdict import INGREDIENTS, earns_alias
 
 if TYPE_CHECKING:
@@ -66,7 +67,11 @@ class Publisher:
     def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
         model = report.request.model
         with claimed(self.store, model, row.recipe, self.progress) as claim:
+            known = self.store.registration(model, row.recipe.digest)
             version = self.tracker.reconcile(model, row.recipe.digest)
+            why = withdrawn(known, version, self.tracker)
+            if why and not (report.request.again and version is None):
+                return _absent(row, SoupState.WITHDRAWN, why)
             ours = None
             if version is None:
                 with self.supply.building(row.recipe) as (built, file):
@@ -78,7 +83,7 @@ class Publisher:
                     f"the version of {model} that was just registered is gone",
                     mend="run the same request again",
                 )
-            adopted = ours is None or version.uri != ours.uri
+            new = ours is not None and version.uri == ours.uri
             aliases = self._alias(report, row, version, claim)
             soup = Digest(version.tags[tags.CHECKPOINT])
             claim.advance(
@@ -88,10 +93,15 @@ class Publisher:
                 model_id=version.model_id,
                 version=version.version,
             )
-        link = self.tracker.link(version)
-        run_id = version.run_id or ""
         return PublishedSoup(
-            row.methods, row.recipe.digest, soup, version.uri, run_id, aliases, adopted, link
+            row.methods,
+            row.recipe.digest,
+            soup,
+            version.uri,
+            version.run_id or "",
+            aliases,
+            self.tracker.link(version),
+            SoupState.REGISTERED if new else SoupState.ADOPTED,
         )
 
     def _resume(
@@ -153,7 +163,7 @@ class Publisher:
             (package / name).write_bytes(content)
         claim.renew()  # whoever was overtaken meanwhile changes nothing
         self.tracker.upload(model_id, package)
-        _require_same(package, self.tracker.download(model_id, returned), soup, publication)
+        require_same(package, self.tracker.download(model_id, returned), soup, publication)
         if kind == "pt2":
             return publication
         note = (
@@ -188,41 +198,6 @@ class Publisher:
             return None
 
 
-def _require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
-    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors."""
-    faults = []
-    for file in sorted(path for path in package.rglob("*") if path.is_file()):
-        name = file.relative_to(package)
-        if not (returned / name).is_file():
-            faults.append(f"{name} is missing")
-        elif _sha256(returned / name) != _sha256(file):
-            faults.append(f"{name} is another")
-    exported = package / "data" / "model.pt2"
-    if exported.exists():
-        faults += [f"{name} differs in the exported model" for name in _differing(exported, soup)]
-    if faults:
-        raise RegistryConflict(
-            f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
-            faults=faults,
-            mend="look at the artifact store, then run the same request again",
-        )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _differing(exported: Path, soup: Path) -> list[str]:
-    """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
-    with open_pt2(exported) as archive, open_safetensors(soup) as built:
-        names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
-        differing = []
-        for spec in built.tensors:
-            if spec.name not in names:
-                differing.append(spec.name)
-                continue
-            theirs = archive.read(names[spec.name])
-            if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
-                differing.append(spec.name)
-        return differing
+def _absent(row: ReportRow, state: SoupState, why: str) -> PublishedSoup:
+    """A soup of the report that has no version."""
+    return PublishedSoup(row.methods, row.recipe.digest, None, "", "", (), None, state, why)

@@ -1,0 +1,51 @@
+"""What is uploaded for a soup arrives as it was sent, and holds the soup's very tensors."""
+
+import hashlib
+from pathlib import Path
+
+from stockpot.entities import Publication
+from stockpot.errors import RegistryConflict
+from stockpot.soup import canonical_names, open_pt2, open_safetensors
+
+
+def require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
+    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors.
+
+    Raises RegistryConflict, naming every file and tensor that differs.
+    """
+    faults = []
+    for file in sorted(path for path in package.rglob("*") if path.is_file()):
+        name = file.relative_to(package)
+        if not (returned / name).is_file():
+            faults.append(f"{name} is missing")
+        elif _sha256(returned / name) != _sha256(file):
+            faults.append(f"{name} is another")
+    exported = package / "data" / "model.pt2"
+    if exported.exists():
+        faults += [f"{name} differs in the exported model" for name in _differing(exported, soup)]
+    if faults:
+        raise RegistryConflict(
+            f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
+            faults=faults,
+            mend="look at the artifact store, then run the same request again",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _differing(exported: Path, soup: Path) -> list[str]:
+    """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
+    with open_pt2(exported) as archive, open_safetensors(soup) as built:
+        names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
+        differing = []
+        for spec in built.tensors:
+            if spec.name not in names:
+                differing.append(spec.name)
+                continue
+            theirs = archive.read(names[spec.name])
+            if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
+                differing.append(spec.name)
+        return differing

@@ -1,0 +1,123 @@
+"""What a person took out of the registry stays out, until a request asks for it on purpose."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stockpot.cli.printing import show_outcome
+from stockpot.entities import PublishedSoup, SoupOutcome, SoupRequest, SoupState
+from stockpot.wiring import Silent, Workplace
+from stockpot.workflow.walk import in_turn, walk
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@pytest.fixture
+def client(mlflow_uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_uri)
+
+
+@pytest.fixture
+def request_(tiny_sweep: SoupRequest) -> SoupRequest:
+    return replace(tiny_sweep, methods=("greedy",), shifts=(), margin=-100.0)
+
+
+def _walk(request: SoupRequest) -> SoupOutcome:
+    return walk(request, Workplace(), in_turn, Silent())
+
+
+def _soup(request: SoupRequest) -> PublishedSoup:
+    (soup,) = _walk(request).soups
+    return soup
+
+
+def _versions(client: "MlflowClient") -> list[str]:
+    return [str(version.version) for version in client.search_model_versions("name='tiny'")]
+
+
+@pytest.mark.slow
+def test_a_version_that_a_person_deleted_stays_deleted_until_a_request_says_again(
+    request_: SoupRequest, client: "MlflowClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _soup(request_).state is SoupState.REGISTERED
+    client.delete_model_version("tiny", "1")
+    for _ in range(2):
+        outcome = _walk(request_)
+        (soup,) = outcome.soups
+        assert (soup.state, soup.uri, outcome.registered) == (SoupState.WITHDRAWN, "", ())
+        assert "models:/tiny/1" in soup.why
+        assert "--again" in soup.why
+        assert _versions(client) == []
+    show_outcome(outcome, as_json=False)
+    assert f"greedy soup is withdrawn: {soup.why}" in capsys.readouterr().out
+    again = replace(request_, again=True)
+    assert (_soup(again).state, _versions(client)) == (SoupState.REGISTERED, ["2"])
+    assert str(client.get_model_version_by_alias("tiny", "challenger").version) == "2"
+    assert _soup(again).adopted, "--again registers what is missing, not what is there"
+    client.delete_model_version("tiny", "2")
+    assert (_soup(request_).state, _versions(client)) == (SoupState.WITHDRAWN, [])
+
+
+def _delete_model(client: "MlflowClient", soup: PublishedSoup) -> None:
+    del soup
+    client.delete_registered_model("tiny")
+
+
+def _rename_model(client: "MlflowClient", soup: PublishedSoup) -> None:
+    del soup
+    client.rename_registered_model("tiny", "old tiny")
+
+
+def _delete_run_and_version(client: "MlflowClient", soup: PublishedSoup) -> None:
+    client.delete_run(soup.run_id)
+    client.delete_model_version("tiny", "1")
+
+
+def _delete_logged_model_and_version(client: "MlflowClient", soup: PublishedSoup) -> None:
+    version = client.get_model_version("tiny", "1")
+    client.delete_logged_model(version.tags["stockpot.logged_model"])
+    client.delete_model_version("tiny", soup.uri.rsplit("/", 1)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "take_away", [_delete_model, _rename_model, _delete_run_and_version, _delete_logged_model_and_version]
+)
+def test_what_goes_with_its_model_run_or_logged_model_stays_away_too(
+    request_: SoupRequest,
+    client: "MlflowClient",
+    take_away: Callable[["MlflowClient", PublishedSoup], None],
+) -> None:
+    take_away(client, _soup(request_))
+    assert (_soup(request_).state, _versions(client)) == (SoupState.WITHDRAWN, [])
+    assert _soup(replace(request_, again=True)).state is SoupState.REGISTERED
+    assert len(_versions(client)) == 1
+
+
+@pytest.mark.slow
+def test_a_version_whose_run_was_deleted_is_adopted_and_no_other_run_is_made(
+    request_: SoupRequest, client: "MlflowClient"
+) -> None:
+    soup = _soup(request_)
+    client.delete_run(soup.run_id)
+    assert _soup(request_).adopted
+    experiment = client.get_run(soup.run_id).info.experiment_id
+    assert client.search_runs([experiment], "tags.`stockpot.role` = 'soup'") == []
+
+
+def test_a_version_whose_logged_model_was_deleted_is_withdrawn_and_says_so(
+    request_: SoupRequest, client: "MlflowClient"
+) -> None:
+    _soup(request_)
+    model_id = client.get_model_version("tiny", "1").tags["stockpot.logged_model"]
+    client.delete_logged_model(model_id)
+    for request in (request_, replace(request_, again=True)):
+        soup = _soup(request)
+        assert (soup.state, _versions(client)) == (SoupState.WITHDRAWN, ["1"])
+        assert model_id in soup.why
+        assert "delete that version, then --again" in soup.why
