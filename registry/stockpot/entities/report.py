@@ -97,6 +97,15 @@ class SoupState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FiledReport:
+    """A report as the store keeps it."""
+
+    report: SoupReport
+    created_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedSoup:
     """A soup, and what became of it in the registry."""
 

@@ -6,11 +6,13 @@ from stockpot.entities import (
     Bound,
     Digest,
     EvaluationProtocol,
+    FiledReport,
     IngestedSource,
     Recipe,
     Registration,
     Score,
     Selection,
+    SoupReport,
 )
 
 
@@ -67,6 +69,21 @@ class Store(Protocol):
 
     def selections(self, recipe: Digest) -> tuple[Selection, ...]:
         """The searches that ended in this recipe, oldest first."""
+        ...
+
+    def commit_report(self, report: SoupReport) -> None:
+        """Keep what was measured for a request. Committing an identical one again changes nothing."""
+        ...
+
+    def reports(self, recipe: Digest) -> tuple[FiledReport, ...]:
+        """The reports with a row of this recipe, oldest first, whatever their request, task or model."""
+        ...
+
+    def requests_on(self, dataset: Digest) -> int:
+        """How many different requests have a report whose report split is this dataset.
+
+        The same request counts once for each set of candidates that it found.
+        """
         ...
 
     def recipe(self, digest: Digest) -> Recipe | None:

@@ -1,6 +1,7 @@
 """A store that forgets: the same promises without a file, for tests and for trying things out."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
+import time
 from dataclasses import replace
 from threading import Lock
 
@@ -9,16 +10,19 @@ from stockpot.entities import (
     Bound,
     Digest,
     EvaluationProtocol,
+    FiledReport,
     IngestedSource,
     Recipe,
     Registration,
     RegistrationState,
     Score,
     Selection,
+    SoupReport,
     digest_of_document,
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_claim, require_number
+from stockpot.store.reports import dataset_of, question_of
 
 
 class MemoryStore(Store):
@@ -32,6 +36,7 @@ class MemoryStore(Store):
         self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
+        self._reports: dict[Digest, FiledReport] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
     def ingested(self, uri: str) -> IngestedSource | None:
@@ -85,6 +90,22 @@ class MemoryStore(Store):
     def selections(self, recipe: Digest) -> tuple[Selection, ...]:
         with self._lock:
             return tuple(found for found in self._selections.values() if found.recipe.digest == recipe)
+
+    def commit_report(self, report: SoupReport) -> None:
+        name = digest_of_document(to_document(report))
+        with self._lock:
+            self._recipes.update({row.recipe.digest: row.recipe for row in report.rows})
+            self._reports.setdefault(name, FiledReport(report, time.time()))
+
+    def reports(self, recipe: Digest) -> tuple[FiledReport, ...]:
+        with self._lock:
+            filed = tuple(self._reports.values())
+        return tuple(one for one in filed if recipe in {row.recipe.digest for row in one.report.rows})
+
+    def requests_on(self, dataset: Digest) -> int:
+        with self._lock:
+            reports = [filed.report for filed in self._reports.values()]
+        return len({question_of(report) for report in reports if dataset_of(report) == dataset})
 
     def recipe(self, digest: Digest) -> Recipe | None:
         with self._lock:

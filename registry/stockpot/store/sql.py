@@ -3,13 +3,10 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Engine, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from stockpot.documents import to_document
@@ -28,42 +25,25 @@ from stockpot.entities import (
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_claim, require_number
-from stockpot.store.engine import WRITES, foreign_errors, open_engine
-from stockpot.store.schema import require_head
+from stockpot.store.sql_reports import SqlReports
 from stockpot.store.tables import (
     BoundRow,
     EvaluationRow,
     IngestedRow,
-    IngredientRow,
     ProtocolRow,
     RecipeRow,
     RegistrationRow,
-    Row,
     SelectionRow,
 )
+from stockpot.store.transactions import Transactions, insert, insert_once, keep_protocol, keep_recipe
 
 
-class SqlStore(Store):
+class SqlStore(SqlReports, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that
     mends it, where the schema is not this program's, and StoreError where there is no database.
     """
-
-    def __init__(self, url: str) -> None:
-        require_head(url)
-        self._url = url
-        self._reads = open_engine(url)
-        self._writes = self._reads.execution_options(**{WRITES: True})
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        self._reads.dispose()
-
-    @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Session]:
-        with foreign_errors(self._url), Session(engine) as session, session.begin():
-            yield session
 
     def ingested(self, uri: str) -> IngestedSource | None:
         with self._transaction(self._reads) as session:
@@ -72,9 +52,9 @@ class SqlStore(Store):
 
     def remember_ingested(self, ingested: IngestedSource) -> None:
         with self._transaction(self._writes) as session:
-            insert = _insert(session, IngestedRow).values(uri=ingested.uri, document=ingested)
-            newer = {"document": insert.excluded.document}
-            session.execute(insert.on_conflict_do_update(index_elements=[IngestedRow.uri], set_=newer))
+            statement = insert(session, IngestedRow).values(uri=ingested.uri, document=ingested)
+            newer = {"document": statement.excluded.document}
+            session.execute(statement.on_conflict_do_update(index_elements=[IngestedRow.uri], set_=newer))
 
     def score(self, recipe: Digest, protocol: Digest) -> Score | None:
         with self._transaction(self._reads) as session:
@@ -83,9 +63,9 @@ class SqlStore(Store):
 
     def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
         with self._transaction(self._writes) as session:
-            _keep_recipe(session, recipe)
-            _keep_protocol(session, protocol)
-            _insert_once(
+            keep_recipe(session, recipe)
+            keep_protocol(session, protocol)
+            insert_once(
                 session,
                 EvaluationRow,
                 recipe=recipe.digest,
@@ -106,20 +86,20 @@ class SqlStore(Store):
         require_number(recipe, bound)
         key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
         with self._transaction(self._writes) as session:
-            _keep_recipe(session, recipe)
-            _keep_protocol(session, protocol)
-            insert = _insert(session, BoundRow).values(**key, upper=bound.upper, updated_at=time.time())
-            smaller = insert.on_conflict_do_update(
+            keep_recipe(session, recipe)
+            keep_protocol(session, protocol)
+            statement = insert(session, BoundRow).values(**key, upper=bound.upper, updated_at=time.time())
+            smaller = statement.on_conflict_do_update(
                 index_elements=list(key),
-                set_={"upper": insert.excluded.upper, "updated_at": insert.excluded.updated_at},
-                where=insert.excluded.upper < BoundRow.upper,
+                set_={"upper": statement.excluded.upper, "updated_at": statement.excluded.updated_at},
+                where=statement.excluded.upper < BoundRow.upper,
             )
             session.execute(smaller)
             return _least_bound(session, recipe.digest, protocol.digest) or bound
 
     def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:
         with self._transaction(self._writes) as session:
-            _keep_protocol(session, protocol)
+            keep_protocol(session, protocol)
             session.get_one(ProtocolRow, protocol.digest).mixed_bounds_withdrawn = True
 
     def mixed_bounds_withdrawn(self, protocol: Digest) -> bool:
@@ -129,9 +109,9 @@ class SqlStore(Store):
 
     def commit_selection(self, selection: Selection, protocol: EvaluationProtocol) -> None:
         with self._transaction(self._writes) as session:
-            _keep_recipe(session, selection.recipe)
-            _keep_protocol(session, protocol)
-            _insert_once(
+            keep_recipe(session, selection.recipe)
+            keep_protocol(session, protocol)
+            insert_once(
                 session,
                 SelectionRow,
                 digest=digest_of_document([to_document(selection), protocol.digest]),
@@ -156,8 +136,8 @@ class SqlStore(Store):
     ) -> Registration:
         key = (model, recipe.digest)
         with self._transaction(self._writes) as session:
-            _keep_recipe(session, recipe)
-            _insert_once(
+            keep_recipe(session, recipe)
+            insert_once(
                 session, RegistrationRow, **_columns(Registration(*key, RegistrationState.REGISTERING))
             )
             session.execute(
@@ -195,35 +175,6 @@ class SqlStore(Store):
         rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
         with self._transaction(self._reads) as session:
             return tuple(map(_entity, session.scalars(rows)))
-
-
-def _insert(session: Session, table: type[Row]) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows what to do on conflict: standard SQL has none."""
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
-    return sqlite.insert(table) if on_sqlite else postgresql.insert(table)
-
-
-def _insert_once(session: Session, table: type[Row], **columns: Any) -> bool:
-    """Insert unless a committed row has the key; wait for one that is not committed yet."""
-    insert = _insert(session, table).values(**columns).on_conflict_do_nothing().returning(literal(value=True))
-    return session.scalar(insert) is not None
-
-
-def _keep_recipe(session: Session, recipe: Recipe) -> None:
-    if _insert_once(session, RecipeRow, digest=recipe.digest, document=recipe):
-        session.add_all(
-            IngredientRow(
-                recipe=recipe.digest,
-                position=position,
-                checkpoint=ingredient.checkpoint,
-                coefficient=ingredient.coefficient,
-            )
-            for position, ingredient in enumerate(recipe.ingredients)
-        )
-
-
-def _keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
-    _insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
 
 
 def _least_bound(session: Session, recipe: Digest, protocol: Digest) -> Bound | None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from stockpot.documents import from_document, to_document
-from stockpot.entities import Digest, EvaluationProtocol, IngestedSource, Recipe, Selection
+from stockpot.entities import Digest, EvaluationProtocol, IngestedSource, Recipe, Selection, SoupReport
 
 
 class Document(TypeDecorator[Any]):
@@ -156,3 +156,27 @@ class RegistrationRow(Row):
     model_id: Mapped[str | None]
     version: Mapped[str | None]
     updated_at: Mapped[float]
+
+
+class ReportRow(Row):
+    """What was measured for a request."""
+
+    __tablename__ = "stockpot_reports"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Grows: the order of the commits."""
+    digest: Mapped[Digest] = mapped_column(unique=True)
+    """Of the document."""
+    question: Mapped[Digest]
+    """Of the request and its candidates: a request that is repeated has one."""
+    dataset: Mapped[Digest | None] = mapped_column(index=True)
+    """Of the report split; NULL where nothing was measured on it."""
+    document: Mapped[SoupReport] = mapped_column(Document(SoupReport))
+    created_at: Mapped[float]
+
+
+class ReportedRow(Row):
+    """A recipe in the table of a report, so that SQL finds the reports that tell of it."""
+
+    __tablename__ = "stockpot_reported"
+    report: Mapped[Digest] = mapped_column(ForeignKey(ReportRow.digest), primary_key=True)
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True, index=True)

@@ -33,6 +33,7 @@ from stockpot.testing.store_values import (
     at_once,
     bits,
     ingested,
+    report,
     selection,
     soup,
 )
@@ -161,6 +162,37 @@ class StoreContract(BoundsContract):
     def test_threads_that_commit_an_identical_selection_leave_one(self, store: Store) -> None:
         at_once(lambda _: store.commit_selection(selection(soup("a", "b")), VALIDATION))
         assert len(store.selections(soup("a", "b").digest)) == 1
+
+    def test_reports_are_found_by_each_of_their_recipes_oldest_first(self, store: Store) -> None:
+        first = report(soup("a"), soup("a", "b"))
+        second = report(soup("a"), soup("b", "c"), soup("a", "b"), shifts=("fog",))
+        for one in (first, second):
+            store.commit_report(one)
+        assert [filed.report for filed in store.reports(soup("a", "b").digest)] == [first, second]
+        assert [filed.report for filed in store.reports(soup("b", "c").digest)] == [second]
+        assert store.reports(soup("c").digest) == ()
+        assert store.recipe(soup("b", "c").digest) == soup("b", "c")
+
+    def test_committing_an_identical_report_again_changes_nothing(self, store: Store) -> None:
+        store.commit_report(report(soup("a", "b")))
+        filed = store.reports(soup("a", "b").digest)
+        at_once(lambda _: store.commit_report(report(soup("a", "b"))))
+        assert store.reports(soup("a", "b").digest) == filed
+
+    def test_requests_on_a_dataset_are_counted_once_each(self, store: Store) -> None:
+        assert store.requests_on(TEST.dataset) == 0
+        asked = [
+            report(soup("a")),
+            report(soup("a"), soup("a", "b")),  # the same request found more
+            report(soup("a"), runs=("two", "one")),
+            report(soup("a"), runs=("one", "two", "three")),
+            report(soup("a"), model="letters"),
+            replace(report(soup("a"), shifts=("fog",)), protocols=()),
+        ]
+        for one in asked:
+            store.commit_report(one)
+        assert store.requests_on(TEST.dataset) == 3
+        assert store.requests_on(digest_of_bytes(b"another")) == 0
 
     def test_the_first_claim_creates_the_row_and_succeeds(self, store: Store) -> None:
         row = Registration(

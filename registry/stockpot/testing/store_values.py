@@ -9,12 +9,16 @@ from threading import Barrier
 from typing import TypeVar
 
 from stockpot.entities import (
+    CandidatePoint,
     Checkpoint,
     EvaluationProtocol,
     IngestedSource,
     Recipe,
+    ReportRow,
     Score,
     Selection,
+    SoupReport,
+    SoupRequest,
     Step,
     TensorSpec,
     digest_of_bytes,
@@ -62,6 +66,14 @@ def selection(recipe: Recipe, score: float = 0.5, *, complete: bool = True) -> S
         Step(soup("c").digest, tried, score=nan, bound=None, kept=False),
     )
     return Selection("greedy", "not_worse", steps, recipe, score, complete)
+
+
+def report(*recipes: Recipe, runs: tuple[str, ...] = ("one", "two"), **request: object) -> SoupReport:
+    """What was measured for a request that found these recipes, on VALIDATION and TEST."""
+    asked = SoupRequest(**{"model": "digits", "task": "arrays", "sweep": "parent", **request})  # type: ignore[arg-type]  # the fields' types
+    rows = [ReportRow("greedy soup", ("greedy",), recipe, {"test": 0.5}, {}) for recipe in recipes]
+    points = [CandidatePoint(run, run, digest_of_bytes(run.encode()), 0.5, None, None) for run in runs]
+    return SoupReport(asked, tuple(rows), (), tuple(points), (), (VALIDATION, TEST))
 
 
 def bits(score: Score | None) -> tuple[bytes, ...]:

@@ -1,0 +1,66 @@
+"""Transactions on the store's database, and the rows that other rows refer to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, literal
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from stockpot.entities import EvaluationProtocol, Recipe
+from stockpot.store.engine import WRITES, foreign_errors, open_engine
+from stockpot.store.schema import require_head
+from stockpot.store.tables import IngredientRow, ProtocolRow, RecipeRow, Row
+
+
+class Transactions:
+    """One database at this SQLAlchemy URL, whose schema is this program's."""
+
+    def __init__(self, url: str) -> None:
+        require_head(url)
+        self._url = url
+        self._reads = open_engine(url)
+        self._writes = self._reads.execution_options(**{WRITES: True})
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._reads.dispose()
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Session]:
+        with foreign_errors(self._url), Session(engine) as session, session.begin():
+            yield session
+
+
+def insert(session: Session, table: type[Row]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows what to do on conflict: standard SQL has none."""
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    return sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+
+
+def insert_once(session: Session, table: type[Row], **columns: Any) -> bool:
+    """Insert unless a committed row has the key; wait for one that is not committed yet."""
+    statement = (
+        insert(session, table).values(**columns).on_conflict_do_nothing().returning(literal(value=True))
+    )
+    return session.scalar(statement) is not None
+
+
+def keep_recipe(session: Session, recipe: Recipe) -> None:
+    """Bring the recipe in, with its ingredients, unless it is there."""
+    if insert_once(session, RecipeRow, digest=recipe.digest, document=recipe):
+        session.add_all(
+            IngredientRow(
+                recipe=recipe.digest,
+                position=position,
+                checkpoint=ingredient.checkpoint,
+                coefficient=ingredient.coefficient,
+            )
+            for position, ingredient in enumerate(recipe.ingredients)
+        )
+
+
+def keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
+    """Bring the protocol in, unless it is there."""
+    insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
