@@ -143,7 +143,7 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
         SqlStore(url)
     assert error.value.mend == "stockpot db upgrade"
     assert current(url) == "0003"
-    assert upgrade(url) == "0003"
+    assert upgrade(url) == "0004"
     with closing(SqlStore(url)) as store:
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
