@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.entities import SoupOutcome, SoupRequest
-from stockpot.wiring import Workplace, progress
+from stockpot.ports import Progress
+from stockpot.watching import Lines, Several, Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import walk
 from stockpot_flows.artifacts import StageArtifacts, publish_artifacts
 
@@ -28,14 +30,32 @@ def run_stage(name: str, work: Callable[[], T], /) -> T:
     return result
 
 
-@flow(name="soup-sweep", flow_run_name="soup-{request.model}")
+_named = flow(name="soup-sweep", flow_run_name="soup-{request.model}")
+
+
+@_named
 def soup_sweep(request: SoupRequest) -> SoupOutcome:
     """Gather the sweep's candidates, rank them, search for soups, measure those, and register them.
 
     The same request again finds everything done: it evaluates nothing and adopts the versions. Safe
     to kill, and to run twice at once. Raises the errors of `stockpot.errors`, each with its mend.
     """
-    with Workplace() as place:
-        outcome = walk(request, place, run_stage, StageArtifacts(progress.get()))
+    return _sweep(request, Silent())
+
+
+def run_watched(request: SoupRequest, watch: Progress) -> SoupOutcome:
+    """Run the flow in this process, where somebody watches beside Prefect."""
+
+    @_named
+    def soup_sweep(request: SoupRequest) -> SoupOutcome:
+        return _sweep(request, watch)
+
+    return soup_sweep(request)
+
+
+def _sweep(request: SoupRequest, watch: Progress) -> SoupOutcome:
+    told = StageArtifacts(Several(watch, Lines(get_run_logger().info)))
+    with Workplace(watch=told) as place:
+        outcome = walk(request, place, run_stage, told)
     publish_artifacts(outcome)
     return outcome

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from stockpot.entities import SoupRequest
 from stockpot.errors import StoreError
 from stockpot.settings import Settings, read_settings
+from stockpot.watching import Silent
 
 if TYPE_CHECKING:
     import torch
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
     from stockpot.workflow.publishing.publish import Publisher
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Say nothing."""
-
-    def advance(self, stage: str) -> None:
-        """Say nothing."""
-
-    def say(self, message: str) -> None:
-        """Say nothing."""
-
-
-progress: ContextVar["Progress"] = ContextVar("progress", default=Silent())  # noqa: B039 - it has no state
-"""Who watches: set by the command line, read by the flow that runs in the same process."""
 
 
 def make_folder(folder: Path) -> None:
@@ -53,11 +36,13 @@ def make_folder(folder: Path) -> None:
 class Workplace:
     """The adapters that the settings name, each made when it is first used.
 
-    Where those name several devices, use it in a ``with``: at its end their threads end.
+    Where those name several devices, use it in a ``with``: at its end their threads end. `watch` is told
+    what its adapters have to say.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, watch: "Progress | None" = None) -> None:
         self.settings = settings or read_settings()
+        self.watch = watch or Silent()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -94,14 +79,13 @@ class Workplace:
         """Weights by digest."""
         from stockpot.workflow.gathering.supply import Supply
 
-        return Supply(self.tracker, self.store, self.cache, progress.get().say)
+        return Supply(self.tracker, self.store, self.cache, self.watch.say)
 
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
         from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
         from stockpot.tasks.loading import load_task, task_identity
 
-        watch = progress.get()  # here: threads of devices have no context
         folder = self.settings.cache_folder / "outputs"
         outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
 
@@ -114,7 +98,7 @@ class Workplace:
                 checkpoints=self.supply,
                 device=device,
                 outputs=outputs,
-                say=watch.say,
+                say=self.watch.say,
             )
 
         devices = choose_devices(self.settings.device or None)
@@ -123,7 +107,7 @@ class Workplace:
         pool = DevicePool(
             [on(device) for device in devices],
             keep=self.store.commit_score,
-            say=watch.say,
+            say=self.watch.say,
         )
         self._open.callback(pool.close)
         return pool
@@ -134,7 +118,7 @@ class Workplace:
 
         return {name: load_method(name) for name in request.methods}
 
-    def plan(self, request: SoupRequest, watch: "Progress") -> "Plan":
+    def plan(self, request: SoupRequest) -> "Plan":
         """What the request would do."""
         from stockpot.workflow.gathering.arrivals import Arrivals, read_all
         from stockpot.workflow.gathering.gather import gather
@@ -143,8 +127,8 @@ class Workplace:
 
         methods, bench = self.methods(request), self.bench(request)
         evaluators = open_splits(request, bench)
-        prospects = gather(request, self.tracker, self.supply, bench.fits, watch)
-        sweep = read_all(Arrivals(prospects, self.supply, bench.fits, watch))
+        prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
+        sweep = read_all(Arrivals(prospects, self.supply, bench.fits, self.watch))
         return plan(request, sweep, methods, evaluators, self.store)
 
     def publisher(self, bench: "TaskBench", watch: "Progress") -> "Publisher":

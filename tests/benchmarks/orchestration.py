@@ -11,6 +11,7 @@ from typing import Any
 
 from stockpot.cli.app import run_flow
 from stockpot.entities import SoupRequest
+from stockpot.watching import Silent
 from stockpot_flows.embedded import configure
 
 CANDIDATES = 24
@@ -74,7 +75,7 @@ def flow(folder: Path, model: str) -> dict[str, float]:
         shifts=("shifted",),
     )
     start = time.perf_counter()
-    outcome = run_flow(request)
+    outcome = run_flow(request, Silent())
     took = time.perf_counter() - start
     return {
         "flow": took,

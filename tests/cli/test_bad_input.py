@@ -15,7 +15,8 @@ from stockpot.entities import SoupRequest
 from stockpot.errors import BadModelName
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 TASK = ["--task", "stockpot.testing.tiny:TinyTask"]

@@ -43,7 +43,7 @@ from stockpot.testing.tracker_backend import (
 )
 from stockpot.testing.tracker_contract import TrackerContract
 from stockpot.tracking import MlflowTracker
-from stockpot.wiring import Silent
+from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, read_all
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply

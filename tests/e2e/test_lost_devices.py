@@ -10,7 +10,8 @@ from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import DeviceLost
 from stockpot.ports import Progress
 from stockpot.testing.listener import Listener
-from stockpot.wiring import Silent, Workplace, progress
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 pytestmark = pytest.mark.slow
@@ -79,12 +80,9 @@ def mortal(
 
 
 def walked(request: SoupRequest, watch: Progress | None = None) -> SoupOutcome:
-    token = progress.set(watch or Silent())
-    try:
-        with Workplace() as place:
-            return walk(request, place, in_turn, progress.get())
-    finally:
-        progress.reset(token)
+    watch = watch or Silent()
+    with Workplace(watch=watch) as place:
+        return walk(request, place, in_turn, watch)
 
 
 def require_that_of_one_device(found: SoupOutcome, request: SoupRequest) -> None:

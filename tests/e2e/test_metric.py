@@ -9,7 +9,8 @@ import pytest
 from stockpot.entities import MEAN_OF_SHIFTS, Recipe, Score, SoupRequest
 from stockpot.errors import BadTask
 from stockpot.evaluation import compare
-from stockpot.wiring import Silent, Workplace, progress
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.publishing.verdict import sentence
 from stockpot.workflow.walk import in_turn, walk
 
@@ -36,13 +37,10 @@ class Told(Silent):
 def test_a_sweep_is_ranked_searched_and_reported_by_the_metric_with_the_jackknifes_interval(
     tiny_sweep: SoupRequest,
 ) -> None:
-    told, place = Told(), Workplace()
+    told = Told()
+    place = Workplace(watch=told)
     request = replace(tiny_sweep, task="stockpot.testing.tiny:MeasuredTask", verify_exact=True)
-    token = progress.set(told)
-    try:
-        outcome = walk(request, place, in_turn, told)
-    finally:
-        progress.reset(token)
+    outcome = walk(request, place, in_turn, told)
     protocols = {protocol.split: protocol for protocol in outcome.report.protocols}
     assert any("the task measures the split as a whole: every trial" in line for line in told.lines)
     assert any("greedy: the plain search agrees" in line and " 0 bounds" in line for line in told.lines)

@@ -14,7 +14,8 @@ from stockpot.evaluation.passes import forward
 from stockpot.evaluation.passes.forward import gaps
 from stockpot.evaluation.weights import live_module
 from stockpot.testing.listener import Listener
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 TASK = """

@@ -15,7 +15,8 @@ from stockpot.documents import from_document
 from stockpot.entities import ExclusionReason, SoupOutcome, SoupRequest
 from stockpot.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
 from stockpot.testing.tiny import dense, weights
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.trace import rebuild
 from stockpot.workflow.walk import in_turn, walk
 

@@ -8,7 +8,8 @@ import pytest
 
 from stockpot.cli.printing import show_outcome
 from stockpot.entities import PublishedSoup, SoupOutcome, SoupRequest, SoupState
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:

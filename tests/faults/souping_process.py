@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 from stockpot.documents import from_document, to_document
 from stockpot.entities import SoupRequest
 from stockpot.testing.crashes import Crash, CrashingTracker
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:

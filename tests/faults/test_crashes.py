@@ -8,7 +8,8 @@ import pytest
 
 from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.testing.crashes import CREATING_CALLS, WRITING_CALLS, Crash, CrashingTracker
-from stockpot.wiring import Silent, Workplace
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stockpot.wiring import Silent
+from stockpot.watching import Silent
 from stockpot_flows import artifacts
 from stockpot_flows.artifacts import StageArtifacts
 

@@ -13,6 +13,7 @@ from stockpot.cli import main
 from stockpot.documents import from_document, to_document
 from stockpot.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
 from stockpot.errors import StoreError
+from stockpot.testing.listener import Listener
 from stockpot.wiring import Workplace
 
 
@@ -172,7 +173,7 @@ def test_the_same_request_again_adopts_and_evaluates_nothing(
 def test_an_alias_that_somebody_moved_or_deleted_stays_so(
     outcome: SoupOutcome, request_: SoupRequest, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stockpot.wiring import Silent
+    from stockpot.watching import Silent
     from stockpot.workflow.walk import in_turn, walk
 
     greedy, other = outcome.soups
@@ -252,6 +253,28 @@ def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
     assert keys["candidates"] == "table"
     assert keys["rank"] == "progress"
     assert "soup-tiny" in runs
+
+
+def test_prefects_log_of_the_run_tells_each_stage_and_the_one_who_called_is_told_too(
+    outcome: SoupOutcome, request_: SoupRequest, prefect: None
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.logging.handlers import APILogWorker
+
+    from stockpot_flows.soup_sweep import run_watched
+
+    listener = Listener()
+    run_watched(request_, listener)
+    APILogWorker.drain_all(timeout=30)
+    with get_client(sync_client=True) as api:
+        latest, *_ = api.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[latest.id]))
+        log = [line.message for line in api.read_logs(of_run)]
+    assert listener.stages
+    for stage in listener.stages:
+        assert any(line.startswith(f"{stage}: ") for line in log), stage
 
 
 def test_a_stage_that_fails_is_not_run_again_whatever_prefect_is_told_of_tasks(prefect: None) -> None:

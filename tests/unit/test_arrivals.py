@@ -24,7 +24,7 @@ from stockpot.soup import CheckpointCache, differences
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.tracking import MemoryTracker
-from stockpot.wiring import Silent
+from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects, read_all
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply

@@ -12,7 +12,7 @@ import pytest
 from stockpot.entities import Digest, Recipe, Registration, RegistrationState
 from stockpot.errors import StoreError
 from stockpot.store import MemoryStore
-from stockpot.wiring import Silent
+from stockpot.watching import Silent
 from stockpot.workflow.publishing.claim import Claim, _process_space, claimed
 
 RECIPE = Recipe.mean([Digest("sha256:a"), Digest("sha256:b")])

@@ -34,7 +34,7 @@ from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.tracking import MemoryTracker
-from stockpot.wiring import Silent
+from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.measure import measure, open_splits

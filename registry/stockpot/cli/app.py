@@ -10,8 +10,10 @@ import typer
 
 from stockpot.cli import options, printing
 from stockpot.cli.options import Json
+from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Direction, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, StockpotError
+from stockpot.ports import Progress
 from stockpot.wiring import Workplace, make_folder
 
 
@@ -100,11 +102,11 @@ def soup(  # noqa: PLR0913 - one parameter per option
         verify_exact=verify_exact,
     )
     if dry_run:
-        printing.show_plan(
-            printing.with_bars(lambda watch: Workplace().plan(request, watch)), as_json=as_json
-        )
+        plan = watched(lambda watch: Workplace(watch=watch).plan(request))
+        printing.show_plan(plan, as_json=as_json)
     else:
-        printing.show_outcome(printing.with_bars(lambda _: run_flow(request)), as_json=as_json)
+        outcome = watched(lambda watch: run_flow(request, watch))
+        printing.show_outcome(outcome, as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot show models:/birds@challenger")
@@ -168,16 +170,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code) from None
 
 
-def run_flow(request: SoupRequest) -> SoupOutcome:
+def run_flow(request: SoupRequest, watch: Progress) -> SoupOutcome:
     """Run the flow: in this process, unless Prefect is configured."""
     from stockpot_flows.embedded import configure
 
     home = Workplace().settings.home
     make_folder(home)
     configure(home)
-    from stockpot_flows.soup_sweep import soup_sweep
+    from stockpot_flows.soup_sweep import run_watched
 
-    return soup_sweep(request)
+    return run_watched(request, watch)
 
 
 def _request(**fields: object) -> SoupRequest:

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
-from typing import Any, TypeVar
+from typing import Any
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,9 +28,7 @@ from stockpot.entities import (
     short,
 )
 from stockpot.errors import StockpotError
-from stockpot.ports import Progress as Watch
 from stockpot.ports import Tracker
-from stockpot.wiring import progress
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.verdict import (
     BESIDE_SCORES,
@@ -43,7 +40,6 @@ from stockpot.workflow.publishing.verdict import (
     sentence,
 )
 
-T = TypeVar("T")
 WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
 DETAIL = 240
@@ -66,46 +62,6 @@ def plain(text: str) -> Text:
     colours or turn the line round are shown by their escapes. Only ends of lines stay what they are.
     """
     return Text("\n".join(line.translate(_ESCAPES) for line in text.split("\n")))
-
-
-class Bars:
-    """Progress as bars on a terminal, as lines elsewhere."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._stages: dict[str, TaskID] = {}
-
-    def start(self, stage: str, total: int) -> None:
-        """Add a bar. A stage of unknown length ends where the next one begins."""
-        for task in self._bars.tasks:
-            if task.total is None:
-                self._bars.update(task.id, total=task.completed)
-        self._stages[stage] = self._bars.add_task(stage, total=total or None)
-
-    def advance(self, stage: str) -> None:
-        """Move it on."""
-        self._bars.advance(self._stages[stage])
-
-    def say(self, message: str) -> None:
-        """Print a line above the bars."""
-        self._bars.console.print(plain(message))
-
-
-def with_bars(work: Callable[[Watch], T]) -> T:
-    """Do some work under progress bars, which the flow finds too."""
-    look = (
-        TextColumn("{task.description:>20}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*look, console=err) as bars:
-        watch = Bars(bars)
-        token = progress.set(watch)
-        try:
-            return work(watch)
-        finally:
-            progress.reset(token)
 
 
 def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:

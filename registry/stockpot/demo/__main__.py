@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stockpot.cli import printing
 from stockpot.cli.app import run_flow
+from stockpot.cli.watching import watched
 from stockpot.demo.data import SHIFTS
 from stockpot.demo.sweep import data_path, tracking_uri, train_sweep
 from stockpot.entities import SoupOutcome, SoupRequest
@@ -22,12 +23,12 @@ def run(home: Path = HOME) -> SoupOutcome:
     os.environ["STOCKPOT_HOME"] = str(home)
     request = SoupRequest(
         model="digits",
-        sweep=printing.with_bars(lambda watch: train_sweep(home, watch)),
+        sweep=watched(lambda watch: train_sweep(home, watch)),
         task="arrays",
         task_args={"data": str(data_path(home)), "model": "stockpot.demo.model:make_digits_net"},
         shifts=tuple(SHIFTS),
     )
-    outcome = printing.with_bars(lambda _: run_flow(request))
+    outcome = watched(lambda watch: run_flow(request, watch))
     printing.show_outcome(outcome, as_json=False)
     _say_where(home, outcome)
     return outcome
