@@ -153,6 +153,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
+        """The weights files of any registered version, whoever made it, by path: for `head` and `fetch`."""
+        ...
+
     def link(self, version: ModelVersion) -> str | None:
         """Where a browser shows the version; None without a server."""
         ...

@@ -339,6 +339,21 @@ class TrackerContract:
         assert tracker.version(first.uri).aliases == ()
         assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
 
+    def test_the_weights_of_a_version_can_be_fetched(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        package, returned = tmp_path / "package", tmp_path / "returned"
+        (package / "data").mkdir(parents=True)
+        returned.mkdir()
+        (package / "model.safetensors").write_bytes(b"weights")
+        (package / "data" / "model.pt2").write_bytes(b"graph")
+        (package / "MLmodel").write_bytes(b"card")
+        version = registered(tracker, publication)
+        tracker.upload(version.model_id or "", package)
+        sources = tracker.version_weights(version)
+        assert [source.path for source in sources] == ["data/model.pt2", "model.safetensors"]
+        assert tracker.fetch(sources[1], returned).read_bytes() == b"weights"
+
     @pytest.mark.parametrize(
         "uri", ["", "soup", "models:/", "models:/no", "models:/no/1", "models:/no/one", "models:/no@where"]
     )

@@ -126,14 +126,14 @@ class MemoryTracker(Tracker):
         return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
-        found = list(_weights(run, run.run_id, self.runs_kept[run.run_id].files))
+        found = list(_weights(run.run_id, run.run_id, self.runs_kept[run.run_id].files))
         mine = {
             i: m for i, m in self.models_kept.items() if m.source_run_id == run.run_id and ROLE not in m.tags
         }
         names = Counter(model.name for model in mine.values())
         for model_id, model in mine.items():
             prefix = model.name if names[model.name] == 1 else f"{model.name}/{model_id}"
-            inside = _weights(run, model_id, model.files)
+            inside = _weights(run.run_id, model_id, model.files)
             found += [replace(s, path=f"{prefix}/{s.path}", model_id=model_id) for s in inside]
         return tuple(sorted(found, key=lambda source: source.path))
 
@@ -273,6 +273,11 @@ class MemoryTracker(Tracker):
         )
         return replace(found, aliases=tuple(aliases))
 
+    def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
+        model_id = version.model_id or ""
+        found = _weights(version.run_id or "", model_id, self.models_kept[model_id].files)
+        return tuple(sorted((replace(s, model_id=model_id) for s in found), key=lambda source: source.path))
+
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server
         return None
 
@@ -292,8 +297,8 @@ class MemoryTracker(Tracker):
             raise NotPermitted(f"writing: {what}", mend="ask for the right to")
 
 
-def _weights(run: Run, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:
+def _weights(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:
     for path, content in files.items():
         form = weights_format(path)
         if form is not None:
-            yield WeightsSource(run.run_id, form, path, f"memory:/{owner}/{path}", None, len(content))
+            yield WeightsSource(run_id, form, path, f"memory:/{owner}/{path}", None, len(content))

@@ -29,7 +29,7 @@ from stockpot.tracking.mlflow_permissions import (
     remove_empty_model,
 )
 from stockpot.tracking.mlflow_runs import PAGE, list_runs
-from stockpot.tracking.mlflow_weights import download, download_weights, find_weights
+from stockpot.tracking.mlflow_weights import download, download_weights, find_weights, weights_of_version
 from stockpot.tracking.names import VERSION_URI
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ class MlflowTracker(Tracker):
             if alias is None:
                 return publishing.to_version(self._client.get_model_version(name, version))
             return publishing.to_version(self._client.get_model_version_by_alias(name, alias))
+
+    def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
+        with asking(f"listing the weights of {version.uri}", missing=BadRequest):
+            return weights_of_version(self._client, version)
 
     def link(self, version: ModelVersion) -> str | None:
         host = _host(registry_uri(self._client))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Run, WeightsSource
+from stockpot.entities import ModelVersion, Run, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.errors import BadCheckpoint, TrackingError
 from stockpot.tracking.mlflow_calls import redacted
@@ -25,7 +25,7 @@ def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSo
 
     Two LoggedModels of one name are told apart by their ids: ``<name>/<model id>/<path>``.
     """
-    found = list(_weights_below(client, run, root))
+    found = list(_weights_below(client, run.run_id, root))
     models = [
         m
         for m in logged_models(client, run.experiment_id, run.run_id)
@@ -34,9 +34,15 @@ def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSo
     names = Counter(model.name for model in models)
     for model in models:
         prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"
-        inside = _weights_below(client, run, model.artifact_location)
+        inside = _weights_below(client, run.run_id, model.artifact_location)
         found += [replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id) for s in inside]
     return tuple(sorted(found, key=lambda source: source.path))
+
+
+def weights_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[WeightsSource, ...]:
+    """Every weights file of a registered version, by path."""
+    root = client.get_model_version_download_uri(version.name, version.version)
+    return tuple(sorted(_weights_below(client, version.run_id or "", root), key=lambda source: source.path))
 
 
 def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "list[LoggedModel]":
@@ -73,7 +79,7 @@ def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) 
     return file
 
 
-def _weights_below(client: "MlflowClient", run: Run, root: str) -> Iterator[WeightsSource]:
+def _weights_below(client: "MlflowClient", run_id: str, root: str) -> Iterator[WeightsSource]:
     # Not client.list_artifacts: that adds LoggedModels named like a folder, at a search per folder.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -90,4 +96,4 @@ def _weights_below(client: "MlflowClient", run: Run, root: str) -> Iterator[Weig
                 folders.append(file.path)
             elif form is not None:
                 uri = f"{root.rstrip('/')}/{file.path}"
-                yield WeightsSource(run.run_id, form, file.path, uri, None, file.file_size)
+                yield WeightsSource(run_id, form, file.path, uri, None, file.file_size)

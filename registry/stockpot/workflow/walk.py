@@ -111,7 +111,10 @@ def _walk(
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
-    soups = stage("publish", lambda: place.publisher(bench, watch).publish(report, ranking))
+    soups = stage(
+        "publish",
+        lambda: place.publisher(bench, watch).publish(report, ranking, evaluators[request.report_on]),
+    )
     return SoupOutcome(report, soups, sum(evaluator.started for evaluator in evaluators.values()))
 
 

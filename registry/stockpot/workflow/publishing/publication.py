@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.workflow.publishing.verdict import description, judge
+from stockpot.workflow.publishing.verdict import INGREDIENTS, description, judge
 
 if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
@@ -51,6 +52,14 @@ def compose(
         measurements=_measurements(report, row),
         files={SNAPSHOT: _json(snapshot), FIGURE: draw(report)},
     )
+
+
+def with_note(publication: Publication, note: str) -> Publication:
+    """With a paragraph more on the version's page, before the ingredients."""
+    if not note:
+        return publication
+    text, heading, ingredients = publication.description.partition(INGREDIENTS)
+    return replace(publication, description=f"{text}\n\n{note}{heading}{ingredients}")
 
 
 def software() -> Mapping[str, str]:

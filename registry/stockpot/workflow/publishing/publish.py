@@ -7,7 +7,7 @@ a look-up, so that a second attempt goes on where a first one stopped.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +22,18 @@ from stockpot.entities import (
     SoupState,
     tags,
 )
-from stockpot.errors import BadRequest, RegistryConflict, StockpotError
+from stockpot.errors import RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
-from stockpot.workflow.publishing.publication import Draw, compose
+from stockpot.workflow.publishing.publication import Draw, compose, with_note
 from stockpot.workflow.publishing.standing import withdrawn
 from stockpot.workflow.publishing.transfer import require_same
-from stockpot.workflow.publishing.verdict import INGREDIENTS, earns_alias
 
 if TYPE_CHECKING:
-    from stockpot.ports import Progress, Store, TaskBench, Tracker
+    from stockpot.ports import Evaluator, Progress, Store, TaskBench, Tracker
     from stockpot.workflow.selecting.ranking import Ranking
 
-CHALLENGER = "challenger"
 EXAMPLES = 7
 """Examples in the input that a registered model is exported with, where no ingredient brings one."""
 
@@ -50,21 +49,26 @@ class Publisher:
     draw: Draw
     progress: "Progress"
 
-    def publish(self, report: SoupReport, ranking: "Ranking") -> tuple[PublishedSoup, ...]:
+    def publish(
+        self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
+    ) -> tuple[PublishedSoup, ...]:
         """Register every soup of the report that is not registered yet, and set the alias it earned.
 
-        One without a score, whose sums overflow for example, is left out.
+        One without a score, whose sums overflow for example, is left out. `evaluator`: of the report split.
         """
+        aliases = Aliases(self.tracker, self.store, self.supply, self.bench, evaluator, report)
         held_out = report.request.select_on
         soups = [row for row in report.rows if row.recipe.is_soup and not math.isnan(row.scores[held_out])]
         self.progress.start("register", len(soups))
         published = []
         for row in soups:
-            published.append(self._publish(report, row, ranking))
+            published.append(self._publish(report, row, ranking, aliases))
             self.progress.advance("register")
         return tuple(published)
 
-    def _publish(self, report: SoupReport, row: ReportRow, ranking: "Ranking") -> PublishedSoup:
+    def _publish(
+        self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases
+    ) -> PublishedSoup:
         model = report.request.model
         with claimed(self.store, model, row.recipe, self.progress) as claim:
             known = self.store.registration(model, row.recipe.digest)
@@ -72,10 +76,12 @@ class Publisher:
             why = withdrawn(known, version, self.tracker)
             if why and not (report.request.again and version is None):
                 return _absent(row, SoupState.WITHDRAWN, why)
-            ours = None
+            ours = ruling = None
             if version is None:
+                ruling = aliases.ruling(row)
                 with self.supply.building(row.recipe) as (built, file):
                     publication = compose(report, row, ranking, built.digest, self.draw)
+                    publication = with_note(publication, ruling.why)
                     ours = self._resume(publication, file, report, claim)
                 version = self.tracker.reconcile(model, row.recipe.digest) or ours
             if version is None:
@@ -84,7 +90,9 @@ class Publisher:
                     mend="run the same request again",
                 )
             new = ours is not None and version.uri == ours.uri
-            aliases = self._alias(report, row, version, claim)
+            if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
+                ruling = aliases.give(row, version, ruling)
+                version = self.tracker.version(version.uri)
             soup = Digest(version.tags[tags.CHECKPOINT])
             claim.advance(
                 state=RegistrationState.REGISTERED,
@@ -99,9 +107,10 @@ class Publisher:
             soup,
             version.uri,
             version.run_id or "",
-            aliases,
+            version.aliases,
             self.tracker.link(version),
             SoupState.REGISTERED if new else SoupState.ADOPTED,
+            ruling.why if ruling else "",
         )
 
     def _resume(
@@ -167,35 +176,11 @@ class Publisher:
         if kind == "pt2":
             return publication
         note = (
-            f"\n\nRegistered as code plus safetensors, since the model cannot be exported ({kind}). "
+            f"Registered as code plus safetensors, since the model cannot be exported ({kind}). "
             "Loading it needs the module that defines the model, and what the task's constructor reads "
             "unless the task has `rebuilt_from`."
         )
-        text, heading, ingredients = publication.description.partition(INGREDIENTS)
-        return replace(publication, description=f"{text}{note}{heading}{ingredients}")
-
-    def _alias(
-        self, report: SoupReport, row: ReportRow, version: ModelVersion, claim: Claim
-    ) -> tuple[str, ...]:
-        """Point the alias at a new soup that earned it. Returns the version's aliases.
-
-        A soup that was registered before takes it from no other version, and does not get it again: a
-        person, or a later sweep, may have given it away since.
-        """
-        earned = "greedy" in row.methods and earns_alias(row, report.request)
-        if not earned or CHALLENGER in version.aliases:
-            return version.aliases
-        given = version.tags.get(tags.ALIAS) == CHALLENGER or self._holder(version.name) is not None
-        if given and not claim.is_unfinished(version.run_id):
-            return version.aliases
-        self.tracker.set_alias(version.name, CHALLENGER, version.version)
-        return (*version.aliases, CHALLENGER)
-
-    def _holder(self, model: str) -> ModelVersion | None:
-        try:
-            return self.tracker.version(f"models:/{model}@{CHALLENGER}")
-        except BadRequest:
-            return None
+        return with_note(publication, note)
 
 
 def _absent(row: ReportRow, state: SoupState, why: str) -> PublishedSoup:

@@ -1,0 +1,156 @@
+"""Who is called challenger: a soup that is not worse than the best single candidate, nor than the holder."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Comparison,
+    ModelVersion,
+    Recipe,
+    ReportRow,
+    Run,
+    SoupReport,
+    WeightsFormat,
+    tags,
+)
+from stockpot.errors import (
+    BadCheckpoint,
+    BadRequest,
+    BadTask,
+    Incompatible,
+    OutOfDeviceMemory,
+    TrackingError,
+    Unreachable,
+)
+from stockpot.evaluation import compare
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.verdict import POINT, earns_alias, gain
+from stockpot.workflow.selecting.watched import score_in_full
+
+if TYPE_CHECKING:
+    from stockpot.entities import WeightsSource
+    from stockpot.ports import Evaluator, Store, TaskBench, Tracker
+
+CHALLENGER = "challenger"
+OUR_FILE = "model.safetensors"
+"""Stockpot's versions hold the weights under this name too, beside what MLflow loads."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """Whether a soup may be called challenger, as things stand."""
+
+    earned: bool = False
+    holder: str | None = None
+    """The version that held the alias when this was decided."""
+    why: str = ""
+    """One sentence for the page and the outcome; empty where there is nothing to explain."""
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """Decides about the alias challenger for the soups of one report, and gives it."""
+
+    tracker: "Tracker"
+    store: "Store"
+    supply: Supply
+    bench: "TaskBench"
+    evaluator: "Evaluator"
+    """Of the report split: the holder is measured there, too."""
+    report: SoupReport
+
+    def ruling(self, row: ReportRow) -> Ruling:
+        """Whether this soup is shown not to be worse than the best single, nor than the holder."""
+        request = self.report.request
+        if "greedy" not in row.methods or not earns_alias(row, request):
+            return Ruling()
+        holder = self._holder()
+        if holder is None:
+            return Ruling(earned=True)
+        try:
+            against = self._against(holder, row)
+        except (OutOfDeviceMemory, Unreachable):  # of the walk, not of the holder
+            raise
+        except (BadCheckpoint, BadRequest, BadTask, TrackingError) as error:
+            why = "; ".join([error.what, *error.faults])
+            return Ruling(
+                holder=holder.uri,
+                why=f"`{CHALLENGER}` stays with {holder.uri}, which cannot be measured: {why}",
+            )
+        told = f"{gain(against)} on split {request.report_on}"
+        if against.low > request.margin * POINT:
+            return Ruling(
+                earned=True,
+                holder=holder.uri,
+                why=f"`{CHALLENGER}` was {holder.uri}: {told} compared with that one.",
+            )
+        return Ruling(
+            holder=holder.uri,
+            why=f"`{CHALLENGER}` stays with {holder.uri}: {told} compared with that one, "
+            f"and the interval must lie above {request.margin:+g} points.",
+        )
+
+    def is_free_for(self, version: ModelVersion) -> bool:
+        """Whether a version that was registered before may still get the alias: nobody has it, and this
+        version never had it. A person, or a later sweep, may have given it away since.
+        """
+        return version.tags.get(tags.ALIAS) != CHALLENGER and self._holder() is None
+
+    def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None) -> Ruling:
+        """Point the alias at the version if it earned it. `ruling`: what was decided before, which is decided
+        again where the holder is another now.
+        """
+        holder = self._holder()
+        if holder is not None and holder.uri == version.uri:
+            return ruling or Ruling()
+        if ruling is None or ruling.holder != (holder and holder.uri):
+            ruling = self.ruling(row)
+        if ruling.earned:
+            self.tracker.set_alias(version.name, CHALLENGER, version.version)
+        return ruling
+
+    def _holder(self) -> ModelVersion | None:
+        try:
+            return self.tracker.version(f"models:/{self.report.request.model}@{CHALLENGER}")
+        except BadRequest:
+            return None
+
+    def _against(self, holder: ModelVersion, row: ReportRow) -> Comparison:
+        """The soup compared with the holder, on the report split, example by example."""
+        split = self.report.request.report_on
+        before = score_in_full(self._recipe_of(holder), self.evaluator)
+        after = score_in_full(row.recipe, self.evaluator)
+        return compare(split, before, after, groups=self.bench.groups(split))
+
+    def _recipe_of(self, holder: ModelVersion) -> Recipe:
+        """What makes the holder's weights: a soup of this report, or the very file that the version holds.
+
+        Raises BadCheckpoint where it holds none that can be read, and Incompatible for another architecture.
+        """
+        for row in self.report.rows:
+            known = self.store.registration(holder.name, row.recipe.digest)
+            if known is not None and known.version == holder.version:
+                return row.recipe
+        source = _weights_in(holder, self.tracker.version_weights(holder))
+        found = self.supply.ingest(source)
+        if found.checkpoint is None:
+            raise BadCheckpoint(f"{source.path} of {holder.uri}: {found.detail}")
+        differences = self.bench.fits(found.checkpoint.tensors)
+        if differences:
+            raise Incompatible("its weights do not fit the task's model", faults=differences)
+        run = Run(holder.run_id or "", holder.uri, "", "FINISHED", 0, {}, {}, {})
+        self.supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
+        return Recipe.mean([found.checkpoint.digest])
+
+
+def _weights_in(version: ModelVersion, sources: "tuple[WeightsSource, ...]") -> "WeightsSource":
+    """The one file that holds a version's weights: ours, else the only safetensors, else the only one."""
+    ours = [source for source in sources if source.path == OUR_FILE]
+    safetensors = [source for source in sources if source.format is WeightsFormat.SAFETENSORS]
+    readable = [source for source in sources if source.format is not WeightsFormat.PICKLE]
+    for found in (ours, safetensors, readable):
+        if len(found) == 1:
+            return found[0]
+    held = ", ".join(source.path for source in sources) or "no weights"
+    raise BadCheckpoint(f"{version.uri} holds {held}, of which Stockpot reads exactly one safetensors or pt2")
