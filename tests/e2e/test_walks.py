@@ -370,7 +370,8 @@ def test_whoever_was_overtaken_while_it_packaged_uploads_nothing(
 
     def overtaken(*args: Any, **kwargs: Any) -> Any:
         (row,) = place.store.registrations(request.model)
-        place.store.release_registration(row.model, row.recipe, owner=str(row.owner))
+        held = place.store.take_lease(row.lease, owner="another", seconds=1)
+        place.store.release_lease(row.lease, owner=held.owner)
         return package(*args, **kwargs)
 
     monkeypatch.setattr(place.tracker, "package", overtaken)

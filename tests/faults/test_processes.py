@@ -47,7 +47,7 @@ def test_the_same_request_three_times_at_once_makes_each_soup_once(
 
 
 @pytest.mark.parametrize("call", CREATING_CALLS)
-def test_what_a_killed_process_began_the_next_one_finishes_at_once(
+def test_what_a_killed_process_began_the_next_one_finishes(
     tiny_sweep: SoupRequest, mlflow_uri: str, call: str
 ) -> None:
     killed = _start(tiny_sweep, die_after=call)

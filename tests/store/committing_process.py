@@ -1,7 +1,7 @@
 """A process for the tests to race and to kill: URL NAME COUNT.
 
 Says "ready", waits for a line, opens the store, commits COUNT evaluations scored NAME, each with a bound
-that is least for every fourth NAME in turn, and claims a registration as NAME; prints who won each.
+that is least for every fourth NAME in turn, and asks for a registration's lease as NAME; prints who won each.
 """
 
 import sys
@@ -18,4 +18,5 @@ for number in range(int(count)):
     committed = store.commit_score(soup(str(number), "shared"), VALIDATION, Score((float(name),)))
     store.commit_bound(soup(str(number), "shared"), VALIDATION, Bound(float((int(name) + number) % 4)))
     print(f"{committed.examples[0]:.0f}", flush=True)  # noqa: T201 - as above
-print(store.claim_registration("digits", soup("0", "shared"), owner=name, now=0, until=1).owner)  # noqa: T201 - as above
+row = store.begin_registration("digits", soup("0", "shared"))
+print(store.take_lease(row.lease, owner=name, seconds=1000).owner)  # noqa: T201 - as above

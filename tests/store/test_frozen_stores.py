@@ -2,12 +2,14 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
 import pytest
 
 from stockpot.entities import Bound, Digest, Metric, RegistrationState, Score, Selection
+from stockpot.errors import StoreError
 from stockpot.store import SqlStore, current, head, upgrade
 from stockpot.testing.store_values import TEST, VALIDATION, bits, ingested
 
@@ -56,4 +58,7 @@ def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:
         store.commit_selection(search, VALIDATION)
         store.commit_selection(Selection("uniform", "", (), recipe, 0.5), VALIDATION)
         assert [found.method for found in store.selections(RECIPE)] == ["greedy", "uniform"]
-        assert store.claim_registration("digits", recipe, owner="you", now=9, until=19).owner == "me"
+        row = store.begin_registration("digits", recipe)
+        store.take_lease(row.lease, owner="me", seconds=1000)
+        with pytest.raises(StoreError, match="version 3"):
+            store.advance_registration(replace(row, state=RegistrationState.REGISTERING), owner="me")

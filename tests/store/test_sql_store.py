@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from stockpot.entities import Bound, Metric, Registration, Score
+from stockpot.entities import Bound, Lease, Metric, Registration, Score
 from stockpot.errors import StoreError
 from stockpot.ports import Store
-from stockpot.store import SqlStore, engine, sql
+from stockpot.store import SqlStore, engine, sql_registrations
 from stockpot.store.claims import require_claim
 from stockpot.store.schema import connected
 from stockpot.store.tables import EvaluationRow, IngredientRow, RecipeRow
@@ -32,12 +32,14 @@ def test_another_store_on_the_same_database_knows_it_all(url: str) -> None:
         first.commit_score(soup("a", "b"), VALIDATION, Score((nan, -0.0)))
         first.commit_bound(soup("a"), VALIDATION, Bound(0.5))
         first.commit_selection(selection(soup("a", "b")), VALIDATION)
-        row = first.claim_registration("digits", soup("a", "b"), owner="me", now=0, until=1)
+        row = first.begin_registration("digits", soup("a", "b"))
+        lease = first.take_lease(row.lease, owner="me", seconds=1000)
         with closing(SqlStore(url)) as second:
             assert bits(second.score(soup("a", "b").digest, VALIDATION.digest)) == bits(Score((nan, -0.0)))
             assert second.bound(soup("a").digest, VALIDATION.digest) == Bound(0.5)
             assert len(second.selections(soup("a", "b").digest)) == 1
             assert second.registrations("digits") == (row,)
+            assert second.take_lease(row.lease, owner="you", seconds=1) == lease
 
 
 def test_sql_can_ask_which_recipes_hold_a_checkpoint(url: str) -> None:
@@ -108,19 +110,19 @@ def test_nobody_writes_between_a_writers_look_and_its_write(
     """Else SQLite would refuse the write at once, however long the writer is ready to wait."""
     waits = []
 
-    def look(wanted: Registration, committed: Registration | None) -> Registration:
+    def look(wanted: Registration, committed: Registration | None, lease: Lease | None, owner: str) -> None:
         with closing(sqlite3.connect(tmp_path / "stockpot.db", timeout=0)) as other, other:
             try:
                 other.execute("UPDATE stockpot_recipes SET digest = digest")
             except sqlite3.OperationalError as error:
                 waits.append(str(error))
-        return require_claim(wanted, committed)
+        require_claim(wanted, committed, lease, owner)
 
-    monkeypatch.setattr(sql, "require_claim", look)
+    monkeypatch.setattr(sql_registrations, "require_claim", look)
     with closing(SqlStore(f"sqlite:///{tmp_path}/stockpot.db")) as store:
-        claimed = store.claim_registration("digits", soup("a", "b"), owner="me", now=0, until=1)
-        advanced = replace(claimed, run_id="run")
-        store.advance_registration(advanced)
+        advanced = replace(store.begin_registration("digits", soup("a", "b")), run_id="run")
+        store.take_lease(advanced.lease, owner="me", seconds=1000)
+        store.advance_registration(advanced, owner="me")
         assert store.registration("digits", soup("a", "b").digest) == advanced
     assert waits == ["database is locked"]
 

@@ -88,12 +88,14 @@ def test_processes_that_commit_bounds_leave_the_least_whoever_had_it(
         assert [store.bound(recipe, VALIDATION.digest) for recipe in recipes] == [Bound(0.0)] * EVALUATIONS
 
 
-def test_of_processes_that_claim_one_registration_exactly_one_wins(race: tuple[str, list[list[str]]]) -> None:
+def test_of_processes_that_ask_for_one_lease_exactly_one_gets_it(
+    race: tuple[str, list[list[str]]],
+) -> None:
     url, seen = race
     (owner,) = {lines[-1] for lines in seen}
     with closing(SqlStore(url)) as store:
         (row,) = store.registrations("digits")
-    assert row.owner == owner
+        assert store.take_lease(row.lease, owner="late", seconds=1).owner == owner
 
 
 def test_a_process_killed_among_its_commits_loses_none_of_them(url: str) -> None:

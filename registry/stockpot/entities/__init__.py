@@ -13,6 +13,7 @@ from stockpot.entities.evaluation import (
     Trial,
     exact_mean,
 )
+from stockpot.entities.lease import Lease
 from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
 from stockpot.entities.registration import (
     Measurement,
@@ -64,6 +65,7 @@ __all__ = [
     "FiledReport",
     "IngestedSource",
     "Ingredient",
+    "Lease",
     "Measurement",
     "Metric",
     "ModelVersion",

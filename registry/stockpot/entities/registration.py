@@ -23,15 +23,16 @@ class Registration:
     model: str
     recipe: Digest
     state: RegistrationState
-    owner: str | None = None
-    """The process that is registering it now; None when nobody is."""
-    claimed_until: float = 0.0
-    """Seconds since the epoch; after this the owner is taken for dead."""
     checkpoint: Digest | None = None
     """The soup's own digest, known once it is built."""
     run_id: str | None = None
     model_id: str | None = None
     version: str | None = None
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease under which this row may be written."""
+        return f"registration {self.recipe} {self.model}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from stockpot.entities import (
     EvaluationProtocol,
     FiledReport,
     IngestedSource,
+    Lease,
     Recipe,
     Registration,
     Score,
@@ -90,25 +91,32 @@ class Store(Protocol):
         """The recipe of this name, if an evaluation, bound, selection or registration brought it in."""
         ...
 
-    def claim_registration(
-        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
-    ) -> Registration:
-        """Create the row for this soup if there is none, and try to become its owner.
+    def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
+        """Try to become the owner of this lease for so many seconds, by the store's own clock.
 
-        Succeeds when nobody owns it, when `owner` already does, when the claim ran out before `now`,
-        or when its owner is `dead`. Returns the row as it is afterwards: the claim succeeded exactly
-        when its ``owner`` is `owner`. Times are seconds since the epoch.
+        Succeeds when nobody owns it, when `owner` already does, or when it has run out. Returns the lease
+        as it is afterwards: the try succeeded exactly when its ``owner`` is `owner`.
         """
         ...
 
-    def advance_registration(self, registration: Registration) -> None:
-        """Write the row's state and ids. Raises StoreError unless ``registration.owner`` still owns it,
-        or when a REGISTERED row would become anything else.
+    def renew_lease(self, name: str, *, owner: str, seconds: float) -> bool:
+        """Own it for so many seconds from now on. False where `owner` does not own it any more, even if
+        whoever took it over has given it back since.
         """
         ...
 
-    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
-        """Give the claim up; nothing happens if `owner` does not hold it."""
+    def release_lease(self, name: str, *, owner: str) -> None:
+        """Give it up; nothing happens if `owner` does not own it."""
+        ...
+
+    def begin_registration(self, model: str, recipe: Recipe) -> Registration:
+        """The row for this soup; it is created if there is none."""
+        ...
+
+    def advance_registration(self, registration: Registration, *, owner: str) -> None:
+        """Write the row's state and ids. Raises StoreError unless `owner` owns ``registration.lease`` and
+        the row was begun, or when a REGISTERED row would become anything else.
+        """
         ...
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:

@@ -2,7 +2,7 @@
 
 import math
 
-from stockpot.entities import Bound, Recipe, Registration, RegistrationState, short
+from stockpot.entities import Bound, Lease, Recipe, Registration, RegistrationState, short
 from stockpot.errors import StoreError
 
 
@@ -15,13 +15,15 @@ def require_number(recipe: Recipe, bound: Bound) -> None:
         )
 
 
-def require_claim(registration: Registration, committed: Registration | None) -> Registration:
-    """The committed row; raises StoreError where `registration` may not be written over it."""
+def require_claim(
+    registration: Registration, committed: Registration | None, lease: Lease | None, owner: str
+) -> None:
+    """Raise StoreError where this owner may not write `registration` over the committed row."""
     soup = f"soup {short(registration.recipe)} of model {registration.model!r}"
-    if committed is None or committed.owner is None or committed.owner != registration.owner:
-        holder = committed and committed.owner
+    if committed is None or lease is None or lease.owner != owner:
+        holder = lease.owner if lease else "nobody"
         raise StoreError(
-            f"{soup} cannot be registered by {registration.owner}: the claim is held by {holder or 'nobody'}",
+            f"{soup} cannot be registered by {owner}: its lease is held by {holder}",
             mend="run the same command again: it goes on where the registration stands",
         )
     registered = RegistrationState.REGISTERED
@@ -30,4 +32,3 @@ def require_claim(registration: Registration, committed: Registration | None) ->
             f"{soup} is registered as version {committed.version}, and cannot become {registration.state}",
             mend="run the same command again: it finds the version",
         )
-    return committed

@@ -12,6 +12,7 @@ from stockpot.entities import (
     EvaluationProtocol,
     FiledReport,
     IngestedSource,
+    Lease,
     Recipe,
     Registration,
     RegistrationState,
@@ -37,6 +38,7 @@ class MemoryStore(Store):
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
         self._reports: dict[Digest, FiledReport] = {}
+        self._leases: dict[str, Lease] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
     def ingested(self, uri: str) -> IngestedSource | None:
@@ -111,29 +113,41 @@ class MemoryStore(Store):
         with self._lock:
             return self._recipes.get(digest)
 
-    def claim_registration(
-        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
-    ) -> Registration:
-        key = (model, recipe.digest)
+    def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
+        with self._lock:
+            now = time.time()
+            held = self._leases.get(name)
+            if held is None or held.owner == owner or held.until < now:
+                since = held.since if held and held.owner == owner else now
+                held = self._leases[name] = Lease(name, owner, since, now + seconds)
+            return held
+
+    def renew_lease(self, name: str, *, owner: str, seconds: float) -> bool:
+        with self._lock:
+            held = self._leases.get(name)
+            if held is None or held.owner != owner:
+                return False
+            self._leases[name] = replace(held, until=time.time() + seconds)
+            return True
+
+    def release_lease(self, name: str, *, owner: str) -> None:
+        with self._lock:
+            held = self._leases.get(name)
+            if held and held.owner == owner:
+                del self._leases[name]
+
+    def begin_registration(self, model: str, recipe: Recipe) -> Registration:
+        row = Registration(model, recipe.digest, RegistrationState.REGISTERING)
         with self._lock:
             self._recipes[recipe.digest] = recipe
-            row = self._registrations.get(key) or Registration(*key, RegistrationState.REGISTERING)
-            if row.owner in {None, owner, dead} or row.claimed_until < now:
-                row = replace(row, owner=owner, claimed_until=until)
-            self._registrations[key] = row
-            return row
+            return self._registrations.setdefault((model, recipe.digest), row)
 
-    def advance_registration(self, registration: Registration) -> None:
+    def advance_registration(self, registration: Registration, *, owner: str) -> None:
         key = (registration.model, registration.recipe)
         with self._lock:
-            committed = require_claim(registration, self._registrations.get(key))
-            self._registrations[key] = replace(registration, claimed_until=committed.claimed_until)
-
-    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
-        with self._lock:
-            row = self._registrations.get((model, recipe))
-            if row and row.owner == owner:
-                self._registrations[model, recipe] = replace(row, owner=None, claimed_until=0.0)
+            committed, lease = self._registrations.get(key), self._leases.get(registration.lease)
+            require_claim(registration, committed, lease, owner)
+            self._registrations[key] = registration
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:
         with self._lock:

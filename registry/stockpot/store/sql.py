@@ -3,10 +3,8 @@
 
 import math
 import time
-from dataclasses import asdict, replace
-from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stockpot.documents import to_document
@@ -17,14 +15,13 @@ from stockpot.entities import (
     IngestedSource,
     Metric,
     Recipe,
-    Registration,
-    RegistrationState,
     Score,
     Selection,
     digest_of_document,
 )
 from stockpot.ports import Store
-from stockpot.store.claims import require_claim, require_number
+from stockpot.store.claims import require_number
+from stockpot.store.sql_registrations import SqlRegistrations
 from stockpot.store.sql_reports import SqlReports
 from stockpot.store.tables import (
     BoundRow,
@@ -32,13 +29,12 @@ from stockpot.store.tables import (
     IngestedRow,
     ProtocolRow,
     RecipeRow,
-    RegistrationRow,
     SelectionRow,
 )
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_protocol, keep_recipe
 
 
-class SqlStore(SqlReports, Transactions, Store):
+class SqlStore(SqlRegistrations, SqlReports, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that
@@ -131,51 +127,6 @@ class SqlStore(SqlReports, Transactions, Store):
             row = session.get(RecipeRow, digest)
             return row.document if row else None
 
-    def claim_registration(
-        self, model: str, recipe: Recipe, *, owner: str, now: float, until: float, dead: str | None = None
-    ) -> Registration:
-        key = (model, recipe.digest)
-        with self._transaction(self._writes) as session:
-            keep_recipe(session, recipe)
-            insert_once(
-                session, RegistrationRow, **_columns(Registration(*key, RegistrationState.REGISTERING))
-            )
-            session.execute(
-                update(RegistrationRow)
-                .where(RegistrationRow.model == model, RegistrationRow.recipe == recipe.digest)
-                .where(
-                    RegistrationRow.owner.is_(None)
-                    | RegistrationRow.owner.in_([owner, dead])
-                    | (RegistrationRow.claimed_until < now)
-                )
-                .values(owner=owner, claimed_until=until, updated_at=time.time())
-            )
-            return _entity(session.get_one(RegistrationRow, key))
-
-    def advance_registration(self, registration: Registration) -> None:
-        with self._transaction(self._writes) as session:
-            key = (registration.model, registration.recipe)
-            row = session.get(RegistrationRow, key, with_for_update=True)
-            committed = require_claim(registration, _entity(row) if row else None)
-            written = replace(registration, claimed_until=committed.claimed_until)
-            session.merge(RegistrationRow(**_columns(written)))
-
-    def release_registration(self, model: str, recipe: Digest, *, owner: str) -> None:
-        with self._transaction(self._writes) as session:
-            row = session.get(RegistrationRow, (model, recipe), with_for_update=True)
-            if row and row.owner == owner:
-                row.owner, row.claimed_until, row.updated_at = None, 0.0, time.time()
-
-    def registration(self, model: str, recipe: Digest) -> Registration | None:
-        with self._transaction(self._reads) as session:
-            row = session.get(RegistrationRow, (model, recipe))
-            return _entity(row) if row else None
-
-    def registrations(self, model: str) -> tuple[Registration, ...]:
-        rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
-        with self._transaction(self._reads) as session:
-            return tuple(map(_entity, session.scalars(rows)))
-
 
 def _least_bound(session: Session, recipe: Digest, protocol: Digest) -> Bound | None:
     """Of those that were not withdrawn: a mixed one counts only under a protocol that says nothing else,
@@ -203,21 +154,3 @@ def _value(score: Score) -> float | None:
         return None if math.isnan(score.value) else score.value
     except (ArithmeticError, ValueError):  # no examples, or both infinities
         return None
-
-
-def _columns(registration: Registration) -> dict[str, Any]:
-    return {**asdict(registration), "updated_at": time.time()}
-
-
-def _entity(row: RegistrationRow) -> Registration:
-    return Registration(
-        row.model,
-        row.recipe,
-        RegistrationState(row.state),
-        owner=row.owner,
-        claimed_until=row.claimed_until,
-        checkpoint=row.checkpoint,
-        run_id=row.run_id,
-        model_id=row.model_id,
-        version=row.version,
-    )

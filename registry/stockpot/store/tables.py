@@ -142,15 +142,24 @@ class SelectionRow(Row):
     created_at: Mapped[float]
 
 
+class LeaseRow(Row):
+    """Who works on what now. What nobody works on has no row."""
+
+    __tablename__ = "stockpot_leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    since: Mapped[float]
+    until: Mapped[float]
+    """By the database's clock, as ``since``."""
+
+
 class RegistrationRow(Row):
     """What makes registration happen once per model and recipe."""
 
     __tablename__ = "stockpot_registrations"
     model: Mapped[str] = mapped_column(primary_key=True)
-    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True, index=True)
     state: Mapped[str] = mapped_column(String(16))
-    owner: Mapped[str | None]
-    claimed_until: Mapped[float]
     checkpoint: Mapped[Digest | None]
     run_id: Mapped[str | None]
     model_id: Mapped[str | None]

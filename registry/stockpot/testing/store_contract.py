@@ -8,6 +8,7 @@ Subclass it in a test module, with a fixture that gives each test a fresh store:
             return MyStore()
 """
 
+import time
 from dataclasses import replace
 from math import inf, nan
 
@@ -16,6 +17,7 @@ import pytest
 from stockpot.entities import (
     ExclusionReason,
     IngestedSource,
+    Lease,
     Metric,
     Registration,
     RegistrationState,
@@ -39,13 +41,20 @@ from stockpot.testing.store_values import (
 )
 
 
-def claim(store: Store, owner: str, now: float = 0, dead: str | None = None) -> Registration:
-    """Ask for a claim that lasts ten seconds."""
-    return store.claim_registration("digits", soup("a", "b"), owner=owner, now=now, until=now + 10, dead=dead)
+def take(store: Store, owner: str, name: str = "soup", seconds: float = 1000) -> Lease:
+    """Ask for a lease; with less than no seconds it has run out at once."""
+    return store.take_lease(name, owner=owner, seconds=seconds)
+
+
+def begun(store: Store, owner: str) -> Registration:
+    """The row of a soup whose lease this owner asked for."""
+    row = store.begin_registration("digits", soup("a", "b"))
+    take(store, owner, row.lease)
+    return row
 
 
 def committed(store: Store) -> Registration | None:
-    """The row that `claim` asks for."""
+    """The row that `begun` asks for."""
     return store.registration("digits", soup("a", "b").digest)
 
 
@@ -141,7 +150,7 @@ class StoreContract(BoundsContract):
         registered = soup("b", "c", "a")
         store.commit_score(evaluated, VALIDATION, Score((1.0,)))
         store.commit_selection(selection(selected), VALIDATION)
-        store.claim_registration("digits", registered, owner="me", now=0, until=1)
+        store.begin_registration("digits", registered)
         for recipe in (evaluated, selected, registered):
             assert store.recipe(recipe.digest) == recipe
 
@@ -194,101 +203,113 @@ class StoreContract(BoundsContract):
         assert store.requests_on(TEST.dataset) == 3
         assert store.requests_on(digest_of_bytes(b"another")) == 0
 
-    def test_the_first_claim_creates_the_row_and_succeeds(self, store: Store) -> None:
-        row = Registration(
-            "digits", soup("a", "b").digest, RegistrationState.REGISTERING, owner="me", claimed_until=10
-        )
-        assert claim(store, "me") == row
-        assert committed(store) == row
+    def test_a_lease_that_nobody_holds_is_taken_by_the_stores_clock(self, store: Store) -> None:
+        before = time.time()
+        lease = take(store, "me", seconds=10)
+        assert (lease.name, lease.owner) == ("soup", "me")
+        assert before - 1 < lease.since < time.time() + 1
+        assert lease.until == pytest.approx(lease.since + 10, abs=0.1)
 
-    def test_a_claim_that_somebody_holds_is_refused_and_shows_the_holder(self, store: Store) -> None:
-        held = claim(store, "you")
-        assert claim(store, "me", now=9) == held
-        assert claim(store, "me", now=10) == held, "it has not run out before 10"
-        assert committed(store) == held
+    def test_a_lease_that_somebody_holds_is_refused_and_shows_the_holder(self, store: Store) -> None:
+        held = take(store, "you")
+        assert take(store, "me") == held
+        assert not store.renew_lease("soup", owner="me", seconds=1000)
+        assert take(store, "me") == held
 
-    def test_an_owner_may_renew_its_claim(self, store: Store) -> None:
-        claim(store, "me")
-        assert claim(store, "me", now=5).claimed_until == 15
+    def test_an_owner_may_take_its_lease_again_and_renew_it(self, store: Store) -> None:
+        held = take(store, "me", seconds=10)
+        again = take(store, "me", seconds=1000)
+        assert again.since == held.since
+        assert again.until > held.until + 900
+        assert store.renew_lease("soup", owner="me", seconds=-1)
+        assert take(store, "you").owner == "you", "it ran out when it was renewed for less than no time"
 
-    def test_a_claim_that_ran_out_is_free(self, store: Store) -> None:
-        claim(store, "you")
-        taken = claim(store, "me", now=10.5)
-        assert (taken.owner, taken.claimed_until) == ("me", 20.5)
+    def test_a_lease_that_ran_out_is_free_and_lost_once_another_took_it(self, store: Store) -> None:
+        take(store, "you", seconds=-1)
+        assert store.renew_lease("soup", owner="you", seconds=-1), "nobody wanted it meanwhile"
+        taken = take(store, "me")
+        assert taken.owner == "me"
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
+        store.release_lease("soup", owner="me")
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
 
-    def test_the_claim_of_a_dead_owner_is_free(self, store: Store) -> None:
-        claim(store, "you")
-        assert claim(store, "me", dead="somebody else").owner == "you"
-        assert claim(store, "me", dead="you").owner == "me"
+    def test_of_threads_that_ask_for_a_lease_at_once_exactly_one_gets_it(self, store: Store) -> None:
+        leases = at_once(lambda number: take(store, str(number)))
+        assert len(set(leases)) == 1
+        take(store, "nobody", "another", seconds=-1)
+        leases = at_once(lambda number: take(store, str(number), "another"))
+        assert len({lease.owner for lease in leases}) == 1
 
-    def test_of_threads_that_claim_at_once_exactly_one_succeeds(self, store: Store) -> None:
-        rows = at_once(lambda number: claim(store, str(number)))
-        assert len({row.owner for row in rows}) == 1
-        assert committed(store) == rows[0]
+    def test_leases_of_other_names_are_independent(self, store: Store) -> None:
+        take(store, "you")
+        assert take(store, "me", "another").owner == "me"
 
-    def test_claims_of_other_models_and_recipes_are_independent(self, store: Store) -> None:
-        claim(store, "you")
+    def test_a_released_lease_is_free(self, store: Store) -> None:
+        take(store, "you")
+        store.release_lease("soup", owner="you")
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
+        assert take(store, "me").owner == "me"
+
+    def test_only_the_owner_releases_a_lease(self, store: Store) -> None:
+        held = take(store, "you")
+        store.release_lease("soup", owner="me")
+        store.release_lease("unheard of", owner="me")
+        assert take(store, "me") == held
+
+    def test_a_registration_is_begun_once(self, store: Store) -> None:
+        row = Registration("digits", soup("a", "b").digest, RegistrationState.REGISTERING)
+        assert store.begin_registration("digits", soup("a", "b")) == row
+        done = replace(begun(store, "me"), run_id="run")
+        store.advance_registration(done, owner="me")
+        assert store.begin_registration("digits", soup("a", "b")) == committed(store) == done
+
+    def test_registrations_of_other_models_and_recipes_are_independent(self, store: Store) -> None:
+        begun(store, "you")
         for model, recipe in (("letters", soup("a", "b")), ("digits", soup("b", "a"))):
-            assert store.claim_registration(model, recipe, owner="me", now=0, until=1).owner == "me"
-
-    def test_a_released_claim_is_free(self, store: Store) -> None:
-        row = claim(store, "you")
-        store.release_registration(row.model, row.recipe, owner="you")
-        assert committed(store) == replace(row, owner=None, claimed_until=0)
-        assert claim(store, "me").owner == "me"
-
-    def test_only_the_owner_releases_a_claim(self, store: Store) -> None:
-        row = claim(store, "you")
-        store.release_registration(row.model, row.recipe, owner="me")
-        store.release_registration("unheard of", row.recipe, owner="me")
-        assert committed(store) == row
+            row = store.begin_registration(model, recipe)
+            assert take(store, "me", row.lease).owner == "me"
 
     def test_the_owner_writes_state_and_ids(self, store: Store) -> None:
-        begun = replace(claim(store, "me"), checkpoint=digest_of_bytes(b"soup"), run_id="run")
-        store.advance_registration(begun)
-        assert committed(store) == begun
-        done = replace(begun, state=RegistrationState.REGISTERED, model_id="m-1", version="3")
-        store.advance_registration(done)
+        first = replace(begun(store, "me"), checkpoint=digest_of_bytes(b"soup"), run_id="run")
+        store.advance_registration(first, owner="me")
+        assert committed(store) == first
+        done = replace(first, state=RegistrationState.REGISTERED, model_id="m-1", version="3")
+        store.advance_registration(done, owner="me")
         assert committed(store) == done
 
-    def test_writing_does_not_lengthen_the_claim(self, store: Store) -> None:
-        row = claim(store, "me")
-        store.advance_registration(replace(row, claimed_until=99))
+    def test_a_lost_lease_cannot_be_written_under(self, store: Store) -> None:
+        row = begun(store, "me")
+        take(store, "me", row.lease, seconds=-1)
+        begun(store, "you")
+        with pytest.raises(StoreError, match="held by you"):
+            store.advance_registration(replace(row, run_id="run"), owner="me")
         assert committed(store) == row
 
-    def test_a_lost_claim_cannot_be_written_under(self, store: Store) -> None:
-        lost = claim(store, "me")
-        held = claim(store, "you", dead="me")
-        with pytest.raises(StoreError, match="held by you"):
-            store.advance_registration(replace(lost, run_id="run"))
-        assert committed(store) == held
-
-    def test_a_released_claim_cannot_be_written_under(self, store: Store) -> None:
-        row = claim(store, "me")
-        store.release_registration(row.model, row.recipe, owner="me")
-        for owner in ("me", None):
-            with pytest.raises(StoreError, match="held by nobody"):
-                store.advance_registration(replace(row, owner=owner, run_id="run"))
-
-    def test_a_registration_that_nobody_claimed_cannot_be_written(self, store: Store) -> None:
-        row = Registration("digits", soup("a").digest, RegistrationState.REGISTERED, owner="me")
+    def test_a_released_lease_cannot_be_written_under(self, store: Store) -> None:
+        row = begun(store, "me")
+        store.release_lease(row.lease, owner="me")
         with pytest.raises(StoreError, match="held by nobody"):
-            store.advance_registration(row)
+            store.advance_registration(replace(row, run_id="run"), owner="me")
+
+    def test_a_registration_that_nobody_began_cannot_be_written(self, store: Store) -> None:
+        row = Registration("digits", soup("a").digest, RegistrationState.REGISTERED)
+        take(store, "me", row.lease)
+        with pytest.raises(StoreError, match="cannot be registered"):
+            store.advance_registration(row, owner="me")
         assert store.registration("digits", soup("a").digest) is None
 
     def test_registered_never_goes_back(self, store: Store) -> None:
-        done = replace(claim(store, "me"), state=RegistrationState.REGISTERED, version="3")
-        store.advance_registration(done)
-        assert claim(store, "you", now=11).state is RegistrationState.REGISTERED
-        back = replace(done, owner="you", state=RegistrationState.REGISTERING)
+        row = begun(store, "me")
+        done = replace(row, state=RegistrationState.REGISTERED, version="3")
+        store.advance_registration(done, owner="me")
         with pytest.raises(StoreError, match="version 3"):
-            store.advance_registration(back)
-        assert committed(store) == replace(done, owner="you", claimed_until=21)
+            store.advance_registration(row, owner="me")
+        assert committed(store) == done
 
     def test_registrations_of_a_model_come_by_recipe_digest(self, store: Store) -> None:
         recipes = [soup(name) for name in "abcde"]
         for model in ("digits", "letters"):
             for recipe in recipes:
-                store.claim_registration(model, recipe, owner="me", now=0, until=1)
+                store.begin_registration(model, recipe)
         found = [(row.model, row.recipe) for row in store.registrations("digits")]
         assert found == sorted(("digits", recipe.digest) for recipe in recipes)

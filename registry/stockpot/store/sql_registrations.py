@@ -1,0 +1,120 @@
+"""Leases and registrations in SQL."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, case, delete, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from stockpot.entities import Digest, Lease, Recipe, Registration, RegistrationState
+from stockpot.store.claims import require_claim
+from stockpot.store.tables import LeaseRow, RegistrationRow
+from stockpot.store.transactions import Transactions, insert, insert_once, keep_recipe
+
+
+class Clock(FunctionElement[float]):
+    """The database's clock, now: not the transaction's beginning, which may have waited for a lock."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(Clock, "sqlite")
+def _of_sqlite(_element: Clock, _compiler: SQLCompiler, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Clock, "postgresql")
+def _of_postgresql(_element: Clock, _compiler: SQLCompiler, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+class SqlRegistrations(Transactions):
+    """Who may work on what, and how far each soup's registration has come."""
+
+    def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
+        with self._transaction(self._writes) as session:
+            wanted = insert(session, LeaseRow).values(
+                name=name, owner=owner, since=Clock(), until=_after(seconds)
+            )
+            ours = LeaseRow.owner == owner
+            session.execute(
+                wanted.on_conflict_do_update(
+                    index_elements=[LeaseRow.name],
+                    set_={
+                        "owner": wanted.excluded.owner,
+                        "since": case((ours, LeaseRow.since), else_=Clock()),
+                        "until": _after(seconds),
+                    },
+                    where=ours | (LeaseRow.until < Clock()),
+                )
+            )
+            return _lease(session.get_one(LeaseRow, name))
+
+    def renew_lease(self, name: str, *, owner: str, seconds: float) -> bool:
+        renewed = (
+            update(LeaseRow)
+            .where(LeaseRow.name == name, LeaseRow.owner == owner)
+            .values(until=_after(seconds))
+            .returning(LeaseRow.name)
+        )
+        with self._transaction(self._writes) as session:
+            return session.scalar(renewed) is not None
+
+    def release_lease(self, name: str, *, owner: str) -> None:
+        with self._transaction(self._writes) as session:
+            session.execute(delete(LeaseRow).where(LeaseRow.name == name, LeaseRow.owner == owner))
+
+    def begin_registration(self, model: str, recipe: Recipe) -> Registration:
+        new = Registration(model, recipe.digest, RegistrationState.REGISTERING)
+        with self._transaction(self._writes) as session:
+            keep_recipe(session, recipe)
+            insert_once(session, RegistrationRow, **_columns(new))
+            return _entity(session.get_one(RegistrationRow, (model, recipe.digest)))
+
+    def advance_registration(self, registration: Registration, *, owner: str) -> None:
+        with self._transaction(self._writes) as session:
+            lease = session.get(LeaseRow, registration.lease, with_for_update=True)
+            row = session.get(RegistrationRow, (registration.model, registration.recipe))
+            require_claim(
+                registration, _entity(row) if row else None, _lease(lease) if lease else None, owner
+            )
+            session.merge(RegistrationRow(**_columns(registration)))
+
+    def registration(self, model: str, recipe: Digest) -> Registration | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(RegistrationRow, (model, recipe))
+            return _entity(row) if row else None
+
+    def registrations(self, model: str) -> tuple[Registration, ...]:
+        rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
+        with self._transaction(self._reads) as session:
+            return tuple(map(_entity, session.scalars(rows)))
+
+
+def _after(seconds: float) -> ColumnElement[float]:
+    return Clock() + seconds
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(row.name, row.owner, row.since, row.until)
+
+
+def _columns(registration: Registration) -> dict[str, Any]:
+    return {**asdict(registration), "updated_at": time.time()}
+
+
+def _entity(row: RegistrationRow) -> Registration:
+    return Registration(
+        row.model,
+        row.recipe,
+        RegistrationState(row.state),
+        checkpoint=row.checkpoint,
+        run_id=row.run_id,
+        model_id=row.model_id,
+        version=row.version,
+    )
