@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stockpot.documents import from_document
-from stockpot.entities import ExclusionReason, SoupOutcome, SoupRequest
+from stockpot.entities import ExclusionReason, SoupOutcome, SoupRequest, SoupState
 from stockpot.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
 from stockpot.testing.tiny import dense, weights
 from stockpot.watching import Silent
@@ -242,11 +242,11 @@ def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     for tensors in runs.values():
         tensors["2.bias"] = torch.full_like(tensors["2.bias"], 3e38)
     outcome = _walk(replace(plant("dense", runs), methods=("uniform",)))
-    assert outcome.soups == ()
+    assert [(soup.state, soup.uri) for soup in outcome.soups] == [(SoupState.LEFT_OUT, "")]
     assert client.search_model_versions("name='tiny'") == []
     assert math.isnan(outcome.report.rows[1].scores["validation"])
     show_outcome(outcome, as_json=True)
-    assert from_document(SoupOutcome, json.loads(capsys.readouterr().out)).soups == ()
+    assert from_document(SoupOutcome, json.loads(capsys.readouterr().out)).registered == ()
     show_outcome(outcome, as_json=False)
     assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
 

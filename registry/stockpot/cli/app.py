@@ -11,7 +11,7 @@ import typer
 from stockpot.cli import options, printing
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
-from stockpot.entities import Accept, Direction, SoupOutcome, SoupRequest
+from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Progress
 from stockpot.wiring import Workplace, make_folder
@@ -74,6 +74,8 @@ def soup(  # noqa: PLR0913 - one parameter per option
     max_seconds: options.MaxSeconds = None,
     verify_exact: options.VerifyExact = False,
     margin: options.Margin = -0.5,
+    register: options.Which = Register.NOT_WORSE,
+    or_best_single: options.OrBestSingle = False,
     again: options.Again = False,
     dry_run: options.DryRun = False,
     as_json: Json = False,
@@ -97,6 +99,8 @@ def soup(  # noqa: PLR0913 - one parameter per option
         direction=direction,
         max_seconds=max_seconds,
         margin=margin,
+        register=register,
+        or_best_single=or_best_single,
         again=again,
         any_base=any_base,
         verify_exact=verify_exact,

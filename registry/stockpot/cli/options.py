@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stockpot.entities import Accept, Direction
+from stockpot.entities import Accept, Direction, Register
 
 
 def _in(panel: str, help_text: str, *names: str) -> Any:
@@ -45,6 +45,13 @@ _REGISTER = "What is registered"
 Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become versions of.")]
 Margin = Annotated[
     float, _in(_REGISTER, "Points the interval's lower end must exceed for the alias challenger.")
+]
+Which = Annotated[
+    Register,
+    _in(_REGISTER, "Which soups, compared with the best single on the report split.", "--register"),
+]
+OrBestSingle = Annotated[
+    bool, _in(_REGISTER, "Register the best single where no soup ends in a version.", "--or-best-single")
 ]
 Again = Annotated[bool, _in(_REGISTER, "Register soups anew whose versions a person deleted.", "--again")]
 

@@ -114,13 +114,15 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     _show_exclusions(report.exclusions)
     _show_report(report)
     for soup in outcome.soups:
+        label = f"{' and '.join(soup.methods)} soup" if soup.methods else "best single"
         if not soup.uri:
-            out.print(plain(f"{' and '.join(soup.methods)} soup is {soup.state}: {soup.why}"), soft_wrap=True)
+            out.print(plain(f"{label} is {soup.state}: {soup.why}"), soft_wrap=True)
             continue
         did = "was registered before as" if soup.adopted else "is registered as"
         alias = f", alias {', '.join(soup.aliases)}" if soup.aliases else ""
         where = f"  {soup.link}" if soup.link else ""
-        out.print(plain(f"{' and '.join(soup.methods)} soup {did} {soup.uri}{alias}{where}"))
+        why = f". {soup.why}" if soup.why else ""
+        out.print(plain(f"{label} {did} {soup.uri}{alias}{where}{why}"), soft_wrap=True)
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)

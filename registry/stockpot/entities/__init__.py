@@ -34,7 +34,7 @@ from stockpot.entities.report import (
     SoupReport,
     SoupState,
 )
-from stockpot.entities.request import Accept, Direction, SoupRequest
+from stockpot.entities.request import Accept, Direction, Register, SoupRequest
 from stockpot.entities.selection import Contender, Selection, Step
 from stockpot.entities.sweep import (
     Candidate,
@@ -73,6 +73,7 @@ __all__ = [
     "Publication",
     "PublishedSoup",
     "Recipe",
+    "Register",
     "Registration",
     "RegistrationState",
     "ReportRow",

@@ -24,6 +24,17 @@ class Direction(StrEnum):
     MIN = "min"
 
 
+class Register(StrEnum):
+    """Which soups are registered, by their comparison with the best single candidate on the report split."""
+
+    NOT_WORSE = "not_worse"
+    """Those that are not shown to be worse: their interval does not lie below zero."""
+    BETTER = "better"
+    """Those that are shown to be better: their interval lies above zero."""
+    ALL = "all"
+    """All that have a score."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SoupRequest:
     """Turn one sweep into registered soups.
@@ -72,6 +83,10 @@ class SoupRequest:
     """Stop searching after this many seconds, and take the best recipe found until then."""
     margin: float = -0.5
     """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
+    register: Register = Register.NOT_WORSE
+    """Which soups are registered: those not shown to be worse than the best single, better ones, or all."""
+    or_best_single: bool = False
+    """Where no soup ends in a version, register the best single candidate in the same manner."""
     again: bool = False
     """Register a soup anew although a person deleted its version."""
     any_base: bool = False

@@ -61,9 +61,11 @@ class Aliases:
     report: SoupReport
 
     def ruling(self, row: ReportRow) -> Ruling:
-        """Whether this soup is shown not to be worse than the best single, nor than the holder."""
+        """Whether this soup is shown not to be worse than the best single, nor than the holder. The best
+        single itself, registered where no soup is, is compared with the holder alone.
+        """
         request = self.report.request
-        if "greedy" not in row.methods or not earns_alias(row, request):
+        if row.recipe.is_soup and not ("greedy" in row.methods and earns_alias(row, request)):
             return Ruling()
         holder = self._holder()
         if holder is None:

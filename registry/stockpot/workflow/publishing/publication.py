@@ -45,13 +45,17 @@ def compose(
         ingredients=ingredients,
         experiment_id=ranking.candidates[0].run.experiment_id,
         parent_run_id=request.sweep,
-        name=f"soup-{'-'.join(row.methods)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
+        name=f"{_kind(row)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
         description=description(report, row, ingredients, FIGURE),
         tags=_tags(report, row, checkpoint),
         params=_params(report, row),
         measurements=_measurements(report, row),
         files={SNAPSHOT: _json(snapshot), FIGURE: draw(report)},
     )
+
+
+def _kind(row: ReportRow) -> str:
+    return f"soup-{'-'.join(row.methods)}" if row.recipe.is_soup else "best-single"
 
 
 def with_note(publication: Publication, note: str) -> Publication:
@@ -75,7 +79,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.MODEL: request.model,
         tags.RECIPE: row.recipe.digest,
         tags.CHECKPOINT: checkpoint,
-        tags.METHODS: ",".join(row.methods),
+        tags.METHODS: ",".join(row.methods) or "best_single",
         tags.INGREDIENTS: str(len(row.recipe.ingredients)),
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
@@ -85,7 +89,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
 def _params(report: SoupReport, row: ReportRow) -> dict[str, str]:
     request = report.request
     return {
-        "methods": ",".join(row.methods),
+        "methods": ",".join(row.methods) or "best_single",
         "accept": request.accept.value,
         "ingredients": str(len(row.recipe.ingredients)),
         "candidates": str(len(report.candidates)),

@@ -4,7 +4,6 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from stockpot.errors import RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
+from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import Draw, compose, with_note
 from stockpot.workflow.publishing.standing import withdrawn
 from stockpot.workflow.publishing.transfer import require_same
@@ -52,19 +52,28 @@ class Publisher:
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
     ) -> tuple[PublishedSoup, ...]:
-        """Register every soup of the report that is not registered yet, and set the alias it earned.
+        """Register the soups that the request asks for and that are not registered yet, the best by held-out
+        score last, so that it is the newest version. Set the alias that one earned.
 
-        One without a score, whose sums overflow for example, is left out. `evaluator`: of the report split.
+        Where none of them ends in a version, that is the best single candidate's turn, if the request says
+        so. `evaluator`: of the report split.
         """
+        request = report.request
         aliases = Aliases(self.tracker, self.store, self.supply, self.bench, evaluator, report)
-        held_out = report.request.select_on
-        soups = [row for row in report.rows if row.recipe.is_soup and not math.isnan(row.scores[held_out])]
+        soups = [row for row in report.rows if row.recipe.is_soup]
+        done: dict[Digest, PublishedSoup] = {}
         self.progress.start("register", len(soups))
-        published = []
-        for row in soups:
-            published.append(self._publish(report, row, ranking, aliases))
+        for row in best_last(soups, request.select_on):
+            why = left_out(row, request)
+            done[row.recipe.digest] = (
+                _absent(row, SoupState.LEFT_OUT, why) if why else self._publish(report, row, ranking, aliases)
+            )
             self.progress.advance("register")
-        return tuple(published)
+        if request.or_best_single and not any(soup.uri for soup in done.values()):
+            best = report.rows[0]
+            done[best.recipe.digest] = self._publish(report, best, ranking, aliases)
+        in_order = dict.fromkeys(row.recipe.digest for row in report.rows)
+        return tuple(done[recipe] for recipe in in_order if recipe in done)
 
     def _publish(
         self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases

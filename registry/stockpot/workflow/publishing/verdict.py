@@ -148,11 +148,14 @@ def description(report: SoupReport, row: ReportRow, ingredients: Sequence[Candid
     rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
     how = (
         f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
-        f"{' and '.join(row.methods)}{f' ({rule})' if rule else ''} on split {request.select_on}."
+        f"{' and '.join(row.methods)}{f' ({rule})' if rule else ''} on split {request.select_on}. "
+        "The comparison was declared before anything was measured."
+        if row.recipe.is_soup
+        else f"The best of {len(report.candidates)} candidates on split {request.select_on}."
     )
     parts = [
         f"**{sentence(row, request.report_on)}.**",
-        f"{how} The comparison was declared before anything was measured.",
+        how,
         markdown_table(report, short_splits),
         f"![candidates and soups](/get-artifact?path={figure}&run_uuid={{run_id}})",
         f"More: `stockpot show models:/{request.model}/VERSION`, and stockpot.json beside the weights.",

@@ -1,0 +1,33 @@
+"""Which soups of a report become versions, and in which order."""
+
+import math
+from collections.abc import Sequence
+
+from stockpot.entities import Register, ReportRow, SoupRequest
+from stockpot.workflow.publishing.verdict import Verdict, judge, sentence
+
+
+def left_out(row: ReportRow, request: SoupRequest) -> str:
+    """Why this soup is not registered; empty where it is."""
+    if math.isnan(row.scores[request.select_on]):
+        return f"it has no score on split {request.select_on}"
+    verdict = judge(row, request.report_on)
+    wanted = {
+        Register.ALL: True,
+        Register.NOT_WORSE: verdict is not Verdict.WORSE,
+        Register.BETTER: verdict is Verdict.BETTER,
+    }[request.register]
+    if wanted:
+        return ""
+    others = "--register all" if verdict is Verdict.WORSE else "--register not_worse"
+    return f"{sentence(row, request.report_on)}. To register it all the same: {others}"
+
+
+def best_last(rows: Sequence[ReportRow], held_out: str) -> list[ReportRow]:
+    """In the order of registration: by held-out score, of equal ones the first method's last."""
+
+    def score(row: ReportRow) -> float:
+        value = row.scores[held_out]
+        return -math.inf if math.isnan(value) else value
+
+    return sorted(rows, key=score, reverse=True)[::-1]
