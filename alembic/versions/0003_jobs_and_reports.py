@@ -1,4 +1,6 @@
-"""Leases, and reports of requests."""
+"""Leases, jobs with where they found their candidates, and reports of requests."""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,11 +13,13 @@ DIGEST = sa.String(71)
 
 def upgrade() -> None:
     _create_leases()
+    _create_jobs()
+    _create_candidates()
     _create_reports()
 
 
 def downgrade() -> None:
-    for table in ("reported", "reports", "leases"):
+    for table in ("reported", "reports", "candidates", "jobs", "leases"):
         op.drop_table(f"stockpot_{table}")
     with op.batch_alter_table("stockpot_registrations") as registrations:
         registrations.drop_index("ix_stockpot_registrations_recipe")
@@ -37,6 +41,54 @@ def _create_leases() -> None:
         registrations.drop_column("owner")
         registrations.drop_column("claimed_until")
         registrations.create_index("ix_stockpot_registrations_recipe", ["recipe"])
+
+
+def _create_jobs() -> None:
+    op.create_table(
+        "stockpot_jobs",
+        sa.Column("name", DIGEST, nullable=False),
+        sa.Column("model", sa.String, nullable=False),
+        sa.Column("request", sa.JSON, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("answered_at", sa.Double, nullable=True),
+        sa.Column("outcome", sa.JSON, nullable=True),
+        sa.Column("evidence", sa.JSON, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_stockpot_jobs"),
+    )
+    op.create_index("ix_stockpot_jobs_model", "stockpot_jobs", ["model"])
+
+
+def _create_candidates() -> None:
+    candidates = op.create_table(
+        "stockpot_candidates",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("job", DIGEST, nullable=True),
+        sa.Column("run_id", sa.String, nullable=False),
+        sa.Column("path", sa.String, nullable=False),
+        sa.Column("model_id", sa.String, nullable=True),
+        sa.Column("checkpoint", DIGEST, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_stockpot_candidates"),
+        sa.UniqueConstraint("job", "run_id", "path", name="uq_stockpot_candidates_job_run_id_path"),
+        sa.ForeignKeyConstraint(["job"], ["stockpot_jobs.name"], name="fk_stockpot_candidates_job"),
+    )
+    for column in ("run_id", "checkpoint"):
+        op.create_index(f"ix_stockpot_candidates_{column}", "stockpot_candidates", [column])
+    ingested = sa.table("stockpot_ingested", sa.column("uri", sa.String), sa.column("document", sa.JSON))
+    rows = op.get_bind().execute(sa.select(ingested.c.uri, ingested.c.document))
+    if found := [place for uri, document in rows for place in _places(uri, document)]:
+        op.bulk_insert(candidates, found)
+
+
+def _places(uri: str, document: dict[str, Any]) -> list[dict[str, object]]:
+    """The run and path of a file, where its address tells: .../<run id>/artifacts/<path>."""
+    parts = uri.split("/")
+    for place, part in enumerate(parts[1:-1], start=1):
+        run_id, path = parts[place - 1], "/".join(parts[place + 1 :])
+        if part == "artifacts" and len(run_id) == 32 and not run_id.strip("0123456789abcdef"):
+            checkpoint = document.get("checkpoint") or {}
+            found = {"run_id": run_id, "path": path, "checkpoint": checkpoint.get("digest")}
+            return [found] if checkpoint else []
+    return []
 
 
 def _create_reports() -> None:

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from stockpot.entities import Bound, Digest, Metric, RegistrationState, Score, Selection
+from stockpot.entities import Bound, CheckpointPlace, Digest, Metric, RegistrationState, Score, Selection
 from stockpot.errors import StoreError
 from stockpot.store import SqlStore, current, head, upgrade
 from stockpot.testing.store_values import TEST, VALIDATION, bits, ingested
 
+ASSETS = Path(__file__).parent / "assets"
 # Written out, since they may never change: they name what people keep.
 RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51eed4d41a53")
 PROTOCOL = Digest("sha256:4f4c6b36183113aac8736e439cffb8d0e1158b8b019b8d3b3d86ef990fcbd8b5")
 
 
-@pytest.fixture(
-    params=sorted(Path(__file__).parent.glob("assets/revision_*.sql")), ids=lambda path: path.stem
-)
+@pytest.fixture(params=sorted(ASSETS.glob("revision_*.sql")), ids=lambda path: path.stem)
 def frozen(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     with closing(sqlite3.connect(tmp_path / "stockpot.db")) as database:
         database.executescript(request.param.read_text())
@@ -41,6 +40,23 @@ def test_a_frozen_store_is_upgraded_and_still_knows_everything(frozen: str) -> N
         assert (search.recipe, len(search.steps), search.complete) == (recipe, 3, False)
         (row,) = store.registrations("digits")
         assert (row.state, row.version, row.model_id) == (RegistrationState.REGISTERED, "3", "m-1")
+
+
+def test_a_frozen_store_knows_what_its_runs_went_into_where_their_addresses_tell(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "stockpot.db")) as database:
+        database.executescript((ASSETS / "revision_0002.sql").read_text())
+    url = f"sqlite:///{tmp_path}/stockpot.db"
+    upgrade(url)
+    run = "0123456789abcdef" * 2
+    with closing(SqlStore(url)) as store:
+        recipe = store.recipe(RECIPE)
+        assert recipe is not None
+        found, *unknown = (store.places(checkpoint) for checkpoint in recipe.checkpoints)
+        assert found == (CheckpointPlace(run, "checkpoints/model.safetensors", None),)
+        assert unknown == [()], "the address names a model, and no run"
+        models = [(row.model, row.version) for row in store.registrations_with(run)]
+        assert models == [("digits", "3"), ("letters", None)]
+        assert store.registrations_with("fedcba9876543210" * 2) == ()
 
 
 def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:

@@ -179,7 +179,7 @@ def imported(program: str) -> set[str]:
 
 def test_migrations_import_nothing_of_this_program() -> None:
     for migration in (REPOSITORY / "alembic" / "versions").glob("*.py"):
-        assert imported(migration.read_text()) == {"alembic", "sqlalchemy"}
+        assert imported(migration.read_text()) <= {"alembic", "sqlalchemy", "typing"}
 
 
 def test_import_alembic_means_the_library_even_in_the_checkout() -> None:

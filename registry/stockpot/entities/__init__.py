@@ -1,6 +1,6 @@
 """Frozen values that cross every wall. Standard library only; no I/O."""
 
-from stockpot.entities.checkpoint import Checkpoint, TensorSpec, WeightsFormat, WeightsSource
+from stockpot.entities.checkpoint import Checkpoint, CheckpointPlace, TensorSpec, WeightsFormat, WeightsSource
 from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
 from stockpot.entities.evaluation import (
     Bound,
@@ -13,6 +13,7 @@ from stockpot.entities.evaluation import (
     Trial,
     exact_mean,
 )
+from stockpot.entities.job import Answer, Evidence, FileStamp, Job
 from stockpot.entities.lease import Lease
 from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
 from stockpot.entities.registration import (
@@ -49,22 +50,27 @@ from stockpot.entities.sweep import (
 __all__ = [
     "MEAN_OF_SHIFTS",
     "Accept",
+    "Answer",
     "Arithmetic",
     "Bound",
     "Candidate",
     "CandidatePoint",
     "Checkpoint",
+    "CheckpointPlace",
     "Comparison",
     "Contender",
     "Digest",
     "Direction",
     "EnsembleRow",
     "EvaluationProtocol",
+    "Evidence",
     "Exclusion",
     "ExclusionReason",
+    "FileStamp",
     "FiledReport",
     "IngestedSource",
     "Ingredient",
+    "Job",
     "Lease",
     "Measurement",
     "Metric",

@@ -34,6 +34,16 @@ class Checkpoint:
     """Digest of the names and bytes of all integer and boolean tensors, which must agree."""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointPlace:
+    """Where weights were found: without an address, which may hold a password."""
+
+    run_id: str
+    path: str
+    """As in `WeightsSource`."""
+    model_id: str | None
+
+
 class WeightsFormat(StrEnum):
     """What kind of file holds the weights."""
 

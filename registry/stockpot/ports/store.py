@@ -1,18 +1,25 @@
 """What Stockpot remembers."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from stockpot.entities import (
+    Answer,
     Bound,
+    Candidate,
+    CheckpointPlace,
     Digest,
     EvaluationProtocol,
+    Evidence,
     FiledReport,
     IngestedSource,
+    Job,
     Lease,
     Recipe,
     Registration,
     Score,
     Selection,
+    SoupOutcome,
     SoupReport,
 )
 
@@ -107,6 +114,30 @@ class Store(Protocol):
 
     def release_lease(self, name: str, *, owner: str) -> None:
         """Give it up; nothing happens if `owner` does not own it."""
+        ...
+
+    def begin_job(self, job: Job) -> None:
+        """Know this job. Beginning it again changes nothing."""
+        ...
+
+    def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
+        """Keep where this job, which was begun, found each checkpoint; what it told before stays as it is."""
+        ...
+
+    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence | None, *, owner: str) -> None:
+        """Keep a job's answer in place of an earlier one. Raises StoreError unless `owner` owns its lease."""
+        ...
+
+    def answer(self, job: Job) -> Answer | None:
+        """What this job ended in last. None where it has no answer, or one in an older program's words."""
+        ...
+
+    def places(self, checkpoint: Digest) -> tuple[CheckpointPlace, ...]:
+        """Where this checkpoint was found, by run id and path."""
+        ...
+
+    def registrations_with(self, run_id: str) -> tuple[Registration, ...]:
+        """The registrations of all recipes that hold a checkpoint of this run, by model and recipe."""
         ...
 
     def begin_registration(self, model: str, recipe: Recipe) -> Registration:

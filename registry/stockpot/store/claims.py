@@ -2,7 +2,7 @@
 
 import math
 
-from stockpot.entities import Bound, Lease, Recipe, Registration, RegistrationState, short
+from stockpot.entities import Bound, Job, Lease, Recipe, Registration, RegistrationState, short
 from stockpot.errors import StoreError
 
 
@@ -12,6 +12,16 @@ def require_number(recipe: Recipe, bound: Bound) -> None:
         raise StoreError(
             f"recipe {short(recipe.digest)} cannot be bounded by NaN",
             mend="look at the evaluator: a score that is NaN is a score, and no bound",
+        )
+
+
+def require_lease(job: Job, lease: Lease | None, owner: str) -> None:
+    """Raise StoreError where this owner may not answer the job."""
+    if lease is None or lease.owner != owner:
+        raise StoreError(
+            f"this request for {job.request.model} cannot be answered by {owner}: its lease is held by "
+            f"{lease.owner if lease else 'nobody'}",
+            mend="run the same command again: it goes on from what is remembered",
         )
 
 

@@ -2,27 +2,35 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 
 from stockpot.documents import to_document
 from stockpot.entities import (
+    Answer,
     Bound,
+    Candidate,
+    CheckpointPlace,
     Digest,
     EvaluationProtocol,
+    Evidence,
     FiledReport,
     IngestedSource,
+    Job,
     Lease,
     Recipe,
     Registration,
     RegistrationState,
     Score,
     Selection,
+    SoupOutcome,
     SoupReport,
     digest_of_document,
 )
 from stockpot.ports import Store
-from stockpot.store.claims import require_claim, require_number
+from stockpot.store.claims import require_claim, require_lease, require_number
+from stockpot.store.places import place_of
 from stockpot.store.reports import dataset_of, question_of
 
 
@@ -38,6 +46,8 @@ class MemoryStore(Store):
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
         self._reports: dict[Digest, FiledReport] = {}
+        self._answers: dict[Digest, Answer] = {}
+        self._places: dict[Digest, set[CheckpointPlace]] = {}
         self._leases: dict[str, Lease] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
@@ -135,6 +145,41 @@ class MemoryStore(Store):
             held = self._leases.get(name)
             if held and held.owner == owner:
                 del self._leases[name]
+
+    def begin_job(self, job: Job) -> None:
+        """Nothing needs to be known of it."""
+
+    def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
+        del job  # nothing asks for the places of one job
+        with self._lock:
+            for candidate in candidates:
+                found = self._places.setdefault(candidate.checkpoint.digest, set())
+                found.add(place_of(candidate))
+
+    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence | None, *, owner: str) -> None:
+        with self._lock:
+            require_lease(job, self._leases.get(job.lease), owner)
+            self._answers[job.name] = Answer(outcome, time.time(), evidence)
+
+    def answer(self, job: Job) -> Answer | None:
+        with self._lock:
+            return self._answers.get(job.name)
+
+    def places(self, checkpoint: Digest) -> tuple[CheckpointPlace, ...]:
+        with self._lock:
+            return tuple(
+                sorted(self._places.get(checkpoint, ()), key=lambda found: (found.run_id, found.path))
+            )
+
+    def registrations_with(self, run_id: str) -> tuple[Registration, ...]:
+        with self._lock:
+            held = {
+                checkpoint
+                for checkpoint, places in self._places.items()
+                if run_id in {place.run_id for place in places}
+            }
+            rows = sorted(self._registrations.items())
+            return tuple(row for (_, recipe), row in rows if held & set(self._recipes[recipe].checkpoints))
 
     def begin_registration(self, model: str, recipe: Recipe) -> Registration:
         row = Registration(model, recipe.digest, RegistrationState.REGISTERING)

@@ -21,6 +21,7 @@ from stockpot.entities import (
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_number
+from stockpot.store.sql_jobs import SqlJobs
 from stockpot.store.sql_registrations import SqlRegistrations
 from stockpot.store.sql_reports import SqlReports
 from stockpot.store.tables import (
@@ -34,7 +35,7 @@ from stockpot.store.tables import (
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_protocol, keep_recipe
 
 
-class SqlStore(SqlRegistrations, SqlReports, Transactions, Store):
+class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Double, case, delete, select, update
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from stockpot.entities import Digest, Lease, Recipe, Registration, RegistrationState
 from stockpot.store.claims import require_claim
-from stockpot.store.tables import LeaseRow, RegistrationRow
+from stockpot.store.tables import CandidateRow, IngredientRow, LeaseRow, RegistrationRow
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_recipe
 
 
@@ -78,11 +79,9 @@ class SqlRegistrations(Transactions):
 
     def advance_registration(self, registration: Registration, *, owner: str) -> None:
         with self._transaction(self._writes) as session:
-            lease = session.get(LeaseRow, registration.lease, with_for_update=True)
+            lease = lease_of(session, registration.lease)
             row = session.get(RegistrationRow, (registration.model, registration.recipe))
-            require_claim(
-                registration, _entity(row) if row else None, _lease(lease) if lease else None, owner
-            )
+            require_claim(registration, _entity(row) if row else None, lease, owner)
             session.merge(RegistrationRow(**_columns(registration)))
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:
@@ -90,10 +89,27 @@ class SqlRegistrations(Transactions):
             row = session.get(RegistrationRow, (model, recipe))
             return _entity(row) if row else None
 
+    def registrations_with(self, run_id: str) -> tuple[Registration, ...]:
+        checkpoints = select(CandidateRow.checkpoint).where(CandidateRow.run_id == run_id)
+        recipes = select(IngredientRow.recipe).where(IngredientRow.checkpoint.in_(checkpoints))
+        rows = (
+            select(RegistrationRow)
+            .where(RegistrationRow.recipe.in_(recipes))
+            .order_by(RegistrationRow.model, RegistrationRow.recipe)
+        )
+        with self._transaction(self._reads) as session:
+            return tuple(map(_entity, session.scalars(rows)))
+
     def registrations(self, model: str) -> tuple[Registration, ...]:
         rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
         with self._transaction(self._reads) as session:
             return tuple(map(_entity, session.scalars(rows)))
+
+
+def lease_of(session: Session, name: str) -> Lease | None:
+    """Who holds it, until the transaction ends."""
+    row = session.get(LeaseRow, name, with_for_update=True)
+    return _lease(row) if row else None
 
 
 def _after(seconds: float) -> ColumnElement[float]:

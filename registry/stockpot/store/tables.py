@@ -8,13 +8,30 @@ import struct
 import zlib
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, LargeBinary, MetaData, String, false
+from sqlalchemy import (
+    JSON,
+    Double,
+    ForeignKey,
+    LargeBinary,
+    MetaData,
+    String,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from stockpot.documents import from_document, to_document
-from stockpot.entities import Digest, EvaluationProtocol, IngestedSource, Recipe, Selection, SoupReport
+from stockpot.entities import (
+    Digest,
+    EvaluationProtocol,
+    IngestedSource,
+    Recipe,
+    Selection,
+    SoupReport,
+    SoupRequest,
+)
 
 
 class Document(TypeDecorator[Any]):
@@ -189,3 +206,32 @@ class ReportedRow(Row):
     __tablename__ = "stockpot_reported"
     report: Mapped[Digest] = mapped_column(ForeignKey(ReportRow.digest), primary_key=True)
     recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True, index=True)
+
+
+class JobRow(Row):
+    """A request about one state of a sweep, and what it ended in."""
+
+    __tablename__ = "stockpot_jobs"
+    name: Mapped[Digest] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    request: Mapped[SoupRequest] = mapped_column(Document(SoupRequest))
+    created_at: Mapped[float]
+    answered_at: Mapped[float | None]
+    """By the database's clock; NULL while there is no answer."""
+    outcome: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    """Plain, as is the evidence: an older program's may lack what is read today."""
+    evidence: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+
+
+class CandidateRow(Row):
+    """Where a checkpoint was found: a run, and a path in its artifacts. Addresses may hold passwords."""
+
+    __tablename__ = "stockpot_candidates"
+    __table_args__ = (UniqueConstraint("job", "run_id", "path"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job: Mapped[Digest | None] = mapped_column(ForeignKey(JobRow.name))
+    """NULL where it was read before jobs were kept."""
+    run_id: Mapped[str] = mapped_column(index=True)
+    path: Mapped[str]
+    model_id: Mapped[str | None]
+    checkpoint: Mapped[Digest] = mapped_column(index=True)

@@ -8,7 +8,6 @@ Subclass it in a test module, with a fixture that gives each test a fresh store:
             return MyStore()
 """
 
-import time
 from dataclasses import replace
 from math import inf, nan
 
@@ -17,7 +16,6 @@ import pytest
 from stockpot.entities import (
     ExclusionReason,
     IngestedSource,
-    Lease,
     Metric,
     Registration,
     RegistrationState,
@@ -27,6 +25,7 @@ from stockpot.entities import (
 from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.testing.bounds_contract import BoundsContract
+from stockpot.testing.jobs_contract import JobsContract, take
 from stockpot.testing.store_values import (
     NAN_WITH_PAYLOAD,
     TEST,
@@ -35,15 +34,9 @@ from stockpot.testing.store_values import (
     at_once,
     bits,
     ingested,
-    report,
     selection,
     soup,
 )
-
-
-def take(store: Store, owner: str, name: str = "soup", seconds: float = 1000) -> Lease:
-    """Ask for a lease; with less than no seconds it has run out at once."""
-    return store.take_lease(name, owner=owner, seconds=seconds)
 
 
 def begun(store: Store, owner: str) -> Registration:
@@ -58,7 +51,7 @@ def committed(store: Store) -> Registration | None:
     return store.registration("digits", soup("a", "b").digest)
 
 
-class StoreContract(BoundsContract):
+class StoreContract(BoundsContract, JobsContract):
     """Every sentence of `stockpot.ports.Store`, held against the fixture ``store``."""
 
     def test_a_new_store_knows_nothing(self, store: Store) -> None:
@@ -171,90 +164,6 @@ class StoreContract(BoundsContract):
     def test_threads_that_commit_an_identical_selection_leave_one(self, store: Store) -> None:
         at_once(lambda _: store.commit_selection(selection(soup("a", "b")), VALIDATION))
         assert len(store.selections(soup("a", "b").digest)) == 1
-
-    def test_reports_are_found_by_each_of_their_recipes_oldest_first(self, store: Store) -> None:
-        first = report(soup("a"), soup("a", "b"))
-        second = report(soup("a"), soup("b", "c"), soup("a", "b"), shifts=("fog",))
-        for one in (first, second):
-            store.commit_report(one)
-        assert [filed.report for filed in store.reports(soup("a", "b").digest)] == [first, second]
-        assert [filed.report for filed in store.reports(soup("b", "c").digest)] == [second]
-        assert store.reports(soup("c").digest) == ()
-        assert store.recipe(soup("b", "c").digest) == soup("b", "c")
-
-    def test_committing_an_identical_report_again_changes_nothing(self, store: Store) -> None:
-        store.commit_report(report(soup("a", "b")))
-        filed = store.reports(soup("a", "b").digest)
-        at_once(lambda _: store.commit_report(report(soup("a", "b"))))
-        assert store.reports(soup("a", "b").digest) == filed
-
-    def test_requests_on_a_dataset_are_counted_once_each(self, store: Store) -> None:
-        assert store.requests_on(TEST.dataset) == 0
-        asked = [
-            report(soup("a")),
-            report(soup("a"), soup("a", "b")),  # the same request found more
-            report(soup("a"), runs=("two", "one")),
-            report(soup("a"), runs=("one", "two", "three")),
-            report(soup("a"), model="letters"),
-            replace(report(soup("a"), shifts=("fog",)), protocols=()),
-        ]
-        for one in asked:
-            store.commit_report(one)
-        assert store.requests_on(TEST.dataset) == 3
-        assert store.requests_on(digest_of_bytes(b"another")) == 0
-
-    def test_a_lease_that_nobody_holds_is_taken_by_the_stores_clock(self, store: Store) -> None:
-        before = time.time()
-        lease = take(store, "me", seconds=10)
-        assert (lease.name, lease.owner) == ("soup", "me")
-        assert before - 1 < lease.since < time.time() + 1
-        assert lease.until == pytest.approx(lease.since + 10, abs=0.1)
-
-    def test_a_lease_that_somebody_holds_is_refused_and_shows_the_holder(self, store: Store) -> None:
-        held = take(store, "you")
-        assert take(store, "me") == held
-        assert not store.renew_lease("soup", owner="me", seconds=1000)
-        assert take(store, "me") == held
-
-    def test_an_owner_may_take_its_lease_again_and_renew_it(self, store: Store) -> None:
-        held = take(store, "me", seconds=10)
-        again = take(store, "me", seconds=1000)
-        assert again.since == held.since
-        assert again.until > held.until + 900
-        assert store.renew_lease("soup", owner="me", seconds=-1)
-        assert take(store, "you").owner == "you", "it ran out when it was renewed for less than no time"
-
-    def test_a_lease_that_ran_out_is_free_and_lost_once_another_took_it(self, store: Store) -> None:
-        take(store, "you", seconds=-1)
-        assert store.renew_lease("soup", owner="you", seconds=-1), "nobody wanted it meanwhile"
-        taken = take(store, "me")
-        assert taken.owner == "me"
-        assert not store.renew_lease("soup", owner="you", seconds=1000)
-        store.release_lease("soup", owner="me")
-        assert not store.renew_lease("soup", owner="you", seconds=1000)
-
-    def test_of_threads_that_ask_for_a_lease_at_once_exactly_one_gets_it(self, store: Store) -> None:
-        leases = at_once(lambda number: take(store, str(number)))
-        assert len(set(leases)) == 1
-        take(store, "nobody", "another", seconds=-1)
-        leases = at_once(lambda number: take(store, str(number), "another"))
-        assert len({lease.owner for lease in leases}) == 1
-
-    def test_leases_of_other_names_are_independent(self, store: Store) -> None:
-        take(store, "you")
-        assert take(store, "me", "another").owner == "me"
-
-    def test_a_released_lease_is_free(self, store: Store) -> None:
-        take(store, "you")
-        store.release_lease("soup", owner="you")
-        assert not store.renew_lease("soup", owner="you", seconds=1000)
-        assert take(store, "me").owner == "me"
-
-    def test_only_the_owner_releases_a_lease(self, store: Store) -> None:
-        held = take(store, "you")
-        store.release_lease("soup", owner="me")
-        store.release_lease("unheard of", owner="me")
-        assert take(store, "me") == held
 
     def test_a_registration_is_begun_once(self, store: Store) -> None:
         row = Registration("digits", soup("a", "b").digest, RegistrationState.REGISTERING)

@@ -9,18 +9,25 @@ from threading import Barrier
 from typing import TypeVar
 
 from stockpot.entities import (
+    Candidate,
     CandidatePoint,
     Checkpoint,
     EvaluationProtocol,
+    Evidence,
+    FileStamp,
     IngestedSource,
+    Job,
     Recipe,
     ReportRow,
+    Run,
     Score,
     Selection,
     SoupReport,
     SoupRequest,
     Step,
     TensorSpec,
+    WeightsFormat,
+    WeightsSource,
     digest_of_bytes,
 )
 
@@ -74,6 +81,27 @@ def report(*recipes: Recipe, runs: tuple[str, ...] = ("one", "two"), **request: 
     rows = [ReportRow("greedy soup", ("greedy",), recipe, {"test": 0.5}, {}) for recipe in recipes]
     points = [CandidatePoint(run, run, digest_of_bytes(run.encode()), 0.5, None, None) for run in runs]
     return SoupReport(asked, tuple(rows), (), tuple(points), (), (VALIDATION, TEST))
+
+
+def listed(run_id: str, **metrics: float) -> Run:
+    """A finished run."""
+    return Run(run_id, f"run {run_id}", "1", "FINISHED", 0, {}, metrics, {})
+
+
+def candidate(run_id: str, name: str) -> Candidate:
+    """A run of which the checkpoint is named by this word."""
+    uri = f"s3://user:secret@bucket/{run_id}/artifacts/model.safetensors"
+    source = WeightsSource(run_id, WeightsFormat.SAFETENSORS, "model.safetensors", uri, None, 4)
+    checkpoint = Checkpoint(digest_of_bytes(name.encode()), 4, (), exact=digest_of_bytes(b""))
+    return Candidate(listed(run_id), source, "0" * 64, checkpoint)
+
+
+def job(*runs: str, **request: object) -> Job:
+    """A request about a sweep of these runs."""
+    return Job.of(report(**request).request, [listed(run) for run in runs])  # type: ignore[arg-type]  # a request's fields
+
+
+EVIDENCE = Evidence(digest_of_bytes(b"here"), (FileStamp("/data.npz", 1, 2, 3, 1 << 63),), whole=True)
 
 
 def bits(score: Score | None) -> tuple[bytes, ...]:

@@ -1,0 +1,74 @@
+"""One request about one state of a sweep, and the answer that it had."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stockpot.entities.digest import Digest, digest_of_document
+from stockpot.entities.report import SoupOutcome
+from stockpot.entities.request import SoupRequest
+from stockpot.entities.sweep import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request about one state of a sweep. One process at a time works on it."""
+
+    name: Digest
+    """Of the request and of the runs as they were listed."""
+    request: SoupRequest
+
+    @classmethod
+    def of(cls, request: SoupRequest, runs: Sequence[Run]) -> "Job":
+        """The job of this request, where its sweep has these runs."""
+        listed = sorted(runs, key=lambda run: run.run_id)
+        return cls(digest_of_document(_plain([asdict(request), *map(asdict, listed)])), request)
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease under which it is worked on."""
+        return f"job {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """How a file looked: any ordinary write to it changes one of these."""
+
+    path: str
+    size: int
+    modified_ns: int
+    """Times of change of content and of status, in nanoseconds since the epoch."""
+    changed_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an answer depended on beside the sweep, as it looked when the answer was found."""
+
+    surroundings: Digest
+    """Of the installed software, the machine and the settings that choose a device."""
+    files: tuple[FileStamp, ...]
+    """The user's own modules, and the files that the task's arguments name."""
+    whole: bool
+    """Whether the files are all that it depended on, as far as one can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a job ended in."""
+
+    outcome: SoupOutcome
+    at: float
+    """Seconds since the epoch, by the store's clock."""
+    evidence: Evidence | None
+    """None where something changed while it was worked on."""
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, numbers as text: a metric or a margin may be infinite."""
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,169 @@
+"""What every store promises about leases, jobs and reports: a part of `stockpot.testing.store_contract`."""
+
+import time
+from dataclasses import replace
+from math import inf, nan
+
+import pytest
+
+from stockpot.entities import CheckpointPlace, Job, Lease, SoupOutcome, digest_of_bytes
+from stockpot.errors import StoreError
+from stockpot.ports import Store
+from stockpot.testing.store_values import EVIDENCE, TEST, at_once, candidate, job, listed, report, soup
+
+
+def take(store: Store, owner: str, name: str = "soup", seconds: float = 1000) -> Lease:
+    """Ask for a lease; with less than no seconds it has run out at once."""
+    return store.take_lease(name, owner=owner, seconds=seconds)
+
+
+class JobsContract:
+    """Every sentence about leases, jobs and reports, held against the fixture ``store``."""
+
+    def test_a_lease_that_nobody_holds_is_taken_by_the_stores_clock(self, store: Store) -> None:
+        before = time.time()
+        lease = take(store, "me", seconds=10)
+        assert (lease.name, lease.owner) == ("soup", "me")
+        assert before - 1 < lease.since < time.time() + 1
+        assert lease.until == pytest.approx(lease.since + 10, abs=0.1)
+
+    def test_a_lease_that_somebody_holds_is_refused_and_shows_the_holder(self, store: Store) -> None:
+        held = take(store, "you")
+        assert take(store, "me") == held
+        assert not store.renew_lease("soup", owner="me", seconds=1000)
+        assert take(store, "me") == held
+
+    def test_an_owner_may_take_its_lease_again_and_renew_it(self, store: Store) -> None:
+        held = take(store, "me", seconds=10)
+        again = take(store, "me", seconds=1000)
+        assert again.since == held.since
+        assert again.until > held.until + 900
+        assert store.renew_lease("soup", owner="me", seconds=-1)
+        assert take(store, "you").owner == "you", "it ran out when it was renewed for less than no time"
+
+    def test_a_lease_that_ran_out_is_free_and_lost_once_another_took_it(self, store: Store) -> None:
+        take(store, "you", seconds=-1)
+        assert store.renew_lease("soup", owner="you", seconds=-1), "nobody wanted it meanwhile"
+        taken = take(store, "me")
+        assert taken.owner == "me"
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
+        store.release_lease("soup", owner="me")
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
+
+    def test_of_threads_that_ask_for_a_lease_at_once_exactly_one_gets_it(self, store: Store) -> None:
+        leases = at_once(lambda number: take(store, str(number)))
+        assert len(set(leases)) == 1
+        take(store, "nobody", "another", seconds=-1)
+        leases = at_once(lambda number: take(store, str(number), "another"))
+        assert len({lease.owner for lease in leases}) == 1
+
+    def test_leases_of_other_names_are_independent(self, store: Store) -> None:
+        take(store, "you")
+        assert take(store, "me", "another").owner == "me"
+
+    def test_a_released_lease_is_free(self, store: Store) -> None:
+        take(store, "you")
+        store.release_lease("soup", owner="you")
+        assert not store.renew_lease("soup", owner="you", seconds=1000)
+        assert take(store, "me").owner == "me"
+
+    def test_only_the_owner_releases_a_lease(self, store: Store) -> None:
+        held = take(store, "you")
+        store.release_lease("soup", owner="me")
+        store.release_lease("unheard of", owner="me")
+        assert take(store, "me") == held
+
+    def test_a_job_has_no_answer_until_it_is_finished_by_whoever_holds_its_lease(self, store: Store) -> None:
+        mine, outcome = job("one", "two"), SoupOutcome(report(soup("a", "b")), (), 7)
+        store.begin_job(mine)
+        assert store.answer(mine) is None
+        with pytest.raises(StoreError, match="held by nobody"):
+            store.finish_job(mine, outcome, None, owner="me")
+        take(store, "you", mine.lease)
+        with pytest.raises(StoreError, match="held by you"):
+            store.finish_job(mine, outcome, None, owner="me")
+        assert store.answer(mine) is None
+        store.finish_job(mine, outcome, EVIDENCE, owner="you")
+        answer = store.answer(mine)
+        assert answer is not None
+        assert (answer.outcome, answer.evidence) == (outcome, EVIDENCE)
+        assert answer.at == pytest.approx(time.time(), abs=5)
+
+    def test_a_newer_answer_replaces_an_older_one_and_beginning_again_none(self, store: Store) -> None:
+        mine = job("one", "two")
+        store.begin_job(mine)
+        take(store, "me", mine.lease)
+        for evaluations in (7, 0):
+            store.finish_job(mine, SoupOutcome(report(soup("a")), (), evaluations), EVIDENCE, owner="me")
+        at_once(lambda _: store.begin_job(mine))
+        answer = store.answer(mine)
+        assert answer is not None
+        assert answer.outcome.evaluations == 0
+
+    def test_another_request_or_another_state_of_the_sweep_is_another_job(self, store: Store) -> None:
+        mine = job("one", "two")
+        store.begin_job(mine)
+        take(store, "me", mine.lease)
+        store.finish_job(mine, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="me")
+        assert store.answer(job("two", "one")) is not None, "the order of the runs says nothing"
+        for other in (job("one"), job("one", "two", model="letters"), job("one", "two", margin=-inf)):
+            store.begin_job(other)
+            assert store.answer(other) is None
+        ended, moved = listed("one"), listed("one", accuracy=nan)
+        assert (
+            len(
+                {Job.of(mine.request, [run]).name for run in (ended, moved, replace(ended, status="RUNNING"))}
+            )
+            == 3
+        )
+
+    def test_what_a_run_went_into_is_found_and_where_a_checkpoint_came_from(self, store: Store) -> None:
+        first, second = job("one", "two"), job("one", "two", "three")
+        for mine in (first, second):
+            store.begin_job(mine)
+            store.commit_candidates(mine, [candidate("one", "a"), candidate("two", "b")])
+        store.commit_candidates(second, [candidate("one", "a"), candidate("three", "a")])
+        assert store.places(digest_of_bytes(b"a")) == (
+            CheckpointPlace("one", "model.safetensors", None),
+            CheckpointPlace("three", "model.safetensors", None),
+        )
+        assert store.places(digest_of_bytes(b"c")) == ()
+        soups = [
+            store.begin_registration("digits", soup("a", "b")),
+            store.begin_registration("letters", soup("a")),
+        ]
+        store.begin_registration("digits", soup("c"))
+        assert store.registrations_with("one") == store.registrations_with("three") == tuple(soups)
+        assert store.registrations_with("two") == tuple(soups[:1])
+        assert store.registrations_with("nobody") == ()
+
+    def test_reports_are_found_by_each_of_their_recipes_oldest_first(self, store: Store) -> None:
+        first = report(soup("a"), soup("a", "b"))
+        second = report(soup("a"), soup("b", "c"), soup("a", "b"), shifts=("fog",))
+        for one in (first, second):
+            store.commit_report(one)
+        assert [filed.report for filed in store.reports(soup("a", "b").digest)] == [first, second]
+        assert [filed.report for filed in store.reports(soup("b", "c").digest)] == [second]
+        assert store.reports(soup("c").digest) == ()
+        assert store.recipe(soup("b", "c").digest) == soup("b", "c")
+
+    def test_committing_an_identical_report_again_changes_nothing(self, store: Store) -> None:
+        store.commit_report(report(soup("a", "b")))
+        filed = store.reports(soup("a", "b").digest)
+        at_once(lambda _: store.commit_report(report(soup("a", "b"))))
+        assert store.reports(soup("a", "b").digest) == filed
+
+    def test_requests_on_a_dataset_are_counted_once_each(self, store: Store) -> None:
+        assert store.requests_on(TEST.dataset) == 0
+        asked = [
+            report(soup("a")),
+            report(soup("a"), soup("a", "b")),  # the same request found more
+            report(soup("a"), runs=("two", "one")),
+            report(soup("a"), runs=("one", "two", "three")),
+            report(soup("a"), model="letters"),
+            replace(report(soup("a"), shifts=("fog",)), protocols=()),
+        ]
+        for one in asked:
+            store.commit_report(one)
+        assert store.requests_on(TEST.dataset) == 3
+        assert store.requests_on(digest_of_bytes(b"another")) == 0
