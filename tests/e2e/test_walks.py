@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stockpot.documents import from_document
-from stockpot.entities import ExclusionReason, SoupOutcome, SoupRequest, SoupState
+from stockpot.entities import ExclusionReason, Packaged, SoupOutcome, SoupRequest, SoupState
 from stockpot.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
 from stockpot.testing.tiny import dense, weights
 from stockpot.watching import Silent
@@ -221,11 +221,11 @@ def test_an_export_of_other_weights_becomes_no_version(
     place, other = Workplace(), dense()
     package = place.tracker.package
 
-    def wrong(*args: Any, **kwargs: Any) -> str:
-        kind = package(*args, **kwargs)
+    def wrong(*args: Any, **kwargs: Any) -> Packaged:
+        packaged = package(*args, **kwargs)
         exported = torch.export.export(other, (torch.randn(2, 8),))
         torch.export.save(exported, args[3] / "data" / "model.pt2")
-        return kind
+        return packaged
 
     monkeypatch.setattr(place.tracker, "package", wrong)
     with pytest.raises(RegistryConflict, match="differs in the exported model"):

@@ -19,6 +19,7 @@ from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
 from stockpot.entities.registration import (
     Measurement,
     ModelVersion,
+    Packaged,
     Publication,
     Registration,
     RegistrationState,
@@ -76,6 +77,7 @@ __all__ = [
     "Metric",
     "ModelVersion",
     "Outcome",
+    "Packaged",
     "Publication",
     "PublishedSoup",
     "Recipe",

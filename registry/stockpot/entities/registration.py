@@ -53,6 +53,16 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Packaged:
+    """What became of a soup's MLflow model folder."""
+
+    kind: str
+    """"pt2", or "pyfunc: <why>" where the module cannot be exported."""
+    left_out: tuple[str, ...] = ()
+    """Lines of an ingredient's requirements that are not passed on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One number about a soup, on one dataset."""
 

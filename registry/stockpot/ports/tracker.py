@@ -8,6 +8,7 @@ from stockpot.entities import (
     Candidate,
     Digest,
     ModelVersion,
+    Packaged,
     Publication,
     Run,
     SweepSelector,
@@ -109,12 +110,12 @@ class Tracker(Protocol):
         model_id: str,
         like: Candidate,
         architecture: tuple[str, Mapping[str, str]],
-    ) -> str:
+    ) -> Packaged:
         """Write an MLflow model folder: `module` (holding the soup's weights) exported, and the soup's
-        canonical file as ``model.safetensors``. Signature, requirements and input example are those of
-        `like`, else inferred from `example`. Outputs of the saved model agree with the module's at
-        batch sizes 1 and 7. Returns "pt2", or "pyfunc: <why>" where the module cannot be exported:
-        then the folder rebuilds it from `architecture`, a task's reference and arguments.
+        canonical file as ``model.safetensors``. Signature and input example are those of `like` where they
+        say no more than what is inferred from `example`; requirements are never an ingredient's. Outputs of
+        the saved model agree with the module's at batch sizes 1 and 7. Where the module cannot be exported,
+        the folder rebuilds it from `architecture`, a task's reference and arguments.
         Writes into this folder only.
         """
         ...

@@ -306,7 +306,7 @@ class TrackerContract:
         module = torch.nn.Linear(4, 2)
         weights = tmp_path / "canonical"
         safetensors.save_file(module.state_dict(), weights, metadata={"format": "pt"})
-        kind = tracker.package(
+        packaged = tracker.package(
             module,
             weights,
             torch.rand(3, 4),
@@ -315,7 +315,7 @@ class TrackerContract:
             like=publication.ingredients[0],
             architecture=("nowhere:Task", {}),
         )
-        assert kind == "pt2"
+        assert packaged.kind == "pt2"
         assert (tmp_path / "package" / "model.safetensors").read_bytes() == weights.read_bytes()
 
     def test_a_version_is_found_by_number_and_by_alias(

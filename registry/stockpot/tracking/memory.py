@@ -13,6 +13,7 @@ from stockpot.entities import (
     Digest,
     Measurement,
     ModelVersion,
+    Packaged,
     Publication,
     Run,
     SweepSelector,
@@ -217,10 +218,10 @@ class MemoryTracker(Tracker):
         model_id: str,  # noqa: ARG002
         like: Candidate,  # noqa: ARG002
         architecture: tuple[str, Mapping[str, str]],  # noqa: ARG002
-    ) -> str:
+    ) -> Packaged:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, into / "model.safetensors")
-        return "pt2"
+        return Packaged("pt2")
 
     def read_file(self, model_id: str, path: str) -> bytes:
         if model_id not in self.models_kept or path not in self.models_kept[model_id].files:

@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import mlflow.pyfunc
 import mlflow.pytorch
 import numpy as np
 import torch
-from mlflow.models import Model, ModelSignature, infer_signature
+from mlflow.models import Model, infer_signature
 from safetensors import safe_open
 
+from stockpot.entities import Packaged
 from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
-from stockpot.tracking.mlflow_weights import download
+from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, taken_over
+from stockpot.tracking.requirements import requirements
 from stockpot.tracking.tensor_trees import agree, arrays, call, rows, tensors
 
 if TYPE_CHECKING:
@@ -30,17 +32,8 @@ WEIGHTS_FILE = "model.safetensors"
 CODE = Path(__file__).with_name("rebuilt_model.py")
 BATCH_SIZES = (1, 7)
 """At which outputs are compared: one example, and a number that nothing was traced with."""
-EXAMPLES_KEPT = 2
-"""At least: torch.export makes a batch of one a constant."""
-
-
-class Interface(NamedTuple):
-    """How a model is called, and what it needs."""
-
-    example: Any
-    """An array, or arrays in a tuple or dict."""
-    signature: ModelSignature
-    requirements: list[str]
+GRAPH_LIBRARIES = frozenset({"aten", "prim", "prims", "higher_order"})
+"""Namespaces of operators that come with torch. Another one is that of the package that registers it."""
 
 
 def package(
@@ -53,25 +46,24 @@ def package(
     model_id: str,
     like: str | None,
     architecture: tuple[str, Mapping[str, str]],
-) -> str:
+) -> Packaged:
     """Write the model folder; `like` is the LoggedModel whose interface is taken over where it fits.
 
-    Returns "pt2" or "pyfunc: <why>". Raises TrackingError where the folder's model does not do what
-    the module does.
+    Raises TrackingError where the folder's model does not do what the module does.
     """
     module = module.cpu().eval()
-    interface = (_interface_of(client, like, module) if like else None) or _inferred(module, example)
+    interface, dropped = _interface(client, like, module, example)
     soup = client.get_logged_model(model_id)
     names = _names_in(weights, module)
     why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
-        return "pt2"
+        return Packaged("pt2", dropped)
     shutil.rmtree(into, ignore_errors=True)
     config = {**_maker(*architecture), "names": names}
-    _write_code(weights, interface, _card(soup), into, config)
+    _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
-    return f"pyfunc: {why}"
+    return Packaged(f"pyfunc: {why}", dropped)
 
 
 def _card(soup: "LoggedModel") -> Model:
@@ -114,22 +106,30 @@ def _export(
 ) -> str | None:
     """Save as pt2, and load it again. Why it cannot be used, if it cannot."""
     try:
-        mlflow.pytorch.save_model(
-            module,
-            into,
-            mlflow_model=card,
-            signature=interface.signature,
-            input_example=interface.example,
-            pip_requirements=interface.requirements,
-            serialization_format="pt2",
-        )
-        exported = mlflow.pytorch.load_model(str(into))
+        exported = _exported(module, interface, card, into)
+        if operators := _operators_of(exported):
+            shutil.rmtree(into)
+            exported = _exported(module, interface._replace(requirements=requirements(operators)), card, into)
         return _missing_weights(exported, weights, names) or _other_outputs(module, exported, interface)
     except OSError:  # a full disk says nothing about the model
         raise
     except Exception as error:  # noqa: BLE001 - torch.export and the modules under it raise anything
         first_line = str(error).strip().partition("\n")[0]
         return f"{type(error).__name__}: {first_line[:200]}"
+
+
+def _exported(module: "nn.Module", interface: Interface, card: Model, into: Path) -> "nn.Module":
+    mlflow.pytorch.save_model(
+        module,
+        into,
+        mlflow_model=card,
+        signature=interface.signature,
+        input_example=interface.example,
+        pip_requirements=list(interface.requirements),
+        serialization_format="pt2",
+    )
+    loaded: nn.Module = mlflow.pytorch.load_model(str(into))
+    return loaded
 
 
 def _missing_weights(exported: "nn.Module", weights: Path, names: Mapping[str, str]) -> str | None:
@@ -161,10 +161,9 @@ def _holds(held: torch.Tensor, stored: torch.Tensor) -> bool:
     return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in pair))
 
 
-def _write_code(weights: Path, interface: Interface, card: Model, into: Path, config: dict[str, Any]) -> None:
-    requirements = interface.requirements
-    if not any(line.startswith("safetensors") for line in requirements):
-        requirements = [*requirements, "safetensors"]
+def _write_code(
+    weights: Path, interface: Interface, card: Model, into: Path, config: dict[str, Any], modules: set[str]
+) -> None:
     mlflow.pyfunc.save_model(
         into,
         python_model=str(CODE),
@@ -173,7 +172,7 @@ def _write_code(weights: Path, interface: Interface, card: Model, into: Path, co
         mlflow_model=card,
         signature=interface.signature,
         input_example=_named(interface.example),
-        pip_requirements=requirements,
+        pip_requirements=requirements(modules, "safetensors"),
     )
     # One copy of the weights is enough: the model loads the one beside its card.
     (into / "artifacts" / weights.name).rename(into / WEIGHTS_FILE)
@@ -194,32 +193,35 @@ def _check_code(module: "nn.Module", interface: Interface, into: Path, why: str)
             )
 
 
-def _interface_of(client: "MlflowClient", like: str, module: "nn.Module") -> Interface | None:
-    """The interface of an ingredient, if it has one that the module takes."""
-    try:
-        location = client.get_logged_model(like).artifact_location
-        with tempfile.TemporaryDirectory() as folder:
-            card = Model.load(str(download(client, f"{location}/MLmodel", Path(folder))))
-            example_file = Path((card.saved_input_example_info or {})["artifact_path"]).name
-            download(client, f"{location}/{example_file}", Path(folder))
-            example: Any = card.load_input_example(folder)
-            requirements = (
-                download(client, f"{location}/requirements.txt", Path(folder)).read_text().splitlines()
-            )
-        kept = rows(example, max(EXAMPLES_KEPT, len(example)))
-        call(module, tensors(kept))
-    except Exception:  # noqa: BLE001 - a card that is incomplete, foreign or about another model: infer instead
-        return None
-    return Interface(kept, card.signature, requirements) if card.signature else None
+def _interface(
+    client: "MlflowClient", like: str | None, module: "nn.Module", example: Any
+) -> tuple[Interface, tuple[str, ...]]:
+    """How the soup is called, and the lines of an ingredient's requirements that are not passed on."""
+    own = _inferred(module, example)
+    if like is None:
+        return own, ()
+    with tempfile.TemporaryDirectory() as folder:
+        interface = taken_over(client, like, module, own, Path(folder))
+        return interface, tuple(left_out(Path(folder), own))
 
 
 def _inferred(module: "nn.Module", example: Any) -> Interface:
     kept = rows(arrays(example), EXAMPLES_KEPT)
     outputs = arrays(call(module, tensors(kept)))
     signature = infer_signature(_named(kept), outputs if isinstance(outputs, np.ndarray | dict) else None)
-    # A local version (+cpu) is on no index.
-    requirements = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}"]
-    return Interface(kept, signature, requirements)
+    return Interface(kept, signature, requirements(()))
+
+
+def _modules_of(module: "nn.Module", maker: str) -> set[str]:
+    """Names of the Python modules that are imported where the model is made again."""
+    return {maker.partition(":")[0], *(type(part).__module__ for part in module.modules())}
+
+
+def _operators_of(exported: "nn.Module") -> set[str]:
+    """Names of the packages, besides torch, whose operators an exported graph calls."""
+    graphs = (part.graph for part in exported.modules() if isinstance(part, torch.fx.GraphModule))
+    called = (node.target for graph in graphs for node in graph.nodes)
+    return {t.namespace for t in called if isinstance(t, torch._ops.OpOverload)} - GRAPH_LIBRARIES  # noqa: SLF001 - torch has no public name for it
 
 
 def _named(example: Any) -> Any:

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Candidate,
     Digest,
     ModelVersion,
+    Packaged,
     Publication,
     Run,
     SweepSelector,
@@ -134,7 +135,7 @@ class MlflowTracker(Tracker):
         model_id: str,
         like: Candidate,
         architecture: tuple[str, Mapping[str, str]],
-    ) -> str:
+    ) -> Packaged:
         with asking(f"packaging {weights} as an MLflow model"):
             from stockpot.tracking.mlflow_packaging import package
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stockpot.ports import Evaluator, Progress, Store, TaskBench, Tracker
     from stockpot.workflow.selecting.ranking import Ranking
 
+REQUIREMENTS_NAMED = 5
 EXAMPLES = 7
 """Examples in the input that a registered model is exported with, where no ingredient brings one."""
 
@@ -168,7 +170,7 @@ class Publisher:
         request = report.request
         like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
         package, returned = soup.parent / "package", soup.parent / "returned"
-        kind = self.tracker.package(
+        packaged = self.tracker.package(
             self.bench.module_with(publication.recipe),
             soup,
             self.bench.example(request.select_on, EXAMPLES),
@@ -182,10 +184,16 @@ class Publisher:
         claim.renew()  # whoever was overtaken meanwhile changes nothing
         self.tracker.upload(model_id, package)
         require_same(package, self.tracker.download(model_id, returned), soup, publication)
-        if kind == "pt2":
+        if packaged.left_out:
+            lines = ", ".join(shorten(line, 60) for line in packaged.left_out[:REQUIREMENTS_NAMED])
+            self.progress.say(
+                f"{len(packaged.left_out)} requirements of run {like.run.name} are not passed on, since the "
+                f"soup's model does not need them: {lines}"
+            )
+        if packaged.kind == "pt2":
             return publication
         note = (
-            f"Registered as code plus safetensors, since the model cannot be exported ({kind}). "
+            f"Registered as code plus safetensors, since the model cannot be exported ({packaged.kind}). "
             "Loading it needs the module that defines the model, and what the task's constructor reads "
             "unless the task has `rebuilt_from`."
         )
