@@ -1,35 +1,98 @@
-"""Prefect in this very process, for machines without a Prefect server."""
+"""The flow in this very process: with the Prefect server that is configured, else with one of its own."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-DEFAULTS = {
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.errors import PrefectUnreachable
+from stockpot.ports import Progress
+from stockpot.settings import reach_loopback_directly, require_home
+from stockpot_flows.address import Address, configured
+
+OF_OUR_OWN = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its own 20 s are too few on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_UI_ENABLED": "false",  # nobody can open it before the process ends
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",  # none are used; a second of each start
     "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the command shows progress and errors itself
 }
+"""Settings of a server that lives as long as this process. Whatever the user has set stays."""
 
 
-def configure(home: Path) -> None:
-    """Prepare the environment, before Prefect is first imported.
+def run(request: SoupRequest, watch: Progress, home: Path) -> SoupOutcome:
+    """Run the flow, told to Prefect and to whoever watches.
 
-    Does nothing where the user has configured Prefect: by PREFECT_API_URL, or by a profile. Variables
-    that are set stay as they are.
+    Args:
+        request: What the flow is asked for.
+        watch: Told of the progress beside Prefect.
+        home: Folder for Prefect's own things, where it has none.
+
+    Raises PrefectUnreachable where Prefect does not answer, and the walk's own errors.
     """
-    if _is_configured():
-        return
+    require_home("Prefect")
+    reach_loopback_directly()
+    address = configured()
+    # The watcher tells it all: Prefect's console would tell it twice.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if address is None:
+        _settle(home)
+    with _settings(address):
+        _require_answer(address)
+        from httpx import HTTPError
+        from prefect.exceptions import PrefectException
+
+        from stockpot_flows.soup_sweep import run_watched
+
+        try:
+            return run_watched(request, watch)
+        except (HTTPError, PrefectException) as error:  # the walk's own errors pass
+            raise _unreachable(address, "failed under the flow", error) from error
+
+
+def _settle(home: Path) -> None:
+    """Give Prefect a folder, which it reads when it is first imported."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     folder = Path(os.environ.setdefault("PREFECT_HOME", str((home / "prefect").absolute())))
     folder.mkdir(parents=True, exist_ok=True)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
 
 
-def _is_configured() -> bool:
-    if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
-        return True
-    home = os.environ.get("PREFECT_HOME")
-    return (Path(home) if home else Path.home() / ".prefect").joinpath("profiles.toml").exists()
+@contextmanager
+def _settings(address: Address | None) -> Iterator[None]:
+    """Our own server's settings, whether or not the program has imported Prefect before."""
+    if address is not None:
+        yield
+        return
+    import prefect.settings
+
+    defaults = {getattr(prefect.settings, name): value for name, value in OF_OUR_OWN.items()}
+    with prefect.settings.temporary_settings(set_defaults=defaults):
+        yield
+
+
+def _require_answer(address: Address | None) -> None:
+    """Ask before anything is done. Raises PrefectUnreachable."""
+    try:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            fault = client.api_healthcheck()
+    except Exception as error:  # noqa: BLE001 - whatever its settings, its client or its server raise
+        fault = error
+    if fault is not None:
+        raise _unreachable(address, "does not answer", fault) from fault
+
+
+def _unreachable(address: Address | None, what: str, error: Exception) -> PrefectUnreachable:
+    told = f"{type(error).__name__}: {error}"
+    without = "or run without it: --no-flow, flow=False in Python"
+    if address is None:
+        where = f"Prefect's server in this process, with PREFECT_HOME={os.environ.get('PREFECT_HOME')},"
+        return PrefectUnreachable(
+            f"{where} {what}: {told}", mend=f"run without it: {without.partition(': ')[2]}"
+        )
+    return PrefectUnreachable(
+        f"Prefect at {address.shown}, from {address.source}, {what}: {address.hide(told)}",
+        mend=f"start that server, or correct the address there; {without}",
+    )

@@ -1,1 +1,62 @@
-"""Stockpot: from a finished hyperparameter sweep to a registered model soup."""
+"""Stockpot: from a finished hyperparameter sweep to a registered model soup.
+
+    from stockpot import SoupRequest, soup
+
+    outcome = soup(SoupRequest(model="birds", sweep="1f0c...e2", task="birds:Birds"))
+
+These names are what programs use, and stay. Each is loaded when it is first asked for: to import this package
+takes no time.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stockpot.calls import plan, soup
+    from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
+    from stockpot.errors import NothingToSoup, StockpotError
+    from stockpot.ports import Progress, SelectionMethod, Task
+    from stockpot.workflow.plan import Plan
+
+__all__ = [
+    "Accept",
+    "Direction",
+    "NothingToSoup",
+    "Plan",
+    "Progress",
+    "Register",
+    "SelectionMethod",
+    "SoupOutcome",
+    "SoupRequest",
+    "StockpotError",
+    "Task",
+    "plan",
+    "soup",
+]
+
+_HOMES = {
+    "plan": "calls",
+    **dict.fromkeys(("Accept", "Direction", "Register", "SoupOutcome", "SoupRequest"), "entities"),
+    **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),
+    **dict.fromkeys(("Progress", "SelectionMethod", "Task"), "ports"),
+    "Plan": "workflow.plan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class CallablePackage(ModuleType):
+    """What `stockpot.soup` is: a package of the house, and the call of that name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What `stockpot.calls.soup` does."""
+        return import_module(f"{__name__}.calls").soup(*args, **kwargs)

@@ -18,6 +18,7 @@ StockpotError
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
+├── PrefectUnreachable    Prefect does not answer, or fails under the flow
 └── TrackingError         MLflow
     ├── Unreachable       no answer
     ├── NotPermitted      refused
@@ -128,6 +129,12 @@ class StoreError(StockpotError):
 
 class SchemaMismatch(StoreError):
     """The database is older or newer than this program."""
+
+
+class PrefectUnreachable(StockpotError):
+    """Prefect does not answer, or fails under the flow."""
+
+    exit_code = 10
 
 
 class TrackingError(StockpotError):

@@ -1,15 +1,45 @@
 """Settings, from the environment. MLflow's and Prefect's own variables are theirs to read."""
 
+import os
 from pathlib import Path
 from typing import Annotated
+from urllib.request import getproxies_environment
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stockpot.errors import BadRequest
 
-_Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+
+def require_home(whose: str, variables: str = "HOME") -> Path:
+    """This user's home directory, which `whose` program needs. Raises BadRequest where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:  # no HOME, and a user id that no password file knows: a container
+        raise BadRequest(
+            f"this user (id {os.getuid()}) has no home directory, and {whose} needs one",
+            mend=f"export {variables}=/a/folder/that/you/may/write",
+        ) from error
+
+
+def _expanded(folder: Path) -> Path:
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValueError("~ stands for a home directory, and none is known") from error
+
+
+_Folder = Annotated[Path, AfterValidator(_expanded)]
 """Where no shell has read it, ~ is still there."""
+
+
+def reach_loopback_directly() -> None:
+    """Ask servers on this very machine without a proxy: for the proxy, they are on another one."""
+    proxies = getproxies_environment()
+    spared = [host.strip() for host in proxies.pop("no", "").split(",") if host.strip()]
+    if proxies and "*" not in spared:
+        hosts = ",".join(dict.fromkeys([*spared, "localhost", "127.0.0.1", "::1"]))
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = hosts
 
 
 def read_settings() -> "Settings":
@@ -30,14 +60,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STOCKPOT_", frozen=True)
 
-    home: _Folder = Field(default_factory=lambda: Path.home() / ".stockpot")
+    home: _Folder = Field(default_factory=lambda: require_home("Stockpot", "STOCKPOT_HOME") / ".stockpot")
     """The folder for what has no place of its own."""
     store_url: str = ""
     """The store's database, as SQLAlchemy writes it; a SQLite file in `home` by default."""
     cache: _Folder | None = None
     """The folder of downloaded weights; in `home` by default."""
-    cache_limit: int | None = None
-    """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first."""
+    cache_limit: ByteSize | None = None
+    """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first. Units
+    are read: 10GB, 10GiB."""
     device: str = ""
     """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
     where there is one, else the CPU."""

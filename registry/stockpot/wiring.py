@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from stockpot.entities import SoupRequest
 from stockpot.errors import StoreError
-from stockpot.settings import Settings, read_settings
+from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Workplace:
     """
 
     def __init__(self, settings: Settings | None = None, watch: "Progress | None" = None) -> None:
+        reach_loopback_directly()
         self.settings = settings or read_settings()
         self.watch = watch or Silent()
         self._open = ExitStack()
@@ -54,6 +55,7 @@ class Workplace:
     @cached_property
     def tracker(self) -> "Tracker":
         """MLflow, where its own variables say."""
+        require_home("MLflow")
         from stockpot.tracking import MlflowTracker
 
         return MlflowTracker()

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stockpot.cli.app import run_flow
+from stockpot.calls import soup
 from stockpot.entities import SoupRequest
 from stockpot.watching import Silent
-from stockpot_flows.embedded import configure
 
 CANDIDATES = 24
 
@@ -56,7 +55,6 @@ class Clock:
 def flow(folder: Path, model: str) -> dict[str, float]:
     """Run the flow as the command does, in a process that has imported what it needs."""
     os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = _uri(folder)
-    configure(Path(os.environ["STOCKPOT_HOME"]))
     for library in ("stockpot_flows.soup_sweep", "mlflow.pytorch", "matplotlib.figure", "scipy.stats"):
         importlib.import_module(library)
     from stockpot.evaluation.torch_evaluator import TorchEvaluator
@@ -75,7 +73,7 @@ def flow(folder: Path, model: str) -> dict[str, float]:
         shifts=("shifted",),
     )
     start = time.perf_counter()
-    outcome = run_flow(request, Silent())
+    outcome = soup(request, flow=True, watch=Silent())
     took = time.perf_counter() - start
     return {
         "flow": took,

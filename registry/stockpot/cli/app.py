@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from stockpot import calls
 from stockpot.cli import options, printing
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
-from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
+from stockpot.entities import Accept, Direction, Register, SoupRequest
 from stockpot.errors import BadRequest, StockpotError
-from stockpot.ports import Progress
 from stockpot.wiring import Workplace, make_folder
 
 
@@ -26,7 +26,7 @@ def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 app = typer.Typer(
     name="stockpot",
     epilog="Exit codes: 0 done, better or not; 2 usage; 3 bad request; 4 nothing to soup; 5 bad weights; "
-    "6 bad task; 7 store; 8 MLflow; 1 anything else.",
+    "6 bad task; 7 store; 8 MLflow; 10 Prefect; 1 anything else.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -78,6 +78,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     or_best_single: options.OrBestSingle = False,
     again: options.Again = False,
     dry_run: options.DryRun = False,
+    flow: options.Flow = None,
     as_json: Json = False,
 ) -> None:
     """Average the best fine-tuned models of a sweep, and register the result."""
@@ -106,10 +107,10 @@ def soup(  # noqa: PLR0913 - one parameter per option
         verify_exact=verify_exact,
     )
     if dry_run:
-        plan = watched(lambda watch: Workplace(watch=watch).plan(request))
+        plan = watched(lambda watch: calls.plan(request, watch=watch))
         printing.show_plan(plan, as_json=as_json)
     else:
-        outcome = watched(lambda watch: run_flow(request, watch))
+        outcome = watched(lambda watch: calls.soup(request, flow=flow, watch=watch))
         printing.show_outcome(outcome, as_json=as_json)
 
 
@@ -172,18 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StockpotError as error:
         printing.show_error(error, as_json="--json" in arguments)
         raise SystemExit(error.exit_code) from None
-
-
-def run_flow(request: SoupRequest, watch: Progress) -> SoupOutcome:
-    """Run the flow: in this process, unless Prefect is configured."""
-    from stockpot_flows.embedded import configure
-
-    home = Workplace().settings.home
-    make_folder(home)
-    configure(home)
-    from stockpot_flows.soup_sweep import run_watched
-
-    return run_watched(request, watch)
 
 
 def _request(**fields: object) -> SoupRequest:

@@ -57,6 +57,14 @@ Again = Annotated[bool, _in(_REGISTER, "Register soups anew whose versions a per
 
 _RUN = "How it runs"
 DryRun = Annotated[bool, _in(_RUN, "List what would be done; evaluate nothing.", "--dry-run")]
+Flow = Annotated[
+    bool | None,
+    _in(
+        _RUN,
+        "Run as a Prefect flow or plainly. By default a flow where Prefect is configured.",
+        "--flow/--no-flow",
+    ),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 """Of every command."""

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from stockpot.calls import soup
 from stockpot.cli import printing
-from stockpot.cli.app import run_flow
 from stockpot.cli.watching import watched
 from stockpot.demo.data import SHIFTS
 from stockpot.demo.sweep import data_path, tracking_uri, train_sweep
@@ -28,7 +28,7 @@ def run(home: Path = HOME) -> SoupOutcome:
         task_args={"data": str(data_path(home)), "model": "stockpot.demo.model:make_digits_net"},
         shifts=tuple(SHIFTS),
     )
-    outcome = watched(lambda watch: run_flow(request, watch))
+    outcome = watched(lambda watch: soup(request, flow=True, watch=watch))
     printing.show_outcome(outcome, as_json=False)
     _say_where(home, outcome)
     return outcome

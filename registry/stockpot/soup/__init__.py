@@ -3,6 +3,9 @@
 Nothing here imports torch before tensors are touched.
 """
 
+import sys
+
+from stockpot import CallablePackage
 from stockpot.soup.average import averaged_tensors, build
 from stockpot.soup.canonical import canonical_names
 from stockpot.soup.checkpoint_cache import CheckpointCache
@@ -22,3 +25,6 @@ __all__ = [
     "open_pt2",
     "open_safetensors",
 ]
+
+# `from stockpot import soup` finds this package in place of the call of that name, so it can be called.
+sys.modules[__name__].__class__ = CallablePackage

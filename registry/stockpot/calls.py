@@ -1,0 +1,57 @@
+"""What the command does, for programs: the same settings, the same walk, the same errors."""
+
+import logging
+
+from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.ports import Progress
+from stockpot.settings import read_settings
+from stockpot.watching import Lines
+from stockpot.wiring import Workplace, make_folder
+from stockpot.workflow.plan import Plan
+
+_log = logging.getLogger("stockpot")
+
+
+def soup(request: SoupRequest, *, flow: bool | None = None, watch: Progress | None = None) -> SoupOutcome:
+    """Average the best fine-tuned models of a sweep, and register the result.
+
+    The same request again finds everything done: it evaluates nothing and adopts the versions. Safe to
+    kill, and to run twice at once.
+
+    Args:
+        request: What to do.
+        flow: Whether to run it as a Prefect flow; by default where Prefect is configured.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot_flows.address import configured
+
+    watch = _log_of(watch)
+    if flow if flow is not None else configured():
+        return _flow(request, watch)
+    from stockpot.workflow.walk import in_turn, walk
+
+    with Workplace(watch=watch) as place:
+        return walk(request, place, in_turn, watch)
+
+
+def plan(request: SoupRequest, *, watch: Progress | None = None) -> Plan:
+    """What `soup` would do: the candidates, the exclusions and the cost. Evaluates nothing.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    with Workplace(watch=_log_of(watch)) as place:
+        return place.plan(request)
+
+
+def _flow(request: SoupRequest, watch: Progress) -> SoupOutcome:
+    from stockpot_flows.embedded import run
+
+    home = read_settings().home
+    make_folder(home)
+    return run(request, watch, home)
+
+
+def _log_of(watch: Progress | None) -> Progress:
+    return watch or Lines(_log.info)
