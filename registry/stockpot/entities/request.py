@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from stockpot.entities.fitting import fit_fields
 from stockpot.entities.sweep import SweepSelector
 
 
@@ -42,7 +43,9 @@ class SoupRequest:
     The primary comparison is declared here, before anything is measured: the greedy soup against
     the best single candidate, on the report split.
 
-    Raises ValueError, naming all faults at once, when the request contradicts itself.
+    A list or a single name is taken for a tuple, an enum's text for its member, and a number or path among
+    `task_args` for its text. Raises ValueError, naming all faults at once, for values of other types, and
+    when the request contradicts itself.
     """
 
     # Read by pydantic wherever a request comes from outside (the flow's form, JSON), without an
@@ -95,7 +98,7 @@ class SoupRequest:
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
     def __post_init__(self) -> None:
-        faults = list(self._faults())
+        faults = fit_fields(self) or self._faults()  # rules are about values of the right type
         if faults:
             raise ValueError("; ".join(faults))
 

@@ -1,0 +1,59 @@
+"""A request from a program: what is near the right type is taken, the rest is refused in one message."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stockpot.entities import Accept, Direction, SoupRequest
+
+
+def _request(**fields: Any) -> SoupRequest:
+    return SoupRequest(**{"model": "birds", "task": "arrays", "sweep": "1f0c", **fields})
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"task_args": {"folder": Path("/data")}}, {"task_args": {"folder": "/data"}}),
+        ({"task_args": {"n": 24, "rate": 0.5}}, {"task_args": {"n": "24", "rate": "0.5"}}),
+        ({"accept": "better", "direction": "min"}, {"accept": Accept.BETTER, "direction": Direction.MIN}),
+        ({"shifts": "shifted", "methods": ["greedy"]}, {"shifts": ("shifted",), "methods": ("greedy",)}),
+        ({"max_seconds": np.int64(60), "margin": np.float32(-1)}, {"max_seconds": 60.0, "margin": -1.0}),
+        ({"top": np.int64(8), "by": "accuracy"}, {"top": 8, "by": "accuracy"}),
+    ],
+)
+def test_what_is_near_becomes_the_same_request(given: dict[str, Any], taken: dict[str, Any]) -> None:
+    made = _request(**given)
+    assert made == _request(**taken)
+    for name, value in taken.items():
+        assert type(getattr(made, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"task_args": {"n": None}}, "task_args must be a mapping of texts to texts, numbers or paths"),
+        ({"task_args": {"on": True}}, "task_args must be"),
+        ({"task_args": [("n", "24")]}, "task_args must be"),
+        ({"accept": "worse"}, "accept must be one of not_worse, better, got 'worse'"),
+        ({"shifts": {"fog", "night"}}, "shifts must be a tuple of texts"),
+        ({"methods": (print,)}, "methods must be a tuple of texts"),
+        ({"top": 2.5, "by": "accuracy"}, "top must be a whole number or None, got 2.5"),
+        ({"top": True, "by": "accuracy"}, "top must be a whole number or None, got True"),
+        ({"margin": "-1"}, "margin must be a number, got '-1'"),
+        ({"any_base": "no"}, "any_base must be True or False, got 'no'"),
+        ({"model": None}, "model must be a text, got None"),
+        ({"sweep": 17}, "sweep must be a text or None, got 17"),
+    ],
+)
+def test_what_is_not_near_is_refused_by_name(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault.replace("(", r"\(")):
+        _request(**given)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match="model must be a text") as caught:
+        _request(model=3, top="8", shifts=0)
+    assert str(caught.value).count(" must be ") == 3
