@@ -276,7 +276,8 @@ class MemoryTracker(Tracker):
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         model_id = version.model_id or ""
-        found = _weights(version.run_id or "", model_id, self.models_kept[model_id].files)
+        files = self.models_kept[model_id].files if model_id in self.models_kept else {}
+        found = _weights(version.run_id or "", model_id, files)
         return tuple(sorted((replace(s, model_id=model_id) for s in found), key=lambda source: source.path))
 
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server

@@ -25,6 +25,7 @@ from stockpot.errors import (
 )
 from stockpot.evaluation import compare
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.standing import SOUP_FILE
 from stockpot.workflow.publishing.verdict import POINT, earns_alias, gain
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from stockpot.ports import Evaluator, Store, TaskBench, Tracker
 
 CHALLENGER = "challenger"
-OUR_FILE = "model.safetensors"
-"""Stockpot's versions hold the weights under this name too, beside what MLflow loads."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Aliases:
 
 def _weights_in(version: ModelVersion, sources: "tuple[WeightsSource, ...]") -> "WeightsSource":
     """The one file that holds a version's weights: ours, else the only safetensors, else the only one."""
-    ours = [source for source in sources if source.path == OUR_FILE]
+    ours = [source for source in sources if source.path == SOUP_FILE]
     safetensors = [source for source in sources if source.format is WeightsFormat.SAFETENSORS]
     readable = [source for source in sources if source.format is not WeightsFormat.PICKLE]
     for found in (ours, safetensors, readable):

@@ -16,11 +16,12 @@ from stockpot.entities import (
     ModelVersion,
     Publication,
     PublishedSoup,
+    Recipe,
+    Registration,
     RegistrationState,
     ReportRow,
     SoupReport,
     SoupState,
-    tags,
 )
 from stockpot.errors import RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
@@ -28,7 +29,7 @@ from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import Draw, compose, with_note
-from stockpot.workflow.publishing.standing import withdrawn
+from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, withdrawn
 from stockpot.workflow.publishing.transfer import require_same
 
 if TYPE_CHECKING:
@@ -84,27 +85,22 @@ class Publisher:
         with claimed(self.store, model, row.recipe, self.progress) as claim:
             known = self.store.registration(model, row.recipe.digest)
             version = self.tracker.reconcile(model, row.recipe.digest)
+            soup = None if version is None else self._verified(version, row.recipe, known)
             why = withdrawn(known, version, self.tracker)
             if why and not (report.request.again and version is None):
                 return _absent(row, SoupState.WITHDRAWN, why)
             ours = ruling = None
-            if version is None:
+            if version is None or soup is None:
                 ruling = aliases.ruling(row)
                 with self.supply.building(row.recipe) as (built, file):
                     publication = compose(report, row, ranking, built.digest, self.draw)
                     publication = with_note(publication, ruling.why)
                     ours = self._resume(publication, file, report, claim)
-                version = self.tracker.reconcile(model, row.recipe.digest) or ours
-            if version is None:
-                raise RegistryConflict(
-                    f"the version of {model} that was just registered is gone",
-                    mend="run the same request again",
-                )
+                version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
             if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
-            soup = Digest(version.tags[tags.CHECKPOINT])
             claim.advance(
                 state=RegistrationState.REGISTERED,
                 checkpoint=soup,
@@ -112,6 +108,7 @@ class Publisher:
                 model_id=version.model_id,
                 version=version.version,
             )
+        notes = (copied_from(version, model), ruling.why if ruling else "")
         return PublishedSoup(
             row.methods,
             row.recipe.digest,
@@ -121,8 +118,31 @@ class Publisher:
             version.aliases,
             self.tracker.link(version),
             SoupState.REGISTERED if new else SoupState.ADOPTED,
-            ruling.why if ruling else "",
+            " ".join(note for note in notes if note),
         )
+
+    def _verified(self, version: ModelVersion, recipe: Recipe, known: Registration | None) -> Digest:
+        """The soup's digest, where this version holds the soup: the store says so, or its file does.
+
+        Raises RegistryConflict where it carries the soup's tags only.
+        """
+        if known is not None and known.checkpoint is not None and is_registered_as(known, version):
+            return known.checkpoint
+        with self.supply.building(recipe) as (built, file):
+            require_soup(version, built.digest, self.tracker, file.parent / "theirs")
+        return built.digest
+
+    def _settled(self, ours: ModelVersion | None, publication: Publication) -> tuple[ModelVersion, Digest]:
+        """The soup's version after its registration, and its digest: another store's, where that is lower."""
+        version = self.tracker.reconcile(publication.model, publication.recipe.digest) or ours
+        if version is None:
+            raise RegistryConflict(
+                f"the version of {publication.model} that was just registered is gone",
+                mend="run the same request again",
+            )
+        if ours is not None and ours.uri == version.uri:
+            return version, publication.checkpoint
+        return version, self._verified(version, publication.recipe, None)
 
     def _resume(
         self, publication: Publication, soup: Path, report: SoupReport, claim: Claim

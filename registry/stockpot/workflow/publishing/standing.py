@@ -1,13 +1,23 @@
 """Where a soup stands in the registry before a request registers it."""
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import ModelVersion, Registration, RegistrationState
-from stockpot.errors import BadRequest
+from stockpot.entities import Digest, ModelVersion, Registration, RegistrationState, tags
+from stockpot.errors import BadRequest, RegistryConflict
 from stockpot.workflow.publishing.publication import SNAPSHOT
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
+
+SOUP_FILE = "model.safetensors"
+"""The soup in canonical form, in every version of ours: its digest is the soup's."""
+
+
+def is_registered_as(known: Registration, version: ModelVersion) -> bool:
+    """Whether the store remembers that this very version was registered for the soup."""
+    return known.state is RegistrationState.REGISTERED and known.version == version.version
 
 
 def withdrawn(known: Registration | None, version: ModelVersion | None, tracker: "Tracker") -> str:
@@ -15,19 +25,57 @@ def withdrawn(known: Registration | None, version: ModelVersion | None, tracker:
 
     `known`: what the store remembers; `version`: what MLflow has.
     """
-    if known is None or known.state is not RegistrationState.REGISTERED:
-        return ""
-    if version is None:
-        return (
-            f"it was models:/{known.model}/{known.version}, and that version was deleted, or its model was "
-            "deleted or renamed. To register it anew: --again"
-        )
-    if version.model_id is not None and not _is_there(version.model_id, tracker):
+    if version is not None:
+        if version.model_id is None or _is_there(version.model_id, tracker):
+            return ""
         return (
             f"{version.uri} is there, but its LoggedModel {version.model_id} was deleted. "
             "To register it anew: delete that version, then --again"
         )
-    return ""
+    if known is None or known.state is not RegistrationState.REGISTERED:
+        return ""
+    return (
+        f"it was models:/{known.model}/{known.version}, and that version was deleted, or its model was "
+        "deleted or renamed. To register it anew: --again"
+    )
+
+
+def require_soup(version: ModelVersion, soup: Digest, tracker: "Tracker", folder: Path) -> None:
+    """Make sure that the version holds the soup, and not its tags alone: its file is downloaded and hashed.
+
+    Raises RegistryConflict where it does not.
+    """
+    tagged = version.tags.get(tags.CHECKPOINT)
+    faults = []
+    if tagged != soup:
+        faults.append(f"its tag {tags.CHECKPOINT} is {tagged or 'missing'}, the soup is {soup}")
+    held = _held_by(version, tracker, folder)
+    if held != soup:
+        faults.append(f"its {SOUP_FILE} is {held or 'missing'}, the soup is {soup}")
+    if faults:
+        raise RegistryConflict(
+            f"{version.uri} carries the tag {tags.RECIPE} of a soup, and does not hold that soup",
+            faults=faults,
+            mend=f"delete that version, or its tag {tags.RECIPE}, then run the same request again",
+        )
+
+
+def copied_from(version: ModelVersion, model: str) -> str:
+    """One sentence on a version that MLflow's Promote button copied from another registered model."""
+    origin = version.tags.get(tags.MODEL, model)
+    return "" if origin == model else f"It was copied from the registered model {origin}."
+
+
+def _held_by(version: ModelVersion, tracker: "Tracker", folder: Path) -> Digest | None:
+    try:
+        source = next((s for s in tracker.version_weights(version) if s.path == SOUP_FILE), None)
+        if source is None:
+            return None
+        folder.mkdir()
+        with tracker.fetch(source, folder).open("rb") as file:
+            return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+    except BadRequest:
+        return None
 
 
 def _is_there(model_id: str, tracker: "Tracker") -> bool:
