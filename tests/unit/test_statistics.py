@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize, stats
 
 from stockpot.entities import Comparison, Score
 from stockpot.evaluation import statistics
+from stockpot.evaluation.intervals import tango
 
 Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
 
@@ -46,10 +48,53 @@ def test_the_difference_is_the_mean_of_the_pairs() -> None:
     assert (found.split, found.n, found.difference, found.level) == ("test", 3, 0.25, 0.95)
 
 
-def test_the_interval_of_two_pairs_is_known_by_hand() -> None:
-    # Four equally likely resamples of (0, 1): means 0, 1/2, 1/2, 1, and 0 and 1 are 1/4 each.
-    narrow = compare("test", [0.0, 0.0], [0.0, 1.0], level=0.4)
-    assert (narrow.low, narrow.high) == (0.5, 0.5)
+def score_statistic(gained: int, lost: int, n: int, difference: float) -> float:
+    """By its definition: the likeliest shares with this difference are searched for, not computed."""
+
+    def unlikely(losing: float) -> float:
+        shares = (losing + difference, losing, 1 - 2 * losing - difference)
+        return -sum(
+            count * math.log(max(share, 1e-300))
+            for count, share in zip((gained, lost, n - gained - lost), shares, strict=True)
+            if count
+        )
+
+    least, most = max(0.0, -difference), (1 - difference) / 2
+    losing = float(
+        optimize.minimize_scalar(unlikely, bounds=(least, most), method="bounded", options={"xatol": 1e-12}).x
+    )
+    variance = (2 * losing + difference - difference**2) / n
+    return ((gained - lost) / n - difference) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(9, 3, 32), (1, 0, 539), (3, 12, 60), (25, 20, 539), (7, 1, 50)]
+)
+def test_right_or_wrong_scores_get_the_interval_that_a_score_test_does_not_reject(
+    gained: int, lost: int, n: int
+) -> None:
+    found = compare("test", *right_or_wrong(both=n - gained - lost, gained=gained, lost=lost))
+    assert found.method == "tango"
+    low, high = tango(gained, lost, n, 0.95)
+    assert score_statistic(gained, lost, n, low) == pytest.approx(1.96, abs=0.001)
+    assert score_statistic(gained, lost, n, high) == pytest.approx(-1.96, abs=0.001)
+    opened = found.mcnemar_p is not None and found.mcnemar_p >= 0.05
+    assert found.low == pytest.approx(min(low, 0.0) if opened else low)
+    assert found.high == pytest.approx(max(high, 0.0) if opened else high)
+
+
+@pytest.mark.parametrize("lost", range(12))
+@pytest.mark.parametrize("gained", range(12))
+def test_verdict_and_mcnemar_never_contradict_each_other(gained: int, lost: int) -> None:
+    found = compare("test", *right_or_wrong(both=60, gained=gained, lost=lost))
+    assert found.mcnemar_p is not None
+    assert (found.mcnemar_p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_a_gain_more_never_lowers_the_interval_and_one_gain_is_not_certainty() -> None:
+    ends = [compare("test", *right_or_wrong(both=539 - k, gained=k)).low for k in range(12)]
+    assert ends == sorted(ends)
+    assert ends[1] < -0.004
 
 
 def test_the_interval_is_the_normal_one_for_many_pairs() -> None:
@@ -69,24 +114,27 @@ def test_too_few_origins_for_the_level_give_no_interval(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [6, 50])
-def test_without_a_discordant_pair_the_interval_is_the_binomial_bound(n: int) -> None:
+def test_without_a_discordant_pair_the_interval_is_known_by_hand(n: int) -> None:
     found = compare("test", [1.0] * n, [1.0] * n)
-    # A share of exactly `high` is met by none of n pairs once in forty experiments.
     assert found.low == -found.high
-    assert (1 - found.high) ** n == pytest.approx(0.025)
+    z = 1.959964
+    assert found.high == pytest.approx(z**2 / (n + z**2), abs=1e-6)
 
 
 def test_gains_everywhere_are_no_certainty() -> None:
     found = compare("test", [0.0] * 8, [1.0] * 8)
     assert (found.difference, found.high) == (1.0, 1.0)
-    assert ((1 + found.low) / 2) ** 8 == pytest.approx(0.025), "a share of losses that eight pairs may miss"
+    assert 0.3 < found.low < 0.7
     alike = compare("test", [0.0] * 16, [1.0, 0.0] * 8, groups=[i // 2 for i in range(16)])
     assert alike.low < alike.difference < alike.high
 
 
-def test_equal_differences_of_other_scores_give_a_point() -> None:
+def test_equal_differences_of_other_scores_leave_open_what_so_few_leave_open() -> None:
     found = compare("test", [0.25, 0.5] * 4, [0.5, 0.75] * 4)
-    assert (found.difference, found.low, found.high) == (0.25, 0.25, 0.25)
+    assert (found.difference, found.method) == (0.25, "unmet")
+    share = 1 - 0.025 ** (1 / 8)  # of others, which may be as far as the scores that were seen
+    assert found.low == pytest.approx(0.25 - share * (0.5 + 0.25))
+    assert found.high == pytest.approx(0.25 + share * (0.5 - 0.25))
 
 
 def test_one_unit_says_nothing_about_its_spread() -> None:
@@ -117,23 +165,46 @@ def test_examples_of_one_origin_are_one_unit_and_the_difference_is_the_tables() 
     assert (found.n, found.difference) == (8, 2 / 11)
 
 
-@pytest.mark.parametrize("at_once", [1, 100])
-def test_how_much_is_drawn_at_once_changes_no_interval(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    """At least one resample is, of a split so large that even that takes more."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 199)
-    baseline, challenger = right_or_wrong(both=20, gained=9, lost=3)
-    usual = compare("test", baseline, challenger)
-    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", at_once)
-    assert compare("test", baseline, challenger) == usual
+def thirds(n: int, seed: int = 5) -> list[float]:
+    """Scores that are neither right nor wrong."""
+    return [float(number) / 2 for number in np.random.default_rng(seed).integers(-1, 3, n)]
 
 
-def test_origins_of_unequal_sizes_are_resampled_with_their_sizes() -> None:
+def test_counted_resampling_is_the_bootstrap_in_a_fraction_of_the_time() -> None:
+    differences = thirds(26_000)
+    found = compare("test", [0.0] * 26_000, differences)
+    assert found.method == "bootstrap"
+    reference = stats.bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=9999,
+        batch=100,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    # Two draws of 9999 resamples: each end has a standard error of some 0.0002 here.
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.0008)
+
+
+def test_few_origins_get_students_t() -> None:
+    gains = thirds(20)
+    found = compare("test", [0.0] * 20, gains)
+    reach = stats.t.ppf(0.975, 19) * np.std(gains, ddof=1) / math.sqrt(20)
+    assert found.method == "student"
+    assert found.high - found.difference == pytest.approx(reach)
+
+
+def test_few_origins_that_differ_get_no_certainty_from_their_sign() -> None:
+    found = compare("test", [0.0] * 500, [0.5] * 3 + [0.0] * 497)
+    assert found.low < 0 < found.difference
+
+
+def test_one_origin_that_is_nearly_everything_proves_nothing() -> None:
     """One origin of 600 examples that are all gained, six of one that are not."""
     challenger, groups = [1.0] * 600 + [0.0] * 6, [0] * 600 + [*range(1, 7)]
     found = compare("test", [0.0] * 606, challenger, groups=groups)
     assert (found.n, found.difference) == (7, 600 / 606)
-    assert found.low == 0.0, "the one origin with gains is missed in every third resample"
-    assert found.high > 0.99
+    assert found.low < 0
 
 
 def test_groups_of_one_change_nothing() -> None:
@@ -145,12 +216,9 @@ def test_repeating_every_example_in_its_group_leaves_the_interval_as_it_is() -> 
     baseline, challenger = right_or_wrong(both=20, gained=9, lost=3)
     once = compare("t", baseline, challenger)
     thrice = compare("t", baseline * 3, challenger * 3, groups=[*range(32)] * 3)
-    assert (thrice.n, thrice.difference, thrice.low, thrice.high) == (
-        32,
-        once.difference,
-        once.low,
-        once.high,
-    )
+    assert (thrice.n, thrice.difference) == (32, once.difference)
+    assert thrice.low == pytest.approx(tango(9, 3, 32, 0.95)[0])
+    assert thrice.high == pytest.approx(once.high)
 
 
 @pytest.mark.parametrize(
@@ -191,13 +259,15 @@ def test_the_interval_holds_the_difference_and_turns_with_the_sign(scores: list[
 
 
 def test_an_origins_examples_in_all_splits_are_resampled_together() -> None:
-    names, zero = [*range(20)], [0.0] * 20
-    gains = [1.0] * 10 + [0.0] * 10
+    names, zero = [*range(40)], [0.0] * 40
+    gains = [1.0] * 20 + [0.0] * 20
     blur = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains[::-1], names[::-1])})
-    assert (blur.split, blur.n, blur.difference) == ("mean", 20, 0.5)
+    assert (blur.split, blur.n, blur.difference) == ("mean", 40, 0.5)
     alone = compare("noise", zero, gains, groups=names)
-    assert (blur.low, blur.high) == (alone.low, alone.high), "the same gains of the same origins"
-    apart = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains, [*range(20, 40)])})
+    assert (blur.low, blur.high) == pytest.approx((alone.low, alone.high)), (
+        "the same gains of the same origins"
+    )
+    apart = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains, [*range(40, 80)])})
     assert apart.high - apart.low < 0.8 * (alone.high - alone.low), "twice the origins"
 
 
@@ -293,3 +363,33 @@ def test_intervals_cover_the_truth_as_often_as_they_say(group_size: int) -> None
         found = compare("t", [0.0] * len(shared), challenger.tolist(), groups=groups)
         covered += found.low <= truth <= found.high
     assert 0.91 < covered / 400 < 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.015, 0.035, 0.1])
+@pytest.mark.parametrize(("size", "origins"), [(1, n) for n in (50, 100, 200, 539, 2000, 5000)] + [
+    (5, n) for n in (6, 10, 20, 29, 30, 50, 100)
+])  # fmt: skip
+def test_the_alias_is_earned_by_a_worse_soup_as_seldom_as_is_promised(
+    size: int, origins: int, share: float
+) -> None:
+    """The soup truly loses 0.5 points, the margin. It may seem better in 2.5 % of all experiments.
+
+    With 1000 experiments that share has a standard error of 0.5 points, the coverage one of 0.7. Examples of
+    one origin are alike half of the time. Where scores are this coarse no interval covers 95 % exactly.
+    """
+    rng = np.random.default_rng([size, origins, int(share * 1000)])
+    shares, experiments = [share, share + 0.005, 1 - 2 * share - 0.005], 1000 if origins < 1000 else 300
+    covered = earned = 0
+    for _ in range(experiments):
+        shared = rng.choice([1, -1, 0], p=shares, size=(origins, 1))
+        own = rng.choice([1, -1, 0], p=shares, size=(origins, size))
+        drawn = np.where(rng.random((origins, size)) < 0.5, shared, own).ravel()
+        groups = np.arange(origins).repeat(size).tolist() if size > 1 else None
+        found = compare(
+            "t", (drawn <= 0).astype(float).tolist(), (drawn >= 0).astype(float).tolist(), groups=groups
+        )
+        covered += found.low <= -0.005 <= found.high
+        earned += found.low > -0.005
+    assert covered / experiments > 0.925
+    assert earned / experiments < 0.042

@@ -114,7 +114,9 @@ class Comparison:
     """Challenger minus baseline: of the means over examples, or of the metrics."""
     low: float
     high: float
-    """Ends of the paired interval: the bootstrap's for means, the jackknife's for metrics."""
+    """Ends of the paired interval."""
     level: float
     mcnemar_p: float | None
     """Exact McNemar test, two-sided; None for metrics, and where the scores are not all 0 or 1."""
+    method: str = ""
+    """Of the interval: tango, bootstrap, student, jackknife, unmet or none. Empty in older documents."""

@@ -1,24 +1,30 @@
 """Paired comparisons of two recipes on the same examples: how much better, and how sure that is."""
 
 import math
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from stockpot.entities import Comparison, Score, exact_mean
+from stockpot.evaluation.intervals import (
+    FEWEST_FOR_RESAMPLING,
+    FEWEST_THAT_DIFFER,
+    MOST_DISTINCT,
+    Origins,
+    error_of,
+    resampled,
+    student,
+    tango,
+    unmet,
+)
 from stockpot.evaluation.jackknife import jackknife
 
-SEED = 0
-"""Of the bootstrap: the same scores always give the same interval."""
-RESAMPLES = 9999
-DRAWN_AT_ONCE = 2_000_000
-"""Resampled numbers held in memory at a time: some 32 MB, whatever n is."""
 ROUNDING = 1e-12
-"""Means of 0 and 1 that differ by less are equal."""
-
+"""Standard errors of less are none."""
 Pair = tuple[Score, Score, Sequence[Hashable] | None]
 """Baseline's score, challenger's score, and each example's origin if several share one."""
+
+
+NO_INTERVAL = "none"
 
 
 def compare(
@@ -32,7 +38,8 @@ def compare(
     """The difference on one split, its interval as in `compare_mean`, and for scores without a metric
     exact McNemar's test.
 
-    With `groups`, examples of one origin are resampled together.
+    Interval and test never contradict each other: where the test finds no difference at the level, the
+    interval is opened as far as 0.
 
     Source: McNemar (1947) with the exact binomial distribution of the discordant pairs.
 
@@ -42,26 +49,31 @@ def compare(
     found = compare_mean(split, {split: (baseline, challenger, groups)}, level=level)
     if baseline.metric is not None or found.n < len(baseline.examples):
         return found
-    return replace(found, mcnemar_p=_mcnemar(baseline.examples, challenger.examples))
+    p = _mcnemar(baseline.examples, challenger.examples)
+    if p is not None and p >= 1 - level:
+        found = replace(found, low=min(found.low, 0.0), high=max(found.high, 0.0))
+    return replace(found, mcnemar_p=p)
 
 
 def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -> Comparison:
     """Compare the mean over splits of each split's value; `name` is what the result calls it.
 
-    Where a split's value is its mean over examples, the interval is the paired percentile bootstrap's:
-    origins are resampled, each with its examples in all splits. Where it is a metric, the interval is that
-    of `jackknife`, from the metrics' replicates.
+    Without groups, splits of one length are taken for the same examples under different shifts, and the
+    place is the origin; where lengths differ each example is an origin of its own. The interval is paired.
 
-    Without groups, splits of one length are taken for the same examples under different
-    shifts, and the place is the origin; where lengths differ each example is an origin of its own.
 
-    The interval is that of all reals for a difference that is not finite, and where a split has too few
-    origins for the level: fewer than 6 for 95 %. Where no resample differs from another, scores of 0
-    and 1 get the binomial bound on what was not met in n draws; other scores have no known range, and
-    their interval is a point.
+    ======================================  =================================================
+    metrics                                 the jackknife's, from their replicates (`jackknife`)
+    too few origins in some split for the   none: that of all reals, as for a difference that
+    level, fewer than 6 for 95 %            is not finite
+    scores of 0 and 1, each its own origin  Tango's score interval
+    the same, of 30 origins or more         Tango's, of as many pairs as would have this standard error
+    fewer than 30 origins, or fewer than    Student's t, with the standard error of the
+    10 that differ, or over 1000 distinct   jackknife over origins
+    all else                                percentile bootstrap of the origins (`resampled`)
+    ======================================  =================================================
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Clopper and
-    Pearson (1934) with no case in n.
+    Where no origin differs from another, what so many origins leave open (`unmet`).
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
@@ -72,15 +84,15 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
     places: dict[Hashable, int] = {}
     origins = [[places.setdefault(origin, len(places)) for origin in split] for split in _origins(pairs)]
     difference = exact_mean([_difference(before, after) for before, after, _ in pairs.values()])
-    low, high = -math.inf, math.inf
+    scores = [(before, after) for before, after, _ in pairs.values()]
+    low, high, method = -math.inf, math.inf, NO_INTERVAL
     if math.isfinite(difference) and 2 * 0.5 ** _fewest(origins) <= 1 - level:
-        scores = [(before, after) for before, after, _ in pairs.values()]
         if any(before.metric for before, _ in scores):
-            reach = jackknife(scores, origins, level)
+            reach, method = jackknife(scores, origins, level), "jackknife"
             low, high = difference - reach, difference + reach
         else:
-            low, high = _bootstrap(scores, origins, difference, level)
-    return Comparison(name, len(places), difference, low, high, level, None)
+            low, high, method = _interval(scores, origins, difference, level)
+    return Comparison(name, len(places), difference, low, high, level, None, method)
 
 
 def _require_pairs(baseline: Score, challenger: Score, groups: Sequence[Hashable] | None) -> None:
@@ -120,56 +132,62 @@ def _origins(pairs: Mapping[str, Pair]) -> list[Sequence[Hashable]]:
     ]
 
 
-def _bootstrap(
-    scores: Sequence[tuple[Score, Score]], origins: Sequence[Sequence[int]], difference: float, level: float
-) -> tuple[float, float]:
-    means = _resampled([_differences(*pair) for pair in scores], origins, 1 + max(map(max, origins)))
-    if means.max() - means.min() < ROUNDING and all(
-        _right_or_wrong(before.examples, after.examples) for before, after in scores
-    ):
-        return _unmet(difference, _fewest(origins), level)
-    return _percentiles(means, level)
+def _interval(
+    scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence[int]], difference: float, level: float
+) -> tuple[float, float, str]:
+    """Both ends, and the method's name. The table in `compare_mean` says which."""
+    origins = _origins_of(scores, places)
+    pairs = [(before.examples, after.examples) for before, after in scores]
+    right_or_wrong = all(_right_or_wrong(*pair) for pair in pairs)
+    alone = len(scores) == 1 and origins.count == len(pairs[0][0])
+    if right_or_wrong and (alone or origins.fewest >= FEWEST_FOR_RESAMPLING):
+        n = float(origins.count) if alone else _as_many_pairs(origins, pairs)
+        gained, lost = _discordant(pairs)
+        return (*tango(gained * n, lost * n, n, level), "tango")
+    error = error_of(origins)
+    if error < ROUNDING:
+        reach = 1.0 if right_or_wrong else _range(pairs)
+        return (*unmet(difference, origins.fewest, reach, level), "unmet")
+    few = origins.fewest < FEWEST_FOR_RESAMPLING or origins.differing < FEWEST_THAT_DIFFER
+    if few or origins.distinct > MOST_DISTINCT:
+        return (*student(origins, difference, level), "student")
+    return (*resampled(origins, level), "bootstrap")
 
 
-def _resampled(differences: Sequence[Sequence[float]], origins: Sequence[Sequence[int]], n: int) -> Any:
-    """The mean over splits in each resample of the `n` origins: an array ``[resamples]``."""
-    import numpy as np
-    from scipy import stats
-
-    sums = [np.bincount(o, weights=d, minlength=n) for o, d in zip(origins, differences, strict=True)]
-    sizes = [np.bincount(o, minlength=n) for o in origins]
-
-    def mean_over_splits(*drawn: Any, axis: int) -> Any:
-        totals = [column.sum(axis=axis) for column in drawn]
-        return np.mean([totals[i] / totals[i + len(sums)] for i in range(len(sums))], axis=0)
-
-    # A resample may hold no example of some split: 0 / 0, and scipy's own interval would be NaN.
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        means = stats.bootstrap(
-            (*sums, *sizes),
-            mean_over_splits,
-            paired=True,
-            vectorized=True,
-            n_resamples=RESAMPLES,
-            batch=max(1, DRAWN_AT_ONCE // (n * 2 * len(sums))),
-            method="percentile",
-            rng=np.random.default_rng(SEED),
-        ).bootstrap_distribution
-    return means[~np.isnan(means)]
-
-
-def _percentiles(means: Any, level: float) -> tuple[float, float]:
+def _origins_of(scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence[int]]) -> Origins:
     import numpy as np
 
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    n = 1 + max(map(max, places))
+    sums = [np.bincount(o, _differences(*s), n) for o, s in zip(places, scores, strict=True)]
+    return Origins(np.array(sums), np.array([np.bincount(o, minlength=n) for o in places], float))
 
 
-def _unmet(difference: float, n: int, level: float) -> tuple[float, float]:
-    """What n origins that all agree leave open: a share of others, each anywhere within [-1, 1]."""
-    share = 1 - ((1 - level) / 2) ** (1 / n)
-    return difference - share * (1 + difference), difference + share * (1 - difference)
+def _as_many_pairs(origins: Origins, pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """Independent pairs that would have the standard error that the origins have.
+
+    No more than there are examples; no more than origins, where so few differ that the error is a guess.
+
+    Source: Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48 (1992).
+    """
+    gained, lost = _discordant(pairs)
+    variance = gained + lost - (gained - lost) ** 2
+    error = error_of(origins) * math.sqrt(1 - 1 / origins.count)  # as a mean of independent pairs has it
+    sparse = origins.differing < FEWEST_THAT_DIFFER
+    most = origins.fewest if sparse else sum(len(before) for before, _ in pairs)
+    return min(float(most), variance / error**2) if error > ROUNDING else float(origins.fewest)
+
+
+def _discordant(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, float]:
+    """Shares of the examples that only one of the two gets right, the challenger first: means over splits."""
+    gained = [sum(b > a for a, b in zip(*pair, strict=True)) / len(pair[0]) for pair in pairs]
+    lost = [sum(b < a for a, b in zip(*pair, strict=True)) / len(pair[0]) for pair in pairs]
+    return exact_mean(gained), exact_mean(lost)
+
+
+def _range(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """Of the scores that were seen: no difference is known to be larger."""
+    seen = [score for pair in pairs for side in pair for score in side]
+    return max(seen) - min(seen)
 
 
 def _right_or_wrong(baseline: Sequence[float], challenger: Sequence[float]) -> bool:
