@@ -86,16 +86,20 @@ class Workplace:
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
         from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
-        from stockpot.tasks.loading import load_task, task_identity
+        from stockpot.tasks.loading import load_task, task_identity, task_source
 
         folder = self.settings.cache_folder / "outputs"
         outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
 
         def on(device: "torch.device") -> TorchBench:
             task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
+            source = task_source(task, request.task, request.task_args)
+            for doubt in source.doubts:
+                self.watch.say(f"scores are remembered by the task's source, but {doubt}")
             return TorchBench(
                 task,
-                identity=task_identity(task),
+                identity=task_identity(task, source),
+                source=source,
                 task_args=request.task_args,
                 checkpoints=self.supply,
                 device=device,

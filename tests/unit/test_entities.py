@@ -81,11 +81,19 @@ def test_every_field_of_a_protocol_is_part_of_its_name() -> None:
         "device": "cpu",
         "torch_version": "2",
     }
-    changed = {**{k: f"{v}x" for k, v in fields.items()}, "n": 4, "tf32": True, "batch_size": 3}
+    changed: dict[str, object] = {
+        **{k: f"{v}x" for k, v in fields.items()},
+        "n": 4,
+        "tf32": True,
+        "batch_size": 3,
+    }
+    later = {"modules": (("own", "1"),), "distributions": (("numpy", "2"),), "software": (("CUDA", "12"),)}
+    changed |= later
     reference = EvaluationProtocol(**fields).digest  # type: ignore[arg-type]  # a dict of mixed values
     for name, value in changed.items():
         other = EvaluationProtocol(**{**fields, name: value}).digest  # type: ignore[arg-type]  # as above
         assert other != reference, name
+    assert reference == digest_of_document(fields), "protocols without the later fields keep their names"
 
 
 def test_all_faults_of_a_request_are_told_at_once() -> None:

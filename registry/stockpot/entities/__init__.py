@@ -38,6 +38,7 @@ from stockpot.entities.report import (
 )
 from stockpot.entities.request import Accept, Direction, Register, SoupRequest
 from stockpot.entities.selection import Contender, Selection, Step
+from stockpot.entities.source import SourceIdentity
 from stockpot.entities.sweep import (
     Candidate,
     Exclusion,
@@ -93,6 +94,7 @@ __all__ = [
     "SoupReport",
     "SoupRequest",
     "SoupState",
+    "SourceIdentity",
     "Step",
     "Sweep",
     "SweepSelector",

@@ -15,7 +15,7 @@ class EvaluationProtocol:
 
     task: str
     task_version: str
-    """The task's own ``version`` and a hash of the module that defines it."""
+    """The task's own ``version`` and a hash of the modules that it consists of."""
     task_args: tuple[tuple[str, str], ...]
     split: str
     dataset: Digest
@@ -27,11 +27,22 @@ class EvaluationProtocol:
     device: str
     """Device model, for example "cpu x86_64 AVX512" or "NVIDIA H100 80GB HBM3"."""
     torch_version: str
+    modules: tuple[tuple[str, str], ...] = ()
+    """The user's own modules that the task consists of, each with a hash of its file."""
+    distributions: tuple[tuple[str, str], ...] = ()
+    """What is installed and imported by those, with its version."""
+    software: tuple[tuple[str, str], ...] = ()
+    """Below torch on the device: versions of CUDA, cuDNN and the driver."""
 
     @cached_property
     def digest(self) -> Digest:
-        """The name under which scores are remembered."""
-        return digest_of_document(asdict(self))
+        """The name under which scores are remembered.
+
+        What is empty has no part in it: protocols that were stored before those fields keep their names.
+        """
+        later = ("modules", "distributions", "software")
+        document = asdict(self)
+        return digest_of_document({k: v for k, v in document.items() if v or k not in later})
 
 
 def exact_mean(values: Sequence[float]) -> float:

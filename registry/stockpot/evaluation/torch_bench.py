@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from stockpot.entities import EvaluationProtocol, Recipe, Score, TensorSpec, digest_of_bytes, short
+from stockpot.entities import (
+    EvaluationProtocol,
+    Recipe,
+    Score,
+    SourceIdentity,
+    TensorSpec,
+    digest_of_bytes,
+    short,
+)
 from stockpot.errors import OutOfDeviceMemory
 from stockpot.evaluation.devices.device import compute_with, device_model
 from stockpot.evaluation.devices.device_faults import device_blamed
@@ -28,11 +36,11 @@ T = TypeVar("T")
 class TorchBench:
     """A task on a device: makes evaluators, which share one live module.
 
-    `identity` is the task's name and version; `checkpoints` hands out weights. `outputs` remembers
-    completed passes: several benches may share it. `say` is told, once each, what stands in the way of
-    exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is asked. Every
-    method raises BadTask where the task breaks its contract, an unknown or empty split included, and
-    DeviceLost where the device cannot be used any more.
+    `identity` is the task's name and version, `source` its code; `checkpoints` hands out weights.
+    `outputs` remembers completed passes: several benches may share it. `say` is told, once each, what stands
+    in the way of exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is
+    asked. Every method raises BadTask where the task breaks its contract, an unknown or empty split included,
+    and DeviceLost where the device cannot be used any more.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class TorchBench:
         task: Task,
         *,
         identity: tuple[str, str],
+        source: SourceIdentity = SourceIdentity(),  # noqa: B008 - frozen
         task_args: Mapping[str, str],
         checkpoints: Checkpoints,
         device: torch.device,
@@ -51,6 +60,7 @@ class TorchBench:
         self._said: set[str] = set()
         self.task = CheckedTask(task, identity[0])
         self._identity = identity
+        self._source = source
         self._task_args = tuple(sorted(task_args.items()))
         self.models = TaskModels(self.task, checkpoints, device, self.say)
         self.outputs = outputs or RememberedOutputs()
@@ -179,6 +189,8 @@ class TorchBench:
             batch_size=self._batch_size or self.task.batch_size,
             device=self._computing,
             torch_version=torch.__version__,
+            modules=self._source.modules,
+            distributions=self._source.distributions,
         )
 
     def _measuring(self, split: str) -> str:

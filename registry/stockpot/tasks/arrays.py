@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.errors import BadTask, UnknownPlugin
-from stockpot.tasks.loading import load_object, source_hash
+from stockpot.tasks.identity import loaded_identity, module_of
+from stockpot.tasks.loading import load_object
 
 Example = tuple[np.ndarray[Any, Any], np.integer[Any]]
 Batch = tuple[Tensor, Tensor]
@@ -69,7 +70,7 @@ class ArrayClassification:
             raise BadTask("these --task-arg values cannot be used", faults=faults, mend="mend each of them")
         self.batch_size = int(batch_size)
         # The scores depend on the architecture's code as much as on this module's.
-        self.version = f"1+{source_hash(self._factory)}"
+        self.version = f"1+{loaded_identity([module_of(model)]).hash}"
         self._splits: dict[str, Split] = {}
 
     @staticmethod

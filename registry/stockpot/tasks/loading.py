@@ -1,22 +1,20 @@
 """Tasks and selection methods by name: Stockpot's own go the way of everybody else's."""
 
 import difflib
-import functools
-import hashlib
 import importlib
 import inspect
 import math
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, cast
 
+from stockpot.entities import SourceIdentity
 from stockpot.errors import BadTask, StockpotError, UnknownPlugin
 from stockpot.ports import MakeMethod, Task
+from stockpot.tasks.identity import TASKS, loaded_identity, module_of, named_modules
+from stockpot.tasks.module_places import look_here_first
 
-TASKS = "stockpot.tasks"
 METHODS = "stockpot.selection_methods"
 REQUIRED_METHODS = tuple(
     name for name, value in vars(Task).items() if inspect.isfunction(value) and name[0] != "_"
@@ -79,8 +77,7 @@ def load_object(reference: str) -> Any:
         raise UnknownPlugin(
             f"{reference!r} is not of the form module:attribute", mend="write package.module:Name"
         )
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+    look_here_first()
     found = module = _import(module_name, reference)
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -93,30 +90,29 @@ def load_object(reference: str) -> Any:
     return found
 
 
-def task_identity(task: Task) -> tuple[str, str]:
-    """The task's name, ``module:Class``, and its version: ``<task.version>+<hash>``.
+def task_source(
+    task: Task, reference: str | None = None, args: Mapping[str, str] | None = None
+) -> SourceIdentity:
+    """The code that a loaded task's scores depend on.
 
-    The hash is `source_hash` of its class, so that an edited task is another task even where its
-    author forgot to change ``version``.
+    From the module that defines its class, that of the `reference` which it was loaded by, and those that its
+    arguments name. Raises BadTask where its class was not defined in a file.
+    """
+    starts = [
+        type(task).__module__,
+        *([module_of(reference)] if reference else []),
+        *named_modules(args or {}),
+    ]
+    return loaded_identity(dict.fromkeys(name for name in starts if name in sys.modules))
+
+
+def task_identity(task: Task, source: SourceIdentity) -> tuple[str, str]:
+    """The task's name, ``module:Class``, and its version: ``<task.version>+<hash of the source>``.
+
+    So an edited task is another task even where its author forgot to change ``version``.
     """
     kind = type(task)
-    return f"{kind.__module__}:{kind.__qualname__}", f"{task.version}+{source_hash(kind)}"
-
-
-def source_hash(definition: Any) -> str:
-    """The first 12 digits of the SHA-256 of the file of the module that defines a class or function.
-
-    Of a ``functools.partial``, what it calls. Raises BadTask where it was not defined in a file.
-    """
-    while isinstance(definition, functools.partial):
-        definition = definition.func
-    file = _file_of(definition)
-    if file is None:
-        raise BadTask(
-            f"{definition.__module__}:{definition.__qualname__} was not defined in a file",
-            mend="move it to a module: scores are remembered under a hash of its source",
-        )
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+    return f"{kind.__module__}:{kind.__qualname__}", f"{task.version}+{source.hash}"
 
 
 def _import(module_name: str, reference: str) -> Any:
