@@ -133,7 +133,7 @@ def test_a_layout_of_few_is_downloaded_once_the_others_turn_out_to_be_fewer(tmp_
     halves = {name: save(_tensors(value, torch.float16)) for name, value in (("half", 1), ("other", 2))}
     sweep = Sweep(tmp_path, {**halves, "nan": MIXED["nan"], "good": MIXED["good"], "torn": MIXED["nan"]})
     gathered = read_all(sweep.arrivals())
-    assert sweep.fetched[-2:] == ["half", "other"]
+    assert {*sweep.fetched[-2:]} == {"half", "other"}
     assert [candidate.run.name for candidate in gathered.candidates] == ["half", "other"]
 
 
@@ -273,7 +273,7 @@ def test_where_there_is_nothing_to_average_nothing_is_scored_and_every_fault_tol
     with pytest.raises(NothingToSoup) as caught:
         sweep.rank(evaluator)
     assert evaluator.trials == []
-    told = len(caught.value.faults) + ("one usable run" in caught.value.what)
+    told = sum(int(fault.split()[0]) for fault in caught.value.faults) + ("one usable" in caught.value.what)
     assert told == len(files)
 
 

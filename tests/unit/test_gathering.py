@@ -26,7 +26,8 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import BadRequest, NothingToSoup
-from stockpot.workflow.gathering.exclusion_rules import Gathering, require_two
+from stockpot.workflow.gathering.enough import require_two
+from stockpot.workflow.gathering.exclusion_rules import Gathering
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
@@ -295,6 +296,43 @@ def test_identical_weights_count_once_and_the_twin_is_named() -> None:
     assert gathering.unique(candidates) == candidates[:2]
     assert _reasons(gathering) == {"id3": ExclusionReason.DUPLICATE}
     assert "tune-1" in gathering.exclusions[0].detail
+
+
+def _excluded(count: int, reason: ExclusionReason, mend: str = "") -> list[Exclusion]:
+    return [Exclusion(f"{reason.name}{i}", f"run {i}", reason, "so it is", mend) for i in range(count)]
+
+
+def _told(*exclusions: Exclusion, selector: SweepSelector = REQUEST.selector) -> NothingToSoup:
+    with pytest.raises(NothingToSoup) as caught:
+        require_two(Sweep(selector, (), exclusions))
+    return caught.value
+
+
+def test_where_all_runs_have_one_fault_the_advice_is_that_faults_mend() -> None:
+    told = _told(*_excluded(40, ExclusionReason.AMBIGUOUS_WEIGHTS, "--weights PATTERN"))
+    assert told.mend == "--weights PATTERN"
+    (fault,) = told.faults
+    assert fault.startswith("40 runs: ambiguous weights: run 0 (AMBIGUOUS_WEIGHTS0): so it is; ")
+    assert fault.endswith("; and 37 more")
+
+
+def test_where_runs_have_several_faults_each_is_told_once_with_its_count_and_its_mend() -> None:
+    told = _told(
+        *_excluded(1, ExclusionReason.PICKLE, "log safetensors"),
+        *_excluded(70, ExclusionReason.NOT_IN_TOP),
+        *_excluded(2, ExclusionReason.AMBIGUOUS_WEIGHTS, "--weights PATTERN"),
+    )
+    counts, mends = zip(*(fault.split(". To mend it: ") for fault in told.faults), strict=True)
+    assert [count.split(":")[0] for count in counts] == ["70 runs", "2 runs", "1 run"]
+    assert "--top" in mends[0]
+    assert mends[1:] == ("--weights PATTERN", "log safetensors")
+
+
+@pytest.mark.parametrize("exclusions", [[], _excluded(2, ExclusionReason.NO_WEIGHTS)], ids=["none", "bad"])
+def test_a_filter_that_chose_the_runs_is_named(exclusions: list[Exclusion]) -> None:
+    told = _told(*exclusions, selector=SweepSelector("s", None, "params.lr = '1'"))
+    assert "--filter \"params.lr = '1'\"" in told.what
+    assert exclusions or "--filter" in told.mend
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "has no runs"), (1, "one usable run")], ids=["none", "one"])

@@ -38,7 +38,8 @@ class Tracker(Protocol):
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         """Every weights file that the run logged, as artifact or inside a LoggedModel, by path. Raises
-        BadCheckpoint where its artifacts are too many to be looked through.
+        BadCheckpoint where its artifacts are too many to be looked through, or cannot be listed although
+        those of other runs can.
         """
         ...
 
@@ -50,7 +51,8 @@ class Tracker(Protocol):
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         """Download a weights file into this folder. Returns its path there: always a regular file, of the
-        length that was listed.
+        length that was listed. Raises BadCheckpoint for what is wrong with this file alone: it is gone, or a
+        link.
         """
         ...
 

@@ -9,7 +9,7 @@ from stockpot import CallablePackage
 from stockpot.soup.average import averaged_tensors, build
 from stockpot.soup.canonical import canonical_names
 from stockpot.soup.checkpoint_cache import CheckpointCache
-from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, differences
+from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, differences, differing_values
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
 
@@ -22,6 +22,7 @@ __all__ = [
     "canonical_names",
     "compatible_groups",
     "differences",
+    "differing_values",
     "open_pt2",
     "open_safetensors",
 ]

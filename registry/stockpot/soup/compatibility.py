@@ -2,10 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from struct import unpack_from
 
 from stockpot.entities import Checkpoint, Digest, TensorSpec
+from stockpot.soup.canonical import FLOATS, ITEM_SIZES
+from stockpot.soup.weights_file import WeightsFile
 
 _SHOWN = 8
+_FORMATS = {
+    "U64": "<Q",
+    "I64": "<q",
+    "U32": "<I",
+    "I32": "<i",
+    "U16": "<H",
+    "I16": "<h",
+    "I8": "<b",
+    "U8": "<B",
+    "BOOL": "<?",
+}
+"""Of `struct`, for each dtype that is not averaged."""
 
 
 def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -28,6 +43,36 @@ def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) ->
             if have.shape != want.shape:
                 groups["other shapes"].append(f"{name} {list(have.shape)} instead of {list(want.shape)}")
     return tuple(f"{kind}: {_listed(names)}" for kind, names in groups.items())
+
+
+def differing_values(reference: WeightsFile, other: WeightsFile) -> tuple[str, ...]:
+    """The integer and boolean tensors that differ between two files of one layout, each with a first value
+    of both.
+    """
+    names = [spec for spec in reference.tensors if spec.dtype not in FLOATS]
+    found = ((spec, _first_difference(reference, other, spec)) for spec in names)
+    return tuple(
+        f"{spec.name} holds {values[1]} instead of {values[0]}{place}"
+        for spec, difference in found
+        if difference is not None
+        for place, *values in [difference]
+    )
+
+
+def _first_difference(
+    reference: WeightsFile, other: WeightsFile, spec: TensorSpec
+) -> tuple[str, object, object] | None:
+    """Where two tensors differ first, for people, and both values."""
+    passed, size, form = 0, ITEM_SIZES[spec.dtype], _FORMATS[spec.dtype]
+    for want, have in zip(reference.pieces(spec.name), other.pieces(spec.name), strict=True):
+        pairs = zip(want.cast("B"), have.cast("B"), strict=True)
+        byte = None if want == have else next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        if byte is not None:
+            item = byte // size
+            place = f" at element {passed + item}" if spec.shape else ""
+            return place, *(unpack_from(form, piece, item * size)[0] for piece in (want, have))
+        passed += len(want) // size
+    return None
 
 
 def batch_norm_layers(tensors: Iterable[TensorSpec]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, RECIPE, ROLE
-from stockpot.errors import BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.names import PARENT, VERSION_URI, ingredient_tags, soup_tags, weights_format
@@ -145,7 +145,7 @@ class MemoryTracker(Tracker):
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         content = self._content(source)
         if content is None:
-            raise TrackingError(f"{source.uri} is gone", mend="log it again")
+            raise BadCheckpoint(f"{source.uri} is gone", mend="log it again")
         if source.size not in {None, len(content)}:
             raise TrackingError(f"{source.uri} is not as long as it was listed", mend="list it again")
         file = into / PurePosixPath(source.uri).name

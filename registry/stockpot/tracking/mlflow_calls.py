@@ -154,7 +154,7 @@ def _translated(
     error: Exception, doing: str, invalid: type[StockpotError], missing: type[StockpotError], mend: str
 ) -> StockpotError:
     what = f"{doing}: {redacted(str(error)) or type(error).__name__}"
-    match _status(error):
+    match status_of(error):
         case 401 | 403:
             return NotPermitted(what, mend=f"check {CREDENTIALS}, and your rights there")
         case 408 | 429 | 502 | 503 | 504:
@@ -169,7 +169,7 @@ def _translated(
             return TrackingError(what, mend=mend)
 
 
-def _status(error: Exception) -> int:
+def status_of(error: Exception) -> int:
     """The HTTP status that says it best, also for what never went over HTTP."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
     from requests import RequestException

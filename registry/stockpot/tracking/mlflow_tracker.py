@@ -22,6 +22,7 @@ from stockpot.entities.tags import ALIAS
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Tracker
 from stockpot.tracking import mlflow_publishing as publishing
+from stockpot.tracking.mlflow_blame import reading_one_run
 from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import (
@@ -73,16 +74,16 @@ class MlflowTracker(Tracker):
         return map(self._noted, list_runs(self._client, selector, self._page_size))
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
-        with asking(f"listing the weights of run {run.name} ({run.run_id})"):
+        with reading_one_run(self._client, f"listing the weights of run {run.name} ({run.run_id})"):
             root = self._artifacts.get(run.run_id) or self._client.get_run(run.run_id).info.artifact_uri
             return find_weights(self._client, run, root)
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:
-        with asking(f"reading the header of {source.path} of run {source.run_id}"):
+        with reading_one_run(self._client, f"reading the header of {source.path} of run {source.run_id}"):
             return self._heads.of(self._client, source, length)
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
-        with asking(f"downloading {source.path} of run {source.run_id}"):
+        with reading_one_run(self._client, f"downloading {source.path} of run {source.run_id}"):
             return download_weights(self._client, source, into)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:

@@ -68,15 +68,34 @@ def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) 
     """Download a weights file. Refuses anything but a regular file in this very folder, of the length that
     was listed: not every server's broken transfer is an error of its client.
     """
+    _refuse_links(client, source)
     file = download(client, source.uri, into)
     if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
-        raise TrackingError(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
+        raise _no_regular_file(source)
     if source.size not in {None, file.stat().st_size}:
         raise TrackingError(
             f"{redacted(source.uri)} was listed with {source.size} bytes, but {file.stat().st_size} came",
             mend="run the request again: it goes on from here, and lists the artifact as it is then",
         )
     return file
+
+
+def _refuse_links(client: "MlflowClient", source: WeightsSource) -> None:
+    """Where artifacts are a folder of this machine: MLflow follows a link in it to wherever it leads."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    folder, _, name = source.uri.rpartition("/")
+    repository = get_artifact_repository(folder, tracking_uri=client.tracking_uri)
+    if (
+        isinstance(repository, LocalArtifactRepository)
+        and (Path(repository.artifact_dir) / name).is_symlink()
+    ):
+        raise _no_regular_file(source)
+
+
+def _no_regular_file(source: WeightsSource) -> BadCheckpoint:
+    return BadCheckpoint(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
 
 
 def _weights_below(client: "MlflowClient", run_id: str, root: str) -> Iterator[WeightsSource]:

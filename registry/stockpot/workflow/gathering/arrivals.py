@@ -17,8 +17,10 @@ from stockpot.entities import (
     TensorSpec,
     WeightsSource,
 )
+from stockpot.errors import BadCheckpoint
 from stockpot.workflow.gathering.ahead import ahead
-from stockpot.workflow.gathering.exclusion_rules import Gathering, require_two
+from stockpot.workflow.gathering.enough import require_two
+from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 if TYPE_CHECKING:
@@ -56,10 +58,14 @@ class Prospects:
 class _Group:
     """Candidates that can be averaged with each other, as far as they have arrived."""
 
-    best: tuple[bool, float] = (True, 0.0)
-    """Of its members' metrics, as `rank_by_metric` tells."""
-    met: set[Digest] = field(default_factory=set)
+    met: dict[Digest, tuple[bool, float]] = field(default_factory=dict)
+    """Its different weights, each with the best metric of those runs, as `rank_by_metric` tells."""
     waiting: list[Candidate] = field(default_factory=list)
+
+    @property
+    def best(self) -> tuple[bool, float]:
+        """Of its members' metrics."""
+        return min(self.met.values(), default=(True, 0.0))
 
     @property
     def rank(self) -> tuple[tuple[bool, float], int]:
@@ -115,11 +121,12 @@ class Arrivals:
         """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""
         request, order = self._prospects.request, self._prospects.order
         self._arrived.sort(key=lambda candidate: order[candidate.run.run_id])
-        group = self._gathering.largest_group(self._arrived, request)
+        gathering = Gathering(self._gathering.exclusions)  # not for good: more may be refused
+        group = gathering.largest_group(self._arrived, request, self._supply.differing_values)
         for prospect in self._unread:
-            self._gathering.exclude_stranger(prospect.run, prospect.layout or (), group)
-        kept = self._gathering.unique(group)
-        exclusions = sorted(self._gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
+            gathering.exclude_stranger(prospect.run, prospect.layout or (), group)
+        kept = gathering.unique(group)
+        exclusions = sorted(gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
         self._supply.offer(kept)
         return require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
 
@@ -149,14 +156,28 @@ class Arrivals:
         best = min(metrics + [group.best for group in arrived])
         return best, -len(unread) - sum(len(group.met) for group in arrived)
 
-    def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource]:
-        return prospect, self._supply.ingest(prospect.source)
+    def refuse(self, digest: Digest, fault: BadCheckpoint) -> None:
+        """Exclude the candidates with these weights, of which only their first use told what is wrong."""
+        refused = [candidate for candidate in self._arrived if candidate.checkpoint.digest == digest]
+        self._arrived = [candidate for candidate in self._arrived if candidate not in refused]
+        for candidate in refused:
+            self._gathering.exclude_faulty(candidate.run, candidate.source, fault)
+            self._groups[candidate.checkpoint.tensors, candidate.checkpoint.exact].met.pop(digest, None)
 
-    def _admit(self, prospect: Prospect, found: IngestedSource) -> None:
+    def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource | BadCheckpoint]:
+        try:
+            return prospect, self._supply.ingest(prospect.source)
+        except BadCheckpoint as error:
+            return prospect, error
+
+    def _admit(self, prospect: Prospect, found: IngestedSource | BadCheckpoint) -> None:
         run, source = prospect.run, prospect.source
+        if isinstance(found, BadCheckpoint):
+            self._gathering.exclude_faulty(run, source, found)
+            return
         if found.checkpoint is None:
             reason = found.fault or ExclusionReason.UNREADABLE
-            self._gathering.exclude(run, reason, f"{source.path}: {found.detail}")
+            self._gathering.exclude(run, reason, f"{source.path}: {found.detail}", MENDS[reason])
             return
         layout = found.checkpoint.tensors
         checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))
@@ -165,9 +186,11 @@ class Arrivals:
         candidate = Candidate(run, source, found.sha256, checkpoint)
         self._arrived.append(candidate)
         group = self._groups.setdefault((checkpoint.tensors, checkpoint.exact), _Group())
-        group.best = min(group.best, rank_by_metric(run, self._prospects.request))
-        if checkpoint.digest not in group.met:
-            group.met.add(checkpoint.digest)
+        first = checkpoint.digest not in group.met
+        metric = rank_by_metric(run, self._prospects.request)
+        known = group.met.setdefault(checkpoint.digest, metric)
+        group.met[checkpoint.digest] = min(known, metric)
+        if first:
             group.waiting.append(candidate)
             self._supply.offer([candidate])
 

@@ -1,8 +1,9 @@
 """Which runs are no candidates, and why: rules for a run and its weights, and for all candidates together."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from stockpot.entities import (
     Candidate,
@@ -10,21 +11,38 @@ from stockpot.entities import (
     ExclusionReason,
     Run,
     SoupRequest,
-    Sweep,
     TensorSpec,
     WeightsFormat,
     WeightsSource,
     short,
     tags,
 )
-from stockpot.errors import NothingToSoup
+from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
+from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 HOW_TO_LOG = (
     "log the weights with safetensors.torch.save_file and mlflow.log_artifact, or mlflow.pytorch.log_model("
     'model, name=..., input_example=..., serialization_format="pt2")'
 )
+
+LOG_AGAIN = "log the weights again with safetensors.torch.save_file(model.state_dict(), path)"
+MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
+    {
+        ExclusionReason.UNREADABLE: LOG_AGAIN,
+        ExclusionReason.NOT_FINITE: "log a checkpoint from before it diverged, and name it in the run's tag "
+        f"{tags.WEIGHTS}",
+    }
+)
+"""Of faults that a file has by itself."""
+REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
+    {Incompatible: ExclusionReason.INCOMPATIBLE, NotFinite: ExclusionReason.NOT_FINITE}
+)
+ARCHITECTURE = (
+    "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"
+)
+PERSISTENT = "register_buffer(name, tensor, persistent=False)"
 
 
 class Gathering:
@@ -39,6 +57,12 @@ class Gathering:
     def exclude(self, run: Run, reason: ExclusionReason, detail: str, mend: str = "") -> None:
         """Record that this run is no candidate."""
         self.exclusions.append(Exclusion(run.run_id, run.name, reason, detail, mend))
+
+    def exclude_faulty(self, run: Run, source: WeightsSource, fault: BadCheckpoint) -> None:
+        """Record that something is wrong with this run's weights, whenever it showed."""
+        reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
+        detail = "; ".join([fault.what, *fault.faults])
+        self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
 
     def choose_weights(
         self, run: Run, found: Sequence[WeightsSource], pattern: str | None
@@ -95,15 +119,21 @@ class Gathering:
             )
         elif faults := fits(tensors):
             detail = "does not fit the task's model: " + "; ".join(faults)
-            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail)
+            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, ARCHITECTURE)
         else:
             return True
         return False
 
-    def largest_group(self, candidates: list[Candidate], request: SoupRequest) -> list[Candidate]:
+    def largest_group(
+        self,
+        candidates: list[Candidate],
+        request: SoupRequest,
+        differing: Callable[[Candidate, Candidate], Sequence[str]] = lambda *_: (),
+    ) -> list[Candidate]:
         """The group of equal layout that has the most different weights.
 
-        With a logged metric to rank by, the group of its best run.
+        With a logged metric to rank by, the group of its best run. `differing` names the tensors that hold
+        other values, where that can be told.
         """
         groups = compatible_groups([candidate.checkpoint for candidate in candidates])
         if len(groups) < 2:
@@ -111,15 +141,32 @@ class Gathering:
         members = [[candidates[i] for i in group] for group in groups]
         best = min(members, key=lambda group: _group_rank(group, request))
         for candidate in (c for group in members if group is not best for c in group):
-            self.exclude_stranger(candidate.run, candidate.checkpoint.tensors, best)
+            if candidate.checkpoint.tensors != best[0].checkpoint.tensors:
+                self.exclude_stranger(candidate.run, candidate.checkpoint.tensors, best)
+            else:
+                self._exclude_by_values(candidate, best, differing(best[0], candidate))
         return best
 
     def exclude_stranger(self, run: Run, tensors: Sequence[TensorSpec], group: Sequence[Candidate]) -> None:
         """Record that a run with these tensors cannot be averaged with the group."""
         faults = differences(group[0].checkpoint.tensors, tensors)
-        detail = "; ".join(faults) or "its integer or boolean tensors hold other values"
+        self._exclude_misfit(run, group, "; ".join(faults), "name the runs of one architecture with --filter")
+
+    def _exclude_by_values(
+        self, candidate: Candidate, group: Sequence[Candidate], faults: Sequence[str]
+    ) -> None:
+        """Record that tensors which are not averaged hold other values than the group's."""
+        names = [spec.name for spec in candidate.checkpoint.tensors if spec.dtype not in FLOATS]
+        detail = "; ".join(faults) or "integer or boolean tensors hold other values: one of " + ", ".join(
+            names
+        )
+        mend = f"log weights without counters of steps, made with {PERSISTENT}, or with one value in all runs"
+        self._exclude_misfit(candidate.run, group, detail, mend)
+
+    def _exclude_misfit(self, run: Run, group: Sequence[Candidate], detail: str, mend: str) -> None:
         others = f"run {group[0].run.name} and {len(group) - 1} more"
-        self.exclude(run, ExclusionReason.INCOMPATIBLE, f"cannot be averaged with {others}: {detail}")
+        what = f"cannot be averaged with {others}: {detail}"
+        self.exclude(run, ExclusionReason.INCOMPATIBLE, what, mend)
 
     def unique(self, candidates: list[Candidate]) -> list[Candidate]:
         """One candidate per digest: the earliest run."""
@@ -130,20 +177,6 @@ class Gathering:
                 detail = f"bit-identical to run {twin.run.name} ({short(candidate.checkpoint.digest)})"
                 self.exclude(candidate.run, ExclusionReason.DUPLICATE, f"{detail}, which stands for both")
         return list(first.values())
-
-
-def require_two(sweep: Sweep) -> Sweep:
-    """The same sweep, if there is anything to average. Raises NothingToSoup."""
-    if len(sweep.candidates) > 1:
-        return sweep
-    total = len(sweep.candidates) + len(sweep.exclusions)
-    what = "one usable run, and one is no soup" if sweep.candidates else "no usable run"
-    name = sweep.selector.parent_run_id or sweep.selector.experiment
-    raise NothingToSoup(
-        f"sweep {name} has {total} runs, but {what}" if total else f"sweep {name} has no runs",
-        faults=[f"{e.run_name} ({e.run_id}): {e.reason}: {e.detail}" for e in sweep.exclusions],
-        mend="log each run's weights: " + HOW_TO_LOG,
-    )
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:

@@ -23,7 +23,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite
-from stockpot.soup import CheckpointCache, build
+from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -82,6 +82,17 @@ class Supply:
         """What the file holds, where it was read before."""
         known = self._remembered(source)
         return known.checkpoint.tensors if known and known.checkpoint else None
+
+    def differing_values(self, one: Candidate, other: Candidate) -> tuple[str, ...]:
+        """In which integer and boolean tensors two checkpoints of one layout differ, where both are here."""
+        try:
+            with (
+                self._cache.open(one.checkpoint.digest) as reference,
+                self._cache.open(other.checkpoint.digest) as file,
+            ):
+                return differing_values(reference, file)
+        except (Altered, NotCached):  # whoever needs them downloads them
+            return ()
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
         """Make these candidates' checkpoints available by digest."""

@@ -11,13 +11,14 @@ from stockpot.entities import (
     Digest,
     Exclusion,
     ExclusionReason,
+    Outcome,
     Recipe,
     Sweep,
     Trial,
 )
-from stockpot.errors import BadTask
+from stockpot.errors import Altered, BadCheckpoint, BadTask, NotCached
 from stockpot.selection.telling import full_score
-from stockpot.workflow.gathering.exclusion_rules import require_two
+from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
@@ -49,26 +50,57 @@ def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> 
     scores: dict[Digest, float] = {}
     with closing(arrivals.due()) as batches:
         for due in batches:
-            _score(due, scores, evaluator, progress)
+            _score(due, scores, arrivals, evaluator, progress)
     sweep = arrivals.sweep()
-    _score(sweep.candidates, scores, evaluator, progress)
+    while _score(sweep.candidates, scores, arrivals, evaluator, progress):
+        sweep = arrivals.sweep()
     for _ in range(len(scores), arrivals.total):
         progress.advance("rank")  # those that turned out to be no candidates
     return _ranked(sweep, scores, evaluator)
 
 
 def _score(
-    candidates: Sequence[Candidate], scores: dict[Digest, float], evaluator: "Evaluator", progress: "Progress"
-) -> None:
-    """Score those that have no score yet."""
-    digests = [c.checkpoint.digest for c in candidates if c.checkpoint.digest not in scores]
-    trials = [Trial(Recipe.mean([digest])) for digest in digests]
-    for begin in range(0, len(trials), AT_ONCE):
+    candidates: Sequence[Candidate],
+    scores: dict[Digest, float],
+    arrivals: "Arrivals",
+    evaluator: "Evaluator",
+    progress: "Progress",
+) -> bool:
+    """Score those that have no score yet. Whether some were refused: their first use told a fault."""
+    trials = {
+        c.checkpoint.digest: Trial(Recipe.mean([c.checkpoint.digest]))
+        for c in candidates
+        if c.checkpoint.digest not in scores
+    }
+    refused = False
+    digests = [*trials]
+    for begin in range(0, len(digests), AT_ONCE):
         end = begin + AT_ONCE
-        outcomes = evaluator.evaluate(trials[begin:end], then=trials[end:])
-        for digest, outcome in zip(digests[begin:end], outcomes, strict=True):
-            scores[digest] = full_score(outcome).value
-            progress.advance("rank")
+        batch, then = digests[begin:end], [trials[digest] for digest in digests[end:]]
+        outcomes: Sequence[Outcome | None]
+        try:
+            outcomes = evaluator.evaluate([trials[digest] for digest in batch], then=then)
+        except BadCheckpoint:
+            outcomes = [_alone(digest, arrivals, evaluator) for digest in batch]  # whose fault it is
+        for digest, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                refused = True
+            else:
+                scores[digest] = full_score(outcome).value
+                progress.advance("rank")
+    return refused
+
+
+def _alone(digest: Digest, arrivals: "Arrivals", evaluator: "Evaluator") -> Outcome | None:
+    """None for weights that turn out to be faulty: their runs are excluded."""
+    try:
+        (outcome,) = evaluator.evaluate([Trial(Recipe.mean([digest]))])
+    except (Altered, NotCached):
+        raise  # the disk's fault
+    except BadCheckpoint as fault:
+        arrivals.refuse(digest, fault)
+        return None
+    return outcome
 
 
 def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator") -> Ranking:

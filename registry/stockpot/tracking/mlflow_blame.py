@@ -1,0 +1,59 @@
+"""Whose fault it is that a run's artifacts cannot be read: that run's, or the server's and the machine's."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from shutil import SpecialFileError
+from typing import TYPE_CHECKING
+
+from stockpot.errors import BadCheckpoint, StockpotError
+from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, status_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MEND = "log the run's weights again as one regular file, or leave the run out with --filter"
+OF_FILES = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+        *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.ENODEV),
+    }
+)
+"""What an operating system says of one file: not of the machine, as that its disk is full."""
+NUMBERED = re.compile(r"\[Errno (\d+)\]")
+# All that MLflow keeps of the failures of a download is their text.
+ABSENT = re.compile(r"No such artifact|is a named pipe|\b(?:400|404|410) Client Error\b")
+
+
+@contextmanager
+def reading_one_run(client: "MlflowClient", doing: str) -> Iterator[None]:
+    """Read the artifacts of one run. `doing` opens the message of an error.
+
+    Raises BadCheckpoint for what is wrong with this run alone, and what `asking` raises for the rest.
+    """
+    with asking(doing, invalid=BadCheckpoint, missing=BadCheckpoint, mend=MEND):
+        try:
+            yield
+        except StockpotError:
+            raise
+        except Exception as error:
+            if not _is_of_files(error) and not _is_of_the_servers_files(error, client):
+                raise
+            raise BadCheckpoint(f"{doing}: {redacted(str(error))}", mend=MEND) from None
+
+
+def _is_of_files(error: Exception) -> bool:
+    numbers = {int(number) for number in NUMBERED.findall(str(error))}
+    if numbers:
+        return numbers <= OF_FILES
+    return isinstance(error, SpecialFileError | UnicodeError) or ABSENT.search(str(error)) is not None
+
+
+def _is_of_the_servers_files(error: Exception, client: "MlflowClient") -> bool:
+    """Whether the server fails at this question and answers another one: it met what it cannot read."""
+    if status_of(error) != 500 or "500 " not in str(error) or not is_web(client.tracking_uri):
+        return False
+    with probing(client.tracking_uri):
+        client.search_experiments(max_results=1)
+    return True

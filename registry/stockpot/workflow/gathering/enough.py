@@ -1,0 +1,74 @@
+"""Whether there is anything to average. Where not, each reason is told once, with its count and mend."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from stockpot.entities import Exclusion, ExclusionReason, Sweep, SweepSelector
+from stockpot.errors import NothingToSoup
+
+NAMED = 3
+"""Runs that are named of each reason."""
+MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
+    {
+        ExclusionReason.NOT_FINISHED: "run the request again when they are finished",
+        ExclusionReason.NO_WEIGHTS: "name a file that the runs logged: --weights PATTERN",
+        ExclusionReason.NOT_IN_TOP: "keep more runs: a greater --top, or neither --top nor --by",
+        ExclusionReason.DUPLICATE: "train the runs differently: these logged the same bytes",
+        ExclusionReason.NOT_SCORED: "look at what these models answer on the held-out split",
+    }
+)
+"""Of reasons that are no fault as long as other runs are left."""
+
+
+def require_two(sweep: Sweep) -> Sweep:
+    """The same sweep, if there is anything to average. Raises NothingToSoup."""
+    if len(sweep.candidates) > 1:
+        return sweep
+    total = len(sweep.candidates) + len(sweep.exclusions)
+    name = _told(sweep.selector)
+    if not total:
+        raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(sweep.selector))
+    what = "one usable run, and one is no soup" if sweep.candidates else "no usable run"
+    groups = sorted(_groups(sweep.exclusions).items(), key=lambda item: -len(item[1]))
+    several = len(groups) > 1
+    raise NothingToSoup(
+        f"sweep {name} has {total} run{'s' if total > 1 else ''}, but {what}",
+        faults=[
+            _summary(found) + (f". To mend it: {mend}" if mend and several else "")
+            for (_, mend), found in groups
+        ],
+        mend="see what each reason says" if several else groups[0][0][1] if groups else "log more runs",
+    )
+
+
+def _groups(exclusions: Sequence[Exclusion]) -> dict[tuple[ExclusionReason, str], list[Exclusion]]:
+    groups: dict[tuple[ExclusionReason, str], list[Exclusion]] = {}
+    for exclusion in exclusions:
+        mend = exclusion.mend or MENDS.get(exclusion.reason, "")
+        groups.setdefault((exclusion.reason, mend), []).append(exclusion)
+    return groups
+
+
+def _summary(exclusions: Sequence[Exclusion]) -> str:
+    """The reason, how many runs it concerns, and what was found of the first few."""
+    shown = "; ".join(f"{e.run_name} ({e.run_id}): {e.detail}" for e in exclusions[:NAMED])
+    rest = len(exclusions) - NAMED
+    more = f"; and {rest} more" if rest > 0 else ""
+    count = f"{len(exclusions)} run{'s' if len(exclusions) > 1 else ''}"
+    return f"{count}: {exclusions[0].reason}: {shown}{more}"
+
+
+def _told(selector: SweepSelector) -> str:
+    name = selector.parent_run_id or selector.experiment or ""
+    return f"{name} with --filter {selector.filter!r}" if selector.filter else name
+
+
+def _how_to_find(selector: SweepSelector) -> str:
+    if selector.filter:
+        return "change --filter, or leave it out"
+    if selector.parent_run_id:
+        return (
+            "a sweep's runs carry the tag mlflow.parentRunId with the parent's id; where they carry none, "
+            "name them by --experiment and --filter"
+        )
+    return "log runs to this experiment, or name another"

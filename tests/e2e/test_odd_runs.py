@@ -1,0 +1,182 @@
+"""One odd run never ends a sweep: it is excluded with its reason and its mend, and the rest is souped."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from stockpot.entities import ExclusionReason, SoupRequest, Sweep
+from stockpot.errors import NothingToSoup, TrackingError
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import TinyTask, dense, weights
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
+from stockpot.workflow.gathering.arrivals import Arrivals, read_all
+from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.walk import in_turn, walk
+
+Damage = Callable[[Path], object]
+
+
+def _to_missing(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.parent / "nowhere.safetensors")
+
+
+def _to_a_strangers_file(file: Path) -> None:
+    secret = file.parent.parent / "secret.txt"
+    secret.write_text("password")
+    file.unlink()
+    file.symlink_to(secret)
+
+
+def _to_itself(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file)
+
+
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _folders_in_a_circle(file: Path) -> None:
+    file.unlink()
+    (file.parent / "again").symlink_to(file.parent, target_is_directory=True)
+
+
+def _newline(file: Path) -> None:
+    file.rename(file.with_name("best\nmodel.safetensors"))
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _torn(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+def _integers(file: Path) -> None:
+    file.write_bytes(save({**weights(seed=9), "steps": torch.tensor(7)}))
+
+
+DAMAGES: list[Damage] = [
+    _to_missing,
+    _to_a_strangers_file,
+    _to_itself,
+    _pipe,
+    _folders_in_a_circle,
+    _newline,
+    _empty,
+    _torn,
+    _integers,
+]
+
+
+def _sweep(request: SoupRequest) -> Sweep:
+    place = Workplace()
+    fits = place.bench(request).fits
+    prospects = gather(request, place.tracker, place.supply, fits, Silent())
+    return read_all(Arrivals(prospects, place.supply, fits, Silent()))
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.strip("_"))
+def test_whatever_lies_among_a_runs_artifacts_only_that_run_is_excluded(
+    tiny_sweep: SoupRequest, tmp_path: Path, damage: Damage
+) -> None:
+    run, *others = Workplace().tracker.runs(tiny_sweep.selector)
+    damage(tmp_path / "artifacts" / run.run_id / "artifacts" / "model.safetensors")
+    sweep = _sweep(tiny_sweep)
+    assert [candidate.run for candidate in sweep.candidates] == others
+    (exclusion,) = sweep.exclusions
+    assert exclusion.run_id == run.run_id
+    assert exclusion.detail
+    assert exclusion.mend
+    assert "password" not in exclusion.detail
+
+
+def test_a_name_with_a_newline_is_read_where_it_is_the_parent_folders(
+    tiny_sweep: SoupRequest, tmp_path: Path
+) -> None:
+    run = next(Workplace().tracker.runs(tiny_sweep.selector))
+    (tmp_path / "artifacts" / run.run_id / "artifacts" / "notes\n.txt").write_text("hello")
+    assert len(_sweep(tiny_sweep).candidates) == 5
+
+
+def test_a_file_that_vanishes_before_its_download_excludes_its_run(
+    tiny_sweep: SoupRequest, tmp_path: Path
+) -> None:
+    place = Workplace()
+    fits = place.bench(tiny_sweep).fits
+    prospects = gather(tiny_sweep, place.tracker, place.supply, fits, Silent())
+    gone = prospects.found[2].run.run_id
+    (tmp_path / "artifacts" / gone / "artifacts" / "model.safetensors").unlink()
+    sweep = read_all(Arrivals(prospects, place.supply, fits, Silent()))
+    assert [exclusion.run_id for exclusion in sweep.exclusions] == [gone]
+
+
+def test_a_disk_without_room_ends_the_walk(tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stockpot.tracking.mlflow_weights.download", full)
+    with pytest.raises(TrackingError, match="No space left"):
+        _sweep(tiny_sweep)
+
+
+@pytest.mark.slow
+def test_tied_tensors_that_differ_exclude_their_run_and_the_rest_is_souped(
+    mlflow_uri: str, experiment: str, home: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    assert not home.exists()
+    odd = weights("tied", seed=9)
+    odd["head.weight"] = odd["head.weight"] + torch.ones(16, 8)
+    runs = {"untied": odd, **{f"good{seed}": weights("tied", seed=seed) for seed in range(3)}}
+    request = SoupRequest(
+        model="tied",
+        task="stockpot.testing.tiny:TinyTask",
+        task_args={"kind": "tied", "n": "40"},
+        sweep=plant_sweep(MlflowClient(mlflow_uri), experiment, runs),
+    )
+    outcome = walk(request, Workplace(), in_turn, Silent())
+    (exclusion,) = outcome.report.exclusions
+    assert (exclusion.run_name, exclusion.reason) == ("untied", ExclusionReason.INCOMPATIBLE)
+    assert "embed.weight and head.weight are one tensor in the model, but hold different values" in (
+        exclusion.detail
+    )
+    assert exclusion.mend
+    assert {candidate.run_name for candidate in outcome.report.candidates} == {"good0", "good1", "good2"}
+
+
+class Counting(TinyTask):
+    """Its model counts its steps in a buffer."""
+
+    def model(self) -> torch.nn.Module:
+        """With the buffer."""
+        module = dense()
+        module.register_buffer("num_updates", torch.tensor(0))
+        return module
+
+
+def test_integers_that_differ_are_named_with_both_values(
+    mlflow_uri: str, experiment: str, home: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    assert not home.exists()
+    runs = {f"r{i}": {**weights(seed=i), "num_updates": torch.tensor(100 * i)} for i in range(3)}
+    request = SoupRequest(
+        model="counting",
+        task=f"{__name__}:Counting",
+        sweep=plant_sweep(MlflowClient(mlflow_uri), experiment, runs),
+    )
+    with pytest.raises(NothingToSoup) as caught:
+        _sweep(request)
+    assert "num_updates holds 100 instead of 0" in str(caught.value)
+    assert "persistent=False" in caught.value.mend
