@@ -6,7 +6,8 @@ addresses in a requirement, wherever the soup is served.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import (
     Distribution,
     PackageNotFoundError,
@@ -40,11 +41,17 @@ def requirements(modules: Iterable[str], *others: str) -> list[str]:
 
 
 def _distributions(modules: Iterable[str]) -> Iterator[str]:
-    owners = packages_distributions()
+    owners = _owners()
     for top in sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names):
         for name in owners.get(top, ()):
             if _is_on_an_index(name):
                 yield re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """The distributions of each module: to read them all takes a second or two."""
+    return packages_distributions()
 
 
 def _is_on_an_index(name: str) -> bool:
