@@ -306,3 +306,27 @@ def test_a_setting_that_cannot_be_read_is_named_with_its_variable(
     assert ended.code == 3
     assert "STOCKPOT_CACHE_LIMIT=10GB" in ended.err
     assert "To mend it: export STOCKPOT_CACHE_LIMIT=" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("gone/soup.safetensors", "No such file or directory"),
+        ("a-file/soup.safetensors", "Not a directory"),
+        ("a-folder", "is a folder"),
+        ("/dev/null", "is no regular file"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_rebuild_looks_at_its_target_before_it_asks_for_anything(
+    stockpot: Stockpot, target: str, said: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody serves that port
+    (tmp_path / "a-file").touch()
+    (tmp_path / "a-folder").mkdir()
+    before = set(tmp_path.rglob("*"))
+    ended = stockpot("rebuild", "models:/birds/1", "--out", str(tmp_path / target))
+    assert ended.code == 3
+    assert said in ended.err
+    assert "To mend it" in ended.err
+    assert {path for path in tmp_path.rglob("*") if home not in (path, *path.parents)} == before

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -38,9 +40,9 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
 
     Raises RegistryConflict when the result has another digest than the registered soup: then nothing
     is written. An existing file is replaced only by the same request's bytes, at once and whole.
+    Raises BadRequest where no file can be written, before anything is downloaded.
     """
-    if out.is_dir():
-        raise BadRequest(f"{out} is a folder", mend="name the file to write: --out soup.safetensors")
+    _require_place(out)
     version, snapshot = snapshot_of(uri, tracker)
     if (registered := version.tags.get(tags.CHECKPOINT)) != snapshot.checkpoint:
         raise RegistryConflict(
@@ -58,15 +60,31 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
     return built
 
 
+def _require_place(out: Path) -> None:
+    with _part_of(out) as part:
+        if out.exists() and not out.is_file():
+            kind = "a folder" if out.is_dir() else "no regular file"
+            raise BadRequest(f"{out} is {kind}", mend="name the file to write: --out soup.safetensors")
+        part.touch()
+
+
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy so that `target` is either untouched or complete."""
-    part = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
+    with _part_of(target) as part:
         shutil.copyfile(source, part)
         part.replace(target)
+
+
+@contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """A name beside the file, for what is not whole yet. Raises BadRequest where nothing can be written."""
+    part = target.with_name(f".{uuid4().hex}")  # short: the target's own name may be as long as names can be
+    try:
+        yield part
     except OSError as error:
         raise BadRequest(
             f"{target} cannot be written: {error.strerror}", mend="name a file in a folder that you may write"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
