@@ -10,7 +10,7 @@ from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.ports import Progress
 from stockpot.watching import Lines, Several, Silent
 from stockpot.wiring import Workplace
-from stockpot.workflow.walk import walk
+from stockpot.workflow.jobs import answer
 from stockpot_flows.artifacts import StageArtifacts, publish_artifacts
 
 T = TypeVar("T")
@@ -56,6 +56,6 @@ def run_watched(request: SoupRequest, watch: Progress) -> SoupOutcome:
 def _sweep(request: SoupRequest, watch: Progress) -> SoupOutcome:
     told = StageArtifacts(Several(watch, Lines(get_run_logger().info)))
     with Workplace(watch=told) as place:
-        outcome = walk(request, place, run_stage, told)
+        outcome = answer(request, place, run_stage, told)
     publish_artifacts(outcome)
     return outcome

@@ -30,10 +30,11 @@ def soup(request: SoupRequest, *, flow: bool | None = None, watch: Progress | No
     watch = _log_of(watch)
     if flow if flow is not None else configured():
         return _flow(request, watch)
-    from stockpot.workflow.walk import in_turn, walk
+    from stockpot.workflow.jobs import answer
+    from stockpot.workflow.walk import in_turn
 
     with Workplace(watch=watch) as place:
-        return walk(request, place, in_turn, watch)
+        return answer(request, place, in_turn, watch)
 
 
 def plan(request: SoupRequest, *, watch: Progress | None = None) -> Plan:

@@ -18,6 +18,7 @@ StockpotError
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
+├── Busy                  another process works on this very request
 ├── PrefectUnreachable    Prefect does not answer, or fails under the flow
 └── TrackingError         MLflow
     ├── Unreachable       no answer
@@ -129,6 +130,12 @@ class StoreError(StockpotError):
 
 class SchemaMismatch(StoreError):
     """The database is older or newer than this program."""
+
+
+class Busy(StockpotError):
+    """Another process works on this very request, and this one may not wait."""
+
+    exit_code = 9
 
 
 class PrefectUnreachable(StockpotError):

@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from stockpot.entities import SoupRequest
+from stockpot.entities import Evidence, SoupRequest
 from stockpot.errors import StoreError
+from stockpot.evidence import evidence_of, still_holds
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
@@ -136,6 +137,14 @@ class Workplace:
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
         sweep = read_all(Arrivals(prospects, self.supply, bench.fits, self.watch))
         return plan(request, sweep, methods, evaluators, self.store)
+
+    def evidence(self, request: SoupRequest, *, since: float) -> Evidence | None:
+        """What a walk that began at `since` depended on; None where a file of that changed meanwhile."""
+        return evidence_of(request.task_args, since=since)
+
+    def still_holds(self, evidence: Evidence) -> bool:
+        """Whether all that it tells of looks as it did."""
+        return still_holds(evidence)
 
     def publisher(self, bench: "TaskBench", watch: "Progress") -> "Publisher":
         """What registers soups."""

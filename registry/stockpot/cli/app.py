@@ -26,7 +26,7 @@ def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 app = typer.Typer(
     name="stockpot",
     epilog="Exit codes: 0 done, better or not; 2 usage; 3 bad request; 4 nothing to soup; 5 bad weights; "
-    "6 bad task; 7 store; 8 MLflow; 10 Prefect; 1 anything else.",
+    "6 bad task; 7 store; 8 MLflow; 9 another process works on the request; 10 Prefect; 1 anything else.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -77,6 +77,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     register: options.Which = Register.NOT_WORSE,
     or_best_single: options.OrBestSingle = False,
     again: options.Again = False,
+    no_wait: options.NoWait = False,
     dry_run: options.DryRun = False,
     flow: options.Flow = None,
     as_json: Json = False,
@@ -105,6 +106,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         again=again,
         any_base=any_base,
         verify_exact=verify_exact,
+        wait=not no_wait,
     )
     if dry_run:
         plan = watched(lambda watch: calls.plan(request, watch=watch))

@@ -56,6 +56,9 @@ OrBestSingle = Annotated[
 Again = Annotated[bool, _in(_REGISTER, "Register soups anew whose versions a person deleted.", "--again")]
 
 _RUN = "How it runs"
+NoWait = Annotated[
+    bool, _in(_RUN, "Leave with exit code 9 where another process works on this request.", "--no-wait")
+]
 DryRun = Annotated[bool, _in(_RUN, "List what would be done; evaluate nothing.", "--dry-run")]
 Flow = Annotated[
     bool | None,

@@ -97,6 +97,9 @@ class SoupRequest:
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
+    wait: bool = True
+    """Where another process works on this very request: wait for its answer. Else leave it to that one."""
+
     def __post_init__(self) -> None:
         faults = fit_fields(self) or self._faults()  # rules are about values of the right type
         if faults:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.entities import Job, SoupOutcome, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import RememberingEvaluator
 from stockpot.workflow.gathering.arrivals import Arrivals
@@ -61,18 +61,20 @@ class Place(Protocol):
         ...
 
 
-def walk(request: SoupRequest, place: Place, stage: Stage, watch: "Progress") -> SoupOutcome:
+def walk(
+    request: SoupRequest, place: Place, stage: Stage, watch: "Progress", job: Job | None = None
+) -> SoupOutcome:
     """Gather, prove permissions, rank, select, measure, publish.
 
     Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
     request asks the same questions, finds them answered, and ends in the same versions. Where batches
     do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
-    even a single example fits, or where that is no help.
+    even a single example fits, or where that is no help. The candidates are kept as those of `job`.
     """
     methods, bench = place.methods(request), place.bench(request)
     while True:
         try:
-            return _walk(request, place, methods, bench, stage, watch)
+            return _walk(request, place, methods, bench, stage, watch, job)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -94,6 +96,7 @@ def _walk(
     bench: "TaskBench",
     stage: Stage,
     watch: "Progress",
+    job: Job | None,
 ) -> SoupOutcome:
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store)
@@ -105,6 +108,8 @@ def _walk(
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
     ranking = stage("rank", lambda: rank(arrivals, held_out, watch))
+    if job is not None:
+        place.store.commit_candidates(job, ranking.candidates)
     stop = _deadline(request.max_seconds)
     plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))

@@ -1,0 +1,238 @@
+"""A request is worked on by one process at a time, and what is answered is answered at once."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import pytest
+
+from stockpot.entities import Job, SoupOutcome, SoupRequest, SoupState
+from stockpot.errors import Busy, NothingToSoup
+from stockpot.testing.crashes import CrashingTracker
+from stockpot.testing.sweeps import plant_run
+from stockpot.testing.tiny import weights
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
+from stockpot.workflow.jobs import answer
+from stockpot.workflow.walk import in_turn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from stockpot.ports import Tracker
+
+T = TypeVar("T")
+TASK = """
+from pathlib import Path
+from stockpot.testing.tiny import TinyTask
+
+class Task(TinyTask):
+    def __init__(self, data: str) -> None:
+        super().__init__(kind="dense", n=Path(data).read_text())
+"""
+
+
+@pytest.fixture
+def request_(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoupRequest:
+    """A request whose task is a module in the working directory, and reads a file that its argument names."""
+    monkeypatch.chdir(tmp_path)
+    module = f"task_{tmp_path.parent.name.replace('-', '_')}_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(TASK)
+    (tmp_path / "n.txt").write_text("80")
+    time.sleep(0.1)
+    monkeypatch.setattr("stockpot.evidence.STARTED", time.time())
+    return replace(tiny_sweep, task=f"{module}:Task", task_args={"data": "n.txt"}, methods=("uniform",))
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.waits = Event()
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+        if "waiting" in message:
+            self.waits.set()
+
+
+def asked(request: SoupRequest) -> tuple[SoupOutcome, bool]:
+    """The outcome, and whether it was known without a walk."""
+    place = Workplace()
+    watched = CrashingTracker(place.tracker)
+    place.tracker = cast("Tracker", watched)
+    outcome = answer(request, place, in_turn, Silent())
+    return outcome, "prove_writable" not in watched.calls
+
+
+def test_a_request_that_is_answered_is_answered_again_without_a_walk(request_: SoupRequest) -> None:
+    first, known = asked(request_)
+    assert not known
+    again, known = asked(request_)
+    assert known
+    assert again.evaluations == 0
+    assert again.report == first.report
+    assert [soup.uri for soup in again.soups] == [soup.uri for soup in first.soups]
+    assert [soup.state for soup in again.soups] == [SoupState.ADOPTED]
+
+
+def change_a_module(request: SoupRequest, _client: "MlflowClient") -> None:
+    file = Path(request.task.partition(":")[0] + ".py")
+    file.write_text(file.read_text() + "# changed\n")
+
+
+def change_the_data(_request: SoupRequest, _client: "MlflowClient") -> None:
+    Path("n.txt").write_text("96")
+
+
+def change_the_data_but_neither_size_nor_date(_request: SoupRequest, _client: "MlflowClient") -> None:
+    before = Path("n.txt").stat()
+    Path("n.txt").write_text("96")
+    os.utime("n.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def remove_the_version(_request: SoupRequest, client: "MlflowClient") -> None:
+    client.delete_model_version("tiny", "1")
+
+
+def add_a_run(request: SoupRequest, client: "MlflowClient") -> None:
+    assert request.sweep is not None
+    experiment = client.get_run(request.sweep).info.experiment_id
+    plant_run(client, experiment, request.sweep, "late", weights("dense", seed=99))
+
+
+def rename_a_run(request: SoupRequest, client: "MlflowClient") -> None:
+    experiment = client.get_run(str(request.sweep)).info.experiment_id
+    (run,) = client.search_runs([experiment], "params.seed = '0'")
+    client.set_tag(run.info.run_id, "mlflow.runName", "another")
+
+
+def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> None:
+    os.environ["STOCKPOT_DEVICE"] = "cpu"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_a_module,
+        change_the_data,
+        change_the_data_but_neither_size_nor_date,
+        remove_the_version,
+        add_a_run,
+        rename_a_run,
+        choose_another_device,
+    ],
+)
+def test_whatever_changed_is_looked_at_again(
+    request_: SoupRequest,
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[SoupRequest, "MlflowClient"], None],
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("STOCKPOT_DEVICE", raising=False)
+    asked(request_)
+    assert asked(request_)[1]
+    change(request_, MlflowClient(mlflow_uri))
+    outcome, known = asked(request_)
+    assert not known
+    states = [soup.state for soup in outcome.soups]
+    assert (SoupState.WITHDRAWN in states) == (change is remove_the_version)
+
+
+@pytest.mark.parametrize("field", ["again", "verify_exact"])
+def test_a_request_that_wants_something_done_is_walked_although_it_was_answered(
+    request_: SoupRequest, field: str
+) -> None:
+    request = replace(request_, **{field: True})  # type: ignore[arg-type]  # both are flags
+    asked(request)
+    assert not asked(request)[1]
+
+
+def test_a_task_that_may_read_anything_is_never_answered_from_memory(tiny_sweep: SoupRequest) -> None:
+    asked(tiny_sweep)
+    outcome, known = asked(tiny_sweep)
+    assert not known
+    assert outcome.evaluations == 0
+
+
+def test_what_changed_while_it_was_read_is_no_evidence(request_: SoupRequest) -> None:
+    place = Workplace()
+
+    def stage(name: str, work: Callable[[], T], /) -> T:
+        if name == "measure":
+            Path("n.txt").write_text("96")
+        return work()
+
+    answer(request_, place, stage, Silent())
+    assert not asked(request_)[1]
+
+
+def held(request: SoupRequest) -> tuple[Job, Workplace]:
+    """The request's job, on which another process works."""
+    place = Workplace()
+    job = Job.of(request, tuple(place.tracker.runs(request.selector)))
+    place.store.take_lease(job.lease, owner="elsewhere/7/token", seconds=1000)
+    return job, place
+
+
+def test_the_second_waits_and_then_has_the_answer_of_the_first(
+    tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stockpot.evidence.STARTED", time.time() + 10)  # other tests import modules of theirs
+    job, place = held(tiny_sweep)
+    told, outcomes = Told(), list[SoupOutcome]()
+    waiting = Thread(target=lambda: outcomes.append(answer(tiny_sweep, Workplace(), in_turn, told)))
+    waiting.start()
+    assert told.waits.wait(30)
+    assert "process 7 on elsewhere, since 20" in told.said[0]
+    first = SoupOutcome(answer(replace(tiny_sweep, model="other"), place, in_turn, Silent()).report, (), 12)
+    evidence = place.evidence(tiny_sweep, since=time.time() + 10)
+    assert evidence is not None
+    assert not evidence.whole, "what was read while one waited is good enough"
+    place.store.finish_job(job, first, evidence, owner="elsewhere/7/token")
+    waiting.join(30)
+    assert outcomes == [replace(first, evaluations=0)]
+
+
+def test_a_waiting_process_goes_on_where_the_other_gave_up(tiny_sweep: SoupRequest) -> None:
+    job, place = held(tiny_sweep)
+    told, outcomes = Told(), list[SoupOutcome]()
+    waiting = Thread(target=lambda: outcomes.append(answer(tiny_sweep, Workplace(), in_turn, told)))
+    waiting.start()
+    assert told.waits.wait(30)
+    place.store.release_lease(job.lease, owner="elsewhere/7/token")
+    waiting.join(60)
+    assert outcomes[0].evaluations > 0
+
+
+def test_a_request_that_may_not_wait_leaves_and_tells_who_works_on_it(tiny_sweep: SoupRequest) -> None:
+    held(tiny_sweep)
+    with pytest.raises(Busy, match="process 7 on elsewhere, since 20") as error:
+        asked(replace(tiny_sweep, wait=False))
+    assert error.value.exit_code == 9
+    assert "--no-wait" in error.value.mend
+
+
+def test_a_walk_that_fails_lets_the_next_one_try(tiny_sweep: SoupRequest) -> None:
+    hopeless = replace(tiny_sweep, weights="*.nothing")
+    for _ in range(2):
+        with pytest.raises(NothingToSoup):
+            asked(replace(hopeless, wait=False))
+
+
+def test_where_each_candidate_was_found_leads_from_a_run_to_its_version(tiny_sweep: SoupRequest) -> None:
+    outcome, _ = asked(replace(tiny_sweep, methods=("uniform",)))
+    (soup,) = outcome.soups
+    store = Workplace().store
+    for candidate in outcome.report.candidates:
+        (row,) = store.registrations_with(candidate.run_id)
+        assert f"models:/{row.model}/{row.version}" == soup.uri
+        (place,) = store.places(candidate.checkpoint)
+        assert (place.run_id, place.path) == (candidate.run_id, "model.safetensors")
