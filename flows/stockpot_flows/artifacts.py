@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -18,17 +19,20 @@ from prefect.artifacts import (
 
 from stockpot.entities import SoupOutcome
 from stockpot.ports import Progress
-from stockpot.workflow.publishing.verdict import columns, markdown_table, sentence
+from stockpot.workflow.publishing.markdown import folded, shown
+from stockpot.workflow.publishing.page import markdown_table
+from stockpot.workflow.publishing.verdict import columns, sentence
 
 SECONDS_BETWEEN = 2.0
 """Between two updates of a stage's progress: each is a call to the API."""
 
 
 class StageArtifacts:
-    """Progress that is also a Prefect artifact, one per stage."""
+    """Progress that is also a Prefect artifact, one per stage, under the model's name."""
 
-    def __init__(self, inner: Progress) -> None:
+    def __init__(self, inner: Progress, model: str) -> None:
         self._inner = inner
+        self._model = model
         self._stages: dict[str, _Stage] = {}
 
     def start(self, stage: str, total: int) -> None:
@@ -36,9 +40,9 @@ class StageArtifacts:
         self._inner.start(stage, total)
         self._stages.pop(stage, None)
         if total:
-            key = re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")  # all that Prefect takes
+            key = artifact_key(self._model, stage)
             with _shown_if_it_can_be():
-                artifact = create_progress_artifact(progress=0.0, key=key, description=stage)
+                artifact = create_progress_artifact(progress=0.0, key=key, description=shown(stage))
                 self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
 
     def advance(self, stage: str) -> None:
@@ -58,6 +62,17 @@ class StageArtifacts:
     def say(self, message: str) -> None:
         """Pass it on."""
         self._inner.say(message)
+
+
+def artifact_key(model: str, what: str) -> str:
+    """A key that is the model's own: Prefect's are global to its server, and take a-z, 0-9 and dashes.
+
+    A name that holds anything else gets six digits of its SHA-256, so that two models have two keys.
+    """
+    name, kind = (re.sub("[^a-z0-9]+", "-", text.lower()).strip("-") for text in (model, what))
+    if name != model:
+        name = f"{name[:80]}-{sha256(model.encode()).hexdigest()[:6]}".strip("-")
+    return f"{name}-{kind}"
 
 
 @dataclass
@@ -87,25 +102,27 @@ def publish_artifacts(outcome: SoupOutcome) -> None:
 def _publish_artifacts(outcome: SoupOutcome) -> None:
     report = outcome.report
     request = report.request
-    verdicts = "\n\n".join(f"**{sentence(row, request.report_on)}**" for row in report.rows[1:])
+    sentences = (shown(sentence(row, request.report_on), most=600) for row in report.rows[1:])
+    verdicts = "\n\n".join(f"**{each}**" for each in sentences)
     create_markdown_artifact(
-        key="verdict",
+        key=artifact_key(request.model, "verdict"),
         markdown=f"{verdicts}\n\n{markdown_table(report, columns(request))}",
-        description=f"Soups of {request.sweep or request.experiment}",
+        description=f"Soups of {shown(request.sweep or request.experiment or '')}",
     )
     create_table_artifact(
-        key="candidates",
+        key=artifact_key(request.model, "candidates"),
         table=[
             {
-                "run": c.run_name,
+                "run": folded(c.run_name),
                 "held-out": c.held_out,
                 "report": c.report,
                 "mean of shifts": c.mean_of_shifts,
             }
             for c in report.candidates
         ],
-        description=f"Candidates, best first, on split {request.select_on}",
+        description=f"Candidates, best first, on split {shown(request.select_on)}",
     )
     for soup in outcome.soups:
         if soup.link is not None:
-            create_link_artifact(key="version", link=soup.link, link_text=soup.uri)
+            key = artifact_key(request.model, f"version {soup.uri.rpartition('/')[2]}")
+            create_link_artifact(key=key, link=soup.link, link_text=soup.uri)

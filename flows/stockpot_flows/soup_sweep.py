@@ -54,7 +54,7 @@ def run_watched(request: SoupRequest, watch: Progress) -> SoupOutcome:
 
 
 def _sweep(request: SoupRequest, watch: Progress) -> SoupOutcome:
-    told = StageArtifacts(Several(watch, Lines(get_run_logger().info)))
+    told = StageArtifacts(Several(watch, Lines(get_run_logger().info)), request.model)
     with Workplace(watch=told) as place:
         outcome = answer(request, place, run_stage, told)
     publish_artifacts(outcome)

@@ -1,10 +1,12 @@
 """What a flow run shows in Prefect's UI."""
 
+import re
+
 import pytest
 
 from stockpot.watching import Silent
 from stockpot_flows import artifacts
-from stockpot_flows.artifacts import StageArtifacts
+from stockpot_flows.artifacts import StageArtifacts, artifact_key
 
 
 class Listening(Silent):
@@ -25,14 +27,14 @@ def _walk(stage: str, totals: list[int], steps: int) -> tuple[list[str], list[fl
 
     @flow
     def walk() -> None:
-        stages = StageArtifacts(inner)
+        stages = StageArtifacts(inner, "birds")
         for total in totals:
             stages.start(stage, total)
         for _ in range(steps):
             stages.advance(stage)
 
     walk()
-    key = ArtifactFilter(key=ArtifactFilterKey(any_=[stage.replace(" ", "-")]))
+    key = ArtifactFilter(key=ArtifactFilterKey(any_=[f"birds-{stage.replace(' ', '-')}"]))
     with get_client(sync_client=True) as api:
         shown = [float(str(artifact.data)) for artifact in api.read_artifacts(artifact_filter=key)]
     return inner.advanced, shown
@@ -64,8 +66,16 @@ def test_where_prefect_does_not_answer_the_work_goes_on(
 
     monkeypatch.setattr(artifacts, "create_progress_artifact", down)
     inner = Listening()
-    stages = StageArtifacts(inner)
+    stages = StageArtifacts(inner, "birds")
     stages.start("rank", 2)
     stages.advance("rank")
     assert inner.advanced == ["rank"]
     assert "an artifact could not be shown: no API" in caplog.text
+
+
+def test_two_models_never_share_an_artifact() -> None:
+    names = ["birds", "Birds", "bi rds", "bi-rds", "птицы", "鳥", "b" * 300, "b" * 301]
+    keys = [artifact_key(name, "verdict") for name in names]
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch("[a-z0-9-]+-verdict", key) for key in keys)
+    assert keys[0] == "birds-verdict"

@@ -21,13 +21,12 @@ from stockpot.entities import (
     WeightsFormat,
     WeightsSource,
 )
+from stockpot.workflow.publishing.page import description, markdown_table
 from stockpot.workflow.publishing.verdict import (
     Verdict,
     columns,
-    description,
     earns_alias,
     judge,
-    markdown_table,
     reasons,
     row_of,
     sentence,
@@ -110,7 +109,7 @@ def test_the_description_opens_with_the_verdict_and_fits_into_mlflow() -> None:
     text = description(_report(_row(0.002, 0.02)), _row(0.002, 0.02), many, "figure.png")
     assert text.startswith("**greedy soup: better than the best single candidate: +1.10 points")
     assert len(text) + 32 <= 5000  # the run's id is still to be filled in
-    shown = text.count("](/#/experiments/7/runs/")
+    shown = text.count("](#/experiments/7/runs/")
     assert 0 < shown < 500
     assert f"and {500 - shown} more" in text
 
@@ -120,7 +119,7 @@ def test_the_table_has_a_line_per_row_and_a_column_per_split() -> None:
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {9}
     assert "fog" in lines[0]
-    assert "+1.10 [+0.20, +2.00]" in lines[3]
+    assert r"+1.10 \[+0.20, +2.00\]" in lines[3]
 
 
 def _with_ensemble() -> SoupReport:
@@ -145,7 +144,7 @@ def test_the_table_tells_the_ensemble_with_its_inference_cost_and_leaves_unknown
         "82.00",
         "",
         "",
-        "+2.00 [+1.00, +3.00]",
+        r"+2.00 \[+1.00, +3.00\]",
     ]
     assert note == "its cells are empty: why"
 

@@ -159,10 +159,12 @@ def create_version(
             source=_source(client, model_id),
             run_id=run_id,
             model_id=model_id,
-            description=_description(publication.description.replace("{run_id}", run_id)),
+            description=_description(publication.description, run_id, "VERSION"),
             tags={**_tags(publication), LOGGED_MODEL: model_id},
         )
-    return to_version(version)
+    # A version learns its number when it exists. Whoever is killed here leaves the word in the page.
+    told = _description(publication.description, run_id, str(version.version))
+    return to_version(client.update_model_version(version.name, version.version, told))
 
 
 def to_version(version: "MlflowVersion") -> ModelVersion:
@@ -270,8 +272,9 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _description(text: str) -> str:
-    """Cut after a whole line, so that no link or table row is left half."""
+def _description(text: str, run_id: str, version: str) -> str:
+    """Filled in, and cut after a whole line, so that no link or table row is left half."""
+    text = text.replace("{run_id}", run_id).replace("{version}", version)
     if len(text) <= MOST_DESCRIPTION:
         return text
     return text[: MOST_DESCRIPTION - 2].rpartition("\n")[0] + "\n…"

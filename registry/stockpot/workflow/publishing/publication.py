@@ -1,6 +1,7 @@
 """What MLflow is told about a soup, put together before anything is created there."""
 
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +19,9 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.workflow.publishing.verdict import INGREDIENTS, description, judge
+from stockpot.workflow.publishing.markdown import shown
+from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
+from stockpot.workflow.publishing.verdict import judge, sentence
 
 if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
@@ -31,9 +34,17 @@ Draw = Callable[[SoupReport], bytes]
 
 
 def compose(
-    report: SoupReport, row: ReportRow, ranking: "Ranking", checkpoint: Digest, draw: Draw
+    report: SoupReport,
+    row: ReportRow,
+    ranking: "Ranking",
+    checkpoint: Digest,
+    draw: Draw,
+    requests: int = 1,
 ) -> Publication:
-    """The publication of one row of the report; `checkpoint` is the built soup's digest."""
+    """The publication of one row of the report; `checkpoint` is the built soup's digest.
+
+    `requests`: how many were made on the report split, this one included.
+    """
     request = report.request
     by_digest = {candidate.checkpoint.digest: candidate for candidate in ranking.candidates}
     ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
@@ -46,7 +57,7 @@ def compose(
         experiment_id=ranking.candidates[0].run.experiment_id,
         parent_run_id=request.sweep,
         name=f"{_kind(row)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
-        description=description(report, row, ingredients, FIGURE),
+        description=description(report, row, ingredients, FIGURE, requests),
         tags=_tags(report, row, checkpoint),
         params=_params(report, row),
         measurements=_measurements(report, row),
@@ -59,11 +70,11 @@ def _kind(row: ReportRow) -> str:
 
 
 def with_note(publication: Publication, note: str) -> Publication:
-    """With a paragraph more on the version's page, before the ingredients."""
+    """With a paragraph more on the version's page, before the ingredients: plain text."""
     if not note:
         return publication
     text, heading, ingredients = publication.description.partition(INGREDIENTS)
-    return replace(publication, description=f"{text}\n\n{note}{heading}{ingredients}")
+    return replace(publication, description=f"{text}\n\n{shown(note, ROOM // 4)}{heading}{ingredients}")
 
 
 def software() -> Mapping[str, str]:
@@ -83,6 +94,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.INGREDIENTS: str(len(row.recipe.ingredients)),
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
+        tags.VERDICT_SENTENCE: sentence(row, request.report_on),
     }
 
 
@@ -101,15 +113,26 @@ def _params(report: SoupReport, row: ReportRow) -> dict[str, str]:
 
 
 def _measurements(report: SoupReport, row: ReportRow) -> tuple[Measurement, ...]:
-    scores = [
-        Measurement(f"score.{p.split}", row.scores[p.split], p.split, p.dataset) for p in report.protocols
-    ]
-    gains = [
-        Measurement(f"gain.{p.split}", row.versus_best[p.split].difference, p.split, p.dataset)
-        for p in report.protocols
-        if p.split in row.versus_best
-    ]
-    return (*scores, *gains)
+    """Scores, and each comparison with the best single: difference, both ends of its interval, n and p."""
+    found = []
+    for protocol in report.protocols:
+        split = protocol.split
+        values = {"score": row.scores[split]}
+        if gain := row.versus_best.get(split):
+            values |= {
+                "gain": gain.difference,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+                "gain_n": gain.n,
+            }
+            if gain.mcnemar_p is not None:
+                values["gain_p"] = gain.mcnemar_p
+        found += [
+            Measurement(f"{name}.{split}", value, split, protocol.dataset)
+            for name, value in values.items()
+            if math.isfinite(value)
+        ]
+    return tuple(found)
 
 
 def _json(snapshot: Snapshot) -> bytes:

@@ -93,7 +93,9 @@ class Publisher:
             if version is None or soup is None:
                 ruling = aliases.ruling(row)
                 with self.supply.building(row.recipe) as (built, file):
-                    publication = compose(report, row, ranking, built.digest, self.draw)
+                    publication = compose(
+                        report, row, ranking, built.digest, self.draw, self._requests(report)
+                    )
                     publication = with_note(publication, ruling.why)
                     ours = self._resume(publication, file, report, claim)
                 version, soup = self._settled(ours, publication)
@@ -120,6 +122,11 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
+
+    def _requests(self, report: SoupReport) -> int:
+        """On the report split, this one included."""
+        dataset = next(p.dataset for p in report.protocols if p.split == report.request.report_on)
+        return max(1, self.store.requests_on(dataset))
 
     def _verified(self, version: ModelVersion, recipe: Recipe, known: Registration | None) -> Digest:
         """The soup's digest, where this version holds the soup: the store says so, or its file does.

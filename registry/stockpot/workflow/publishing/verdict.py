@@ -5,7 +5,6 @@ from enum import StrEnum
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
-    Candidate,
     Comparison,
     EnsembleRow,
     ReportRow,
@@ -15,8 +14,6 @@ from stockpot.entities import (
 )
 
 POINT = 0.01
-INGREDIENTS = "\n\n**Ingredients**\n"
-"""Opens the last part of a version's description, which is cut where it is too long."""
 """Differences are told in points: hundredths of a score; of accuracy, percentage points."""
 
 COLLAPSE = 0.1
@@ -27,12 +24,19 @@ BESIDE_SCORES = ("models", "inference cost")
 
 
 class Verdict(StrEnum):
-    """What the paired interval on the report split says."""
+    """What a paired interval says. The values sort as people filter by them."""
 
-    BETTER = "better than the best single candidate"
-    WORSE = "worse than the best single candidate"
-    NOT_BETTER = "not shown to be better than the best single candidate"
-    NO_SOUP = "no soup: the best single candidate alone"
+    BETTER = "better"
+    NOT_BETTER = "not_better"
+    WORSE = "worse"
+    NO_SOUP = "no_soup"
+
+
+PHRASES = {
+    Verdict.BETTER: "better",
+    Verdict.NOT_BETTER: "not shown to be better",
+    Verdict.WORSE: "worse",
+}
 
 
 def row_of(report: SoupReport, method: str) -> ReportRow | None:
@@ -40,11 +44,11 @@ def row_of(report: SoupReport, method: str) -> ReportRow | None:
     return next((row for row in report.rows if method in row.methods), None)
 
 
-def judge(row: ReportRow, report_on: str) -> Verdict:
+def judge(row: ReportRow, split: str) -> Verdict:
     """Compare with zero: the interval lies above, below, or holds it."""
     if not row.recipe.is_soup:
         return Verdict.NO_SOUP
-    gain = row.versus_best[report_on]
+    gain = row.versus_best[split]
     if gain.low > 0:
         return Verdict.BETTER
     return Verdict.WORSE if gain.high < 0 else Verdict.NOT_BETTER
@@ -56,11 +60,20 @@ def earns_alias(row: ReportRow, request: SoupRequest) -> bool:
 
 
 def sentence(row: ReportRow, report_on: str) -> str:
-    """The verdict in one line."""
+    """The verdict in one line: on the report split, and under shift where that was measured."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
-        return f"{row.label}: {verdict}"
-    return f"{row.label}: {verdict}: {gain(row.versus_best[report_on])} on split {report_on}"
+        return f"{row.label}: no soup: the best single candidate alone"
+    told = (
+        f"{row.label}: {PHRASES[verdict]} than the best single candidate: "
+        f"{gain(row.versus_best[report_on])} on split {report_on}"
+    )
+    shifted = row.versus_best.get(MEAN_OF_SHIFTS)
+    if shifted is None:
+        return told
+    return (
+        f"{told}; {PHRASES[judge(row, MEAN_OF_SHIFTS)]} under shift: {gain(shifted)}, a secondary comparison"
+    )
 
 
 def gain(comparison: Comparison) -> str:
@@ -72,6 +85,11 @@ def gain(comparison: Comparison) -> str:
         f"{points(comparison.difference)} points "
         f"({comparison.level:.0%} interval {low} to {high}, n = {comparison.n}{mcnemar})"
     )
+
+
+def interval(comparison: Comparison) -> str:
+    """A difference and its interval, short, for a table."""
+    return f"{points(comparison.difference)} [{points(comparison.low)}, {points(comparison.high)}]"
 
 
 def points(difference: float) -> str:
@@ -119,59 +137,3 @@ def cells(row: ReportRow | EnsembleRow, splits: Sequence[str]) -> list[str]:
     """A line of the table: label, `BESIDE_SCORES`, and the scores, in points; empty where unknown."""
     scores = (f"{row.scores[split] / POINT:.2f}" if split in row.scores else "" for split in splits)
     return [row.label, str(len(row.recipe.ingredients)), f"{row.inference_cost} x", *scores]
-
-
-def markdown_table(report: SoupReport, splits: Sequence[str]) -> str:
-    """The table for a page that shows Markdown, in points, and what is missing from it."""
-    request = report.request
-    head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in report.table:
-        comparison = row.versus_best.get(request.report_on)
-        gained = (
-            f"{points(comparison.difference)} [{points(comparison.low)}, {points(comparison.high)}]"
-            if comparison
-            else ""
-        )
-        lines.append("| " + " | ".join([*cells(row, splits), gained]) + " |")
-    return "\n".join([*lines, *(f"\n{note}" for note in report.notes)])
-
-
-def description(report: SoupReport, row: ReportRow, ingredients: Sequence[Candidate], figure: str) -> str:
-    """A version's description: the verdict, a short table, a figure, and the ingredients as links.
-
-    ``{run_id}`` is left in for the soup's own run. MLflow allows 5000 characters: ingredients that do
-    not fit are counted.
-    """
-    request = report.request
-    short_splits = [s for s in (request.select_on, request.report_on, MEAN_OF_SHIFTS) if s in row.scores]
-    rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
-    how = (
-        f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
-        f"{' and '.join(row.methods)}{f' ({rule})' if rule else ''} on split {request.select_on}. "
-        "The comparison was declared before anything was measured."
-        if row.recipe.is_soup
-        else f"The best of {len(report.candidates)} candidates on split {request.select_on}."
-    )
-    parts = [
-        f"**{sentence(row, request.report_on)}.**",
-        how,
-        markdown_table(report, short_splits),
-        f"![candidates and soups](/get-artifact?path={figure}&run_uuid={{run_id}})",
-        f"More: `stockpot show models:/{request.model}/VERSION`, and stockpot.json beside the weights.",
-    ]
-    text = "\n\n".join(parts) + INGREDIENTS
-    return text + _ingredient_links(ingredients, room=4500 - len(text))
-
-
-def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:
-    lines: list[str] = []
-    for place, candidate in enumerate(ingredients):
-        run = candidate.run
-        line = f"- [{run.name}](/#/experiments/{run.experiment_id}/runs/{run.run_id})\n"
-        if room < len(line):
-            lines.append(f"- and {len(ingredients) - place} more, in stockpot.json\n")
-            break
-        room -= len(line)
-        lines.append(line)
-    return "".join(lines)

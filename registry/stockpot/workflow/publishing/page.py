@@ -1,0 +1,100 @@
+"""The page of a registered version, in Markdown: what a person reads who decides whether to promote it."""
+
+from collections.abc import Sequence
+
+from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ReportRow, SoupReport
+from stockpot.workflow.publishing.markdown import shown
+from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
+
+INGREDIENTS = "\n\n**Ingredients**\n"
+"""Opens the last part of a version's description, which is cut where it is too long."""
+ROOM = 4500
+"""Characters. MLflow takes 5000, and what is filled in later needs some."""
+RUN_ID, VERSION = "{run_id}", "{version}"
+"""Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
+
+
+def description(
+    report: SoupReport, row: ReportRow, ingredients: Sequence[Candidate], figure: str, requests: int = 1
+) -> str:
+    """The verdict, what it is worth, how to load the model, a short table, a figure, the ingredients.
+
+    `requests`: how many were made on this report split so far, this one included. Ingredients that do not
+    fit are counted. Links are relative to the page, so that they work wherever MLflow's UI is served.
+    """
+    request = report.request
+    uri = f"models:/{_literal(request.model)}/{VERSION}"
+    splits = [s for s in (request.select_on, request.report_on, MEAN_OF_SHIFTS) if s in row.scores]
+    parts = [
+        f"**{shown(sentence(row, request.report_on), most=ROOM // 4)}.**",
+        " ".join(filter(None, (_standing(row), _count(requests, request.report_on)))),
+        _origin(report, row),
+        f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
+        markdown_table(report, splits),
+        f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
+        f"More: `stockpot show {uri}`, and stockpot.json beside the weights.",
+    ]
+    text = "\n\n".join(parts) + INGREDIENTS
+    return text + _ingredient_links(ingredients, room=ROOM - len(text))
+
+
+def markdown_table(report: SoupReport, splits: Sequence[str]) -> str:
+    """The table for a page that shows Markdown, in points, and what is missing from it."""
+    request = report.request
+    head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for row in report.table:
+        comparison = row.versus_best.get(request.report_on)
+        lines.append(_line([*cells(row, splits), interval(comparison) if comparison else ""]))
+    return "\n".join([*lines, *(f"\n{shown(note, most=ROOM // 8)}" for note in report.notes)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(shown(cell) for cell in cells) + " |"
+
+
+def _standing(row: ReportRow) -> str:
+    """Which comparison was declared, and so proves something."""
+    if "greedy" in row.methods:
+        return "This is the primary comparison: it was declared before anything was measured."
+    return "This is a secondary comparison: the declared one is that of the greedy soup."
+
+
+def _count(requests: int, split: str) -> str:
+    """Whoever looks often enough finds something."""
+    if requests < 2:
+        return ""
+    tail = "th" if requests % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(requests % 10, "th")
+    return (
+        f"It is the {requests}{tail} request on split {shown(split)}: "
+        "each one makes a find by chance likelier."
+    )
+
+
+def _origin(report: SoupReport, row: ReportRow) -> str:
+    if not row.recipe.is_soup:
+        return "One fine-tuned model as it was logged: the best of the sweep on the held-out split."
+    rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
+    return (
+        f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
+        f"{shown(' and '.join(row.methods))}{f' ({shown(rule)})' if rule else ''} on split "
+        f"{shown(report.request.select_on)}."
+    )
+
+
+def _literal(name: str) -> str:
+    """A model's name between backticks, where nothing is escaped: MLflow refuses / and : in it."""
+    return name.replace("`", "").replace("\n", " ")
+
+
+def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:
+    lines: list[str] = []
+    for place, candidate in enumerate(ingredients):
+        run = candidate.run
+        line = f"- [{shown(run.name)}](#/experiments/{run.experiment_id}/runs/{run.run_id})\n"
+        if room < len(line):
+            lines.append(f"- and {len(ingredients) - place} more, in stockpot.json\n")
+            break
+        room -= len(line)
+        lines.append(line)
+    return "".join(lines)
