@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -56,7 +57,8 @@ def _candidate(number: int, started: int | None = None) -> Candidate:
 
 
 def _right(count: float) -> list[float]:
-    return [1.0] * int(count) + [0.0] * (N - int(count))
+    right = min(int(count), N)
+    return [1.0] * right + [0.0] * (N - right)
 
 
 def _scores(recipe: Recipe) -> list[float]:
@@ -76,7 +78,7 @@ class TableBench:
         return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
 
     def groups(self, split: str) -> Sequence[Hashable] | None:
-        assert split in {"test", "fog", "night"}, "the held-out split is never compared on"
+        assert split in {"test", "fog", "night", "rain"}, "the held-out split is never compared on"
         return None
 
     def ensemble(self, recipe: Recipe, split: str) -> Score | None:
@@ -195,18 +197,21 @@ def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_n
         REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], lambda: False, Silent()
     )
     report = measure(REQUEST, ranking, selections, evaluators, bench, lambda: True, Silent())
-    assert [point.report for point in report.candidates] == [None] * 4
+    assert [point.report for point in report.candidates] == [0.3, None, None, None]
+    assert "time is up: 3 of 3 candidates are missing from the figure" in report.notes
     assert [point.held_out for point in report.candidates] == [0.3, 0.2, 0.1, 0.0]
     assert set(report.rows[1].scores) == {"validation", "test", "fog", "night", MEAN_OF_SHIFTS}
 
 
-def _measured(bench: TableBench, methods: "dict[str, MakeMethod]") -> tuple[SoupReport, int]:
-    """The report on four candidates, and how many evaluations it took."""
-    ranking = _ranked(4)
-    evaluators = {s: RememberingEvaluator(e, MemoryStore()) for s, e in open_splits(REQUEST, bench).items()}
+def _measured(
+    bench: TableBench, methods: "dict[str, MakeMethod]", request: SoupRequest = REQUEST, candidates: int = 4
+) -> tuple[SoupReport, int]:
+    """The report on these candidates, and how many evaluations it took."""
+    ranking = _ranked(candidates)
+    evaluators = {s: RememberingEvaluator(e, MemoryStore()) for s, e in open_splits(request, bench).items()}
     never = lambda: False  # noqa: E731 - a name for what it means
-    selections = search(REQUEST, ranking, methods, evaluators["validation"], never, Silent())
-    report = measure(REQUEST, ranking, selections, evaluators, bench, never, Silent())
+    selections = search(request, ranking, methods, evaluators["validation"], never, Silent())
+    report = measure(request, ranking, selections, evaluators, bench, never, Silent())
     return report, sum(evaluator.started for evaluator in evaluators.values())
 
 
@@ -259,3 +264,36 @@ def test_a_single_candidate_has_no_ensemble_and_misses_none() -> None:
     report, _ = _measured(TableBench(), {"greedy": alone})
     assert (report.ensembles, report.notes) == ((), ())
     assert not report.rows[1].recipe.is_soup
+
+
+@pytest.mark.parametrize(("points", "measured"), [(0, 1), (2, 3), (5, 6), ("all", 12)])
+def test_beside_the_best_single_only_so_many_candidates_are_measured_for_the_figure(
+    points: Literal["all"] | int, measured: int
+) -> None:
+    request = replace(REQUEST, points=points)
+    report, started = _measured(TableBench(), {"uniform": Uniform}, request, candidates=12)
+    shown = [point.report is not None for point in report.candidates]
+    assert shown == [True] * measured + [False] * (12 - measured)
+    assert report.rows[0].scores["test"] == report.candidates[0].report
+    assert started == 4 * (measured + 1), "four splits each; the soup's held-out score is the search's"
+    assert report.notes == ()
+
+
+def test_a_request_as_large_as_the_demos_takes_less_than_ninety_passes() -> None:
+    request = replace(REQUEST, shifts=("fog", "night", "rain"))
+    bench = TableBench()
+    _, started = _measured(bench, {"greedy": Greedy, "uniform": Uniform}, request, candidates=24)
+    assert started <= 90
+
+
+def test_methods_are_merged_by_recipe_and_not_by_their_checkpoints() -> None:
+    bench, ranking = TableBench(), _ranked(4)
+    evaluators = open_splits(REQUEST, bench)
+    never = lambda: False  # noqa: E731 - a name for what it means
+    (found,) = search(REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], never, Silent())
+    backwards = replace(found.recipe, ingredients=found.recipe.ingredients[::-1])
+    overlaid = replace(found.recipe, overlay=Digest("sha256:head"))
+    selections = [found]
+    selections += [replace(found, method=m, recipe=r) for m, r in (("back", backwards), ("over", overlaid))]
+    report = measure(REQUEST, ranking, selections, evaluators, bench, never, Silent())
+    assert [row.methods for row in report.rows] == [(), ("uniform", "back"), ("over",)]

@@ -35,7 +35,10 @@ _SEARCH = "The search"
 Method = Annotated[list[str] | None, _in(_SEARCH, "greedy, uniform, ...; repeatable.")]
 Keep = Annotated[Accept, _in(_SEARCH, "When greedy keeps an ingredient.")]
 MaxSeconds = Annotated[
-    float | None, _in(_SEARCH, "Stop searching after this long; a repeated request goes on from there.")
+    float | None, _in(_SEARCH, "Stop after this long; a repeated request goes on from there.")
+]
+Points = Annotated[
+    str, _in(_SEARCH, "For the figure: candidates measured on report and shifts; a number, or all.")
 ]
 VerifyExact = Annotated[
     bool, _in(_SEARCH, "Run the plain search as well, and compare everything.", "--verify-exact")

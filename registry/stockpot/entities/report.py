@@ -55,7 +55,7 @@ class CandidatePoint:
     checkpoint: Digest
     held_out: float
     report: float | None
-    """None where a time limit left it unmeasured."""
+    """None where it was not measured: the request's `points`, or its time limit, left it out."""
     mean_of_shifts: float | None
 
 

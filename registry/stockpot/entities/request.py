@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from stockpot.entities.fitting import fit_fields
 from stockpot.entities.sweep import SweepSelector
@@ -83,7 +84,9 @@ class SoupRequest:
     direction: Direction = Direction.MAX
     """Whether that metric is better when larger or smaller."""
     max_seconds: float | None = None
-    """Stop searching after this many seconds, and take the best recipe found until then."""
+    """Stop after so many seconds in all, and take the best recipe found until then."""
+    points: int | Literal["all"] = 5
+    """Candidates beside the best single that are measured on report split and shifts, for the figure."""
     margin: float = -0.5
     """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
     register: Register = Register.NOT_WORSE
@@ -123,6 +126,7 @@ class SoupRequest:
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
             (self.max_seconds is not None and not self.max_seconds > 0, "max_seconds must be positive"),
+            (self.points != "all" and self.points < 0, "points must not be negative"),
             (math.isnan(self.margin), "margin must be a number"),
         ]
         return [fault for broken, fault in rules if broken]

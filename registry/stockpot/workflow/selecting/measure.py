@@ -1,6 +1,7 @@
 """Measure what was found on data that selection never saw, and compare it with the best single."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -54,30 +55,37 @@ def measure(
 ) -> SoupReport:
     """Score the best single and every found recipe on all splits; compare in pairs.
 
-    The other candidates are scored there too, for the figure, as long as `stop` is false. Beside each soup
-    stands the ensemble of its ingredients, where their outputs are remembered by then.
+    The request's `points` candidates that come next by their held-out score are scored there too, for the
+    figure, as long as `stop` is false. Beside each soup stands the ensemble of its ingredients, where their
+    outputs are remembered by then.
     """
     found = _merged(selections)
-    progress.start(STAGE, 1 + len(found) + len(ranking.candidates))
+    first, *others = ranking.candidates
+    wanted = others if request.points == "all" else others[: request.points]
+    progress.start(STAGE, 1 + len(found) + len(wanted))
 
     def scores(recipe: Recipe) -> dict[str, Score]:
         measured = {split: score_in_full(recipe, evaluator) for split, evaluator in evaluators.items()}
         progress.advance(STAGE)
         return measured
 
-    best = Recipe.mean([ranking.candidates[0].checkpoint.digest])
+    best = Recipe.mean([first.checkpoint.digest])
     baseline = scores(best)
     rows = [ReportRow(BEST_SINGLE, (), best, _values(request, baseline), {})]
     for methods, recipe in found:
         measured = scores(recipe)
         gains = _compare(request, bench, baseline, measured)
         rows.append(ReportRow(_label(methods), methods, recipe, _values(request, measured), gains))
-    points = []
-    for candidate in ranking.candidates:
-        recipe = Recipe.mean([candidate.checkpoint.digest])
-        values = None if stop() else _values(request, scores(recipe))
-        points.append(_point(request, candidate, ranking, values))
+    values = {first.checkpoint.digest: rows[0].scores}
+    for candidate in wanted:
+        if stop():
+            break
+        digest = candidate.checkpoint.digest
+        values[digest] = _values(request, scores(Recipe.mean([digest])))
+    points = [_point(request, c, ranking, values.get(c.checkpoint.digest)) for c in ranking.candidates]
     ensembles, notes = _ensembles(request, bench, baseline, rows)
+    if unmeasured := 1 + len(wanted) - len(values):
+        notes += (f"time is up: {unmeasured} of {len(wanted)} candidates are missing from the figure",)
     return SoupReport(
         request,
         tuple(rows),
@@ -91,10 +99,11 @@ def measure(
 
 
 def _merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
-    """Methods that ended in the same ingredients made one soup, by the first one's recipe."""
-    found: dict[frozenset[str], tuple[tuple[str, ...], Recipe]] = {}
+    """Methods whose recipes differ in the order of their ingredients alone made one soup: the first one's."""
+    found: dict[Recipe, tuple[tuple[str, ...], Recipe]] = {}
     for selection in selections:
-        key = frozenset(selection.recipe.checkpoints)
+        ingredients = sorted(selection.recipe.ingredients, key=lambda ingredient: ingredient.checkpoint)
+        key = replace(selection.recipe, ingredients=tuple(ingredients))
         methods, recipe = found.get(key, ((), selection.recipe))
         found[key] = ((*methods, selection.method), recipe)
     return list(found.values())
