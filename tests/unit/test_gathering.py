@@ -73,6 +73,55 @@ def test_only_finished_runs_stay() -> None:
     assert "FAILED" in excluded["id2"].detail
 
 
+@pytest.mark.parametrize("status", ["RUNNING", "SCHEDULED"])
+def test_a_sweep_that_still_runs_is_refused_with_the_count_unless_a_part_is_asked_for(status: str) -> None:
+    runs = [_run(1), _run(2), replace(_run(3), status="FAILED"), replace(_run(4), status=status)]
+    shortlist = Shortlist(REQUEST)
+    for run in runs:
+        shortlist.add(run)
+    with pytest.raises(BadRequest, match="1 of the sweep's 4 runs are not finished") as caught:
+        shortlist.require_finished()
+    assert caught.value.faults == (f"tune-4 (id4): {status}",)
+    assert "--partial" in caught.value.mend
+    parted = Shortlist(replace(REQUEST, partial=True))
+    for run in runs:
+        parted.add(run)
+    parted.require_finished()
+    assert parted.chosen() == runs[:2]
+
+
+def test_a_sweep_whose_runs_all_ended_in_whatever_way_is_not_said_to_run() -> None:
+    shortlist = Shortlist(REQUEST)
+    for status in ("FINISHED", "FAILED", "KILLED"):
+        shortlist.add(replace(_run(len(shortlist.order)), status=status))
+    shortlist.require_finished()
+
+
+@pytest.mark.parametrize(
+    ("by", "doubted"),
+    [
+        ("val_acc", False),
+        ("eval/accuracy", False),
+        ("lossless_ratio", False),
+        ("loss", True),
+        ("eval/Loss", True),
+        ("valLoss", True),
+        ("logloss", True),
+        ("test_error", True),
+        ("perplexity", True),
+        ("RMSE", True),
+    ],
+)
+def test_what_is_taken_for_better_is_said_and_doubted_for_names_like_loss(by: str, *, doubted: bool) -> None:
+    request = replace(REQUEST, top=2, by=by)
+    (note,) = Shortlist(request).notes()
+    assert f"the largest {by} is taken for the best" in note
+    assert "--direction min" in note
+    assert ("sounds as if" in note) == doubted
+    assert Shortlist(replace(request, direction=Direction.MAX)).notes() == ()
+    assert Shortlist(REQUEST).notes() == ()
+
+
 @pytest.mark.parametrize(("direction", "kept"), [(Direction.MAX, [2, 3]), (Direction.MIN, [1, 3])])
 def test_top_keeps_the_best_by_a_logged_metric_in_the_sweeps_order(
     direction: Direction, kept: list[int]

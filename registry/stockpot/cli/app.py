@@ -12,7 +12,7 @@ from stockpot import calls
 from stockpot.cli import options, printing
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
-from stockpot.entities import Accept, Direction, Register, SoupRequest
+from stockpot.entities import Accept, Register, SoupRequest
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.wiring import Workplace, make_folder
 
@@ -63,7 +63,8 @@ def soup(  # noqa: PLR0913 - one parameter per option
     weights: options.Weights = None,
     top: options.Top = None,
     by: options.By = None,
-    direction: options.BetterWhen = Direction.MAX,
+    direction: options.BetterWhen = None,
+    partial: options.Partial = False,
     any_base: options.AnyBase = False,
     task_arg: options.TaskArg = None,
     select_on: options.SelectOn = "validation",
@@ -100,6 +101,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         top=top,
         by=by,
         direction=direction,
+        partial=partial,
         max_seconds=max_seconds,
         points=points if not points.isdecimal() else int(points),
         margin=margin,

@@ -21,7 +21,8 @@ Filter = Annotated[str | None, _in(_SWEEP, "MLflow filter over the runs.", "--fi
 Weights = Annotated[str | None, _in(_SWEEP, "Glob for each run's weights file.")]
 Top = Annotated[int | None, _in(_SWEEP, "Keep the best K >= 2 runs by a logged metric.")]
 By = Annotated[str | None, _in(_SWEEP, "That metric.")]
-BetterWhen = Annotated[Direction, _in(_SWEEP, "Better when larger or smaller.")]
+BetterWhen = Annotated[Direction | None, _in(_SWEEP, "Better when larger (the default) or smaller.")]
+Partial = Annotated[bool, _in(_SWEEP, "Average what is finished though other runs are not.", "--partial")]
 AnyBase = Annotated[bool, _in(_SWEEP, "Allow different starting points.", "--any-base")]
 
 _TASK = "The task and its splits"

@@ -81,8 +81,10 @@ class SoupRequest:
     """Keep only this many runs, two or more: the best by a logged metric."""
     by: str | None = None
     """That metric's name."""
-    direction: Direction = Direction.MAX
-    """Whether that metric is better when larger or smaller."""
+    direction: Direction | None = None
+    """Whether that metric is better when larger or smaller; larger where nothing is said."""
+    partial: bool = False
+    """Average the finished runs of a sweep of which others still run."""
     max_seconds: float | None = None
     """Stop after so many seconds in all, and take the best recipe found until then."""
     points: int | Literal["all"] = 5

@@ -52,6 +52,8 @@ class Prospects:
     exclusions: tuple[Exclusion, ...]
     order: Mapping[str, int]
     """Every run's place in the sweep, by its id."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted, for people to contradict."""
 
 
 @dataclass

@@ -34,11 +34,14 @@ def gather(
     """List the sweep, find each run's weights, and leave out what its header shows to be incompatible.
 
     `fits` tells how tensors differ from the task's model. Raises UnknownSweep for a sweep that does
-    not exist, BadRequest for a metric that was not logged, NothingToSoup when fewer than two runs can be
-    candidates.
+    not exist, BadRequest for one that still runs and for a metric that was not logged, NothingToSoup when
+    fewer than two runs can be candidates.
     """
     shortlist = _list(request, tracker, progress)
+    shortlist.require_finished()
     shortlist.require_metric()
+    for note in shortlist.notes():
+        progress.say(note)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
@@ -64,7 +67,9 @@ def gather(
             ):
                 found.append(prospect)
             progress.advance(stage)
-    prospects = Prospects(request, tuple(found), tuple(gathering.exclusions), shortlist.order)
+    prospects = Prospects(
+        request, tuple(found), tuple(gathering.exclusions), shortlist.order, shortlist.notes()
+    )
     if len(found) < 2:
         read_all(Arrivals(prospects, supply, fits, progress))  # raises, naming the fault of what is left, too
     return prospects

@@ -1,6 +1,7 @@
 """The runs worth a look, told from what they logged: chosen while the sweep is listed."""
 
 import math
+import re
 from bisect import insort
 from collections import Counter, defaultdict
 from difflib import get_close_matches
@@ -11,7 +12,28 @@ from stockpot.errors import BadRequest
 
 ANY_BASE = "--any-base averages them all the same"
 NEAREST = 5
-"""Metrics that are named where the wanted one was not logged."""
+"""Metrics that are named where the wanted one was not logged; runs, where they are not finished."""
+UNFINISHED = ("RUNNING", "SCHEDULED")
+SMALLER_IS_BETTER = frozenset(
+    {
+        *(
+            "losses",
+            "errors",
+            "err",
+            "perplexity",
+            "ppl",
+            "entropy",
+            "crossentropy",
+            "nll",
+            "ce",
+            "bpc",
+            "bpb",
+        ),
+        *("mse", "rmse", "mae", "mape", "rmsle", "wer", "cer", "eer", "ter", "fid", "brier", "ece", "kl"),
+        *("divergence", "deviance", "distance", "regret", "cost"),
+    }
+)
+"""Words in the names of metrics of which less is better, besides those that end in loss or error."""
 
 
 class Shortlist:
@@ -28,6 +50,7 @@ class Shortlist:
         self._request = request
         self._top = request.top if request.by else None
         self._finished = 0
+        self._unfinished: list[Run] = []
         self._measured: Counter[str] = Counter()
         """Finished runs that logged a number, by the metric's name."""
         self._bases: Counter[str] = Counter()
@@ -40,6 +63,8 @@ class Shortlist:
         if run.status != "FINISHED":
             detail = f"its status is {run.status}"
             self.exclusions.append(Exclusion(run.run_id, run.name, ExclusionReason.NOT_FINISHED, detail))
+            if run.status in UNFINISHED:
+                self._unfinished.append(run)
             return
         self._finished += 1
         self._measured.update(name for name in run.metrics if has_metric(run, name))
@@ -55,6 +80,31 @@ class Shortlist:
             insort(kept, (rank_by_metric(run, self._request), place, run))
             if len(kept) > self._top:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
+
+    def require_finished(self) -> None:
+        """Raise BadRequest for a sweep that still runs, unless a part of it is asked for."""
+        unfinished = self._unfinished
+        if not unfinished or self._request.partial:
+            return
+        faults = [f"{run.name} ({run.run_id}): {run.status}" for run in unfinished[:NEAREST]]
+        if len(unfinished) > NEAREST:
+            faults.append(f"and {len(unfinished) - NEAREST} more")
+        raise BadRequest(
+            f"{len(unfinished)} of the sweep's {len(self.order)} runs are not finished",
+            faults=faults,
+            mend="wait for them, or average the finished ones with --partial. A run whose process died never "
+            "finishes by itself: end it with mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted, for people to contradict."""
+        by = self._request.by
+        if not by or self._request.direction:
+            return ()
+        taken = f"the largest {by} is taken for the best"
+        if _sounds_like_a_loss(by):
+            return (f"{taken}, but its name sounds as if smaller were better: then add --direction min",)
+        return (f"{taken}: where smaller is better, add --direction min",)
 
     def require_metric(self) -> None:
         """Raise BadRequest where runs are wanted by a metric that no two of them logged: perhaps a slip."""
@@ -108,4 +158,9 @@ def rank_by_metric(run: Run, request: SoupRequest) -> tuple[bool, float]:
     if request.by is None or not has_metric(run, request.by):
         return (True, 0.0)
     value = run.metrics[request.by]
-    return (False, -value if request.direction is Direction.MAX else value)
+    return (False, value if request.direction is Direction.MIN else -value)
+
+
+def _sounds_like_a_loss(name: str) -> bool:
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return any(word in SMALLER_IS_BETTER or word.endswith(("loss", "error")) for word in words)
