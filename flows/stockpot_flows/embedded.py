@@ -55,7 +55,13 @@ def _settle(home: Path) -> None:
     """Give Prefect a folder, which it reads when it is first imported."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     folder = Path(os.environ.setdefault("PREFECT_HOME", str((home / "prefect").absolute())))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrefectUnreachable(
+            f"{folder} cannot be made for Prefect's own things: {error.strerror}",
+            mend="set PREFECT_HOME to a folder that you may write, or run without Prefect: --no-flow",
+        ) from error
 
 
 @contextmanager
