@@ -1,9 +1,9 @@
 """Nothing is evaluated twice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from stockpot.entities import Bound, EvaluationProtocol, Outcome, Trial
+from stockpot.entities import Bound, EvaluationProtocol, Outcome, Recipe, Trial
 from stockpot.evaluation.rejection.order_dependence import OrderDependent, Reordering
 from stockpot.ports import Evaluator, Store
 from stockpot.selection import FORESEEN
@@ -21,11 +21,15 @@ class RememberingEvaluator:
     was an answer here, that raises OrderDependent: the search starts again.
     """
 
-    def __init__(self, inner: Evaluator, store: Store) -> None:
+    def __init__(
+        self, inner: Evaluator, store: Store, before: Callable[[Recipe], object] = lambda _: None
+    ) -> None:
+        """`before`: called with each recipe that the inner evaluator is about to be asked for."""
         self.started = 0
         """Evaluations that the inner evaluator was asked for."""
         self._inner = inner
         self._store = store
+        self._before = before
         self._doubtful = False
         """Whether an answer was a mixed bound."""
 
@@ -75,6 +79,7 @@ class RememberingEvaluator:
         unknown = [later for later in then if self._remembered(later) is None]
         if self.started == 0:
             self._heed_others()
+        self._before(trial.recipe)
         self.started += 1
         with self._withdrawing():
             (outcome,) = self._inner.evaluate([trial], then=unknown)

@@ -109,7 +109,7 @@ class Tracker(Protocol):
         example: "Any",
         into: Path,
         *,
-        model_id: str,
+        model_id: str | None,
         like: Candidate,
         architecture: tuple[str, Mapping[str, str]],
     ) -> Packaged:
@@ -118,7 +118,7 @@ class Tracker(Protocol):
         say no more than what is inferred from `example`; requirements are never an ingredient's. Outputs of
         the saved model agree with the module's at batch sizes 1 and 7. Where the module cannot be exported,
         the folder rebuilds it from `architecture`, a task's reference and arguments.
-        Writes into this folder only.
+        Writes into this folder only. `model_id`: None for a folder that is not kept.
         """
         ...
 

@@ -215,7 +215,7 @@ class MemoryTracker(Tracker):
         example: Any,  # noqa: ARG002
         into: Path,
         *,
-        model_id: str,  # noqa: ARG002
+        model_id: str | None,  # noqa: ARG002
         like: Candidate,  # noqa: ARG002
         architecture: tuple[str, Mapping[str, str]],  # noqa: ARG002
     ) -> Packaged:

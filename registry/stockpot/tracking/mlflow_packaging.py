@@ -43,7 +43,7 @@ def package(
     example: Any,
     into: Path,
     *,
-    model_id: str,
+    model_id: str | None,
     like: str | None,
     architecture: tuple[str, Mapping[str, str]],
 ) -> Packaged:
@@ -53,7 +53,7 @@ def package(
     """
     module = module.cpu().eval()
     interface, dropped = _interface(client, like, module, example)
-    soup = client.get_logged_model(model_id)
+    soup = None if model_id is None else client.get_logged_model(model_id)
     names = _names_in(weights, module)
     why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
@@ -66,7 +66,9 @@ def package(
     return Packaged(f"pyfunc: {why}", dropped)
 
 
-def _card(soup: "LoggedModel") -> Model:
+def _card(soup: "LoggedModel | None") -> Model:
+    if soup is None:
+        return Model()
     return Model(
         artifact_path=soup.artifact_location,
         run_id=soup.source_run_id,

@@ -133,7 +133,7 @@ class MlflowTracker(Tracker):
         example: Any,
         into: Path,
         *,
-        model_id: str,
+        model_id: str | None,
         like: Candidate,
         architecture: tuple[str, Mapping[str, str]],
     ) -> Packaged:

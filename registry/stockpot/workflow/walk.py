@@ -1,17 +1,21 @@
 """The walk of one sweep, from its name to its registered soups."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import Job, SoupOutcome, SoupRequest
+from stockpot.entities import Job, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import RememberingEvaluator
 from stockpot.workflow.gathering.arrivals import Arrivals
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.publish import Publisher
+from stockpot.workflow.publishing.rehearsal import Rehearsal
+from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
@@ -98,8 +102,10 @@ def _walk(
     watch: "Progress",
     job: Job | None,
 ) -> SoupOutcome:
+    publisher = place.publisher(bench, watch)
+    rehearsal = Rehearsal(publisher, request)
     evaluators = {
-        split: RememberingEvaluator(evaluator, place.store)
+        split: RememberingEvaluator(evaluator, place.store, before=rehearsal)
         for split, evaluator in open_splits(request, bench).items()
     }
     held_out = evaluators[request.select_on]
@@ -116,11 +122,23 @@ def _walk(
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
-    soups = stage(
-        "publish",
-        lambda: place.publisher(bench, watch).publish(report, ranking, evaluators[request.report_on]),
-    )
+    place.store.commit_report(report)
+    with _told_if_it_fails(report, watch):
+        soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
     return SoupOutcome(report, soups, sum(evaluator.started for evaluator in evaluators.values()))
+
+
+@contextmanager
+def _told_if_it_fails(report: SoupReport, watch: "Progress") -> Iterator[None]:
+    """What took hours to measure is shown, whatever goes wrong after it."""
+    try:
+        yield
+    except OutOfDeviceMemory:  # the walk begins again
+        raise
+    except BaseException:
+        table = markdown_table(report, columns(report.request))
+        watch.say(f"What was measured before this stopped, and is remembered:\n{table}")
+        raise
 
 
 def in_turn(_name: str, work: Callable[[], T], /) -> T:

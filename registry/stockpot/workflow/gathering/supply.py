@@ -98,6 +98,10 @@ class Supply:
         """Make these candidates' checkpoints available by digest."""
         self._candidates.update({candidate.checkpoint.digest: candidate for candidate in candidates})
 
+    def candidate(self, digest: Digest) -> Candidate:
+        """The candidate that this checkpoint was offered with."""
+        return self._candidates[digest]
+
     @contextmanager
     def open(self, digest: Digest) -> Iterator[WeightsFile]:
         """The checkpoint's file, its header checked; downloaded first if it is not here."""

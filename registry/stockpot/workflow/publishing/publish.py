@@ -12,8 +12,10 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
+    Candidate,
     Digest,
     ModelVersion,
+    Packaged,
     Publication,
     PublishedSoup,
     Recipe,
@@ -21,6 +23,7 @@ from stockpot.entities import (
     RegistrationState,
     ReportRow,
     SoupReport,
+    SoupRequest,
     SoupState,
 )
 from stockpot.errors import RegistryConflict, StockpotError
@@ -30,7 +33,7 @@ from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import Draw, compose, with_note
 from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, withdrawn
-from stockpot.workflow.publishing.transfer import require_same
+from stockpot.workflow.publishing.transfer import differences, require_same
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, Progress, Store, TaskBench, Tracker
@@ -190,22 +193,50 @@ class Publisher:
                 self.tracker.fail(run_id)
             raise
 
-    def _upload(
-        self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
-    ) -> Publication:
-        """Package, upload, download again and compare. Returns the publication with what packaging found."""
-        request = report.request
-        like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
-        package, returned = soup.parent / "package", soup.parent / "returned"
-        packaged = self.tracker.package(
-            self.bench.module_with(publication.recipe),
-            soup,
+    def rehearse(self, request: SoupRequest, recipe: Recipe) -> None:
+        """Package the recipe's first ingredient as a soup is packaged, and keep nothing of it.
+
+        Raises what packaging a soup raises, and BadCheckpoint where this candidate is at fault.
+        """
+        candidate = self.supply.candidate(recipe.checkpoints[0])
+        first = Recipe.mean([candidate.checkpoint.digest])
+        with self.supply.building(first) as (_, file):
+            package = file.parent / "package"
+            self._package(request, first, file, package, candidate, model_id=None)
+            if faults := differences(package, file):
+                raise RegistryConflict(
+                    f"{request.task} cannot be registered: its exported model holds other weights",
+                    faults=faults,
+                    mend="look at what the task's model does with its weights when it is exported",
+                )
+
+    def _package(
+        self,
+        request: SoupRequest,
+        recipe: Recipe,
+        file: Path,
+        into: Path,
+        like: Candidate,
+        *,
+        model_id: str | None,
+    ) -> Packaged:
+        return self.tracker.package(
+            self.bench.module_with(recipe),
+            file,
             self.bench.example(request.select_on, EXAMPLES),
-            package,
+            into,
             model_id=model_id,
             like=like,
             architecture=(request.task, request.task_args),
         )
+
+    def _upload(
+        self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
+    ) -> Publication:
+        """Package, upload, download again and compare. Returns the publication with what packaging found."""
+        like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
+        package, returned = soup.parent / "package", soup.parent / "returned"
+        packaged = self._package(report.request, publication.recipe, soup, package, like, model_id=model_id)
         for name, content in publication.files.items():
             (package / name).write_bytes(content)
         claim.renew()  # whoever was overtaken meanwhile changes nothing
