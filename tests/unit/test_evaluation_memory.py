@@ -113,7 +113,7 @@ def test_batches_are_made_for_each_pass_where_making_all_of_them_does_not_fit() 
 
     task = Growing()
     assert scores(bench(task)) == scores(bench())
-    assert task.made == 3 + 2 * 3 + 2  # the last two to prove the hot swap
+    assert task.made == 3 + 2 * 3 + 3  # the last three to prove the hot swap
 
 
 def test_batches_are_not_joined_where_there_is_no_room_for_that(monkeypatch: pytest.MonkeyPatch) -> None:

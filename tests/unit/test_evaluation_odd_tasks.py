@@ -24,7 +24,7 @@ from stockpot.entities import (
 from stockpot.errors import BadTask, Incompatible
 from stockpot.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
 from stockpot.evaluation.rejection.order_dependence import OrderDependent
-from stockpot.evaluation.task_models import close
+from stockpot.evaluation.weights.swap_proof import swapped
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.store import MemoryStore
@@ -176,24 +176,50 @@ def test_a_model_that_keeps_something_of_earlier_weights_is_found_out(kind: type
         scores(bench(Odd(kind), weights_of(kind)))
 
 
+@pytest.mark.parametrize("slight", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("kind", [Caching, Merging, Hooked])
+def test_it_is_found_out_also_where_the_first_two_candidates_answer_almost_alike(
+    kind: type[nn.Module], slight: float
+) -> None:
+    states = dict(weights_of(kind))
+    first, second = DIGESTS[:2]
+    states[second] = {k: v + slight * states[second][k] for k, v in states[first].items()}
+    with pytest.raises(BadTask, match="answers otherwise than one that"):
+        scores(bench(Odd(kind), states))
+
+
+def test_a_model_whose_candidates_all_answer_almost_alike_is_not_refused() -> None:
+    states = dict(weights_of(Plain))
+    for digest in DIGESTS[1:]:
+        states[digest] = {k: v + 1e-9 * states[digest][k] for k, v in states[DIGESTS[0]].items()}
+    scores(bench(Odd(Plain), states))
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("live", "fresh", "before", "told"),
     [
-        ([1.0, 100.0], [1.5, 100.0], True),  # as other kernels may sum
-        ([1.0, 100.0], [1.0, 103.0], False),
-        ([math.nan, math.inf, 1.0], [math.nan, math.inf, 1.0], True),
-        ([math.nan, 1.0], [1.0, 1.0], False),
-        ([math.inf, 1.0], [1.0, 1.0], False),
-        ([math.nan], [math.nan], True),
-        ([1.0], [1.0, 1.0], False),
-        ([1] * 200, [1] * 199 + [2], True),  # a near tie
-        ([1] * 200, [1] * 190 + [2] * 10, False),
+        ([1.0, 100.0], [1.0, 100.0], [2.0, 100.0], True),
+        ([1.005, 100.0], [1.0, 100.0], [2.0, 100.0], True),  # as other kernels may sum
+        ([1.5, 100.0], [1.0, 100.0], [2.0, 100.0], False),  # half of what it should have changed
+        ([1.0, 100.5], [1.0, 100.0], [1.0, 100.5], False),  # within 1 % of the greatest output: kept weights
+        ([1.0, 100.0], [1.0, 100.0], [1.0, 100.0], None),
+        ([1.0, 100.001], [1.0, 100.0], [1.0, 100.002], None),
+        ([1.0, 100.001], [1.0, 100.0], [1.0, 100.02], True),
+        ([math.nan, math.inf, 1.0], [math.nan, math.inf, 1.0], [0.0, 0.0, 2.0], True),
+        ([math.nan, 1.0], [1.0, 1.0], [1.0, 2.0], False),
+        ([math.inf, 1.0], [1.0, 1.0], [1.0, 2.0], False),
+        ([math.nan], [math.nan], [math.nan], None),
+        ([1.0], [1.0, 1.0], [2.0, 2.0], False),
+        ([1] * 200, [1] * 200, [2] * 200, True),
+        ([1] * 200, [1] * 199 + [2], [2] * 200, True),  # a near tie
+        ([1] * 200, [1] * 190 + [2] * 10, [2] * 200, False),
+        ([1] * 200, [1] * 200, [1] * 200, None),
     ],
 )
-def test_answers_are_alike_as_far_as_other_kernels_may_make_them_differ(
-    one: list[float], other: list[float], *, same: bool
+def test_what_a_swap_may_change_is_measured_by_what_two_recipes_differ_by(
+    live: list[float], fresh: list[float], before: list[float], *, told: bool | None
 ) -> None:
-    assert close(torch.tensor(one), torch.tensor(other)) == same
+    assert swapped(torch.tensor(live), torch.tensor(fresh), torch.tensor(before)) is told
 
 
 def test_what_is_random_in_a_model_and_in_no_checkpoint_is_the_same_in_each() -> None:

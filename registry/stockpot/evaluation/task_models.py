@@ -16,9 +16,7 @@ from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.weights.live_module import Checkpoints, LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
 from stockpot.evaluation.weights.plain_weights import put_plainly
-
-SLIGHT = 0.01
-"""Of the greatest output: far above what rounding does, 16 bits included, far below what other weights do."""
+from stockpot.evaluation.weights.swap_proof import swapped
 
 
 class TaskModels:
@@ -35,9 +33,9 @@ class TaskModels:
         self._checkpoints = checkpoints
         self._device = device
         self._say = say
-        self._first_held: Digest | None = None
+        self._first_held: Recipe | None = None
         self._proven = False
-        """Whether a second recipe was held, and the module's answers compared with another's."""
+        """Whether the module's answers were compared with another's, for two recipes that differ."""
         self._shared = False
         """Whether the task hands out one model again and again, which another bench holds."""
 
@@ -85,22 +83,24 @@ class TaskModels:
             self._shared = True
 
     def prove_swap(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor], where: str) -> None:
-        """Once, when the live module holds its second recipe: that it answers as one made anew does.
+        """That the live module, whose weights were swapped, answers as one made anew does.
 
+        Asked for each recipe after the first one, until one differs enough from the first to tell.
         `answers`: what a module says to some batch. Raises BadTask for a model that keeps something of the
         weights before: a value derived from them, or adapters merged into them.
         """
-        if self._proven or self._first_held in (None, recipe.digest):
-            self._first_held = recipe.digest
+        first = self._first_held = self._first_held or recipe
+        if self._proven or first == recipe:
             return
-        self._proven = True
         try:
             with device_blamed(self._device, where):
-                same = self._answers_as_another(recipe, answers)
+                same = self._swapped(first, recipe, answers)
         except OutOfDeviceMemory:
+            self._proven = True
             self._say(f"{self._device} has no room for another model beside the live one to compare it with")
             return
-        if not same:
+        self._proven = same is not None
+        if same is False:
             raise BadTask(
                 f"with the same weights, the task's model answers otherwise than one that Task.model() makes "
                 f"anew, {where}",
@@ -109,13 +109,20 @@ class TaskModels:
                 "is so already, Stockpot is at fault",
             )
 
-    def _answers_as_another(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor]) -> bool:
-        """True also for a model that never answers the same twice: that is not the swap's fault."""
-        another = self._another()
-        if another is None:
+    def _swapped(self, first: Recipe, recipe: Recipe, answers: Callable[[nn.Module], Tensor]) -> bool | None:
+        """As `swapped`; True also for a model that never answers the same twice: no fault of the swap."""
+        fresh, before = (self._fresh(each, answers) for each in (recipe, first))
+        if fresh is None or before is None:
             return True
-        live = answers(self.module)
-        return close(live, answers(self._loaded(another, recipe))) or not close(live, answers(self.module))
+        same = swapped(answers(self.module), fresh, before)
+        if same is False and swapped(answers(self.module), answers(self.module), before) is False:
+            return True
+        return same
+
+    def _fresh(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor]) -> Tensor | None:
+        """What a model made anew says; None where the task hands out but one."""
+        another = self._another()
+        return None if another is None else answers(self._loaded(another, recipe))
 
     def _loaded(self, module: nn.Module, recipe: Recipe) -> nn.Module:
         """As people load weights: first those, then evaluation mode, either of which may derive something."""
@@ -162,18 +169,6 @@ class TaskModels:
                 error.what,
                 mend="name a device with more memory in STOCKPOT_DEVICE, or end what else uses this one",
             ) from error
-
-
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether two models' outputs differ by no more than other kernels may make them differ."""
-    if one.shape != other.shape:
-        return False
-    if not one.is_floating_point():
-        return bool((one != other).double().mean() <= SLIGHT)
-    one, other = one.double(), other.double()
-    finite = other[other.isfinite()].abs()
-    slight = SLIGHT * finite.amax() if len(finite) else 0.0
-    return bool(((one == other) | (one.isnan() & other.isnan()) | ((one - other).abs() <= slight)).all())
 
 
 def _staying_flat(module: nn.Module) -> nn.Module:
