@@ -464,3 +464,16 @@ def test_a_run_with_too_many_folders_is_refused_rather_than_half_read(database: 
     with pytest.raises(BadCheckpoint, match="more than 200 folders") as caught:
         database.tracker.weights(run)
     assert "fewer folders" in caught.value.mend
+
+
+@pytest.mark.parametrize("many", [0, 100], ids=["at once", "one by one"])
+def test_runs_below_a_parent_are_the_same_however_they_are_asked_for(
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr("stockpot.tracking.mlflow_runs.MANY", many)
+    sweep = plant(database, 3)
+    group = database.add_run(sweep.experiment_id, "group", parent=sweep.children[2])
+    leaf = database.add_run(sweep.experiment_id, "leaf", parent=group)
+    database.client.set_tag(sweep.parent, "mlflow.parentRunId", leaf)  # the parent below itself, by mistake
+    found = [run.run_id for run in database.tracker.runs(sweep.selector)]
+    assert sorted(found) == sorted([*sweep.children, group, leaf])

@@ -209,7 +209,7 @@ def test_choosing_while_listing_is_choosing_among_all(
 ) -> None:
     """Against the plain rules over the whole list: finished, the usual starting point, then the best.
 
-    Ties go to those that come first in the list, which have the later starts and the greater ids.
+    Ties go to those that started first, which come last in the list.
     """
     runs = [
         replace(
@@ -234,11 +234,11 @@ def test_choosing_while_listing_is_choosing_among_all(
         left = [run for run in left if run not in odd]
     if top:
         measured = [run for run in left if not math.isnan(run.metrics.get("acc", math.nan))]
-        best = sorted(measured, key=lambda run: -run.metrics["acc"])[:top]
+        best = sorted(measured, key=lambda run: (-run.metrics["acc"], run.started))[:top]
         wanted.update({run.run_id: ExclusionReason.NOT_IN_TOP for run in left if run not in best})
         left = [run for run in left if run in best]
     chosen, excluded = _short(request, *runs)
-    assert [run.run_id for run in chosen] == [run.run_id for run in left]
+    assert chosen == sorted(left, key=lambda run: run.started)
     assert {run_id: exclusion.reason for run_id, exclusion in excluded.items()} == wanted
 
 

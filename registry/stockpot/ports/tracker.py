@@ -30,9 +30,10 @@ class Tracker(Protocol):
     """
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
-        """Every run of the sweep, page by page, by start time then run id; neither the parent itself nor
-        Stockpot's own runs. Raises UnknownSweep for a parent or an experiment that does not exist, and
-        BadRequest for a filter that MLflow refuses.
+        """Every run of the sweep, page by page; neither the parent itself nor Stockpot's own runs. By start
+        time then run id; of a parent all runs below it, in whichever experiment, perhaps level by level.
+        Raises UnknownSweep for a parent or an experiment that does not exist, and BadRequest for a filter
+        that MLflow refuses.
         """
         ...
 

@@ -70,9 +70,22 @@ class TrackerContract:
         assert (run.name, run.status, run.experiment_id) == ("child", "FAILED", experiment_id)
         assert (run.params, run.metrics, run.tags["study"]) == ({"lr": "0.1"}, {"accuracy": 0.5}, "it's")
 
-    def test_grandchildren_belong_to_another_sweep(self, backend: Backend, sweep: PlantedSweep) -> None:
-        backend.add_run(sweep.experiment_id, "fold 1", parent=sweep.children[0])
-        assert len(list(backend.tracker.runs(sweep.selector))) == len(sweep.children)
+    def test_runs_below_a_parent_are_found_at_any_depth_and_in_other_experiments(
+        self, backend: Backend, sweep: PlantedSweep
+    ) -> None:
+        elsewhere = backend.add_experiment(fresh("elsewhere"))
+        aside = backend.add_run(elsewhere, "aside", parent=sweep.parent)
+        group = backend.add_run(sweep.experiment_id, "group", parent=sweep.children[0])
+        leaves = {
+            backend.add_run(place, "leaf", parent=group, params={"lr": "1"})
+            for place in (elsewhere, sweep.experiment_id)
+        }
+        backend.add_run(elsewhere, "another's", parent=backend.add_run(elsewhere, "another"))
+        found = [run.run_id for run in backend.tracker.runs(sweep.selector)]
+        assert len(found) == len(set(found))
+        assert set(found) == {*sweep.children, aside, group, *leaves}
+        filtered = backend.tracker.runs(replace(sweep.selector, filter="params.lr = '1'"))
+        assert {run.run_id for run in filtered} == leaves
 
     def test_an_experiment_is_found_by_a_name_with_quotes(self, backend: Backend) -> None:
         name = fresh("""it's a "sweep" """)

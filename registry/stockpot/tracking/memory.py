@@ -116,15 +116,26 @@ class MemoryTracker(Tracker):
         if selector.parent_run_id is None:
             if selector.experiment not in self.experiments:
                 raise UnknownSweep(f"no experiment {selector.experiment!r}", mend="name another")
-            where = ("experiment_id", self.experiments[selector.experiment])
+            below = None
         elif selector.parent_run_id not in self.runs_kept:
             raise UnknownSweep(f"no run {selector.parent_run_id!r}", mend="name another")
         else:
-            where = (PARENT, selector.parent_run_id)
+            below = self._below(selector.parent_run_id)
         runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
-        chosen = [run for run in runs if where in (("experiment_id", run.experiment_id), *run.tags.items())]
+        experiment = self.experiments.get(selector.experiment or "")
+        chosen = [r for r in runs if (r.experiment_id == experiment if below is None else r.run_id in below)]
         kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
         return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
+
+    def _below(self, parent: str) -> set[str]:
+        """The runs below this one, at any depth."""
+        found: set[str] = set()
+        level = {parent}
+        while level:
+            parents = {run_id: kept.run.tags.get(PARENT) for run_id, kept in self.runs_kept.items()}
+            level = {run_id for run_id, above in parents.items() if above in level} - found - {parent}
+            found |= level
+        return found
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         found = list(_weights(run.run_id, run.run_id, self.runs_kept[run.run_id].files))

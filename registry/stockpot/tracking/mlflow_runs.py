@@ -1,6 +1,8 @@
 """A sweep's runs, all pages."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from sys import intern
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE = 1000
+MANY = 100
+"""Runs that are asked for their children one by one."""
+AT_ONCE = 8
+"""Of such requests."""
 
 
 def list_runs(
@@ -24,22 +30,76 @@ def list_runs(
 ) -> Iterator[tuple[Run, str]]:
     """Every active run of the sweep but our own, with the URI of its artifacts, by start time then run id.
 
-    One page is held at a time. Raises UnknownSweep at once; BadRequest for a filter that MLflow refuses.
+    Of a parent all descendants, level by level. One page is held at a time, and below the children one level.
+    Raises UnknownSweep at once; BadRequest for a filter that MLflow refuses.
     """
-    if selector.parent_run_id is not None:
-        experiment_id = _experiment_of_parent(client, selector.parent_run_id)
-        conditions = [f"tags.`{PARENT}` = '{selector.parent_run_id}'"]
-    else:
+    if selector.parent_run_id is None:
         experiment_id = _experiment_by_name(client, selector.experiment or "")
-        conditions = []
-    if selector.filter:
-        conditions.append(selector.filter)
-    return _listed(client, [experiment_id], " and ".join(conditions), selector.filter, page_size)
+        return _listed(client, [experiment_id], "", selector.filter, page_size)
+    experiment_id = _experiment_of_parent(client, selector.parent_run_id)
+    experiments = sorted({experiment_id, *_active_experiments(client)})
+    return _Tree(client, experiments, selector.filter, page_size).below(selector.parent_run_id)
+
+
+class _Tree:
+    """Runs below a parent, at any depth, in whichever experiment they are."""
+
+    def __init__(
+        self, client: "MlflowClient", experiments: list[str], condition: str | None, size: int
+    ) -> None:
+        self._client = client
+        self._experiments = experiments
+        self._filter = condition
+        self._size = size
+
+    def below(self, parent: str) -> Iterator[tuple[Run, str]]:
+        """Those that meet the filter; the ones between need not."""
+        level: dict[str, str] = {}
+        """Runs whose children come next, each with its experiment."""
+        for run, root in self._children(parent, None):
+            level[run.run_id] = run.experiment_id
+            if not self._filter:
+                yield run, root
+        if self._filter:
+            yield from self._children(parent, self._filter)
+        known = {parent, *level}  # people can set a run's parent to a run below it
+        while level:
+            found = [entry for entry in self._next(level, parent) if entry[0].run_id not in known]
+            found.sort(key=lambda entry: (entry[0].started, entry[0].run_id))
+            yield from self._chosen(found)
+            level = {run.run_id: run.experiment_id for run, _ in found}
+            known |= level.keys()
+
+    def _children(self, parent: str, condition: str | None) -> Iterator[tuple[Run, str]]:
+        nested = f"tags.`{PARENT}` = '{parent}'"
+        return _listed(self._client, self._experiments, nested, condition, self._size)
+
+    def _next(self, level: Mapping[str, str], root: str) -> list[tuple[Run, str]]:
+        """The children of all runs of a level.
+
+        MLflow has no question for several parents. Where they are many, it is asked once for all nested runs
+        of their experiments.
+        """
+        if len(level) > MANY:
+            nested = f"tags.`{PARENT}` != '{root}'"
+            runs = _listed(self._client, sorted({*level.values()}), nested, None, self._size)
+            return [(run, place) for run, place in runs if run.tags[PARENT] in level]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(chain.from_iterable(pool.map(lambda run: [*self._children(run, None)], level)))
+
+    def _chosen(self, found: list[tuple[Run, str]]) -> Iterator[tuple[Run, str]]:
+        """Those that meet the filter."""
+        if not self._filter:
+            return iter(found)
+        parents = sorted({run.tags[PARENT] for run, _ in found})
+        met = {run.run_id for parent in parents for run, _ in self._children(parent, self._filter)}
+        return (entry for entry in found if entry[0].run_id in met)
 
 
 def _listed(
-    client: "MlflowClient", experiments: list[str], condition: str, told: str | None, size: int
+    client: "MlflowClient", experiments: list[str], nested: str, told: str | None, size: int
 ) -> Iterator[tuple[Run, str]]:
+    condition = " and ".join(filter(None, (nested, told)))
     token, known = None, set[str]()
     while True:
         with asking(
@@ -68,6 +128,17 @@ def _page(
         page_token=token,
     )
     return [(_run(run), run.info.artifact_uri) for run in page if ROLE not in run.data.tags], page.token
+
+
+def _active_experiments(client: "MlflowClient") -> Iterator[str]:
+    token = None
+    while True:
+        with asking("listing the experiments"):
+            page = client.search_experiments(max_results=PAGE, page_token=token)
+        yield from (str(experiment.experiment_id) for experiment in page)
+        token = page.token
+        if not token:
+            return
 
 
 def _experiment_of_parent(client: "MlflowClient", run_id: str) -> str:

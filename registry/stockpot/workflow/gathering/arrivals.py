@@ -50,8 +50,8 @@ class Prospects:
     found: tuple[Prospect, ...]
     """In the sweep's order."""
     exclusions: tuple[Exclusion, ...]
-    order: Mapping[str, int]
-    """Every run's place in the sweep, by its id."""
+    order: Mapping[str, tuple[int, str]]
+    """What every run's place in the sweep is told by, by its id."""
     notes: tuple[str, ...] = ()
     """What was taken for granted, for people to contradict."""
 

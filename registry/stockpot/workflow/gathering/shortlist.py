@@ -39,14 +39,15 @@ SMALLER_IS_BETTER = frozenset(
 class Shortlist:
     """Finished runs from the starting point that most record; with `top`, the best by a logged metric.
 
-    Runs are added in the sweep's order. Of a run that is not chosen only the exclusion is kept; with
-    `top`, no more than that many runs are kept for each starting point, however many are added.
+    Runs are added in any order, and chosen by start time then run id. Of a run that is not chosen only the
+    exclusion is kept; with `top`, no more than that many runs are kept for each starting point, however many
+    are added.
     """
 
     def __init__(self, request: SoupRequest) -> None:
         self.exclusions: list[Exclusion] = []
-        self.order: dict[str, int] = {}
-        """Every added run's place in the sweep, by its id."""
+        self.order: dict[str, tuple[int, str]] = {}
+        """What every added run's place in the sweep is told by, start time then run id, by its id."""
         self._request = request
         self._top = request.top if request.by else None
         self._finished = 0
@@ -54,12 +55,14 @@ class Shortlist:
         self._measured: Counter[str] = Counter()
         """Finished runs that logged a number, by the metric's name."""
         self._bases: Counter[str] = Counter()
-        self._kept: dict[str | None, list[tuple[tuple[bool, float], int, Run]]] = defaultdict(list)
+        self._kept: dict[str | None, list[tuple[tuple[bool, float], tuple[int, str], Run]]] = defaultdict(
+            list
+        )
         self._dropped: list[tuple[str | None, Exclusion]] = []
 
     def add(self, run: Run) -> None:
         """Keep the run, as long as it is among the best of its starting point."""
-        place = self.order[run.run_id] = len(self.order)
+        place = self.order[run.run_id] = run.started, run.run_id
         if run.status != "FINISHED":
             detail = f"its status is {run.status}"
             self.exclusions.append(Exclusion(run.run_id, run.name, ExclusionReason.NOT_FINISHED, detail))
