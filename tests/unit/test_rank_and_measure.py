@@ -101,7 +101,7 @@ def _rank_all(found: Sequence[Candidate], evaluator: TableEvaluator) -> Ranking:
         REQUEST,
         tuple(Prospect(c.run, c.source) for c in found),
         (),
-        {c.run.run_id: place for place, c in enumerate(found)},
+        {c.run.run_id: (c.run.started, c.run.run_id) for c in found},
     )
     with TemporaryDirectory() as folder:
         supply = Supply(MemoryTracker(), store, CheckpointCache(Path(folder)))

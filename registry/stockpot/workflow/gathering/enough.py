@@ -6,7 +6,7 @@ from types import MappingProxyType
 from stockpot.entities import Exclusion, ExclusionReason, Sweep, SweepSelector
 from stockpot.errors import NothingToSoup
 
-NAMED = 3
+NAMED = 5
 """Runs that are named of each reason."""
 MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
     {
