@@ -89,8 +89,8 @@ class Sweep:
     def arrivals(self, request: SoupRequest = REQUEST) -> Arrivals:
         return Arrivals(self.gather(request), self.supply, _fits, Silent())
 
-    def rank(self, evaluator: TableEvaluator) -> Ranking:
-        return rank(self.arrivals(), evaluator, Silent())
+    def rank(self, evaluator: TableEvaluator, stop: Callable[[], bool] = lambda: False) -> Ranking:
+        return rank(self.arrivals(), evaluator, Silent(), stop)
 
     def name(self, recipe: Recipe) -> str:
         (digest,) = recipe.checkpoints
@@ -334,3 +334,23 @@ class Counting(Silent):
 
     def advance(self, stage: str) -> None:
         self.done[stage] += 1
+
+
+def test_when_time_is_up_ranking_ends_with_two_and_names_every_run_that_was_cut(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {str(number): save(_tensors(number)) for number in range(30)})
+    evaluator = _evaluator()
+    ranking = sweep.rank(evaluator, lambda: True)
+    assert len(evaluator.trials) == len(ranking.candidates) >= 2
+    assert len(sweep.fetched) < 30, "nothing is downloaded for runs that no time is left for"
+    cut = [e for e in ranking.sweep.exclusions if e.reason is ExclusionReason.TIME_IS_UP]
+    assert len(cut) + len(ranking.candidates) == 30
+    assert all("--max-seconds" in exclusion.mend for exclusion in cut)
+    assert len(sweep.rank(_evaluator()).candidates) == 30, "a later request goes on"
+
+
+def test_time_that_is_up_after_some_scores_cuts_only_what_has_none(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {str(number): save(_tensors(number)) for number in range(12)})
+    evaluator = _evaluator()
+    ranking = sweep.rank(evaluator, lambda: len(evaluator.trials) >= 5)
+    assert 5 <= len(ranking.candidates) < 12
+    assert len(ranking.candidates) == len(evaluator.trials)

@@ -53,6 +53,7 @@ class ExclusionReason(StrEnum):
     DUPLICATE = "identical weights"
     NOT_IN_TOP = "not in the top"
     NOT_SCORED = "no finite score"
+    TIME_IS_UP = "time was up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def _walk(
 ) -> SoupOutcome:
     publisher = place.publisher(bench, watch)
     rehearsal = Rehearsal(publisher, request)
+    stop = _deadline(request.max_seconds)
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store, before=rehearsal)
         for split, evaluator in open_splits(request, bench).items()
@@ -113,10 +114,9 @@ def _walk(
     experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
-    ranking = stage("rank", lambda: rank(arrivals, held_out, watch))
+    ranking = stage("rank", lambda: rank(arrivals, held_out, watch, stop))
     if job is not None:
         place.store.commit_candidates(job, ranking.candidates)
-    stop = _deadline(request.max_seconds)
     plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:

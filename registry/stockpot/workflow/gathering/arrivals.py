@@ -95,6 +95,7 @@ class Arrivals:
         self._progress = progress
         self._gathering = Gathering(prospects.exclusions)
         self._arrived: list[Candidate] = []
+        self._looked_at: set[str] = set()
         self._groups: dict[tuple[tuple[TensorSpec, ...], Digest], _Group] = {}
         self._layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}
         """Each layout once: thousands of candidates have the same."""
@@ -131,6 +132,10 @@ class Arrivals:
         exclusions = sorted(gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
         self._supply.offer(kept)
         return require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
+
+    def unread(self) -> list[Run]:
+        """The runs whose weights were not looked at."""
+        return [p.run for p in self._prospects.found if p.run.run_id not in self._looked_at]
 
     def _rounds(self) -> Iterator[list[Prospect]]:
         """The prospects by layout, as long as one may still turn out to be that of the group that is used.
@@ -174,6 +179,7 @@ class Arrivals:
 
     def _admit(self, prospect: Prospect, found: IngestedSource | BadCheckpoint) -> None:
         run, source = prospect.run, prospect.source
+        self._looked_at.add(run.run_id)
         if isinstance(found, BadCheckpoint):
             self._gathering.exclude_faulty(run, source, found)
             return

@@ -1,7 +1,7 @@
 """Rank the candidates on the held-out split: each is scored when its weights arrive."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 """Candidates handed to an evaluator together, which may have as many devices."""
 
+_LONGER = "give it more time: a greater --max-seconds; a repeated request goes on from there"
+
+
+def _never() -> bool:
+    return False
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -40,23 +46,44 @@ class Ranking:
     """Scores of the whole split: the store has those of the examples."""
 
 
-def rank(arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress") -> Ranking:
+def rank(
+    arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress", stop: Callable[[], bool] = _never
+) -> Ranking:
     """Score every candidate by itself: the best single is measured here, not trusted from a log.
 
-    A candidate whose score is NaN is excluded. Raises BadTask when that is every candidate,
-    NothingToSoup when it leaves fewer than two, or when fewer arrive.
+    Once `stop` is true and two can be averaged, those that have no score are excluded, and that is said. A
+    candidate whose score is NaN is excluded. Raises BadTask when that is every candidate, NothingToSoup when
+    it leaves fewer than two, or when fewer arrive.
     """
     progress.start("rank", arrivals.total)
     scores: dict[Digest, float] = {}
     with closing(arrivals.due()) as batches:
         for due in batches:
-            _score(due, scores, arrivals, evaluator, progress)
+            _score(due, scores, arrivals, evaluator, progress, stop)
+            if stop() and len(scores) > 1:
+                break
     sweep = arrivals.sweep()
-    while _score(sweep.candidates, scores, arrivals, evaluator, progress):
+    while _score(sweep.candidates, scores, arrivals, evaluator, progress, stop):
         sweep = arrivals.sweep()
     for _ in range(len(scores), arrivals.total):
         progress.advance("rank")  # those that turned out to be no candidates
-    return _ranked(sweep, scores, evaluator)
+    return _ranked(_without_late(sweep, scores, arrivals, progress), scores, evaluator)
+
+
+def _without_late(
+    sweep: Sweep, scores: Mapping[Digest, float], arrivals: "Arrivals", progress: "Progress"
+) -> Sweep:
+    """The sweep without the candidates that time was too short for."""
+    scored = tuple(c for c in sweep.candidates if c.checkpoint.digest in scores)
+    late = [c.run for c in sweep.candidates if c.checkpoint.digest not in scores]
+    late += [run for run in arrivals.unread() if all(run.run_id != e.run_id for e in sweep.exclusions)]
+    if not late:
+        return sweep
+    progress.say(f"rank: time is up; {len(late)} of {arrivals.total} runs were not looked at: --max-seconds")
+    cut = (
+        Exclusion(r.run_id, r.name, ExclusionReason.TIME_IS_UP, "it has no score yet", _LONGER) for r in late
+    )
+    return replace(sweep, candidates=scored, exclusions=(*sweep.exclusions, *cut))
 
 
 def _score(
@@ -65,8 +92,12 @@ def _score(
     arrivals: "Arrivals",
     evaluator: "Evaluator",
     progress: "Progress",
+    stop: Callable[[], bool],
 ) -> bool:
-    """Score those that have no score yet. Whether some were refused: their first use told a fault."""
+    """Score those that have no score yet, until `stop` is true and two have one.
+
+    Whether some were refused: their first use told a fault.
+    """
     trials = {
         c.checkpoint.digest: Trial(Recipe.mean([c.checkpoint.digest]))
         for c in candidates
@@ -75,6 +106,8 @@ def _score(
     refused = False
     digests = [*trials]
     for begin in range(0, len(digests), AT_ONCE):
+        if stop() and sum(c.checkpoint.digest in scores for c in candidates) > 1:
+            break
         end = begin + AT_ONCE
         batch, then = digests[begin:end], [trials[digest] for digest in digests[end:]]
         outcomes: Sequence[Outcome | None]
