@@ -67,7 +67,9 @@ class Workplace:
         from stockpot.store import SqlStore
 
         make_folder(self.settings.home)
-        return SqlStore(self.settings.database)
+        store = SqlStore(self.settings.database)
+        self._open.callback(store.close)
+        return store
 
     @cached_property
     def cache(self) -> "CheckpointCache":

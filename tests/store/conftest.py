@@ -2,7 +2,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -68,11 +68,18 @@ def postgresql() -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
+    with own_server() as (url, _):
+        yield url
+
+
+@contextmanager
+def own_server() -> Iterator[tuple[str, Callable[..., None]]]:
+    """The URL of a server of our own, and what controls it: `control("stop")`, `control("start")`."""
     programs = _programs()
     if programs is None:
         pytest.skip("needs PostgreSQL: install its server, or set TEST_DATABASE_URL")
     # Short: the path of a socket has at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     as_root = os.geteuid() == 0  # whom it refuses
     if as_root:
         shutil.chown(folder, "nobody")
@@ -86,12 +93,16 @@ def postgresql() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
         )
 
+    def control(action: str) -> None:
+        options = f"-F -c listen_addresses='' -k {folder}"
+        how = ["-o", options, "-l", str(folder / "log")] if action == "start" else ["-m", "immediate"]
+        run("pg_ctl", "-w", *how, action)
+
     try:
         run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
-        options = f"-F -c listen_addresses='' -k {folder}"
-        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
-        yield f"postgresql://postgres@/postgres?host={folder}"
-        run("pg_ctl", "-w", "-m", "immediate", "stop")
+        control("start")
+        yield f"postgresql://postgres@/postgres?host={folder}", control
+        control("stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -148,6 +148,15 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
 
+def test_three_upgrades_at_once_all_succeed(empty_url: str) -> None:
+    program = f"from stockpot.store import upgrade; print(upgrade({empty_url!r}))"
+    started = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == [head()] * 3
+    assert current(empty_url) == head()
+
+
 def test_a_newer_schema_asks_for_a_newer_stockpot(
     empty_url: str, next_revision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from math import nan
@@ -12,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from stockpot.entities import Bound, Lease, Metric, Registration, Score
 from stockpot.errors import StoreError
 from stockpot.ports import Store
-from stockpot.store import SqlStore, engine, sql_registrations
+from stockpot.store import SqlStore, engine, sql_registrations, upgrade
 from stockpot.store.claims import require_claim
 from stockpot.store.schema import connected
 from stockpot.store.tables import EvaluationRow, IngredientRow, RecipeRow
@@ -200,13 +201,57 @@ def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Pat
         ("mysql://localhost/stockpot", "cannot live in mysql"),
         ("stockpot.db", "no database that can be opened"),
         ("postgresql://me@localhost:port/stockpot", "no database that can be opened"),
-        ("postgresql+nonsense://localhost/stockpot", "no database that can be opened"),
+        ("postgresql+nonsense://localhost/stockpot", "opened with postgresql.nonsense"),
     ],
 )
 def test_an_url_that_cannot_work_says_why_and_what_would(url: str, what: str) -> None:
     with pytest.raises(StoreError, match=what) as error:
         SqlStore(url)
     assert error.value.mend
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("sqlite+aiosqlite:///x.db", "write sqlite:///x.db"),
+        ("postgresql+asyncpg://u:hunter2@127.0.0.1:9/x", "write postgresql://u:***@127.0.0.1:9/x"),
+        ("postgres://u:hunter2@127.0.0.1:9/x?sslpassword=hunter2", "write postgresql://u:***@127.0.0.1:9/x"),
+        ("postgresql+pg8000://127.0.0.1:9/x", "write postgresql://127.0.0.1:9/x"),
+    ],
+)
+def test_a_driver_that_cannot_work_is_refused_with_the_right_form_of_the_url(url: str, right: str) -> None:
+    for use in (SqlStore, upgrade):
+        with pytest.raises(StoreError, match="cannot be opened with") as error:
+            use(url)
+        assert error.value.mend == right
+        assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_connection_that_is_cut_in_a_transaction_loses_nothing(url: str) -> None:
+    cut = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def cut_who_waits() -> bool:
+        with connected(url) as connection:  # a transaction sees the activity of its beginning
+            return bool(connection.execute(cut).all())
+
+    with closing(SqlStore(url)) as store, ThreadPoolExecutor() as threads:
+        with connected(url) as other:
+            other.execute(text("LOCK TABLE stockpot_evaluations IN EXCLUSIVE MODE"))
+            committed = threads.submit(store.commit_score, soup("a"), VALIDATION, Score((1.0,)))
+            while not cut_who_waits():
+                assert not committed.done()
+        assert committed.result(timeout=60) == Score((1.0,))
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_transaction_that_hangs_is_ended_by_the_server(url: str) -> None:
+    with closing(SqlStore(url)) as store, store._transaction(store._reads) as session:
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            assert session.scalar(text(f"SHOW {name}")) == "1min"
 
 
 def test_passwords_are_not_shown() -> None:

@@ -14,6 +14,16 @@ from stockpot.errors import StockpotError, StoreError
 WRITES = "stockpot_writes"
 """Execution option of connections that are going to write."""
 
+DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of PostgreSQL's client, in seconds but for the last one's milliseconds: a server that went away is noticed
+within half a minute, where the system's own patience is two hours."""
 _BUSY_SECONDS = 60
 """How long a SQLite connection waits for its turn; a transaction here takes milliseconds."""
 
@@ -25,21 +35,48 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
     """
     with foreign_errors(url):
         parsed = _parsed(url)
-        dialect = parsed.get_backend_name()
-        if dialect not in {"sqlite", "postgresql"}:
-            raise StoreError(f"the store cannot live in {dialect}", mend="use a sqlite or postgresql URL")
-        if dialect == "postgresql":
-            # Idle connections are cut. And whatever isolation a database defaults to, no more is needed than
-            # this: under a stricter one PostgreSQL refuses what comes at once, in place of waiting.
-            return create_engine(
-                parsed, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED"
-            )
+        _require_driver(parsed)
+        if parsed.get_backend_name() == "postgresql":
+            return _postgresql(parsed, migrating=migrating)
         if parsed.database in {None, "", ":memory:"}:
             raise StoreError("a store in memory would forget everything", mend="use sqlite:///stockpot.db")
         engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _bare if migrating else _prepared)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+def _require_driver(url: URL) -> None:
+    """Raise StoreError for a database or a driver that cannot work, with the right form of the URL."""
+    if url.drivername in DRIVERS:
+        return
+    kind = "postgresql" if url.get_backend_name() == "postgres" else url.get_backend_name()
+    if kind not in DRIVERS:
+        raise StoreError(f"the store cannot live in {kind}", mend="use a sqlite or postgresql URL")
+    right = url.set(drivername=kind, query={}).render_as_string(hide_password=True)
+    raise StoreError(f"the store cannot be opened with {url.drivername}", mend=f"write {right}")
+
+
+def _postgresql(url: URL, *, migrating: bool) -> Engine:
+    # Idle connections are cut. And whatever isolation a database defaults to, no more is needed than
+    # this: under a stricter one PostgreSQL refuses what comes at once, in place of waiting.
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={name: value for name, value in PATIENCE.items() if name not in url.query},
+    )
+    if not migrating:  # which may rightly take longer
+        event.listen(engine, "begin", _limited)
+    return engine
+
+
+def _limited(connection: Connection) -> None:
+    """The server ends what hangs; and what a client that vanished has locked."""
+    connection.exec_driver_sql(
+        "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+    )
 
 
 def _parsed(url: str) -> URL:

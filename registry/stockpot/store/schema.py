@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, func, inspect, select
 
 from stockpot.errors import SchemaMismatch
 from stockpot.store.engine import WRITES, foreign_errors, open_engine, shown
@@ -17,6 +17,8 @@ from stockpot.store.engine import WRITES, foreign_errors, open_engine, shown
 VERSION_TABLE = "stockpot_alembic_version"
 """Not Alembic's own name: MLflow's revision lies in that one, where both share a database."""
 
+ONE_UPGRADE = int.from_bytes(b"stockpot")
+"""The number of the lock under which a PostgreSQL database is migrated, by one process at a time."""
 _one_at_a_time = Lock()
 """Alembic keeps the migration under way in a variable of its module."""
 
@@ -38,6 +40,8 @@ def upgrade(url: str) -> str:
     Raises SchemaMismatch for one that a newer program made, StoreError for one that does not answer.
     """
     with connected(url, writes=True) as connection:
+        if connection.dialect.name == "postgresql":  # SQLite's transaction that writes is alone anyway
+            connection.execute(select(func.pg_advisory_xact_lock(ONE_UPGRADE)))
         found = _revision(connection)
         if found not in _known():
             raise _mismatch(url, found)

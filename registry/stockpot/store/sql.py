@@ -21,6 +21,7 @@ from stockpot.entities import (
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_number
+from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
 from stockpot.store.sql_registrations import SqlRegistrations
 from stockpot.store.sql_reports import SqlReports
@@ -35,6 +36,7 @@ from stockpot.store.tables import (
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_protocol, keep_recipe
 
 
+@tries_again
 class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
