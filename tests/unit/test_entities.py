@@ -2,10 +2,12 @@
 
 import math
 from itertools import permutations
+from typing import Any
 
 import pytest
 
 from stockpot.entities import (
+    MEAN_OF_SHIFTS,
     Digest,
     EvaluationProtocol,
     Ingredient,
@@ -114,6 +116,12 @@ def test_what_is_no_limit_is_refused(wrong: dict[str, float]) -> None:
 def test_no_split_serves_two_purposes(shifts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="different splits"):
         SoupRequest(model="m", task="t", sweep="s", shifts=shifts)
+
+
+@pytest.mark.parametrize("named", [{"shifts": (MEAN_OF_SHIFTS, "fog")}, {"report_on": MEAN_OF_SHIFTS}])
+def test_no_split_has_the_name_of_the_reports_own_column(named: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no split may be named 'mean of shifts'"):
+        SoupRequest(model="m", task="t", sweep="s", **named)
 
 
 @pytest.mark.parametrize("examples", [(-1.5e308, -1.5e308), (math.inf, -math.inf)])

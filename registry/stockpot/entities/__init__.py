@@ -25,7 +25,6 @@ from stockpot.entities.registration import (
     RegistrationState,
 )
 from stockpot.entities.report import (
-    MEAN_OF_SHIFTS,
     CandidatePoint,
     EnsembleRow,
     FiledReport,
@@ -36,7 +35,7 @@ from stockpot.entities.report import (
     SoupReport,
     SoupState,
 )
-from stockpot.entities.request import Accept, Direction, Register, SoupRequest
+from stockpot.entities.request import MEAN_OF_SHIFTS, Accept, Direction, Register, SoupRequest
 from stockpot.entities.selection import Contender, Selection, Step
 from stockpot.entities.source import SourceIdentity
 from stockpot.entities.sweep import (

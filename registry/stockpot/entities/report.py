@@ -11,9 +11,6 @@ from stockpot.entities.request import SoupRequest
 from stockpot.entities.selection import Selection
 from stockpot.entities.sweep import Candidate, Exclusion
 
-MEAN_OF_SHIFTS = "mean of shifts"
-"""The pseudo-split under which the average over all shifted splits is reported."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:

@@ -9,6 +9,9 @@ from typing import Literal
 from stockpot.entities.fitting import fit_fields
 from stockpot.entities.sweep import SweepSelector
 
+MEAN_OF_SHIFTS = "mean of shifts"
+"""The pseudo-split under which the average over all shifted splits is reported. No split has this name."""
+
 
 class Accept(StrEnum):
     """When greedy keeps an ingredient."""
@@ -124,6 +127,10 @@ class SoupRequest:
                     f"select_on, report_on and shifts must be different splits, got {', '.join(used)}: "
                     "a score on the split that chose the soup says nothing about new data"
                 ),
+            ),
+            (
+                MEAN_OF_SHIFTS in used,
+                f"no split may be named {MEAN_OF_SHIFTS!r}, which is the name of a column of the report",
             ),
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),

@@ -3,7 +3,6 @@
 All of them carry the same tags, set by the very call that creates them: they are found by those.
 """
 
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,15 @@ from typing import TYPE_CHECKING
 from stockpot.entities import Candidate, Digest, Measurement, ModelVersion, Publication
 from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, RECIPE, ROLE
 from stockpot.tracking.mlflow_calls import creating, is_web, registry_uri
+from stockpot.tracking.mlflow_limits import (
+    MOST_PARAM,
+    MOST_TAG,
+    cut,
+    dataset_name,
+    description,
+    key_of,
+    model_name,
+)
 from stockpot.tracking.mlflow_weights import logged_models
 from stockpot.tracking.names import PARENT, ingredient_tags, soup_tags
 
@@ -22,14 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-# MLflow's own limits; some of its databases fail beyond them, others cut silently.
-MOST_DESCRIPTION = 5000
-MOST_TAG = 8000
-MOST_PARAM = 6000
-MOST_NAME = 250
 MOST_DATASET_DIGEST = 36
-REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']+")
-REFUSED_IN_KEYS = re.compile(r"[^\w\-./ ]")
 
 
 def find_run(client: "MlflowClient", publication: Publication) -> str | None:
@@ -66,7 +67,7 @@ def find_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str |
 
 def create_ingredient_model(client: "MlflowClient", candidate: Candidate) -> str:
     """A LoggedModel without artifacts, whose source run is the candidate's."""
-    name = _model_name(f"ingredient-{candidate.run.name}")
+    name = model_name(f"ingredient-{candidate.run.name}")
     with creating(f"creating the model {name}"):
         model = client.create_logged_model(
             candidate.run.experiment_id,
@@ -87,7 +88,7 @@ def find_model(client: "MlflowClient", run_id: str, publication: Publication) ->
 
 def create_model(client: "MlflowClient", run_id: str, publication: Publication) -> str:
     """A LoggedModel that waits for its artifacts."""
-    name = _model_name(publication.name)
+    name = model_name(publication.name)
     with creating(f"creating the model {name}"):
         model = client.create_logged_model(
             publication.experiment_id, name=name, source_run_id=run_id, tags=_tags(publication)
@@ -159,11 +160,11 @@ def create_version(
             source=_source(client, model_id),
             run_id=run_id,
             model_id=model_id,
-            description=_description(publication.description, run_id, "VERSION"),
+            description=description(publication.description, run_id, "VERSION"),
             tags={**_tags(publication), LOGGED_MODEL: model_id},
         )
     # A version learns its number when it exists. Whoever is killed here leaves the word in the page.
-    told = _description(publication.description, run_id, str(version.version))
+    told = description(publication.description, run_id, str(version.version))
     return to_version(client.update_model_version(version.name, version.version, told))
 
 
@@ -194,7 +195,7 @@ def _source(client: "MlflowClient", model_id: str) -> str:
 
 
 def _tags(publication: Publication) -> dict[str, str]:
-    return {key: _cut(value, MOST_TAG) for key, value in soup_tags(publication).items()}
+    return {key: cut(value, MOST_TAG) for key, value in soup_tags(publication).items()}
 
 
 def _first_tagged(models: "Sequence[LoggedModel]", wanted: Mapping[str, str]) -> "LoggedModel | None":
@@ -206,7 +207,9 @@ def _datasets(measurements: Sequence[Measurement]) -> "list[DatasetInput]":
 
     distinct = dict.fromkeys((m.split, m.dataset) for m in measurements)
     return [
-        DatasetInput(Dataset(split, _dataset_digest(digest), source_type="stockpot", source=digest))
+        DatasetInput(
+            Dataset(dataset_name(split), _dataset_digest(digest), source_type="stockpot", source=digest)
+        )
         for split, digest in distinct
     ]
 
@@ -239,12 +242,12 @@ def _metric(measurement: Measurement, timestamp: int, model_id: str) -> "Metric"
     from mlflow.entities import Metric
 
     return Metric(
-        _key(measurement.name),
+        key_of(measurement.name),
         measurement.value,
         timestamp,
         step=0,
         model_id=model_id,
-        dataset_name=measurement.split,
+        dataset_name=dataset_name(measurement.split),
         dataset_digest=_dataset_digest(measurement.dataset),
     )
 
@@ -252,29 +255,9 @@ def _metric(measurement: Measurement, timestamp: int, model_id: str) -> "Metric"
 def _params(publication: Publication, known: Mapping[str, str]) -> "list[Param]":
     from mlflow.entities import Param
 
-    params = {_key(key): _cut(value, MOST_PARAM) for key, value in publication.params.items()}
+    params = {key_of(key): cut(value, MOST_PARAM) for key, value in publication.params.items()}
     return [Param(key, value) for key, value in params.items() if key not in known]
 
 
 def _dataset_digest(digest: Digest) -> str:
     return digest.removeprefix("sha256:")[:MOST_DATASET_DIGEST]
-
-
-def _model_name(name: str) -> str:
-    return REFUSED_IN_MODEL_NAMES.sub("-", name)[:MOST_NAME]
-
-
-def _key(name: str) -> str:
-    return REFUSED_IN_KEYS.sub("_", name)[:MOST_NAME]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _description(text: str, run_id: str, version: str) -> str:
-    """Filled in, and cut after a whole line, so that no link or table row is left half."""
-    text = text.replace("{run_id}", run_id).replace("{version}", version)
-    if len(text) <= MOST_DESCRIPTION:
-        return text
-    return text[: MOST_DESCRIPTION - 2].rpartition("\n")[0] + "\n…"
