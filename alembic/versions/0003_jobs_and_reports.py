@@ -77,6 +77,8 @@ def _create_candidates() -> None:
     rows = op.get_bind().execute(sa.select(ingested.c.uri, ingested.c.document))
     if found := [place for uri, document in rows for place in _places(uri, document)]:
         op.bulk_insert(candidates, found)
+    # Files were kept under their addresses. Where one may hold a password, the file is read once more.
+    op.execute(sa.delete(ingested).where(sa.or_(ingested.c.uri.contains("@"), ingested.c.uri.contains("?"))))
 
 
 def _places(uri: str, document: dict[str, Any]) -> list[dict[str, object]]:

@@ -62,7 +62,7 @@ class WeightsSource:
     path: str
     """Path below the run's artifacts, or ``<model name>/<path below the model's artifacts>``."""
     uri: str
-    """The artifact's full URI: what a download takes."""
+    """Names the artifact, for a download and for the store: by no address, which may hold a password."""
     model_id: str | None
     """The LoggedModel that holds the file, if one does."""
     size: int | None

@@ -22,6 +22,7 @@ from stockpot.entities.tags import ALIAS
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Tracker
 from stockpot.tracking import mlflow_publishing as publishing
+from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
 from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
 from stockpot.tracking.mlflow_heads import Heads
@@ -51,8 +52,7 @@ class MlflowTracker(Tracker):
         self._registry_uri = registry_uri
         self._page_size = page_size
         self._heads = Heads()
-        self._artifacts: dict[str, str] = {}
-        """Where the runs that were listed keep their artifacts: asking again would be a request per run."""
+        self._addresses = Addresses()
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -75,16 +75,15 @@ class MlflowTracker(Tracker):
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         with reading_one_run(self._client, f"listing the weights of run {run.name} ({run.run_id})"):
-            root = self._artifacts.get(run.run_id) or self._client.get_run(run.run_id).info.artifact_uri
-            return find_weights(self._client, run, root)
+            return find_weights(self._client, run, self._addresses)
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:
         with reading_one_run(self._client, f"reading the header of {source.path} of run {source.run_id}"):
-            return self._heads.of(self._client, source, length)
+            return self._heads.of(self._client, self._addresses.located(self._client, source), length)
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         with reading_one_run(self._client, f"downloading {source.path} of run {source.run_id}"):
-            return download_weights(self._client, source, into)
+            return download_weights(self._client, self._addresses.located(self._client, source), into)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
         created = ensure_registered_model(self._client, model)
@@ -204,7 +203,8 @@ class MlflowTracker(Tracker):
         return host and f"{host}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
 
     def _noted(self, listed: tuple[Run, str]) -> Run:
-        run, self._artifacts[run.run_id] = listed
+        run, root = listed
+        self._addresses.note(run_place(run.run_id), root)
         return run
 
 

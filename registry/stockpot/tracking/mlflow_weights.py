@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stockpot.entities import ModelVersion, Run, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.errors import BadCheckpoint, TrackingError
-from stockpot.tracking.mlflow_calls import redacted
+from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.names import weights_format
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ MOST_FOLDERS = 200
 """Listing a folder is a request. A run with more folders is left out rather than half read."""
 
 
-def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSource, ...]:
-    """Every weights file of the run, whose artifacts lie at `root`, by path.
+def find_weights(client: "MlflowClient", run: Run, addresses: Addresses) -> tuple[WeightsSource, ...]:
+    """Every weights file of the run, by path.
 
     Two LoggedModels of one name are told apart by their ids: ``<name>/<model id>/<path>``.
     """
-    found = list(_weights_below(client, run.run_id, root))
+    root = addresses.of_run(client, run.run_id)
+    found = list(_weights_below(client, run.run_id, run_place(run.run_id), root))
     models = [
         m
         for m in logged_models(client, run.experiment_id, run.run_id)
@@ -34,7 +35,9 @@ def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSo
     names = Counter(model.name for model in models)
     for model in models:
         prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"
-        inside = _weights_below(client, run.run_id, model.artifact_location)
+        place = model_place(model.model_id)
+        addresses.note(place, model.artifact_location)
+        inside = _weights_below(client, run.run_id, place, model.artifact_location)
         found += [replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id) for s in inside]
     return tuple(sorted(found, key=lambda source: source.path))
 
@@ -42,7 +45,8 @@ def find_weights(client: "MlflowClient", run: Run, root: str) -> tuple[WeightsSo
 def weights_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[WeightsSource, ...]:
     """Every weights file of a registered version, by path."""
     root = client.get_model_version_download_uri(version.name, version.version)
-    return tuple(sorted(_weights_below(client, version.run_id or "", root), key=lambda source: source.path))
+    found = _weights_below(client, version.run_id or "", version_place(version), root)
+    return tuple(sorted(found, key=lambda source: source.path))
 
 
 def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "list[LoggedModel]":
@@ -65,16 +69,17 @@ def download(client: "MlflowClient", uri: str, into: Path) -> Path:
 
 
 def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) -> Path:
-    """Download a weights file. Refuses anything but a regular file in this very folder, of the length that
-    was listed: not every server's broken transfer is an error of its client.
+    """Download a weights file from its address. Refuses anything but a regular file in this very folder, of
+    the length that was listed: not every server's broken transfer is an error of its client.
     """
     _refuse_links(client, source)
     file = download(client, source.uri, into)
+    named = f"{source.path} of run {source.run_id}"
     if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
         raise _no_regular_file(source)
     if source.size not in {None, file.stat().st_size}:
         raise TrackingError(
-            f"{redacted(source.uri)} was listed with {source.size} bytes, but {file.stat().st_size} came",
+            f"{named} was listed with {source.size} bytes, but {file.stat().st_size} came",
             mend="run the request again: it goes on from here, and lists the artifact as it is then",
         )
     return file
@@ -95,10 +100,11 @@ def _refuse_links(client: "MlflowClient", source: WeightsSource) -> None:
 
 
 def _no_regular_file(source: WeightsSource) -> BadCheckpoint:
-    return BadCheckpoint(f"{redacted(source.uri)} is no regular file", mend="log the weights as one file")
+    named = f"{source.path} of run {source.run_id}"
+    return BadCheckpoint(f"{named} is no regular file", mend="log the weights as one file")
 
 
-def _weights_below(client: "MlflowClient", run_id: str, root: str) -> Iterator[WeightsSource]:
+def _weights_below(client: "MlflowClient", run_id: str, place: str, root: str) -> Iterator[WeightsSource]:
     # Not client.list_artifacts: that adds LoggedModels named like a folder, at a search per folder.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -114,5 +120,4 @@ def _weights_below(client: "MlflowClient", run_id: str, root: str) -> Iterator[W
             if file.is_dir:
                 folders.append(file.path)
             elif form is not None:
-                uri = f"{root.rstrip('/')}/{file.path}"
-                yield WeightsSource(run_id, form, file.path, uri, None, file.file_size)
+                yield WeightsSource(run_id, form, file.path, f"{place}/{file.path}", None, file.file_size)
