@@ -21,6 +21,14 @@ def hot_swap(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(work, "a new state dict, loaded", "", tuple(1 / each for each in plain), "x faster")
 
 
+def interval(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """The paired interval of half points, whose kinds are counted."""
+    took = measured("interval", "--examples", scale.drawn, "--repeats", scale.few)
+    work = f"a paired interval over {scale.drawn:,} examples, half points"
+    drawn = ratios(took["drawn"], took["counted"])
+    yield Row(work, "the bootstrap that draws every example", Goal(">=", 100), drawn, "x faster")
+
+
 def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """Passes over many sweeps. They are counts, so two processes share the sweeps."""
     half = scale.sweeps // 2

@@ -29,6 +29,8 @@ class Scale:
     """For early rejection; each with both rules."""
     candidates: int = 24
     examples: int = 4000
+    drawn: int = 26_000
+    """Examples of an interval."""
     runs: int = 10_000
     """Of the listed sweep."""
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
@@ -45,6 +47,7 @@ QUICK = Scale(
     sweeps=2,
     candidates=4,
     examples=200,
+    drawn=500,
     runs=30,
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
 )

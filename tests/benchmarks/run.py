@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "averaging": averaging_rows.averaging,
     "imports": averaging_rows.imports,
     "hot-swap": evaluation_rows.hot_swap,
+    "interval": evaluation_rows.interval,
     "early-rejection": evaluation_rows.early_rejection,
     "speculation": evaluation_rows.speculation,
     "selection": evaluation_rows.selection,

@@ -221,6 +221,32 @@ def test_compressed_members_are_refused(edited: Callable[..., Path]) -> None:
     assert "compressed" in str(refusal(path))
 
 
+@pytest.mark.parametrize("bit", [0, 5, 6])
+@pytest.mark.parametrize(("signature", "flags"), [(b"PK\1\2", 8), (b"PK\3\4", 6)])
+def test_members_that_are_encrypted_or_patched_are_refused(
+    edited: Callable[..., Path], bit: int, signature: bytes, flags: int
+) -> None:
+    """In the directory's entry, or in the header before the member."""
+    path = edited(lambda config: config)
+    content = bytearray(path.read_bytes())
+    at = -1
+    while (at := content.find(signature, at + 1)) >= 0:
+        content[at + flags] |= 1 << bit
+    path.write_bytes(content)
+    assert "encrypted, or a patch" in str(refusal(path))
+
+
+def test_a_payload_that_changed_on_the_way_is_refused(edited: Callable[..., Path]) -> None:
+    path = edited(lambda config: config)
+    with zipfile.ZipFile(path) as archive:
+        member = next(m for m in archive.infolist() if "/data/weights/weight_" in m.filename and m.file_size)
+    content = bytearray(path.read_bytes())
+    content[content.index(member.filename.encode()) + len(member.filename)] ^= 1
+    path.write_bytes(content)
+    assert member.filename in str(refusal(path))
+    assert "CRC" in str(refusal(path))
+
+
 def test_a_member_named_twice_is_refused(edited: Callable[[Edit], Path]) -> None:
     path = edited(lambda config: config)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):

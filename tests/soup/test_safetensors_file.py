@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def test_an_entry_that_makes_no_sense_is_refused(tmp_path: Path, entry: object, 
     assert complaint in error.faults[0]
 
 
-@pytest.mark.parametrize("name", ["", "../../x\0", "a\nb", "\ud800", "x" * 1025, "\u202eevil"])
+@pytest.mark.parametrize("name", ["", "../../x\0", "a\nb", "x" * 1025, "\u202eevil"])
 def test_a_name_that_misleads_is_refused(tmp_path: Path, name: str) -> None:
     assert "printable" in str(refusal(written(tmp_path / "a.safetensors", {name: A})))
 
@@ -104,6 +106,10 @@ def test_a_name_that_misleads_is_refused(tmp_path: Path, name: str) -> None:
         (b"{}", "no tensors"),
         (b'{"__metadata__": {"format": 1}}', "__metadata__"),
         (b'{"__metadata__": ["format"]}', "__metadata__"),
+        (b'{"__metadata__": {"by": "\\ud800"}}', "surrogate"),
+        (b'{"__metadata__": {"by": "\\uD83D\\\\uDE00"}}', "surrogate"),
+        (b'{"__metadata__": {"\\udc00": "x"}}', "surrogate"),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [-0, 8]}}', "-0"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -142,6 +148,38 @@ def test_an_oversized_header_is_refused_before_it_is_read(tmp_path: Path) -> Non
     assert "limit" in str(refusal(path))
     path.write_bytes(b"\xff" * 8 + b"{}")
     assert "limit" in str(refusal(path))
+
+
+def test_a_character_outside_the_basic_plane_may_be_escaped(tmp_path: Path) -> None:
+    note = b'{"__metadata__": {"by": "\\ud83d\\ude00 \\\\ud800"}, "a": %s}' % json.dumps(A).encode()
+    with open_safetensors(written(tmp_path / "a.safetensors", note)) as weights:
+        assert [spec.name for spec in weights.tensors] == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "count"), [("[],", HEADER_LIMIT // 3 - 9), ("[],", 740_000), ("{},", 740_000), ("0,", 1_400_000)]
+)
+def test_a_header_of_any_size_takes_little_memory(tmp_path: Path, part: str, count: int) -> None:
+    header = ('{"a": [' + part * count + "0]}").encode()
+    path = written(tmp_path / "a.safetensors", header)
+    code = """if True:
+        import resource, sys
+        from concurrent.futures import ThreadPoolExecutor
+        from pathlib import Path
+        from stockpot.errors import BadCheckpoint
+        from stockpot.soup import open_safetensors
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        def read(path):
+            try:
+                open_safetensors(Path(path)).__enter__()
+            except BadCheckpoint:
+                return True
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(read, sys.argv[1:] * 8))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400 << 10, "KiB, of eight at once: 16 MiB of each lie in memory at least"
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:

@@ -57,8 +57,12 @@ class Origins:
         """Distinct rows of the table, and how many origins have each."""
         import numpy as np
 
-        rows, counts = np.unique(self.table, axis=0, return_counts=True)
-        return rows, counts
+        kind = np.zeros(self.count, int)
+        for column in self.table.T:  # numpy's own search for distinct rows takes ten times as long
+            distinct, places = np.unique(column, return_inverse=True)
+            kind = np.unique(kind * len(distinct) + places, return_inverse=True)[1]
+        _, first, counts = np.unique(kind, return_index=True, return_counts=True)
+        return self.table[first], counts
 
     @cached_property
     def table(self) -> Any:

@@ -12,10 +12,12 @@ import os
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stockpot.entities import TensorSpec
 from stockpot.soup import strict_json
@@ -56,9 +58,11 @@ HOW_TO_LOG = (
 
 _STRIDED = 7  # Layout.Strided of the same schema
 _CONFIG = re.compile(r"([^/]+/data/weights/)[^/]+_weights_config\.json")
-_CONFIG_LIMIT = 100_000_000
 _DIRECTORY_LIMIT = 16 << 20  # bytes: some 200,000 members
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and extra field (APPNOTE 4.3.7)
+_LOCAL_HEADER = struct.Struct("<4s2xH18xHH")
+"""Signature, flags, lengths of name and extra field (APPNOTE 4.3.7)."""
+_ALTERED = 1 << 0 | 1 << 5 | 1 << 6
+"""Flags of members that are encrypted, patched, or strongly encrypted (APPNOTE 4.4.4)."""
 _COPIES_LIMIT = 64
 """Names per byte of the file on average, and reads of it: tied and expanded weights, but no bomb."""
 _SMALL = 1 << 20
@@ -83,6 +87,7 @@ def open_pt2(path: Path) -> Iterator[WeightsFile]:
         payloads = partial(_payload, file, members, folder)
         places = collect_places(path, config, lambda name, entry: _place(name, entry, payloads))
         _require_moderate(file, places)
+        _require_whole(file, members, folder, config)
         yield WeightsFile(file, places)
 
 
@@ -122,7 +127,7 @@ def _read_config(file: RegularFile, members: Mapping[str, zipfile.ZipInfo]) -> t
         )
     name, folder = found[0].group(0), found[0].group(1)
     try:
-        document = strict_json.parse(_read_member(file, members, name, _CONFIG_LIMIT))
+        document = strict_json.parse(_read_member(file, members, name, strict_json.LIMIT))
         byte_order = _read_member(file, members, folder.split("/", 1)[0] + "/byteorder", len("little"))
     except ValueError as error:
         raise damaged(file.path, f"{name}: {error}") from error
@@ -140,7 +145,10 @@ def _read_member(
     offset, size = _locate(file, members, name)
     if size > limit:
         raise ValueError(f"member {name[:200]!a} has {size} bytes, more than the limit of {limit}")
-    return file.read(offset, size)
+    content = file.read(offset, size)
+    if zlib.crc32(content) != members[name].CRC:
+        raise ValueError(f"member {name[:200]!a} is damaged: it has another CRC than the directory says")
+    return content
 
 
 def _locate(file: RegularFile, members: Mapping[str, zipfile.ZipInfo], name: str) -> tuple[int, int]:
@@ -150,15 +158,32 @@ def _locate(file: RegularFile, members: Mapping[str, zipfile.ZipInfo], name: str
         raise ValueError(f"there is no member {name[:200]!a}")
     if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
         raise ValueError(f"member {name[:200]!a} is compressed, which torch never does")
-    if member.flag_bits & 0x1:
-        raise ValueError(f"member {name[:200]!a} is encrypted")
     fixed = _LOCAL_HEADER.size
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(member.header_offset, fixed))
+    local = file.read(member.header_offset, fixed)
+    signature, flags, name_length, extra_length = _LOCAL_HEADER.unpack(local)
+    if (member.flag_bits | flags) & _ALTERED:
+        raise ValueError(f"member {name[:200]!a} is encrypted, or a patch of other data")
     offset = member.header_offset + fixed + name_length + extra_length
     local_name = file.read(member.header_offset + fixed, name_length)
     if signature != b"PK\x03\x04" or local_name != name.encode() or offset + member.file_size > file.size:
         raise ValueError(f"member {name[:200]!a} is not where the directory says")
     return offset, member.file_size
+
+
+def _require_whole(
+    file: RegularFile, members: Mapping[str, zipfile.ZipInfo], folder: str, config: Mapping[str, Any]
+) -> None:
+    """Hold every payload in use against its CRC: what changed on the way is not averaged."""
+    faults = []
+    for name in dict.fromkeys(folder + entry["path_name"] for entry in config.values()):
+        offset, size = _locate(file, members, name)
+        crc = 0
+        for piece in file.pieces(offset, offset + size):
+            crc = zlib.crc32(piece, crc)
+        if crc != members[name].CRC:
+            faults.append(f"member {name[:200]!a}: it has another CRC than the directory says")
+    if faults:
+        raise damaged(file.path, "its weights are damaged", faults, mend=f"use {HOW_TO_LOG}")
 
 
 def _payload(

@@ -24,8 +24,8 @@ from stockpot.soup.weights_file import (
     spec_from,
 )
 
-HEADER_LIMIT = 100_000_000
-"""Bytes; the library's own limit."""
+HEADER_LIMIT = strict_json.LIMIT
+"""Bytes. The library's own limit is 100 MB, which takes gigabytes to parse."""
 
 _PREFIX = 8
 

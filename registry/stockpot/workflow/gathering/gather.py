@@ -9,7 +9,7 @@ from stockpot.errors import BadCheckpoint
 from stockpot.soup import Head
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects, read_all
-from stockpot.workflow.gathering.exclusion_rules import Gathering
+from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LOOKS = 8
 FIRST = 1 << 16
 """Bytes asked for at first: most headers are shorter."""
 MOST = 1 << 24
-"""A header that is longer is left to the download."""
+"""A header that is longer is refused."""
 
 
 def gather(
@@ -54,7 +54,12 @@ def gather(
             return None
         if source is None:
             return None
-        layout = supply.layout(source) or _layout(source, tracker)
+        try:
+            layout = supply.layout(source) or _layout(source, tracker)
+        except BadCheckpoint as fault:  # told as where the file is downloaded
+            unreadable = ExclusionReason.UNREADABLE
+            gathering.exclude(run, unreadable, "; ".join([fault.what, *fault.faults]), MENDS[unreadable])
+            return None
         return Prospect(run, source, layout and layouts.setdefault(layout, layout))
 
     found = []
@@ -88,17 +93,15 @@ def _list(request: SoupRequest, tracker: "Tracker", progress: "Progress") -> Sho
 def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
     """The file's tensors under canonical names, from its header alone.
 
-    None where that cannot be had, and for a header that is damaged: the download names all faults.
+    None where that cannot be had. Raises BadCheckpoint for a file that its header or its size shows to be
+    bad: it is not downloaded.
     """
     if source.format is not WeightsFormat.SAFETENSORS or source.size is None:
         return None
     head = _head(source, source.size, FIRST, tracker)
     if head is not None and FIRST < head.header_end <= min(MOST, source.size):
         head = _head(source, source.size, head.header_end, tracker)
-    try:
-        return None if head is None else head.tensors()
-    except BadCheckpoint:
-        return None
+    return None if head is None else head.tensors()
 
 
 def _head(source: WeightsSource, size: int, length: int, tracker: "Tracker") -> Head | None:
