@@ -8,8 +8,17 @@ import pytest
 
 from stockpot.cli import printing
 from stockpot.documents import from_document
-from stockpot.entities import EnsembleRow, ModelVersion, Snapshot, SoupOutcome, SoupReport
+from stockpot.entities import (
+    EnsembleRow,
+    ModelVersion,
+    Snapshot,
+    SoupOutcome,
+    SoupReport,
+    Sweep,
+    SweepSelector,
+)
 from stockpot.tracking import MemoryTracker
+from stockpot.workflow.plan import Plan
 
 OLD = Path(__file__).parents[1] / "unit" / "assets" / "snapshot_0.1.0.json"
 
@@ -72,3 +81,30 @@ def test_steps_that_stopped_early_are_told_as_bounds(
     version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
     printing.show_snapshot(version, stopped, MemoryTracker(), as_json=False)
     assert capsys.readouterr().out.count("at most 0.4375") >= len(steps)
+
+
+def test_show_prints_what_the_scores_were_measured_under(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
+    first, *others = old.report.protocols
+    more = replace(
+        first,
+        modules=(("birds.scoring", "0123456789ab"),),
+        distributions=(("timm", "1.0.9"),),
+        software=(("CUDA", "12.4"), ("driver", "550.54")),
+    )
+    new = replace(old, report=replace(old.report, protocols=(more, *others)))
+    printing.show_snapshot(version, new, MemoryTracker(), as_json=False)
+    told = capsys.readouterr().out
+    for part in ("birds.scoring 0123456789ab", "timm 1.0.9", "CUDA 12.4, driver 550.54", first.task_version):
+        assert part in told
+    printing.show_snapshot(version, old, MemoryTracker(), as_json=False)
+    assert "below torch" not in capsys.readouterr().out
+
+
+def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = replace(old.report.protocols[0], modules=(("birds.scoring", "0123456789ab"),))
+    sweep = Sweep(SweepSelector("s", None, None), (), ())
+    printing.show_plan(Plan(sweep, 0, 0, 0, 0, protocol), as_json=False)
+    assert "birds.scoring 0123456789ab" in capsys.readouterr().out

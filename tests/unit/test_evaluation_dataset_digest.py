@@ -1,4 +1,6 @@
 import copy
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,3 +66,33 @@ def test_what_has_no_content_is_refused_with_its_place() -> None:
         digest(EXAMPLE, {"x": object()})
     with pytest.raises(BadTask, match="example 0"):
         digest(np.array([object()], dtype=object))
+
+
+class Drawn(Sequence[float]):
+    """Examples that are drawn when they are read."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._draw()
+
+
+def test_examples_drawn_from_torchs_generator_have_one_name() -> None:
+    drawn = Drawn(lambda: torch.rand(()).item())
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    name = digest_of_examples(drawn, "test")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert digest_of_examples(drawn, "test") == name
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.default_rng(1).random], ids=["python", "numpy"])
+def test_examples_drawn_otherwise_are_refused_with_what_to_change(draw: Callable[[], float]) -> None:
+    with pytest.raises(BadTask, match="others each time they are read") as error:
+        digest_of_examples(Drawn(draw), "test")
+    assert "seeded anew with each example's index" in error.value.mend

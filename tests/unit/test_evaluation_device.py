@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from stockpot.errors import BadRequest, BadTask
-from stockpot.evaluation.devices.device import choose_device, choose_devices, device_model, reproducible
+from stockpot.evaluation.devices.device import (
+    choose_device,
+    choose_devices,
+    device_model,
+    reproducible,
+    software,
+)
 
 CPU = torch.device("cpu")
 
@@ -227,3 +233,8 @@ def test_random_numbers_for_two_threads_at_once_are_refused(when: str) -> None:
         first = torch.rand(3)
     with reproducible(CPU):
         assert torch.equal(torch.rand(3), first), "alone, they may be drawn"
+
+
+def test_a_protocol_names_what_computes_below_torch_on_a_cuda_device_and_nothing_on_a_cpu() -> None:
+    assert software(torch.device("cpu")) == ()
+    assert [name for name, _ in software(torch.device("cuda"))] == ["CUDA", "cuDNN", "driver"]

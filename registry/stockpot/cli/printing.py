@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stockpot.cli.protocol import protocol_lines
 from stockpot.documents import to_document
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Digest,
     EnsembleRow,
+    EvaluationProtocol,
     Exclusion,
     ModelVersion,
     ReportRow,
@@ -103,6 +105,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",
         highlight=False,
     )
+    _show_protocol([plan.protocol] if plan.protocol else [])
 
 
 def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
@@ -139,6 +142,7 @@ def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *
     out.print(plain(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}"))
     out.print(plain("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items())))
     _show_report(snapshot.report)
+    _show_protocol(snapshot.report.protocols[:1])
     _show_ingredients(snapshot, tracker)
     row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
     names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
@@ -182,6 +186,14 @@ def _show_report(report: SoupReport) -> None:
     for line in (*verdicts, *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)
     out.print()
+
+
+def _show_protocol(protocols: Sequence[EvaluationProtocol]) -> None:
+    for protocol in protocols:
+        _print_heading("Measured under", ": a score is remembered as long as all of this is the same")
+        for line in protocol_lines(protocol):
+            out.print(plain(line), soft_wrap=True)
+        out.print()
 
 
 def _print_heading(title: str, rest: str = "") -> None:

@@ -17,7 +17,7 @@ from stockpot.entities import (
     short,
 )
 from stockpot.errors import OutOfDeviceMemory
-from stockpot.evaluation.devices.device import compute_with, device_model
+from stockpot.evaluation.devices.device import compute_with, device_model, software
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.ensemble import ensemble_score
 from stockpot.evaluation.jackknife import blocks
@@ -191,6 +191,7 @@ class TorchBench:
             torch_version=torch.__version__,
             modules=self._source.modules,
             distributions=self._source.distributions,
+            software=software(self.device),
         )
 
     def _measuring(self, split: str) -> str:

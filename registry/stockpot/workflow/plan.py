@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Recipe, SoupRequest, Sweep
+from stockpot.entities import EvaluationProtocol, Recipe, SoupRequest, Sweep
 from stockpot.workflow.selecting.search import contenders_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Plan:
     """At most this many further passes over the held-out split."""
     report_passes: int
     """At most this many passes over the report and shifted splits, for the table and the figure."""
+    protocol: EvaluationProtocol | None = None
+    """Of the held-out split: what scores are remembered under."""
 
 
 def plan(
@@ -41,10 +43,12 @@ def plan(
         protocol = evaluators[split].protocol.digest
         return sum(store.score(Recipe.mean([digest]).digest, protocol) is None for digest in digests)
 
+    shown = len(digests) if request.points == "all" else 1 + request.points
     return Plan(
         sweep,
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
         sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),
-        sum(missing(split) + len(methods) for split in (request.report_on, *request.shifts)),
+        sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts)),
+        evaluators[request.select_on].protocol,
     )

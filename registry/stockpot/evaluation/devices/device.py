@@ -1,5 +1,6 @@
 """Which device evaluates, and the settings under which it gives the same answer every time."""
 
+import ctypes
 import os
 import platform
 import re
@@ -71,6 +72,33 @@ def device_model(device: torch.device, threads: int) -> str:
     set_by_hand = [f"{name}={os.environ[name]}" for name in _CHOOSES_KERNELS if name in os.environ]
     capability = f"{torch.backends.cpu.get_cpu_capability()} {threads} thread{'s' * (threads > 1)}"
     return " ".join([machine, *_vendor(), capability, *set_by_hand])
+
+
+def software(device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Names and versions of what computes below torch on a CUDA device: others bring other kernels."""
+    if device.type != "cuda":
+        return ()
+    versions = {
+        "CUDA": torch.version.cuda or torch.version.hip,
+        "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it so
+        "driver": _driver(),
+    }
+    return tuple((name, str(found or "unknown")) for name, found in versions.items())
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, as its management library tells; None where there is none."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    text = ctypes.create_string_buffer(96)
+    if nvml.nvmlInit_v2():
+        return None
+    try:
+        return text.value.decode() if nvml.nvmlSystemGetDriverVersion(text, len(text)) == 0 else None
+    finally:
+        nvml.nvmlShutdown()
 
 
 def _vendor() -> list[str]:

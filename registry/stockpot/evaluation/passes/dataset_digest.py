@@ -10,18 +10,36 @@ from torch import Tensor
 
 from stockpot.entities import Digest
 from stockpot.errors import BadTask
+from stockpot.evaluation.devices.device import seeded
+
+_READ_TWICE = 16
+"""Examples: what is drawn at random hardly ever gives so many alike."""
 
 
 def digest_of_examples(examples: Sequence[Any], split: str) -> Digest:
     """SHA-256 over every example of a split: types, shapes and bytes.
 
     Examples are tensors, numpy arrays and scalars, numbers, strings, and tuples, lists and dicts of
-    these. Raises BadTask, naming the example, for anything else.
+    these. Those that are drawn from torch's generator have one name, since a pass seeds it alike. Raises
+    BadTask, naming the example, for anything else, and for examples that are others when they are read again.
     """
+    first = range(min(_READ_TWICE, len(examples)))
+    if _digest(examples, first, split) != _digest(examples, first, split):
+        raise BadTask(
+            f"the examples of split {split!r} are others each time they are read: no score of them would be "
+            "found again",
+            mend="let examples(split) give the same examples each time: no random augmentation, or drawn "
+            "from a generator that is seeded anew with each example's index",
+        )
+    return _digest(examples, range(len(examples)), split)
+
+
+def _digest(examples: Sequence[Any], places: range, split: str) -> Digest:
     content = hashlib.sha256()
-    for index in range(len(examples)):
-        for part in _parts(examples[index], f"example {index} of split {split!r}"):
-            content.update(part)
+    with seeded():
+        for index in places:
+            for part in _parts(examples[index], f"example {index} of split {split!r}"):
+                content.update(part)
     return Digest(f"sha256:{content.hexdigest()}")
 
 
