@@ -31,6 +31,8 @@ message that reports several things at once. Foreign exceptions are mapped in on
 
 from collections.abc import Sequence
 
+from stockpot.secrets import without_secrets
+
 
 class StockpotError(Exception):
     """What is wrong, where, and how to mend it."""
@@ -38,10 +40,11 @@ class StockpotError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, mend: str = "", faults: Sequence[str] = ()) -> None:
-        self.what = what
-        self.mend = mend
-        self.faults = tuple(faults)
-        lines = [what, *(f"  - {fault}" for fault in faults), *([f"To mend it: {mend}"] if mend else [])]
+        self.what = without_secrets(what)
+        self.mend = without_secrets(mend, parts=False)
+        self.faults = tuple(map(without_secrets, faults))
+        mending = [f"To mend it: {self.mend}"] if mend else []
+        lines = [self.what, *(f"  - {fault}" for fault in self.faults), *mending]
         super().__init__("\n".join(lines))
 
 

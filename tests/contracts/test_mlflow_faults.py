@@ -16,7 +16,7 @@ import pytest
 
 from stockpot.entities import Publication, Recipe, SweepSelector, digest_of_bytes
 from stockpot.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
-from stockpot.tracking import MlflowTracker
+from stockpot.tracking import MlflowTracker, mlflow_server
 from stockpot.tracking.mlflow_calls import asking, creating, redacted
 
 PUBLICATION = Publication(
@@ -95,7 +95,7 @@ def test_a_creating_call_is_sent_once(serve: Serve, status: int) -> None:
     server = serve(status, "down")
     with pytest.raises(TrackingError, match="creating the run soup") as caught:
         MlflowTracker(server.uri).create_run(PUBLICATION)
-    assert server.asked == ["experiments/search", "runs/create"]
+    assert server.asked == ["experiments/search", "/version", "runs/create"]
     assert isinstance(caught.value, Unreachable)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
@@ -126,6 +126,28 @@ def test_a_name_that_only_the_server_refuses_is_a_bad_name(serve: Serve) -> None
     refusal = {"error_code": "INVALID_PARAMETER_VALUE", "message": "too rude"}
     with pytest.raises(BadModelName, match="too rude"):
         MlflowTracker(serve(400, json.dumps(refusal)).uri).prove_writable("model", "1")
+
+
+def test_a_server_that_is_too_old_is_told_by_its_version_in_one_sentence(serve: Serve) -> None:
+    server = serve(200, "2.22.1")
+    server.answers |= {"experiments/search"}
+    with pytest.raises(
+        TrackingError, match=r"has version 2\.22\.1, and Stockpot needs 3\.0 or later"
+    ) as caught:
+        MlflowTracker(server.uri).runs(SweepSelector(experiment="sweep"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("told", ["3.0.0", "3.17.2.dev0", "10.1", "<html>2.0.0</html>", ""])
+def test_a_server_of_a_later_or_unknown_version_passes(serve: Serve, told: str) -> None:
+    mlflow_server.require_version(serve(200, told).uri)
+
+
+def test_a_web_page_in_place_of_an_answer_is_told_and_not_shown(serve: Serve) -> None:
+    server = serve(404, "<!doctype html>\n<html lang=en><title>404 Not Found</title></html>")
+    with pytest.raises(TrackingError, match="the answer is a web page") as caught:
+        MlflowTracker(server.uri).create_run(PUBLICATION)
+    assert "<" not in str(caught.value)
 
 
 def test_a_server_that_is_not_there_is_told_within_seconds() -> None:

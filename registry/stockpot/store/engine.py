@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from stockpot.errors import StockpotError, StoreError
+from stockpot.secrets import keep_secret
 
 WRITES = "stockpot_writes"
 """Execution option of connections that are going to write."""
@@ -33,6 +34,7 @@ def open_engine(url: str, *, migrating: bool = False) -> Engine:
 
     Migrating leaves foreign keys unenforced, since SQLite alters a table by making a new one.
     """
+    keep_secret(url)
     with foreign_errors(url):
         parsed = _parsed(url)
         _require_driver(parsed)

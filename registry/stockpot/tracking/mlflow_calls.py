@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stockpot.errors import NotPermitted, StockpotError, TrackingError, Unreachable
+from stockpot.secrets import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +29,7 @@ BUCKET_NAMES = {"AccessDenied": 403, "NoSuchKey": 404, "NoSuchBucket": 404, "Slo
 USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 # SQLAlchemy takes slashes in a password.
 OF_A_DATABASE = re.compile(r"\b((?:postgres|mysql|mariadb|mssql|oracle)\w*(?:\+\w+)?://)\S*@")
+WEB_PAGE = re.compile(r"(?:Response body: )?['\"]?\s*<(?:!doctype|html)\b.*", re.IGNORECASE | re.DOTALL)
 QUERY = re.compile(r"\?[\w.%~-]+=[^\s'\"<>)]*")
 
 
@@ -134,10 +136,11 @@ def probing(uri: str) -> Iterator[None]:
 
 
 def redacted(text: str) -> str:
-    """The same text without the user and password of any URI in it, nor any query: presigned URLs carry
-    their signature there.
+    """The same text without the user and password of any URI, in it or configured, nor any query: presigned
+    URLs carry their signature there.
     """
-    return QUERY.sub("?***", USERINFO.sub("***@", OF_A_DATABASE.sub(r"\1***@", text)))
+    text = QUERY.sub("?***", USERINFO.sub("***@", OF_A_DATABASE.sub(r"\1***@", text)))
+    return without_secrets(text)
 
 
 def registry_uri(client: "MlflowClient") -> str:
@@ -153,7 +156,8 @@ def is_web(uri: str) -> bool:
 def _translated(
     error: Exception, doing: str, invalid: type[StockpotError], missing: type[StockpotError], mend: str
 ) -> StockpotError:
-    what = f"{doing}: {redacted(str(error)) or type(error).__name__}"
+    told = WEB_PAGE.sub("the answer is a web page", redacted(str(error)))
+    what = f"{doing}: {told or type(error).__name__}"
     match status_of(error):
         case 401 | 403:
             return NotPermitted(what, mend=f"check {CREDENTIALS}, and your rights there")

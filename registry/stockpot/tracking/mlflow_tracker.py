@@ -21,6 +21,7 @@ from stockpot.entities import (
 from stockpot.entities.tags import ALIAS
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Tracker
+from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_publishing as publishing
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
@@ -32,6 +33,7 @@ from stockpot.tracking.mlflow_permissions import (
     remove_empty_model,
 )
 from stockpot.tracking.mlflow_runs import PAGE, list_runs
+from stockpot.tracking.mlflow_server import require_version
 from stockpot.tracking.mlflow_weights import download, download_weights, find_weights, weights_of_version
 from stockpot.tracking.names import VERSION_URI
 
@@ -48,6 +50,8 @@ class MlflowTracker(Tracker):
     def __init__(
         self, tracking_uri: str | None = None, registry_uri: str | None = None, *, page_size: int = PAGE
     ) -> None:
+        for uri in (tracking_uri, registry_uri):
+            keep_secret(uri)
         self._tracking_uri = tracking_uri
         self._registry_uri = registry_uri
         self._page_size = page_size
@@ -62,9 +66,12 @@ class MlflowTracker(Tracker):
 
             client = MlflowClient(self._tracking_uri, self._registry_uri)
         tracking, registry = client.tracking_uri, registry_uri(client)
+        for uri in (tracking, registry):  # MLflow may know them from elsewhere
+            keep_secret(uri)
         if is_web(tracking):
             with probing(tracking):
                 client.search_experiments(max_results=1)
+            require_version(tracking)
         if is_web(registry) and registry != tracking:
             with probing(registry):
                 client.search_registered_models(max_results=1)

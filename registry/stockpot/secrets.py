@@ -1,0 +1,65 @@
+"""Passwords in configured addresses reach no message, however an address is written."""
+
+import os
+import re
+import threading
+from functools import cache
+from urllib.parse import unquote
+
+ADDRESSES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_S3_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "STOCKPOT_STORE_URL",
+    "PREFECT_API_URL",
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
+"""Variables that hold an address."""
+
+SCHEME = re.compile(r"^\s*\w[\w+.-]*:/{1,3}")
+OF_FILES = re.compile(r"^\s*(?:[./~]|sqlite|file:)")
+"""Paths, which may hold an @, and no password."""
+BETWEEN = re.compile(r"[:/@\s?#\\]+")
+
+_told: set[str] = set()
+_lock = threading.Lock()
+
+
+def keep_secret(address: str | None) -> None:
+    """Hide this address's password from now on: for one that comes from no environment variable."""
+    if address:
+        with _lock:
+            _told.add(address)
+
+
+def without_secrets(text: str, *, parts: bool = True) -> str:
+    """The text without the user and password of any configured address, and without parts of the password.
+    Without `parts`, words of our own stay where one of them is the password: ``stockpot db upgrade``.
+
+    An address may be mistyped: a slash or a space in the password, no scheme, one slash. Whoever reads it
+    takes it apart elsewhere, and quotes a part. So nothing that stands before the last @ is shown.
+    """
+    with _lock:
+        known = {*_told, *(os.environ.get(name, "") for name in ADDRESSES)}
+    for address in sorted(known, key=len, reverse=True):
+        secrets = _secrets(address, parts=parts)
+        text = secrets.sub("***", text) if secrets else text
+    return text
+
+
+@cache
+def _secrets(address: str, *, parts: bool) -> re.Pattern[str] | None:
+    """What stands before the last @, and the pieces of the password in it; None where nothing does."""
+    user = SCHEME.sub("", address.rpartition("@")[0])
+    name, colon, password = user.partition(":")
+    if OF_FILES.match(address) or (not colon and "/" in name):
+        return None
+    password = password or name  # a token has no name
+    pieces = BETWEEN.split(password) + BETWEEN.split(unquote(password))
+    found = (user, password, unquote(password), *pieces) if parts else (user,)
+    secret = {piece for piece in found if len(piece) > 1}
+    longest_first = sorted(secret, key=len, reverse=True)
+    bounded = "|".join(map(re.escape, longest_first))
+    return re.compile(rf"(?<!\w)(?:{bounded})(?!\w)", re.IGNORECASE) if secret else None

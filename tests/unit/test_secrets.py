@@ -1,0 +1,69 @@
+"""No password of a configured address is in a message, however the address is mistyped."""
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from stockpot.errors import BadRequest, StockpotError, TrackingError
+from stockpot.secrets import ADDRESSES, keep_secret, without_secrets
+from stockpot.tracking.mlflow_calls import asking
+
+MISTYPED = (
+    "http://user:S3/PW@host:5000",
+    "http://user:S3 PW@host:5000",
+    "user:S3/PW@host:5000",
+    "http:/user:S3/PW@host:5000",
+    "http:///user:S3@PW@host",
+    "http://user:S3%2FPW@host",
+    "http://user:S3#PW?x@host/path",
+)
+
+
+@pytest.mark.parametrize("variable", ADDRESSES)
+@pytest.mark.parametrize("address", MISTYPED)
+def test_a_mistyped_address_shows_no_part_of_its_password(
+    monkeypatch: pytest.MonkeyPatch, variable: str, address: str
+) -> None:
+    monkeypatch.setenv(variable, address)
+    quoted = f"{address!r} is no address: no port is 'S3', no path is '/PW@host/api'"
+    for shown in (str(BadRequest(quoted, faults=[quoted], mend=address)), without_secrets(quoted)):
+        assert "S3" not in shown
+        assert "PW" not in shown
+        assert "host" in shown
+
+
+def test_faults_and_mend_are_told_without_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@proxy")
+    error = StockpotError("hush", mend="ask http://me:hush@proxy", faults=["it is hush"])
+    assert (error.what, error.mend, error.faults) == ("***", "ask http://***@proxy", ("it is ***",))
+
+
+def test_a_password_that_is_a_word_of_ours_leaves_the_mend_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOCKPOT_STORE_URL", "postgresql://stockpot:stockpot@db/stockpot")
+    assert StockpotError("old", mend="stockpot db upgrade").mend == "stockpot db upgrade"
+
+
+def test_an_address_that_was_handed_in_is_hidden_like_a_configured_one() -> None:
+    keep_secret("http://me:handed-in@host")
+    assert without_secrets("cannot reach me:handed-in@host, handed-in") == "cannot reach ***@host, ***"
+
+
+def test_a_text_without_secrets_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@host/a")
+    for text in ("http://host/a is down", "some hushed words", "me and you", ""):
+        assert without_secrets(text) == text
+
+
+def test_the_cause_of_an_error_does_not_show_it_in_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "user:S3/PW@host")
+    with pytest.raises(TrackingError) as caught, asking("anything"):
+        raise MlflowException("no store for PW")
+    assert caught.value.__cause__ is None
+    assert "PW" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:////home/me@corp/m.db", "/data/me@corp/mlruns", "http://host/me@corp"]
+)
+def test_an_at_sign_in_a_path_hides_nothing(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert without_secrets(f"{address}: me, home and data") == f"{address}: me, home and data"
