@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     """The folder of downloaded weights; in `home` by default."""
     cache_limit: ByteSize | None = None
     """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first. Units
-    are read: 10GB, 10GiB."""
+    are read: 10GB, 10GiB. By default all weights, and 10 GB of outputs."""
     device: str = ""
     """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
     where there is one, else the CPU."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stockpot.entities import digest_of_bytes
+from stockpot.evaluation import outputs as remembered
 from stockpot.evaluation.outputs import Remembered, RememberedOutputs
 from stockpot.soup.whole_file import writing
 
@@ -138,3 +139,15 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
     with writing(tmp_path) as alive:
         RememberedOutputs(tmp_path)
         assert list(tmp_path.iterdir()) == [alive.path]
+
+
+def test_outputs_have_a_limit_on_disk_although_nobody_set_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RememberedOutputs(tmp_path / "one").keep(RECIPE, PROTOCOL, passed())
+    (file,) = (tmp_path / "one").iterdir()
+    monkeypatch.setattr(remembered, "LIMIT", 2 * file.stat().st_size)
+    for number in range(5):
+        name = digest_of_bytes(b"%d" % number)
+        RememberedOutputs(tmp_path / "many").keep(name, PROTOCOL, passed())
+    assert len(list((tmp_path / "many").iterdir())) == 2

@@ -21,6 +21,8 @@ from stockpot.soup.whole_file import remove_leftovers, writing
 _SUFFIX = ".safetensors"
 BYTES_PER_EXAMPLE = 8192
 """Outputs up to this size are kept: 2048 classes in float32."""
+LIMIT = 10 * 10**9
+"""Bytes kept in the folder, where no other limit is set."""
 MEMORY = 2 << 30
 """Bytes kept in memory."""
 
@@ -45,9 +47,9 @@ class RememberedOutputs:
     """Completed passes by recipe and protocol; safe to call from several threads.
 
     In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `folder`,
-    each pass also has a safetensors file of its own there, up to `limit` bytes in all. What was lost or
-    damaged there is absent, and a pass that cannot be written is kept in memory alone: all of it saves time,
-    and none of it is an answer.
+    each pass also has a safetensors file of its own there, up to `limit` bytes in all (None: LIMIT). What
+    was lost or damaged there is absent, and a pass that cannot be written is kept in memory alone:
+    all of it saves time, and none of it is an answer.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class RememberedOutputs:
         self._folder = folder
         if folder is not None:
             remove_leftovers(folder)
-        self._shelf = LeastRecentlyUsed(folder, _SUFFIX, limit) if folder is not None else None
+        self._shelf = (
+            LeastRecentlyUsed(folder, _SUFFIX, LIMIT if limit is None else limit) if folder else None
+        )
         self._memory = memory
         self._hot: OrderedDict[tuple[Digest, Digest], Remembered] = OrderedDict()
         self._lock = RLock()
