@@ -125,9 +125,10 @@ def show(uri: Version, as_json: Json = False) -> None:
     """Tell what a registered soup is made of, and how it was found and measured."""
     from stockpot.workflow.trace import snapshot_of
 
-    tracker = Workplace().tracker
-    version, snapshot = snapshot_of(uri, tracker)
-    printing.show_snapshot(version, snapshot, tracker, as_json=as_json)
+    place = Workplace()
+    version, snapshot = snapshot_of(uri, place.tracker)
+    reports = place.store.reports(snapshot.recipe.digest)
+    printing.show_snapshot(version, snapshot, place.tracker, reports, as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot rebuild models:/birds/3 --out birds-3.safetensors")

@@ -21,6 +21,7 @@ from stockpot.entities import (
     EnsembleRow,
     EvaluationProtocol,
     Exclusion,
+    FiledReport,
     ModelVersion,
     ReportRow,
     Selection,
@@ -32,6 +33,7 @@ from stockpot.entities import (
 from stockpot.errors import StockpotError
 from stockpot.ports import Tracker
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.publishing.publication import told
 from stockpot.workflow.publishing.verdict import (
     BESIDE_SCORES,
     cells,
@@ -131,11 +133,25 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
 
 
-def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *, as_json: bool) -> None:
+def show_snapshot(
+    version: ModelVersion,
+    snapshot: Snapshot,
+    tracker: Tracker,
+    reports: Sequence[FiledReport] = (),
+    *,
+    as_json: bool,
+) -> None:
     """All that is known of a registered soup, with links that a browser opens."""
     link = tracker.link(version)
     if as_json:
-        _echo({"version": to_document(version), "link": link, **to_document(snapshot)})
+        _echo(
+            {
+                "version": to_document(version),
+                "link": link,
+                **to_document(snapshot),
+                "reports": [to_document(one) for one in reports],
+            }
+        )
         return
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
     out.print(plain(f"{version.uri} {aliases} {link or ''}"), style="bold")
@@ -149,6 +165,11 @@ def show_snapshot(version: ModelVersion, snapshot: Snapshot, tracker: Tracker, *
     for selection in snapshot.report.selections:
         if selection.method in row.methods:
             _show_steps(selection, names)
+    others = [one for one in reports if one.report != snapshot.report]
+    if others:
+        _print_heading("Other requests", " that ended in this soup, oldest first")
+    for one in others:
+        out.print(plain(f"- {told(one, snapshot.recipe)}"), soft_wrap=True)
 
 
 def _echo(document: object, *, err: bool = False) -> None:

@@ -147,6 +147,12 @@ class Tracker(Protocol):
         """Create the model version, with description and tags."""
         ...
 
+    def describe(self, version: ModelVersion, publication: Publication) -> None:
+        """Show another publication of the same soup on the version's page: its description and tags. Its
+        files go beside those of the soup's run.
+        """
+        ...
+
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Tag a version with ``stockpot.alias``, which stays, and point that alias at it."""
         ...

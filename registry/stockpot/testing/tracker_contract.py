@@ -367,6 +367,19 @@ class TrackerContract:
         assert [source.path for source in sources] == ["data/model.pt2", "model.safetensors"]
         assert tracker.fetch(sources[1], returned).read_bytes() == b"weights"
 
+    def test_a_version_shows_another_publication_of_its_soup(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        version = registered(tracker, publication)
+        tags = {**publication.tags, "stockpot.verdict": "worse"}
+        later = replace(publication, description="-0.5 points", tags=tags, files={"later.png": b"png"})
+        for _ in range(2):
+            tracker.describe(version, later)
+        assert tracker.version(version.uri).tags["stockpot.verdict"] == "worse"
+        assert tracker.reconcile(publication.model, publication.recipe.digest) is not None
+        assert "later.png" in backend.logged(version.run_id or "").files
+
     @pytest.mark.parametrize(
         "uri", ["", "soup", "models:/", "models:/no", "models:/no/1", "models:/no/one", "models:/no@where"]
     )

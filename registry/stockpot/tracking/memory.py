@@ -266,6 +266,14 @@ class MemoryTracker(Tracker):
         versions.append(ModelVersion(publication.model, number, run_id, model_id, soup_tags(publication)))
         return versions[-1]
 
+    def describe(self, version: ModelVersion, publication: Publication) -> None:
+        self._require_writable("version")
+        if version.run_id in self.runs_kept:
+            self.runs_kept[version.run_id].files.update(publication.files)
+        versions = self.versions_kept[version.name]
+        place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
+        versions[place] = replace(versions[place], tags={**versions[place].tags, **soup_tags(publication)})
+
     def set_alias(self, model: str, alias: str, version: str) -> None:
         self._require_writable("alias")
         found = self.version(f"models:/{model}/{version}")

@@ -115,13 +115,17 @@ def record(
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     metrics = _new_metrics(run, client.get_logged_model(model_id), publication.measurements)
     client.log_batch(run_id, metrics=metrics, params=_params(publication, known=run.data.params))
+    _log_files(client, run_id, publication)
+    client.set_terminated(run_id)
+
+
+def _log_files(client: "MlflowClient", run_id: str, publication: Publication) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in publication.files.items():
             file = Path(folder, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         client.log_artifacts(run_id, folder)
-    client.set_terminated(run_id)
 
 
 def reconcile(client: "MlflowClient", model: str, recipe: Digest) -> ModelVersion | None:
@@ -166,6 +170,17 @@ def create_version(
     # A version learns its number when it exists. Whoever is killed here leaves the word in the page.
     told = description(publication.description, run_id, str(version.version))
     return to_version(client.update_model_version(version.name, version.version, told))
+
+
+def describe(client: "MlflowClient", version: ModelVersion, publication: Publication) -> None:
+    """The tags last: one of them says which report the page shows."""
+    if version.run_id is not None:
+        _log_files(client, version.run_id, publication)
+    text = _description(publication.description, version.run_id or "", version.version)
+    client.update_model_version(version.name, version.version, text)
+    for key, value in _tags(publication).items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)
 
 
 def to_version(version: "MlflowVersion") -> ModelVersion:

@@ -181,6 +181,10 @@ class MlflowTracker(Tracker):
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         return publishing.create_version(self._client, run_id, model_id, publication)
 
+    def describe(self, version: ModelVersion, publication: Publication) -> None:
+        with asking(f"describing {version.uri}"):
+            publishing.describe(self._client, version, publication)
+
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
             self._client.set_model_version_tag(model, version, ALIAS, alias)

@@ -77,18 +77,18 @@ class Aliases:
             why = "; ".join([error.what, *error.faults])
             return Ruling(
                 holder=holder.uri,
-                why=f"`{CHALLENGER}` stays with {holder.uri}, which cannot be measured: {why}",
+                why=f"{CHALLENGER} stays with {holder.uri}, which cannot be measured: {why}",
             )
         told = f"{gain(against)} on split {request.report_on}"
         if against.low > request.margin * POINT:
             return Ruling(
                 earned=True,
                 holder=holder.uri,
-                why=f"`{CHALLENGER}` was {holder.uri}: {told} compared with that one.",
+                why=f"{CHALLENGER} was {holder.uri}: {told} compared with that one.",
             )
         return Ruling(
             holder=holder.uri,
-            why=f"`{CHALLENGER}` stays with {holder.uri}: {told} compared with that one, "
+            why=f"{CHALLENGER} stays with {holder.uri}: {told} compared with that one, "
             f"and the interval must lie above {request.margin:+g} points.",
         )
 

@@ -3,7 +3,8 @@
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 from stockpot.documents import to_document
 from stockpot.entities import (
     Digest,
+    FiledReport,
     Measurement,
     Publication,
+    Recipe,
     ReportRow,
     Snapshot,
     SoupReport,
+    digest_of_document,
     short,
     tags,
 )
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
-FIGURE = "candidates-and-soups.png"
+REPORTS_NAMED = 3
+"""Other requests on a version's page. `stockpot show` lists all."""
 
 Draw = Callable[[SoupReport], bytes]
 """Draws the figure: PNG bytes."""
@@ -48,6 +53,8 @@ def compose(
     request = report.request
     by_digest = {candidate.checkpoint.digest: candidate for candidate in ranking.candidates}
     ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
+    name = name_of(report)
+    figure = f"candidates-and-soups-{short(name)}.png"
     snapshot = Snapshot(row.recipe, checkpoint, ingredients, report, software())
     return Publication(
         model=request.model,
@@ -57,16 +64,42 @@ def compose(
         experiment_id=ranking.candidates[0].run.experiment_id,
         parent_run_id=request.sweep,
         name=f"{_kind(row)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
-        description=description(report, row, ingredients, FIGURE, requests),
-        tags=_tags(report, row, checkpoint),
+        description=description(report, row, ingredients, figure, requests),
+        tags={**_tags(report, row, checkpoint), tags.REPORT: name},
         params=_params(report, row),
         measurements=_measurements(report, row),
-        files={SNAPSHOT: _json(snapshot), FIGURE: draw(report)},
+        files={SNAPSHOT: _json(snapshot), figure: draw(report)},
     )
 
 
 def _kind(row: ReportRow) -> str:
     return f"soup-{'-'.join(row.methods)}" if row.recipe.is_soup else "best-single"
+
+
+def name_of(report: SoupReport) -> Digest:
+    """The digest of a report: a request that finds the same again ends in the same one."""
+    return digest_of_document(to_document(report))
+
+
+def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publication:
+    """With the other requests that ended in this soup, newest first: each with its verdict."""
+    if not filed:
+        return publication
+    newest = [told(one, publication.recipe) for one in filed[: -REPORTS_NAMED - 1 : -1]]
+    if len(filed) > REPORTS_NAMED:
+        newest.append(f"and {len(filed) - REPORTS_NAMED} more")
+    lines = [f"- {shown(line, ROOM // 20)}" for line in newest]
+    note = "\n".join(["Other requests that ended in this soup:\n", *lines])
+    text, heading, ingredients = publication.description.partition(INGREDIENTS)
+    return replace(publication, description=f"{text}\n\n{note}{heading}{ingredients}")
+
+
+def told(filed: FiledReport, recipe: Recipe) -> str:
+    """One line on a report: when, by which task, and what it found of this recipe."""
+    request = filed.report.request
+    day = time.strftime("%Y-%m-%d", time.gmtime(filed.created_at))
+    row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
+    return f"{day}, {request.task}: {sentence(row, request.report_on)}"
 
 
 def with_note(publication: Publication, note: str) -> Publication:

@@ -6,7 +6,7 @@ a look-up, so that a second attempt goes on where a first one stopped.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stockpot.entities import (
     Candidate,
     Digest,
+    FiledReport,
     ModelVersion,
     Packaged,
     Publication,
@@ -25,13 +26,14 @@ from stockpot.entities import (
     SoupReport,
     SoupRequest,
     SoupState,
+    tags,
 )
 from stockpot.errors import RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.policy import best_last, left_out
-from stockpot.workflow.publishing.publication import Draw, compose, with_note
+from stockpot.workflow.publishing.publication import SNAPSHOT, Draw, compose, name_of, with_note, with_others
 from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, withdrawn
 from stockpot.workflow.publishing.transfer import differences, require_same
 
@@ -96,13 +98,15 @@ class Publisher:
             if version is None or soup is None:
                 ruling = aliases.ruling(row)
                 with self.supply.building(row.recipe) as (built, file):
-                    publication = compose(
-                        report, row, ranking, built.digest, self.draw, self._requests(report)
-                    )
+                    publication = self._composed(report, row, ranking, built.digest)
                     publication = with_note(publication, ruling.why)
                     ours = self._resume(publication, file, report, claim)
                 version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
+            if not new and self._is_news(report, row, version):
+                later = self._composed(report, row, ranking, soup)
+                files = {name: content for name, content in later.files.items() if name != SNAPSHOT}
+                self.tracker.describe(version, replace(later, files=files))
             if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
@@ -125,6 +129,27 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
+
+    def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
+        others = [filed for filed in self._filed(report, row) if filed.report != report]
+        publication = compose(report, row, ranking, soup, self.draw, self._requests(report))
+        return with_others(publication, others)
+
+    def _filed(self, report: SoupReport, row: ReportRow) -> list[FiledReport]:
+        """The reports on this soup for this model, oldest first."""
+        filed = self.store.reports(row.recipe.digest)
+        return [one for one in filed if one.report.request.model == report.request.model]
+
+    def _is_news(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> bool:
+        """Whether the page should show this report from now on: it is the newest, and the page shows another.
+
+        A request that is repeated brings none, so that what a person wrote on the page stays. Nor is the page
+        of a version changed that was copied from another model.
+        """
+        newest = self._filed(report, row)[-1:]
+        is_newest = [one.report for one in newest] == [report]
+        shows = version.tags.get(tags.REPORT)
+        return is_newest and shows != name_of(report) and not copied_from(version, report.request.model)
 
     def _requests(self, report: SoupReport) -> int:
         """On the report split, this one included."""
