@@ -139,6 +139,17 @@ def test_the_holder_is_measured_once(request_: SoupRequest, client: "MlflowClien
     assert outcome.evaluations == 0
 
 
+def test_a_holder_is_read_anew_where_its_model_was_deleted_and_made_again(
+    request_: SoupRequest, client: "MlflowClient", hold: Hold, tmp_path: Path
+) -> None:
+    hold(weights("dense", spread=0.0))
+    assert _soup(request_).aliases == ()
+    client.delete_registered_model("tiny")
+    (tmp_path / "theirs").rename(tmp_path / "before")
+    hold(weights("dense", seed=9, spread=2.0))
+    assert _soup(replace(request_, again=True)).aliases == ("challenger",)
+
+
 def test_a_holder_that_comes_while_the_soup_is_registered_is_compared_too(
     request_: SoupRequest, client: "MlflowClient", hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,7 @@ def describe(client: "MlflowClient", version: ModelVersion, publication: Publica
     """The tags last: one of them says which report the page shows."""
     if version.run_id is not None:
         _log_files(client, version.run_id, publication)
-    text = _description(publication.description, version.run_id or "", version.version)
+    text = description(publication.description, version.run_id or "", version.version)
     client.update_model_version(version.name, version.version, text)
     for key, value in _tags(publication).items():
         if version.tags.get(key) != value:

@@ -74,9 +74,21 @@ class Supply:
         """Read a weights file, or remember what reading it found."""
         found = self._remembered(source)
         if found is None:
-            found = self._read(source)
+            found = self.read(source)
             self._store.remember_ingested(found)
         return found
+
+    def read(self, source: WeightsSource) -> IngestedSource:
+        """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
+        with _workroom(self._cache.folder, PART) as folder:
+            file = self._tracker.fetch(source, folder)
+            try:
+                checkpoint, sha256 = self._cache.ingest(file, source.format)
+            except NotFinite as error:
+                return _fault(source, file, ExclusionReason.NOT_FINITE, error)
+            except BadCheckpoint as error:
+                return _fault(source, file, ExclusionReason.UNREADABLE, error)
+        return IngestedSource(source.uri, source.size, sha256, checkpoint)
 
     def layout(self, source: WeightsSource) -> tuple[TensorSpec, ...] | None:
         """What the file holds, where it was read before."""
@@ -200,7 +212,7 @@ class Supply:
 
     def _read_again(self, digest: Digest) -> None:
         candidate = self._candidates[digest]
-        found = self._read(candidate.source)
+        found = self.read(candidate.source)
         self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
         if found.checkpoint is None or found.checkpoint.digest != digest:
             raise BadCheckpoint(
@@ -215,17 +227,6 @@ class Supply:
         known = self._store.ingested(source.uri)
         good = known is not None and known.size == source.size and known.fault is None
         return known if good else None
-
-    def _read(self, source: WeightsSource) -> IngestedSource:
-        with _workroom(self._cache.folder, PART) as folder:
-            file = self._tracker.fetch(source, folder)
-            try:
-                checkpoint, sha256 = self._cache.ingest(file, source.format)
-            except NotFinite as error:
-                return _fault(source, file, ExclusionReason.NOT_FINITE, error)
-            except BadCheckpoint as error:
-                return _fault(source, file, ExclusionReason.UNREADABLE, error)
-        return IngestedSource(source.uri, source.size, sha256, checkpoint)
 
 
 @contextmanager

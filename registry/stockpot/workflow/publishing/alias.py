@@ -134,7 +134,7 @@ class Aliases:
             if known is not None and known.version == holder.version:
                 return row.recipe
         source = _weights_in(holder, self.tracker.version_weights(holder))
-        found = self.supply.ingest(source)
+        found = self.supply.read(source)  # a model that was deleted and made again has a version 1 again
         if found.checkpoint is None:
             raise BadCheckpoint(f"{source.path} of {holder.uri}: {found.detail}")
         differences = self.bench.fits(found.checkpoint.tensors)

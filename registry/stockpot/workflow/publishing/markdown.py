@@ -9,10 +9,11 @@ import unicodedata
 
 MOST = 80
 """Characters that are shown of a name."""
+_NUMBERED = "|".join(rf"(?<=^\d{{{digits}}})" for digits in range(1, 10))  # what CommonMark makes a list of
 _MARKS = re.compile(
     r"[\\`*_{}\[\]#|~$]"  # emphasis, code, links, images, headings, cells, formulas
     r"|:(?=//)|(?<=www)\.|@(?=\w)"  # bare addresses, which many dialects make links of
-    r"|^[-+=](?=[\s=-]|$)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s|$)"  # lists, and underlines of a heading
+    rf"|^[-+=](?=[\s=-]|$)|(?:{_NUMBERED})[.)](?=\s|$)"  # lists, and underlines of a heading
 )
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -24,8 +25,8 @@ def shown(text: str, most: int = MOST) -> str:
 
 def folded(text: str, most: int = MOST) -> str:
     """In one line: white space is one space, what cannot be seen is left out, what is too long is cut."""
-    visible = (character for character in " ".join(text.split()) if _can_be_seen(character))
-    line = "".join(visible)
+    # What cannot be seen goes first: a space behind it would open the line, and what follows could be a list.
+    line = " ".join("".join(c for c in text if c.isspace() or _can_be_seen(c)).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
