@@ -4,6 +4,7 @@ import hashlib
 import json
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,7 @@ def test_prefects_log_of_the_run_tells_each_stage_and_the_one_who_called_is_told
     from stockpot_flows.soup_sweep import run_watched
 
     listener = Listener()
-    run_watched(request_, listener)
+    run_watched(replace(request_, model="watched"), listener)
     APILogWorker.drain_all(timeout=30)
     with get_client(sync_client=True) as api:
         latest, *_ = api.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
