@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stockpot.entities import Publication, Recipe, SweepSelector, digest_of_bytes
+from stockpot.entities import ModelVersion, Publication, Recipe, Run, SweepSelector, digest_of_bytes
 from stockpot.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
 from stockpot.tracking import MlflowTracker, mlflow_server
 from stockpot.tracking.mlflow_calls import asking, creating, redacted
@@ -141,6 +141,16 @@ def test_a_server_that_is_too_old_is_told_by_its_version_in_one_sentence(serve: 
 @pytest.mark.parametrize("told", ["3.0.0", "3.17.2.dev0", "10.1", "<html>2.0.0</html>", ""])
 def test_a_server_of_a_later_or_unknown_version_passes(serve: Serve, told: str) -> None:
     mlflow_server.require_version(serve(200, told).uri)
+
+
+def test_links_go_below_the_static_prefix_of_the_server(serve: Serve) -> None:
+    server = serve(404, "no")
+    tracker = MlflowTracker(f"{server.uri}/behind/prefix/")
+    version = ModelVersion("it's", "3", None, None, {}, ())
+    run = Run("r1", "run", "7", "FINISHED", 0, {}, {}, {})
+    host = f"http://127.0.0.1:{server.server_port}/behind/prefix"
+    assert tracker.link(version) == f"{host}/#/models/it%27s/versions/3"
+    assert tracker.run_link(run) == f"{host}/#/experiments/7/runs/r1"
 
 
 def test_a_web_page_in_place_of_an_answer_is_told_and_not_shown(serve: Serve) -> None:
