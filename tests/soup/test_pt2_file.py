@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import struct
 import warnings
 import zipfile
@@ -15,7 +17,7 @@ from torch._export.serde.schema import Layout, ScalarType
 from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE
 
 from stockpot.entities import WeightsFormat
-from stockpot.errors import BadCheckpoint
+from stockpot.errors import BadCheckpoint, StockpotError
 from stockpot.soup import CheckpointCache, open_pt2
 from stockpot.soup.arithmetic import DTYPES
 from stockpot.soup.pt2_file import SCALAR_TYPES
@@ -245,6 +247,20 @@ def test_a_payload_that_changed_on_the_way_is_refused(edited: Callable[..., Path
     path.write_bytes(content)
     assert member.filename in str(refusal(path))
     assert "CRC" in str(refusal(path))
+
+
+def test_too_many_open_files_are_no_fault_of_the_archive(
+    edited: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = edited(lambda config: config)
+
+    def full(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("stockpot.soup.pt2_file.os.dup", full)
+    with pytest.raises(StockpotError, match="ulimit -n") as caught, open_pt2(path):
+        pass
+    assert not isinstance(caught.value, BadCheckpoint)
 
 
 def test_a_member_named_twice_is_refused(edited: Callable[[Edit], Path]) -> None:

@@ -1,7 +1,11 @@
 """Weights by digest: downloaded once, whoever asks, and again where the cache let them go."""
 
+import errno
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +25,14 @@ from stockpot.entities import (
     WeightsFormat,
     WeightsSource,
 )
-from stockpot.errors import Altered, BadCheckpoint, TrackingError
+from stockpot.errors import Altered, BadCheckpoint, StockpotError, TrackingError
 from stockpot.soup import CheckpointCache, stamp
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.store import MemoryStore
 from stockpot.testing.crashes import Crash
 from stockpot.testing.tiny import weights
 from stockpot.tracking import MemoryTracker
-from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.gathering.supply import Supply, _workroom
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""
@@ -274,15 +278,72 @@ def test_an_interrupted_download_leaves_nothing_and_is_begun_again(
         assert file.tensors
 
 
-def test_what_a_killed_process_was_downloading_is_removed_when_it_is_a_day_old(tmp_path: Path) -> None:
-    for name, age in [("old", 2 * 24 * 3600), ("new", 0)]:
-        for kind in ("fetch", "package"):
-            folder = tmp_path / f".{kind}-{name}"
-            folder.mkdir()
+@pytest.mark.parametrize("prefix", [".fetch-", ".package-"])
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path, prefix: str) -> None:
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from stockpot.workflow.gathering.supply import _workroom
+        with _workroom(Path(sys.argv[1]), sys.argv[2]) as folder:
             (folder / "model.safetensors").write_bytes(b"half of it")
-            os.utime(folder, (time.time() - age,) * 2)
+            os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, "-c", code, tmp_path, prefix], check=False)
+    assert [folder.name.startswith(prefix) for folder in tmp_path.iterdir()] == [True]
     Kitchen(tmp_path)
-    assert sorted(folder.name for folder in tmp_path.iterdir()) == [".fetch-new", ".package-new"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("age", [0, 2 * 24 * 3600])
+def test_where_there_are_no_locks_a_folder_is_removed_when_it_is_a_day_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int
+) -> None:
+    folder = tmp_path / ".fetch-x"
+    folder.mkdir()
+    os.utime(folder, (time.time() - age,) * 2)
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("stockpot.workflow.gathering.supply.fcntl.flock", none)
+    Kitchen(tmp_path)
+    assert folder.exists() == (age == 0)
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+    seen: list[Path] = []
+
+    def late(descriptor: int, how: int) -> None:
+        if not seen:
+            seen.extend(tmp_path.iterdir())
+            seen[0].rmdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr("stockpot.workflow.gathering.supply.fcntl.flock", late)
+    with _workroom(tmp_path, ".fetch-") as folder:
+        assert folder.is_dir()
+        assert folder not in seen
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [(errno.ENOSPC, "STOCKPOT_CACHE"), (errno.EROFS, "STOCKPOT_CACHE"), (errno.EMFILE, "ulimit -n")],
+)
+def test_a_disk_that_refuses_is_told_with_the_folder_and_its_variable(
+    kitchen: Kitchen, code: int, mend: str
+) -> None:
+    digest = kitchen.known()
+
+    def refuse() -> None:
+        raise OSError(code, os.strerror(code))
+
+    kitchen.tracker.before_the_end = refuse
+    with pytest.raises(StockpotError, match=os.strerror(code)) as caught, kitchen.supply.open(digest):
+        pass
+    assert str(kitchen.cache.folder) in caught.value.what
+    assert mend in caught.value.mend
 
 
 @pytest.mark.parametrize("files", [0.5, 2.5, 3.5])
@@ -329,15 +390,12 @@ def test_nothing_is_made_of_what_rotted_unnoticed_until_it_was_built(kitchen: Ki
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_day_old_folder_is_removed_unless_somebody_still_uploads_from_it(
-    kitchen: Kitchen, *, used: bool
-) -> None:
+def test_a_folder_is_removed_unless_somebody_still_uploads_from_it(kitchen: Kitchen, *, used: bool) -> None:
     digests = [kitchen.known(seed) for seed in range(2)]
     with kitchen.supply.building(Recipe.mean(digests)) as (_, file):
         folder = file.parent
         if not used:  # as whoever was killed leaves it
             folder = shutil.copytree(folder, folder.with_name(".package-of-a-killed-process"))
-        os.utime(folder, (0, 0))
         Supply(kitchen.tracker, kitchen.store, kitchen.cache)
         assert folder.exists() == used
 

@@ -17,6 +17,7 @@ from stockpot.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, StockpotError
 from stockpot.soup import stamp
 from stockpot.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
+from stockpot.soup.disk_faults import disk_fault
 from stockpot.soup.eviction import LeastRecentlyUsed
 from stockpot.soup.pt2_file import HOW_TO_LOG, open_pt2
 from stockpot.soup.safetensors_file import open_safetensors, parsed
@@ -87,7 +88,7 @@ class CheckpointCache:
             except FileNotFoundError as error:  # another process has evicted it
                 raise self._missing(digest) from error
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise disk_fault(self.folder, error) from error
 
     @contextmanager
     def pinned(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -167,7 +168,7 @@ class CheckpointCache:
             with writing(self.folder) as file:
                 yield file
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise disk_fault(self.folder, error) from error
 
     def keep(self, file: UnfinishedFile, digest: Digest) -> Checkpoint:
         """Give a draft that holds this checkpoint its name, on the disk for good."""
@@ -183,12 +184,6 @@ class CheckpointCache:
         return NotCached(
             f"checkpoint {digest} is not in the cache {self.folder}",
             mend="run the request again: it downloads what is missing",
-        )
-
-    def _unwritable(self, error: OSError) -> StockpotError:
-        return StockpotError(
-            f"{self.folder}: cannot write a checkpoint: {error}",
-            mend="free some space on this disk, or choose another folder for the cache",
         )
 
     def _path(self, digest: Digest) -> Path:

@@ -22,6 +22,7 @@ from typing import Any
 from stockpot.entities import TensorSpec
 from stockpot.soup import strict_json
 from stockpot.soup.canonical import ITEM_SIZES, byte_length
+from stockpot.soup.disk_faults import CODES, unreadable
 from stockpot.soup.weights_file import (
     Place,
     RegularFile,
@@ -109,6 +110,8 @@ def _members(file: RegularFile) -> dict[str, zipfile.ZipInfo]:
         ):
             found = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in CODES:
+            raise unreadable(file.path, error) from error
         raise damaged(file.path, f"is no zip archive, or a truncated one: {error}") from error
     members = {member.filename: member for member in found}
     if len(members) < len(found):

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import TensorSpec
-from stockpot.errors import BadCheckpoint, StockpotError
+from stockpot.errors import BadCheckpoint
 from stockpot.soup.canonical import ITEM_SIZES, RESERVED_NAME, byte_length
+from stockpot.soup.disk_faults import unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ class RegularFile:
             try:
                 count = os.preadv(self.descriptor, [buffer[done:]], offset + done)
             except OSError as error:
-                raise _unreadable(self.path, error) from error
+                raise unreadable(self.path, error) from error
             if not count:
                 raise damaged(self.path, f"shrank while it was read: it ends at byte {offset + done}")
             done += count
@@ -108,18 +109,13 @@ def open_regular(path: Path) -> Iterator[RegularFile]:
         # The two flags matter when the path changes under us: fail on a link, do not wait on a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise damaged(path, "is not a regular file")
         yield RegularFile(path, descriptor)
     finally:
         os.close(descriptor)
-
-
-def _unreadable(path: Path, error: OSError) -> StockpotError:
-    # Not a BadCheckpoint: those are remembered as the file's own fault, and another try may succeed.
-    return StockpotError(f"{path}: cannot be read: {error.strerror}", mend="check the path, then try again")
 
 
 class WeightsFile:

@@ -24,6 +24,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite
 from stockpot.soup import CheckpointCache, build, differing_values
+from stockpot.soup.disk_faults import CODES, disk_fault
 from stockpot.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ PACKAGE = ".package-"
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
 DAY = 24 * 3600
-"""Seconds after which nobody uses such a folder any more, unless it is locked: its process was killed."""
+"""Seconds after which nobody uses such a folder any more, where the file system has no locks to tell."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TRIES = 3
 """To use checkpoints, where other processes keep evicting one of them."""
 
@@ -231,36 +233,53 @@ class Supply:
 
 @contextmanager
 def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
-    """A folder in the cache, locked until it is removed."""
-    with tempfile.TemporaryDirectory(dir=cache, prefix=prefix) as name:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """A folder in the cache, locked until it is removed. Raises StockpotError where the disk fails."""
+    try:
+        folder, descriptor = _create(cache, prefix)
         try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in CODES:
+            raise
+        raise disk_fault(cache, error) from error
+
+
+def _create(cache: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=cache, prefix=prefix))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, _FOLDER)
             with suppress(OSError):  # no locks here: a day has to do
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)  # taken for abandoned between two of these calls
 
 
 def _remove_abandoned(cache: Path) -> None:
-    """Remove what killed processes were downloading or uploading."""
+    """Remove what killed processes were downloading or uploading: nobody holds its lock any more."""
     for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
         with suppress(OSError):  # another process is done with it, or it is another user's
-            if time.time() - folder.stat().st_mtime > DAY and not _is_locked(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            descriptor = os.open(folder, _FOLDER)
+            try:
+                if _lock(descriptor) or time.time() - folder.stat().st_mtime > DAY:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
-def _is_locked(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock(descriptor: int) -> bool:
+    """Whether the lock is ours now: false where there are none. Raises BlockingIOError if somebody has it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except OSError:  # no locks here
+        raise
+    except OSError:
         return False
-    finally:
-        os.close(descriptor)
-    return False
+    return True
 
 
 def _fault(
