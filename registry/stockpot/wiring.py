@@ -128,8 +128,7 @@ class Workplace:
         return {name: load_method(name) for name in request.methods}
 
     def plan(self, request: SoupRequest) -> "Plan":
-        """What the request would do."""
-        from stockpot.workflow.gathering.arrivals import Arrivals, read_all
+        """What the request would do. Downloads nothing."""
         from stockpot.workflow.gathering.gather import gather
         from stockpot.workflow.plan import plan
         from stockpot.workflow.selecting.measure import open_splits
@@ -137,8 +136,7 @@ class Workplace:
         methods, bench = self.methods(request), self.bench(request)
         evaluators = open_splits(request, bench)
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
-        sweep = read_all(Arrivals(prospects, self.supply, bench.fits, self.watch))
-        return plan(request, sweep, methods, evaluators, self.store)
+        return plan(prospects, self.supply, methods, evaluators, self.store)
 
     def evidence(self, request: SoupRequest, *, since: float) -> Evidence | None:
         """What a walk that began at `since` depended on; None where a file of that changed meanwhile."""

@@ -1,6 +1,7 @@
 """One odd run never ends a sweep: it is excluded with its reason and its mend, and the rest is souped."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def _torn(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
 
 
+def _not_finite(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-4] + struct.pack("<f", float("nan")))
+
+
 def _integers(file: Path) -> None:
     file.write_bytes(save({**weights(seed=9), "steps": torch.tensor(7)}))
 
@@ -73,6 +78,7 @@ DAMAGES: list[Damage] = [
     _newline,
     _empty,
     _torn,
+    _not_finite,
     _integers,
 ]
 

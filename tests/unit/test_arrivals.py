@@ -19,6 +19,7 @@ from stockpot.entities import (
     TensorSpec,
     WeightsSource,
 )
+from stockpot.entities import Sweep as GatheredSweep
 from stockpot.errors import BadCheckpoint, NothingToSoup, TrackingError
 from stockpot.soup import CheckpointCache, differences
 from stockpot.store import MemoryStore
@@ -26,6 +27,7 @@ from stockpot.testing.evaluators import TableEvaluator
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects, read_all
+from stockpot.workflow.gathering.expected import doubts, expected_sweep
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.ranking import Ranking, rank
@@ -126,7 +128,7 @@ def _evaluator(n: int = 4) -> TableEvaluator:
 def test_what_the_header_shows_to_be_incompatible_is_never_downloaded(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, MIXED)
     read_all(sweep.arrivals())
-    assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide", "half", "torn"})
+    assert sorted(sweep.fetched) == sorted(MIXED.keys() - {"norm", "wide", "torn", "half"})
 
 
 def test_a_layout_of_few_is_downloaded_once_the_others_turn_out_to_be_fewer(tmp_path: Path) -> None:
@@ -179,6 +181,59 @@ def test_a_run_whose_artifacts_nobody_can_look_through_is_left_out(tmp_path: Pat
     assert (left_out.reason, left_out.mend) == (ExclusionReason.NO_WEIGHTS, "log fewer")
     assert "folders" in left_out.detail
     assert [candidate.run.name for candidate in gathered.candidates] == ["twin", "wrapped", "last"]
+
+
+def _expected(sweep: Sweep) -> tuple[list[str], list[tuple[str, ExclusionReason]]]:
+    found = expected_sweep(sweep.gather(), sweep.supply)
+    return _told(found)
+
+
+def _told(found: GatheredSweep) -> tuple[list[str], list[tuple[str, ExclusionReason]]]:
+    return [c.run.name for c in found.candidates], [(e.run_name, e.reason) for e in found.exclusions]
+
+
+def test_a_dry_run_tells_what_headers_tell_and_downloads_nothing(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, MIXED)
+    prospects = sweep.gather()
+    expected = expected_sweep(prospects, sweep.supply)
+    assert sweep.fetched == []
+    assert _told(expected) == (
+        ["good", "nan", "twin", "wrapped", "last"],
+        [
+            ("norm", ExclusionReason.BATCH_NORM),
+            ("wide", ExclusionReason.INCOMPATIBLE),
+            ("torn", ExclusionReason.UNREADABLE),
+            ("half", ExclusionReason.INCOMPATIBLE),
+        ],
+    )
+    (doubt,) = doubts(prospects, expected)
+    assert "5 candidates" in doubt
+    assert "finite" in doubt
+
+
+def test_a_dry_run_after_a_run_tells_what_the_run_told_but_for_faults_of_the_bytes(tmp_path: Path) -> None:
+    files = {name: content for name, content in MIXED.items() if name != "nan"}
+    sweep = Sweep(tmp_path, files)
+    gathered = read_all(sweep.arrivals())
+    assert _expected(sweep) == _told(gathered)
+    assert doubts(sweep.gather(), gathered) == ()
+
+
+def test_integers_that_only_the_bytes_can_tell_are_named_by_the_dry_run(tmp_path: Path) -> None:
+    counted = {str(i): save({**_tensors(i), "steps": torch.tensor(i)}) for i in range(3)}
+    sweep = Sweep(tmp_path, counted)
+    found = gather(REQUEST, sweep.tracker, sweep.supply, lambda _: [], Silent())
+    (doubt,) = doubts(found, expected_sweep(found, sweep.supply))
+    assert doubt.endswith("agree: steps")
+
+
+def test_where_no_header_can_be_read_the_dry_run_says_so(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, MIXED, ranges=False)
+    prospects = sweep.gather()
+    expected = expected_sweep(prospects, sweep.supply)
+    assert len(expected.candidates) == len(MIXED)
+    assert "of 9 of them not even the header" in doubts(prospects, expected)[1]
+    assert sweep.fetched == []
 
 
 def test_candidates_of_one_layout_share_it_in_memory(tmp_path: Path) -> None:

@@ -95,13 +95,17 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         _echo(to_document(plan))
         return
-    _print_heading(f"{len(plan.sweep.candidates)} candidates")
+    _print_heading(f"{len(plan.candidates)} candidates")
     table = _table("run", "weights", "MB", "checkpoint")
-    for candidate in plan.sweep.candidates:
-        size = f"{candidate.checkpoint.size / 1e6:.1f}"
-        _add_row(table, candidate.run.name, candidate.source.path, size, short(candidate.checkpoint.digest))
+    for found in plan.candidates:
+        read = found.checkpoint
+        size = read.size if read else found.source.size
+        name = short(read.digest) if read else "not read yet"
+        _add_row(table, found.run.name, found.source.path, f"{(size or 0) / 1e6:.1f}", name)
     out.print(table)
-    _show_exclusions(plan.sweep.exclusions)
+    _show_exclusions(plan.exclusions)
+    for note in plan.notes:
+        out.print(plain(f"- {note}"), soft_wrap=True)
     out.print(
         f"{plan.weight_bytes / 1e6:.1f} MB of weights. Forward passes to expect: {plan.ranking_passes} to "
         f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",

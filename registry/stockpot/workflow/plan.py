@@ -1,21 +1,44 @@
-"""What a request would do, without evaluating anything."""
+"""What a request would do, without downloading or evaluating anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stockpot.entities import EvaluationProtocol, Recipe, SoupRequest, Sweep
+from stockpot.entities import (
+    Checkpoint,
+    EvaluationProtocol,
+    Exclusion,
+    Recipe,
+    Run,
+    WeightsSource,
+)
+from stockpot.workflow.gathering.arrivals import Prospects
+from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
 from stockpot.workflow.selecting.search import contenders_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, Store
+    from stockpot.workflow.gathering.supply import Supply
+
+
+@dataclass(frozen=True)
+class PlannedCandidate:
+    """A run that will be a candidate, as far as its header tells."""
+
+    run: Run
+    source: WeightsSource
+    checkpoint: Checkpoint | None
+    """None where its weights were never read."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The candidates and exclusions of a sweep, and what it would cost to go on."""
 
-    sweep: Sweep
+    candidates: tuple[PlannedCandidate, ...]
+    exclusions: tuple[Exclusion, ...]
+    notes: tuple[str, ...]
+    """What was taken for granted, and what only the weights' bytes can tell."""
     weight_bytes: int
     """Of all candidates together: what the cache holds for this sweep."""
     ranking_passes: int
@@ -29,23 +52,27 @@ class Plan:
 
 
 def plan(
-    request: SoupRequest,
-    sweep: Sweep,
+    prospects: Prospects,
+    supply: "Supply",
     methods: Mapping[str, "MakeMethod"],
     evaluators: Mapping[str, "Evaluator"],
     store: "Store",
 ) -> Plan:
-    """Count the passes that a request needs beyond what is remembered."""
-    digests = [candidate.checkpoint.digest for candidate in sweep.candidates]
+    """Count the passes that a request needs beyond what is remembered. Raises NothingToSoup."""
+    request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
 
     def missing(split: str) -> int:
         protocol = evaluators[split].protocol.digest
-        return sum(store.score(Recipe.mean([digest]).digest, protocol) is None for digest in digests)
+        return sum(store.score(Recipe.mean([c.checkpoint]).digest, protocol) is None for c in contenders)
 
-    shown = len(digests) if request.points == "all" else 1 + request.points
+    shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
-        sweep,
+        tuple(
+            PlannedCandidate(c.run, c.source, c.checkpoint if is_read(c) else None) for c in sweep.candidates
+        ),
+        sweep.exclusions,
+        (*prospects.notes, *doubts(prospects, sweep)),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
         sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),

@@ -61,7 +61,7 @@ class Gathering:
     def exclude_faulty(self, run: Run, source: WeightsSource, fault: BadCheckpoint) -> None:
         """Record that something is wrong with this run's weights, whenever it showed."""
         reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
-        detail = "; ".join([fault.what, *fault.faults])
+        detail = "; ".join([fault.what, *fault.faults]).replace(f"{source.path}: ", "")
         self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
 
     def choose_weights(

@@ -8,8 +8,9 @@ from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, Wei
 from stockpot.errors import BadCheckpoint
 from stockpot.soup import Head
 from stockpot.workflow.gathering.ahead import ahead
-from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects, read_all
+from stockpot.workflow.gathering.arrivals import Prospect, Prospects
 from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
+from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def gather(
         request, tuple(found), tuple(gathering.exclusions), shortlist.order, shortlist.notes()
     )
     if len(found) < 2:
-        read_all(Arrivals(prospects, supply, fits, progress))  # raises, naming the fault of what is left, too
+        expected_sweep(prospects, supply)  # raises
     return prospects
 
 
@@ -101,7 +102,9 @@ def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...]
     head = _head(source, source.size, FIRST, tracker)
     if head is not None and FIRST < head.header_end <= min(MOST, source.size):
         head = _head(source, source.size, head.header_end, tracker)
-    return None if head is None else head.tensors()
+    if head is None or len(head.content) < head.header_end <= source.size:
+        return None
+    return head.tensors()
 
 
 def _head(source: WeightsSource, size: int, length: int, tracker: "Tracker") -> Head | None:

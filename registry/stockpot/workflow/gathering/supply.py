@@ -92,10 +92,15 @@ class Supply:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
         return IngestedSource(source.uri, source.size, sha256, checkpoint)
 
-    def layout(self, source: WeightsSource) -> tuple[TensorSpec, ...] | None:
+    def known(self, source: WeightsSource) -> Checkpoint | None:
         """What the file holds, where it was read before."""
-        known = self._remembered(source)
-        return known.checkpoint.tensors if known and known.checkpoint else None
+        found = self._remembered(source)
+        return found.checkpoint if found else None
+
+    def layout(self, source: WeightsSource) -> tuple[TensorSpec, ...] | None:
+        """Its tensors, where it was read before."""
+        known = self.known(source)
+        return known.tensors if known else None
 
     def differing_values(self, one: Candidate, other: Candidate) -> tuple[str, ...]:
         """In which integer and boolean tensors two checkpoints of one layout differ, where both are here."""
