@@ -14,8 +14,6 @@ from stockpot.entities import (
     Snapshot,
     SoupOutcome,
     SoupReport,
-    Sweep,
-    SweepSelector,
 )
 from stockpot.tracking import MemoryTracker
 from stockpot.workflow.plan import Plan
@@ -105,6 +103,5 @@ def test_show_prints_what_the_scores_were_measured_under(
 
 def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
     protocol = replace(old.report.protocols[0], modules=(("birds.scoring", "0123456789ab"),))
-    sweep = Sweep(SweepSelector("s", None, None), (), ())
-    printing.show_plan(Plan(sweep, 0, 0, 0, 0, protocol), as_json=False)
+    printing.show_plan(Plan((), (), (), 0, 0, 0, 0, protocol), as_json=False)
     assert "birds.scoring 0123456789ab" in capsys.readouterr().out

@@ -24,7 +24,7 @@ def test_the_soup_is_told_to_the_log_or_to_who_is_handed_in_and_the_second_time_
     assert listener.stages, "who is handed in is told in place of the log"
     assert not [record for record in caplog.records if record.name == "stockpot"]
     outcome = soup(tiny_sweep)
-    assert {c.run.name for c in planned.sweep.candidates} == {c.run_name for c in outcome.report.candidates}
+    assert {c.run.name for c in planned.candidates} == {c.run_name for c in outcome.report.candidates}
     told = [record.message for record in caplog.records if record.name == "stockpot"]
     assert "rank: 0 of 5" in told
     assert any(line.startswith("rank: 5 of 5 after ") for line in told)
