@@ -4,14 +4,13 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import (
     Candidate,
     Digest,
-    Measurement,
     ModelVersion,
     Packaged,
     Publication,
@@ -23,32 +22,11 @@ from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, RECIPE, ROLE
 from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
-from stockpot.tracking.names import PARENT, VERSION_URI, ingredient_tags, soup_tags, weights_format
+from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
+from stockpot.tracking.names import PARENT, VERSION_URI, ingredient_tags, soup_tags
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass
-class KeptRun:
-    """A run, and what was logged to it."""
-
-    run: Run
-    files: dict[str, bytes] = field(default_factory=dict)
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    measurements: tuple[Measurement, ...] = ()
-
-
-@dataclass
-class KeptModel:
-    """A LoggedModel."""
-
-    name: str
-    source_run_id: str
-    tags: Mapping[str, str]
-    files: dict[str, bytes] = field(default_factory=dict)
-    ready: bool = False
 
 
 class MemoryTracker(Tracker):
@@ -138,14 +116,14 @@ class MemoryTracker(Tracker):
         return found
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
-        found = list(_weights(run.run_id, run.run_id, self.runs_kept[run.run_id].files))
+        found = list(weights_among(run.run_id, run.run_id, self.runs_kept[run.run_id].files))
         mine = {
             i: m for i, m in self.models_kept.items() if m.source_run_id == run.run_id and ROLE not in m.tags
         }
         names = Counter(model.name for model in mine.values())
         for model_id, model in mine.items():
             prefix = model.name if names[model.name] == 1 else f"{model.name}/{model_id}"
-            inside = _weights(run.run_id, model_id, model.files)
+            inside = weights_among(run.run_id, model_id, model.files)
             found += [replace(s, path=f"{prefix}/{s.path}", model_id=model_id) for s in inside]
         return tuple(sorted(found, key=lambda source: source.path))
 
@@ -296,7 +274,7 @@ class MemoryTracker(Tracker):
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         model_id = version.model_id or ""
         files = self.models_kept[model_id].files if model_id in self.models_kept else {}
-        found = _weights(version.run_id or "", model_id, files)
+        found = weights_among(version.run_id or "", model_id, files)
         return tuple(sorted((replace(s, model_id=model_id) for s in found), key=lambda source: source.path))
 
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server
@@ -316,10 +294,3 @@ class MemoryTracker(Tracker):
     def _require_writable(self, what: str) -> None:
         if not self.writable:
             raise NotPermitted(f"writing: {what}", mend="ask for the right to")
-
-
-def _weights(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:
-    for path, content in files.items():
-        form = weights_format(path)
-        if form is not None:
-            yield WeightsSource(run_id, form, path, f"memory:/{owner}/{path}", None, len(content))
