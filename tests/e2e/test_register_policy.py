@@ -100,7 +100,8 @@ def test_where_no_soup_is_left_the_best_single_is_registered_in_the_same_manner(
     assert list(_versions(client)) == [("1", "best_single")]
     assert best.aliases == ("challenger",)
     page = client.get_model_version("tiny", "1").description or ""
-    assert "The best of 6 candidates on split validation." in page
+    assert "the best of the sweep on the held-out split" in page
+    assert "comparison" not in page, "nothing was compared with itself"
     show_outcome(outcome, as_json=False)
     assert f"best single is registered as {best.uri}, alias challenger" in capsys.readouterr().out
 
