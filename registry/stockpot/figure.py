@@ -22,8 +22,8 @@ Range = tuple[float, float]
 def draw(report: SoupReport) -> bytes:
     """Draw the figure as PNG, in points. Without shifted splits it is report against held-out score.
 
-    A candidate that diverged would squeeze all others into a corner: the axes hold the bulk of the
-    candidates and the best single, and a line of text tells what lies outside.
+    A candidate that diverged, or a soup that collapsed, would squeeze all others into a corner: the axes hold
+    the bulk of them all, and a line of text tells what lies outside.
 
     Source: Wortsman et al. 2022, figure 1.
     """
@@ -42,9 +42,9 @@ def draw(report: SoupReport) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _scatter(axes, candidates, soups)
-    bulk = [*candidates, *_finite(list(soups.values())[:1])]
-    if bulk:
-        horizontal, vertical = map(_bulk, _columns(bulk))
+    dots = [*candidates, *_finite(soups.values())]
+    if dots:
+        horizontal, vertical = limits(dots)
         axes.set_xlim(horizontal)
         axes.set_ylim(vertical)
         missing = _outside(candidates, soups, horizontal, vertical)
@@ -99,6 +99,12 @@ def _outside(candidates: Sequence[Dot], soups: Mapping[str, Dot], across: Range,
 
 def _columns(dots: Sequence[Dot]) -> tuple[list[float], list[float]]:
     return [x for x, _ in dots], [y for _, y in dots]
+
+
+def limits(dots: Sequence[Dot]) -> tuple[Range, Range]:
+    """What the axes hold, across and up: candidates and soups without far outliers."""
+    across, up = map(_bulk, _columns(dots))
+    return across, up
 
 
 def _bulk(values: Sequence[float]) -> Range:

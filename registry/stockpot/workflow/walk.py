@@ -12,6 +12,7 @@ from stockpot.evaluation import RememberingEvaluator
 from stockpot.workflow.gathering.arrivals import Arrivals
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
@@ -136,7 +137,7 @@ def _told_if_it_fails(report: SoupReport, watch: "Progress") -> Iterator[None]:
     except OutOfDeviceMemory:  # the walk begins again
         raise
     except BaseException:
-        table = markdown_table(report, columns(report.request))
+        table = markdown_table(report, columns(report.request), folded)
         watch.say(f"What was measured before this stopped, and is remembered:\n{table}")
         raise
 

@@ -1,9 +1,9 @@
 """The page of a registered version, in Markdown: what a person reads who decides whether to promote it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ReportRow, SoupReport
-from stockpot.workflow.publishing.markdown import shown
+from stockpot.workflow.publishing.markdown import MOST, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
 
 INGREDIENTS = "\n\n**Ingredients**\n"
@@ -38,19 +38,22 @@ def description(
     return text + _ingredient_links(ingredients, room=ROOM - len(text))
 
 
-def markdown_table(report: SoupReport, splits: Sequence[str]) -> str:
-    """The table for a page that shows Markdown, in points, and what is missing from it."""
+def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:
+    """The table for a page that shows Markdown, in points, and what is missing from it.
+
+    `cell`: what is made of a text of at most so many characters; `folded` for a terminal.
+    """
     request = report.request
     head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
-    lines = [_line(head), "|" + "---|" * len(head)]
+    lines = [_line(head, cell), "|" + "---|" * len(head)]
     for row in report.table:
         comparison = row.versus_best.get(request.report_on)
-        lines.append(_line([*cells(row, splits), interval(comparison) if comparison else ""]))
-    return "\n".join([*lines, *(f"\n{shown(note, most=ROOM // 8)}" for note in report.notes)])
+        lines.append(_line([*cells(row, splits), interval(comparison) if comparison else ""], cell))
+    return "\n".join([*lines, *(f"\n{cell(note, ROOM // 8)}" for note in report.notes)])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(shown(cell) for cell in cells) + " |"
+def _line(texts: Sequence[str], cell: Callable[[str, int], str]) -> str:
+    return "| " + " | ".join(cell(text, MOST) for text in texts) + " |"
 
 
 def _standing(row: ReportRow) -> str:
