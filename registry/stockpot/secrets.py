@@ -21,6 +21,8 @@ ADDRESSES = (
 SCHEME = re.compile(r"^\s*\w[\w+.-]*:/{1,3}")
 OF_FILES = re.compile(r"^\s*(?:[./~]|sqlite|file:)")
 """Paths, which may hold an @, and no password."""
+OF_DATABASES = re.compile(r"^\s*postgres")
+"""Where a lone name before the @ is a user, and no token."""
 BETWEEN = re.compile(r"[:/@\s?#\\]+")
 
 _told: set[str] = set()
@@ -54,7 +56,7 @@ def _secrets(address: str, *, parts: bool) -> re.Pattern[str] | None:
     """What stands before the last @, and the pieces of the password in it; None where nothing does."""
     user = SCHEME.sub("", address.rpartition("@")[0])
     name, colon, password = user.partition(":")
-    if OF_FILES.match(address) or (not colon and "/" in name):
+    if OF_FILES.match(address) or (not colon and ("/" in name or OF_DATABASES.match(address))):
         return None
     password = password or name  # a token has no name
     pieces = BETWEEN.split(password) + BETWEEN.split(unquote(password))

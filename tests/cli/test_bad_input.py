@@ -302,10 +302,10 @@ def test_a_home_that_no_shell_has_read_is_the_users(
 def test_a_setting_that_cannot_be_read_is_named_with_its_variable(
     stockpot: Stockpot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", "10GB")
+    monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", "ten")
     ended = stockpot("db", "current")
     assert ended.code == 3
-    assert "STOCKPOT_CACHE_LIMIT=10GB" in ended.err
+    assert "STOCKPOT_CACHE_LIMIT=ten" in ended.err
     assert "To mend it: export STOCKPOT_CACHE_LIMIT=" in ended.err
 
 

@@ -369,6 +369,8 @@ def test_whoever_was_overtaken_while_it_packaged_uploads_nothing(
     package, uploads = place.tracker.package, list[str]()
 
     def overtaken(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["model_id"] is None:  # the rehearsal, before anything is registered
+            return package(*args, **kwargs)
         (row,) = place.store.registrations(request.model)
         held = place.store.take_lease(row.lease, owner="another", seconds=1)
         place.store.release_lease(row.lease, owner=held.owner)

@@ -51,7 +51,7 @@ def test_a_server_that_goes_away_under_the_flow_is_told_and_the_walks_own_errors
     def stop(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(stockpot_flows.soup_sweep, "walk", stop)
+    monkeypatch.setattr(stockpot_flows.soup_sweep, "answer", stop)
     with pytest.raises((PrefectUnreachable, NothingToSoup)) as caught:
         run(REQUEST, Silent(), tmp_path)
     if isinstance(fault, NothingToSoup):

@@ -250,9 +250,9 @@ def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
     with get_client(sync_client=True) as api:
         keys = {artifact.key: artifact.type for artifact in api.read_artifacts()}
         runs = [run.name for run in api.read_flow_runs()]
-    assert keys["verdict"] == "markdown"
-    assert keys["candidates"] == "table"
-    assert keys["rank"] == "progress"
+    assert keys["tiny-verdict"] == "markdown"
+    assert keys["tiny-candidates"] == "table"
+    assert keys["tiny-rank"] == "progress"
     assert "soup-tiny" in runs
 
 

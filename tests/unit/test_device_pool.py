@@ -290,7 +290,9 @@ def test_where_no_device_is_left_whatever_is_asked_says_how_to_go_on() -> None:
 def test_what_was_committed_before_the_loss_is_not_evaluated_again(devices: int) -> None:
     store, died = MemoryStore(), Event()
     trials = [Trial(Recipe.mean([digest])) for digest in DIGESTS]
-    tasks = [Mortal(7 * 3 + 2, died) for _ in range(devices)]  # seven batches are a pass
+    tasks = [
+        Mortal(7 * 3 + 5, died) for _ in range(devices)
+    ]  # seven batches are a pass, a few prove the swap
 
     def run(benches: list[TorchBench]) -> tuple[RememberingEvaluator, list[Outcome] | DeviceLost]:
         with DevicePool(benches, keep=store.commit_score) as pool:

@@ -3,6 +3,7 @@
 import pytest
 from mlflow.exceptions import MlflowException
 
+from stockpot import secrets
 from stockpot.errors import BadRequest, StockpotError, TrackingError
 from stockpot.secrets import ADDRESSES, keep_secret, without_secrets
 from stockpot.tracking.mlflow_calls import asking
@@ -16,6 +17,12 @@ MISTYPED = (
     "http://user:S3%2FPW@host",
     "http://user:S3#PW?x@host/path",
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process hand in addresses, too."""
+    monkeypatch.setattr(secrets, "_told", set())
 
 
 @pytest.mark.parametrize("variable", ADDRESSES)
@@ -51,6 +58,11 @@ def test_a_text_without_secrets_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@host/a")
     for text in ("http://host/a is down", "some hushed words", "me and you", ""):
         assert without_secrets(text) == text
+
+
+def test_a_databases_user_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOCKPOT_STORE_URL", "postgresql://stockpot@db/stockpot")
+    assert without_secrets("stockpot cannot reach db") == "stockpot cannot reach db"
 
 
 def test_the_cause_of_an_error_does_not_show_it_in_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
