@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # torch first and by itself: where the package index offers several builds, the pin decides.
 TORCH = $(shell grep '^torch==' constraints.txt)
+# Files of tests are dealt to two processes: what a file has set up stays with it.
+AT_ONCE = -n 2 --dist loadfile
 
 .PHONY: install demo test test-slow check format bench bench-peers clean
 
@@ -26,10 +28,10 @@ check: install
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(AT_ONCE) -m "not slow"
 
 test-slow: install
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest $(AT_ONCE) -m slow
 
 format: install
 	$(BIN)/ruff format .
