@@ -26,6 +26,8 @@ CHOOSES = (
     *("STOCKPOT_DEVICE", "TORCH"),
 )
 """Beginnings of variables that choose devices, kernels and modules."""
+SET_BY_TORCH = {"CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR"}
+"""It sets these itself while it exports or uses a GPU; the next process has none. They choose nothing."""
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _METADATA = {".dist-info", ".egg-info"}
 _SITES = {"site-packages", "dist-packages"}
@@ -36,7 +38,8 @@ def evidence_of(task_args: Mapping[str, str], *, since: float) -> Evidence | Non
 
     None where a file changed meanwhile: nobody knows whether the walk saw it before or after.
     """
-    named = [path for value in task_args.values() if (path := Path(value)).exists()]
+    # Not Path.exists, which raises for a text that is too long, and takes no text for this folder.
+    named = [Path(value) for value in task_args.values() if os.path.exists(value)]  # noqa: PTH110
     found = [(file, min(since, STARTED)) for file in _modules()]
     whole = bool(named)
     for path in named:
@@ -101,7 +104,7 @@ def _surroundings() -> Digest:
 
 
 def _chooses(variable: str) -> bool:
-    return variable.startswith(CHOOSES)
+    return variable.startswith(CHOOSES) and variable not in SET_BY_TORCH
 
 
 def _distributions() -> Iterator[str]:

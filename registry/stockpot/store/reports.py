@@ -1,5 +1,7 @@
 """What a report is about, for every store."""
 
+from dataclasses import replace
+
 from stockpot.documents import to_document
 from stockpot.entities import Digest, SoupReport, digest_of_document
 
@@ -7,10 +9,12 @@ from stockpot.entities import Digest, SoupReport, digest_of_document
 def question_of(report: SoupReport) -> Digest:
     """Names the request together with the candidates that it found.
 
-    A request that is repeated over the same candidates is the same question; over more of them another.
+    A request that is repeated over the same candidates is the same question, also with --again or
+    --verify-exact, which look at no new data; over more candidates it is another.
     """
+    asked = replace(report.request, again=False, verify_exact=False, wait=True)
     runs = sorted(candidate.run_id for candidate in report.candidates)
-    return digest_of_document([to_document(report.request), runs])
+    return digest_of_document([to_document(asked), runs])
 
 
 def dataset_of(report: SoupReport) -> Digest | None:

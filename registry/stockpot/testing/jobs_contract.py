@@ -163,6 +163,8 @@ class JobsContract:
             report(soup("a"), model="letters"),
             replace(report(soup("a"), shifts=("fog",)), protocols=()),
         ]
+        again = replace(asked[0].request, again=True, verify_exact=True, wait=False)  # no other question
+        asked.append(replace(asked[0], request=again))
         for one in asked:
             store.commit_report(one)
         assert store.requests_on(TEST.dataset) == 3
