@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -139,6 +139,11 @@ class SoupRequest:
             (math.isnan(self.margin), "margin must be a number"),
         ]
         return [fault for broken, fault in rules if broken]
+
+    @property
+    def question(self) -> "SoupRequest":
+        """What is asked of the data: without what only says how often, or how, it is to be answered."""
+        return replace(self, again=False, verify_exact=False, wait=True)
 
     @property
     def selector(self) -> SweepSelector:

@@ -1,7 +1,5 @@
 """What a report is about, for every store."""
 
-from dataclasses import replace
-
 from stockpot.documents import to_document
 from stockpot.entities import Digest, SoupReport, digest_of_document
 
@@ -12,9 +10,8 @@ def question_of(report: SoupReport) -> Digest:
     A request that is repeated over the same candidates is the same question, also with --again or
     --verify-exact, which look at no new data; over more candidates it is another.
     """
-    asked = replace(report.request, again=False, verify_exact=False, wait=True)
     runs = sorted(candidate.run_id for candidate in report.candidates)
-    return digest_of_document([to_document(asked), runs])
+    return digest_of_document([to_document(report.request.question), runs])
 
 
 def dataset_of(report: SoupReport) -> Digest | None:

@@ -122,8 +122,8 @@ def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Progress") 
     try:
         evidence = place.evidence(job.request, since=began)
         place.store.finish_job(job, outcome, evidence, owner=hold.owner)
-    except StoreError as error:  # the soups are registered: only the next request takes longer
-        watch.say(f"the answer could not be kept: {error.what}")
+    except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer
+        watch.say(f"the answer could not be kept: {error}")
     return outcome
 
 

@@ -28,7 +28,7 @@ def require_two(sweep: Sweep) -> Sweep:
     name = _told(sweep.selector)
     if not total:
         raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(sweep.selector))
-    what = "one usable run, and one is no soup" if sweep.candidates else "no usable run"
+    what = "one usable run, where an average needs two" if sweep.candidates else "no usable run"
     groups = sorted(_groups(sweep.exclusions).items(), key=lambda item: -len(item[1]))
     several = len(groups) > 1
     raise NothingToSoup(

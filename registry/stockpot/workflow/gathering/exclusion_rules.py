@@ -164,7 +164,7 @@ class Gathering:
         self._exclude_misfit(candidate.run, group, detail, mend)
 
     def _exclude_misfit(self, run: Run, group: Sequence[Candidate], detail: str, mend: str) -> None:
-        others = f"run {group[0].run.name} and {len(group) - 1} more"
+        others = f"run {group[0].run.name}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
         what = f"cannot be averaged with {others}: {detail}"
         self.exclude(run, ExclusionReason.INCOMPATIBLE, what, mend)
 

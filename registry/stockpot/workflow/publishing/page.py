@@ -1,15 +1,16 @@
 """The page of a registered version, in Markdown: what a person reads who decides whether to promote it."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ReportRow, SoupReport
-from stockpot.workflow.publishing.markdown import MOST, shown
+from stockpot.workflow.publishing.markdown import MOST, folded, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
 
 INGREDIENTS = "\n\n**Ingredients**\n"
 """Opens the last part of a version's description, which is cut where it is too long."""
-ROOM = 4500
-"""Characters. MLflow takes 5000, and what is filled in later needs some."""
+ROOM = 3600
+"""Characters. MLflow takes 5000, and what is filled in or added later needs some."""
 RUN_ID, VERSION = "{run_id}", "{version}"
 """Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
 
@@ -88,8 +89,8 @@ def _origin(report: SoupReport, row: ReportRow) -> str:
 
 
 def _literal(name: str) -> str:
-    """A model's name between backticks, where nothing is escaped: MLflow refuses / and : in it."""
-    return name.replace("`", "").replace("\n", " ")
+    """A model's name between backticks, where nothing is escaped. Braces go: they would be filled in."""
+    return folded(re.sub("[`{}]", "", name), most=ROOM // 8)
 
 
 def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:

@@ -131,7 +131,8 @@ class Publisher:
         )
 
     def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
-        others = [filed for filed in self._filed(report, row) if filed.report != report]
+        asked = report.request.question
+        others = [filed for filed in self._filed(report, row) if filed.report.request.question != asked]
         publication = compose(report, row, ranking, soup, self.draw, self._requests(report))
         return with_others(publication, others)
 
