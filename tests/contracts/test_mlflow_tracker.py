@@ -25,7 +25,7 @@ from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
 from stockpot.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
-from stockpot.errors import BadCheckpoint, TrackingError, UnknownSweep
+from stockpot.errors import BadCheckpoint, UnknownSweep
 from stockpot.evaluation import TorchBench
 from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
@@ -242,7 +242,7 @@ class TestMlflowTrackerOnAnS3CompatibleStore(TrackerContract):
         bucket.add_file(run.run_id, "model.safetensors", b"nine byte")
         (source,) = bucket.tracker.weights(run)
         elsewhere = replace(source, uri="s3://nobodys/artifacts/model.safetensors")
-        with pytest.raises(TrackingError, match="bucket does not exist"):
+        with pytest.raises(BadCheckpoint, match="bucket does not exist"):
             bucket.tracker.fetch(elsewhere, tmp_path)
         monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

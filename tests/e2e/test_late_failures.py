@@ -11,6 +11,7 @@ from stockpot.entities import SoupRequest
 from stockpot.errors import StockpotError, TrackingError
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.walk import in_turn, walk
@@ -121,7 +122,7 @@ def test_whatever_stops_the_registration_the_table_is_told_and_kept(
         walk(request_, place, in_turn, watch)
     outcome = walk(request_, Workplace(), in_turn, Silent())
     assert outcome.evaluations == 0
-    table = markdown_table(outcome.report, columns(request_))
+    table = markdown_table(outcome.report, columns(request_), folded)
     assert any(table in message for message in watch.heard)
     (filed,) = place.store.reports(outcome.soups[0].recipe)
     assert filed.report == outcome.report
