@@ -1,6 +1,7 @@
 """A request is worked on by one process at a time, and what is answered is answered at once."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +35,18 @@ class Task(TinyTask):
     def __init__(self, data: str) -> None:
         super().__init__(kind="dense", n=Path(data).read_text())
 """
+
+
+@pytest.fixture(autouse=True)
+def modules_of_other_tests_are_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Those were written while this process ran already, which no answer may rest on."""
+    base = tmp_path_factory.getbasetemp()
+    for name, module in tuple(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(base):
+            monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture
