@@ -18,7 +18,7 @@ from prefect.artifacts import (
 )
 
 from stockpot.entities import SoupOutcome
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 from stockpot.workflow.publishing.markdown import folded, shown
 from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.verdict import columns, sentence
@@ -28,9 +28,9 @@ SECONDS_BETWEEN = 2.0
 
 
 class StageArtifacts:
-    """Progress that is also a Prefect artifact, one per stage, under the model's name."""
+    """A watcher who also shows each stage as a Prefect artifact, under the model's name."""
 
-    def __init__(self, inner: Progress, model: str) -> None:
+    def __init__(self, inner: Watcher, model: str) -> None:
         self._inner = inner
         self._model = model
         self._stages: dict[str, _Stage] = {}

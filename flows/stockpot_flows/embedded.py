@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import PrefectUnreachable
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 from stockpot.settings import reach_loopback_directly, require_home
 from stockpot_flows.address import Address, configured
 
@@ -21,7 +21,7 @@ OF_OUR_OWN = {
 """Settings of a server that lives as long as this process. Whatever the user has set stays."""
 
 
-def run(request: SoupRequest, watch: Progress, home: Path) -> SoupOutcome:
+def run(request: SoupRequest, watch: Watcher, home: Path) -> SoupOutcome:
     """Run the flow, told to Prefect and to whoever watches.
 
     Args:

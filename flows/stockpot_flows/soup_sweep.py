@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.entities import SoupOutcome, SoupRequest
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 from stockpot.watching import Lines, Several, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import answer
@@ -43,7 +43,7 @@ def soup_sweep(request: SoupRequest) -> SoupOutcome:
     return _sweep(request, Silent())
 
 
-def run_watched(request: SoupRequest, watch: Progress) -> SoupOutcome:
+def run_watched(request: SoupRequest, watch: Watcher) -> SoupOutcome:
     """Run the flow in this process, where somebody watches beside Prefect."""
 
     @_named
@@ -53,7 +53,7 @@ def run_watched(request: SoupRequest, watch: Progress) -> SoupOutcome:
     return soup_sweep(request)
 
 
-def _sweep(request: SoupRequest, watch: Progress) -> SoupOutcome:
+def _sweep(request: SoupRequest, watch: Watcher) -> SoupOutcome:
     told = StageArtifacts(Several(watch, Lines(get_run_logger().info)), request.model)
     with Workplace(watch=told) as place:
         outcome = answer(request, place, run_stage, told)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockpot.calls import plan, soup
     from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
     from stockpot.errors import NothingToSoup, StockpotError
-    from stockpot.ports import Progress, SelectionMethod, Task
+    from stockpot.ports import SelectionMethod, Task, Watcher
     from stockpot.workflow.plan import Plan
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
     "Direction",
     "NothingToSoup",
     "Plan",
-    "Progress",
     "Register",
     "SelectionMethod",
     "SoupOutcome",
     "SoupRequest",
     "StockpotError",
     "Task",
+    "Watcher",
     "plan",
     "soup",
 ]
@@ -39,7 +39,7 @@ _HOMES = {
     "plan": "calls",
     **dict.fromkeys(("Accept", "Direction", "Register", "SoupOutcome", "SoupRequest"), "entities"),
     **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),
-    **dict.fromkeys(("Progress", "SelectionMethod", "Task"), "ports"),
+    **dict.fromkeys(("Watcher", "SelectionMethod", "Task"), "ports"),
     "Plan": "workflow.plan",
 }
 

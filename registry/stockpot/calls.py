@@ -3,7 +3,7 @@
 import logging
 
 from stockpot.entities import SoupOutcome, SoupRequest
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
 from stockpot.wiring import Workplace, make_folder
@@ -12,7 +12,7 @@ from stockpot.workflow.plan import Plan
 _log = logging.getLogger("stockpot")
 
 
-def soup(request: SoupRequest, *, flow: bool | None = None, watch: Progress | None = None) -> SoupOutcome:
+def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | None = None) -> SoupOutcome:
     """Average the best fine-tuned models of a sweep, and register the result.
 
     The same request again finds everything done: it evaluates nothing and adopts the versions. Safe to
@@ -37,7 +37,7 @@ def soup(request: SoupRequest, *, flow: bool | None = None, watch: Progress | No
         return answer(request, place, in_turn, watch)
 
 
-def plan(request: SoupRequest, *, watch: Progress | None = None) -> Plan:
+def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:
     """What `soup` would do: the candidates, the exclusions and the cost. Evaluates nothing.
 
     Raises the errors of `stockpot.errors`, each with its mend.
@@ -46,7 +46,7 @@ def plan(request: SoupRequest, *, watch: Progress | None = None) -> Plan:
         return place.plan(request)
 
 
-def _flow(request: SoupRequest, watch: Progress) -> SoupOutcome:
+def _flow(request: SoupRequest, watch: Watcher) -> SoupOutcome:
     from stockpot_flows.embedded import run
 
     home = read_settings().home
@@ -54,5 +54,5 @@ def _flow(request: SoupRequest, watch: Progress) -> SoupOutcome:
     return run(request, watch, home)
 
 
-def _log_of(watch: Progress | None) -> Progress:
+def _log_of(watch: Watcher | None) -> Watcher:
     return watch or Lines(_log.info)

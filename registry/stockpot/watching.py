@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 
 SECONDS_BETWEEN = 10.0
 """Between two lines on one stage, so that a log of hours stays readable."""
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """A watcher who tells nobody."""
 
     def start(self, stage: str, total: int) -> None:
         """Say nothing."""
@@ -33,7 +33,7 @@ class _Stage:
 
 
 class Lines:
-    """Progress in lines, for a pipe, a container's output or a log, where bars would be noise.
+    """A watcher who writes lines, for a pipe, a container's output or a log, where bars would be noise.
 
     Args:
         write: Takes one message, without an end of line.
@@ -72,9 +72,9 @@ class Lines:
 
 
 class Several:
-    """Progress that several watch."""
+    """Several watchers as one."""
 
-    def __init__(self, *watchers: Progress) -> None:
+    def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
 
     def start(self, stage: str, total: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from stockpot.evaluation import DevicePool, TorchBench
-    from stockpot.ports import MakeMethod, Progress, Store, TaskBench, Tracker
+    from stockpot.ports import MakeMethod, Store, TaskBench, Tracker, Watcher
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
@@ -41,7 +41,7 @@ class Workplace:
     what its adapters have to say.
     """
 
-    def __init__(self, settings: Settings | None = None, watch: "Progress | None" = None) -> None:
+    def __init__(self, settings: Settings | None = None, watch: "Watcher | None" = None) -> None:
         reach_loopback_directly()
         self.settings = settings or read_settings()
         self.watch = watch or Silent()
@@ -146,7 +146,7 @@ class Workplace:
         """Whether all that it tells of looks as it did."""
         return still_holds(evidence)
 
-    def publisher(self, bench: "TaskBench", watch: "Progress") -> "Publisher":
+    def publisher(self, bench: "TaskBench", watch: "Watcher") -> "Publisher":
         """What registers soups."""
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher

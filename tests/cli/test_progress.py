@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from stockpot.cli import watching
 from stockpot.cli.watching import Bars, watched
-from stockpot.ports import Progress as Watch
+from stockpot.ports import Watcher
 from stockpot.watching import Lines
 
 
@@ -34,7 +34,7 @@ def test_what_is_said_may_hold_anybodys_name() -> None:
     assert told.getvalue() == "run \\x1b[2J[/x]:100: goes\non\n"
 
 
-def _work(watch: Watch) -> None:
+def _work(watch: Watcher) -> None:
     watch.start("list runs", 0)
     watch.advance("list runs")
     watch.start("rank", 2)

@@ -8,7 +8,7 @@ import pytest
 
 from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import DeviceLost
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 from stockpot.testing.listener import Listener
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
@@ -79,7 +79,7 @@ def mortal(
     return made
 
 
-def walked(request: SoupRequest, watch: Progress | None = None) -> SoupOutcome:
+def walked(request: SoupRequest, watch: Watcher | None = None) -> SoupOutcome:
     watch = watch or Silent()
     with Workplace(watch=watch) as place:
         return walk(request, place, in_turn, watch)

@@ -26,8 +26,8 @@ from stockpot.entities import digest_of_bytes
 TINY = SweepConfig(fine_tunes=2, least_epochs=1, most_epochs=1, pretrain_epochs=2)
 
 
-class Watcher:
-    """A Progress that counts, and is interrupted after some steps."""
+class Counting:
+    """A watcher who counts, and is interrupted after some steps."""
 
     def __init__(self, until: int | None = None) -> None:
         self.until = until
@@ -77,9 +77,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a tiny sweep that was interrupted once, then trained to its end."""
     home = tmp_path_factory.mktemp("home")
     with pytest.raises(KeyboardInterrupt):
-        train_sweep(home, Watcher(until=3), TINY)
+        train_sweep(home, Counting(until=3), TINY)
     assert finished_sweep(home, TINY) is None
-    watcher = Watcher()
+    watcher = Counting()
     train_sweep(home, watcher, TINY)
     assert watcher.done == watcher.expected
     return home
@@ -187,7 +187,7 @@ def test_the_full_plan_is_a_real_sweep() -> None:
 
 @pytest.mark.slow
 def test_the_full_sweep_fine_tunes_around_a_good_starting_point(tmp_path: Path) -> None:
-    logged = Logged(tmp_path, train_sweep(tmp_path, Watcher()))
+    logged = Logged(tmp_path, train_sweep(tmp_path, Counting()))
     x, y = map(torch.from_numpy, scanned("validation")[:2])
     tuned = [run.name for run in plan(FULL) if run.name.removeprefix("tune-").isdecimal()]
     scores = {name: logged.runs[name].data.metrics["val_accuracy"] for name in tuned}

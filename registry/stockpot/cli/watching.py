@@ -7,14 +7,14 @@ from typing import TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from stockpot.cli.printing import err, plain
-from stockpot.ports import Progress as Watch
+from stockpot.ports import Watcher
 from stockpot.watching import Lines
 
 T = TypeVar("T")
 
 
 class Bars:
-    """Progress as bars on a terminal."""
+    """A watcher who draws bars on a terminal."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -36,7 +36,7 @@ class Bars:
         self._bars.console.print(plain(message))
 
 
-def watched(work: Callable[[Watch], T]) -> T:
+def watched(work: Callable[[Watcher], T]) -> T:
     """Do some work while the person, or the log, at the other end of stderr is told of it."""
     if not err.is_terminal or err.is_dumb_terminal:
         return work(Lines(_print_line))

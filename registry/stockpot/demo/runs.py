@@ -24,23 +24,23 @@ from stockpot.demo.search import Hyperparameters, PlannedRun, SweepConfig, plan
 from stockpot.demo.training import accuracy, initialised, train
 from stockpot.entities import Digest, digest_of_bytes
 from stockpot.entities.tags import BASE
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 
 EXPERIMENT = "stockpot-demo"
 Images = tuple[Tensor, Tensor]
 
 
-def log_sweep(uri: str, artifacts: Path, config: SweepConfig, progress: Progress) -> str:
+def log_sweep(uri: str, artifacts: Path, config: SweepConfig, watch: Watcher) -> str:
     """Train everything, and log it as nested runs of one parent, whose id is returned."""
     planned = list(plan(config))
     stage = "training the sweep"
-    progress.start(stage, len(planned) + 1)
+    watch.start(stage, len(planned) + 1)
     with _quiet_mlflow(uri), _one_thread():
         sweep = _Sweep.started(MlflowClient(), artifacts, config)
-        progress.advance(stage)
+        watch.advance(stage)
         for run in planned:
             sweep.log(run)
-            progress.advance(stage)
+            watch.advance(stage)
         sweep.client.set_terminated(sweep.parent)
     return sweep.parent
 

@@ -6,26 +6,26 @@ from dataclasses import asdict
 from pathlib import Path
 
 from stockpot.demo.search import SweepConfig
-from stockpot.ports import Progress
+from stockpot.ports import Watcher
 
 FULL = SweepConfig()
 
 
-def train_sweep(home: Path, progress: Progress, config: SweepConfig = FULL) -> str:
+def train_sweep(home: Path, watch: Watcher, config: SweepConfig = FULL) -> str:
     """Train and log the sweep below `home`, unless that was done before. Returns the parent run's id.
 
     A sweep that was interrupted starts over; what it logged goes to a deleted experiment.
     """
     parent = finished_sweep(home, config)
     if parent is not None:
-        progress.say(f"The sweep was trained before: run {parent}.")
+        watch.say(f"The sweep was trained before: run {parent}.")
         return parent
     # torch, scikit-learn and MLflow: seconds that a finished sweep does not cost.
     from stockpot.demo.data import write_digits
     from stockpot.demo.runs import log_sweep
 
     write_digits(data_path(home))
-    parent = log_sweep(tracking_uri(home), home.absolute() / "artifacts", config, progress)
+    parent = log_sweep(tracking_uri(home), home.absolute() / "artifacts", config, watch)
     unfinished = home / f"sweep.{os.getpid()}.json"
     unfinished.write_text(json.dumps({"parent_run_id": parent, "config": asdict(config)}))
     unfinished.replace(home / "sweep.json")

@@ -4,21 +4,21 @@ Each docstring is a contract that the suites in `stockpot.testing` hold every ad
 """
 
 from stockpot.ports.bench import Bench, TaskBench
-from stockpot.ports.progress import Progress
 from stockpot.ports.search import Evaluator, MakeMethod, SelectionMethod
 from stockpot.ports.store import Store
 from stockpot.ports.task import MeasuresWhole, Task
 from stockpot.ports.tracker import Tracker
+from stockpot.ports.watcher import Watcher
 
 __all__ = [
     "Bench",
     "Evaluator",
     "MakeMethod",
     "MeasuresWhole",
-    "Progress",
     "SelectionMethod",
     "Store",
     "Task",
     "TaskBench",
     "Tracker",
+    "Watcher",
 ]

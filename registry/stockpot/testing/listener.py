@@ -1,4 +1,4 @@
-"""Progress that keeps what it is told."""
+"""A watcher who keeps what it is told."""
 
 
 class Listener:

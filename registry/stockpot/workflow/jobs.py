@@ -21,7 +21,7 @@ from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.walk import Place, Stage, walk
 
 if TYPE_CHECKING:
-    from stockpot.ports import Progress, Tracker
+    from stockpot.ports import Tracker, Watcher
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Office(Place, Protocol):
         ...
 
 
-def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Progress") -> SoupOutcome:
+def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
     """Walk for this request, unless it is answered already, or another process is about to answer it.
 
     A request is answered already where the sweep's runs, the task's modules, the files that its arguments
@@ -68,7 +68,7 @@ def _asks_anew(request: SoupRequest) -> bool:
 
 
 def _wait(
-    hold: Hold, request: SoupRequest, look: Callable[[], SoupOutcome | None], watch: "Progress"
+    hold: Hold, request: SoupRequest, look: Callable[[], SoupOutcome | None], watch: "Watcher"
 ) -> SoupOutcome | None:
     """Until the lease is ours: None. Or until the other process has the answer: that."""
     held = hold.attempt()
@@ -116,7 +116,7 @@ def _still_there(soup: PublishedSoup, tracker: "Tracker") -> PublishedSoup | Non
     return replace(soup, state=SoupState.ADOPTED, aliases=version.aliases)
 
 
-def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Progress") -> SoupOutcome:
+def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
     began = time.time()
     outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, job)
     try:

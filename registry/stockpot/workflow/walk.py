@@ -22,7 +22,7 @@ from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
 
 if TYPE_CHECKING:
-    from stockpot.ports import MakeMethod, Progress, Store, TaskBench, Tracker
+    from stockpot.ports import MakeMethod, Store, TaskBench, Tracker, Watcher
 
 T = TypeVar("T")
 
@@ -61,13 +61,13 @@ class Place(Protocol):
         """The request's task."""
         ...
 
-    def publisher(self, bench: "TaskBench", watch: "Progress") -> Publisher:
+    def publisher(self, bench: "TaskBench", watch: "Watcher") -> Publisher:
         """What registers soups."""
         ...
 
 
 def walk(
-    request: SoupRequest, place: Place, stage: Stage, watch: "Progress", job: Job | None = None
+    request: SoupRequest, place: Place, stage: Stage, watch: "Watcher", job: Job | None = None
 ) -> SoupOutcome:
     """Gather, prove permissions, rank, select, measure, publish.
 
@@ -100,7 +100,7 @@ def _walk(
     methods: Mapping[str, "MakeMethod"],
     bench: "TaskBench",
     stage: Stage,
-    watch: "Progress",
+    watch: "Watcher",
     job: Job | None,
 ) -> SoupOutcome:
     publisher = place.publisher(bench, watch)
@@ -130,7 +130,7 @@ def _walk(
 
 
 @contextmanager
-def _told_if_it_fails(report: SoupReport, watch: "Progress") -> Iterator[None]:
+def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
     """What took hours to measure is shown, whatever goes wrong after it."""
     try:
         yield

@@ -24,7 +24,7 @@ from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 if TYPE_CHECKING:
-    from stockpot.ports import Progress
+    from stockpot.ports import Watcher
     from stockpot.workflow.gathering.supply import Supply
 
 DOWNLOADS = 4
@@ -86,13 +86,13 @@ class Arrivals:
         prospects: Prospects,
         supply: "Supply",
         fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
-        progress: "Progress",
+        watch: "Watcher",
     ) -> None:
         self.total = len(prospects.found)
         self._prospects = prospects
         self._supply = supply
         self._fits = fits
-        self._progress = progress
+        self._watch = watch
         self._gathering = Gathering(prospects.exclusions)
         self._arrived: list[Candidate] = []
         self._looked_at: set[str] = set()
@@ -109,16 +109,16 @@ class Arrivals:
         will be used: so nothing is scored where there is nothing to average. Some that are candidates in
         the end may never be due.
         """
-        self._progress.start(STAGE, self.total)
+        self._watch.start(STAGE, self.total)
         for prospects in self._rounds():
             with closing(ahead(self._read, prospects, at_once=DOWNLOADS)) as batches:
                 for batch in batches:
                     for prospect, found in batch:
                         self._admit(prospect, found)
-                        self._progress.advance(STAGE)
+                        self._watch.advance(STAGE)
                     yield self._worth_a_score()
         for _ in self._unread:
-            self._progress.advance(STAGE)
+            self._watch.advance(STAGE)
 
     def sweep(self) -> Sweep:
         """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""

@@ -14,7 +14,7 @@ from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 if TYPE_CHECKING:
-    from stockpot.ports import Progress, Tracker
+    from stockpot.ports import Tracker, Watcher
     from stockpot.workflow.gathering.supply import Supply
 
 LOOKS = 8
@@ -30,7 +30,7 @@ def gather(
     tracker: "Tracker",
     supply: "Supply",
     fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
-    progress: "Progress",
+    watch: "Watcher",
 ) -> Prospects:
     """List the sweep, find each run's weights, and leave out what its header shows to be incompatible.
 
@@ -38,11 +38,11 @@ def gather(
     not exist, BadRequest for one that still runs and for a metric that was not logged, NothingToSoup when
     fewer than two runs can be candidates.
     """
-    shortlist = _list(request, tracker, progress)
+    shortlist = _list(request, tracker, watch)
     shortlist.require_finished()
     shortlist.require_metric()
     for note in shortlist.notes():
-        progress.say(note)
+        watch.say(note)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
@@ -65,14 +65,14 @@ def gather(
 
     found = []
     stage = "find weights"
-    progress.start(stage, len(runs))
+    watch.start(stage, len(runs))
     for batch in ahead(look, runs, at_once=LOOKS):
         for prospect in batch:
             if prospect and (
                 prospect.layout is None or gathering.can_be_averaged(prospect.run, prospect.layout, fits)
             ):
                 found.append(prospect)
-            progress.advance(stage)
+            watch.advance(stage)
     prospects = Prospects(
         request, tuple(found), tuple(gathering.exclusions), shortlist.order, shortlist.notes()
     )
@@ -81,13 +81,13 @@ def gather(
     return prospects
 
 
-def _list(request: SoupRequest, tracker: "Tracker", progress: "Progress") -> Shortlist:
+def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortlist:
     shortlist = Shortlist(request)
     stage = "list runs"
-    progress.start(stage, 0)  # nobody knows how many
+    watch.start(stage, 0)  # nobody knows how many
     for run in tracker.runs(request.selector):
         shortlist.add(run)
-        progress.advance(stage)
+        watch.advance(stage)
     return shortlist
 
 

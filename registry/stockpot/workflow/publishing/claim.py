@@ -9,7 +9,7 @@ from stockpot.entities import Recipe, RegistrationState
 from stockpot.workflow.leases import Hold, holder, wait_for
 
 if TYPE_CHECKING:
-    from stockpot.ports import Progress, Store
+    from stockpot.ports import Store, Watcher
 
 
 class Claim:
@@ -40,12 +40,12 @@ class Claim:
 
 
 @contextmanager
-def claimed(store: "Store", model: str, recipe: Recipe, progress: "Progress") -> Iterator[Claim]:
+def claimed(store: "Store", model: str, recipe: Recipe, watch: "Watcher") -> Iterator[Claim]:
     """Hold the claim, waiting for a living process that holds it now."""
     row = store.begin_registration(model, recipe)
     hold = Hold(store, row.lease, f"the registration of {model} ({recipe.digest})")
     if held := hold.attempt():
-        progress.say(f"another process is registering this soup of {model}: waiting for {holder(held)}")
+        watch.say(f"another process is registering this soup of {model}: waiting for {holder(held)}")
         wait_for(hold)
     with hold.kept_alive():
         yield Claim(store, model, recipe, hold)

@@ -38,7 +38,7 @@ from stockpot.workflow.publishing.standing import copied_from, is_registered_as,
 from stockpot.workflow.publishing.transfer import differences, require_same
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, Progress, Store, TaskBench, Tracker
+    from stockpot.ports import Evaluator, Store, TaskBench, Tracker, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
 REQUIREMENTS_NAMED = 5
@@ -55,7 +55,7 @@ class Publisher:
     supply: Supply
     bench: "TaskBench"
     draw: Draw
-    progress: "Progress"
+    watch: "Watcher"
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -70,13 +70,13 @@ class Publisher:
         aliases = Aliases(self.tracker, self.store, self.supply, self.bench, evaluator, report)
         soups = [row for row in report.rows if row.recipe.is_soup]
         done: dict[Digest, PublishedSoup] = {}
-        self.progress.start("register", len(soups))
+        self.watch.start("register", len(soups))
         for row in best_last(soups, request.select_on):
             why = left_out(row, request)
             done[row.recipe.digest] = (
                 _absent(row, SoupState.LEFT_OUT, why) if why else self._publish(report, row, ranking, aliases)
             )
-            self.progress.advance("register")
+            self.watch.advance("register")
         if request.or_best_single and not any(soup.uri for soup in done.values()):
             best = report.rows[0]
             done[best.recipe.digest] = self._publish(report, best, ranking, aliases)
@@ -87,7 +87,7 @@ class Publisher:
         self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases
     ) -> PublishedSoup:
         model = report.request.model
-        with claimed(self.store, model, row.recipe, self.progress) as claim:
+        with claimed(self.store, model, row.recipe, self.watch) as claim:
             known = self.store.registration(model, row.recipe.digest)
             version = self.tracker.reconcile(model, row.recipe.digest)
             soup = None if version is None else self._verified(version, row.recipe, known)
@@ -270,7 +270,7 @@ class Publisher:
         require_same(package, self.tracker.download(model_id, returned), soup, publication)
         if packaged.left_out:
             lines = ", ".join(shorten(line, 60) for line in packaged.left_out[:REQUIREMENTS_NAMED])
-            self.progress.say(
+            self.watch.say(
                 f"{len(packaged.left_out)} requirements of run {like.run.name} are not passed on, since the "
                 f"soup's model does not need them: {lines}"
             )

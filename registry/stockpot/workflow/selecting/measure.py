@@ -23,7 +23,7 @@ from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, Progress
+    from stockpot.ports import Bench, Evaluator, Watcher
 
 BEST_SINGLE = "best single"
 STAGE = "measure"
@@ -51,7 +51,7 @@ def measure(
     evaluators: Mapping[str, "Evaluator"],
     bench: "Bench",
     stop: Callable[[], bool],
-    progress: "Progress",
+    watch: "Watcher",
 ) -> SoupReport:
     """Score the best single and every found recipe on all splits; compare in pairs.
 
@@ -62,11 +62,11 @@ def measure(
     found = _merged(selections)
     first, *others = ranking.candidates
     wanted = others if request.points == "all" else others[: request.points]
-    progress.start(STAGE, 1 + len(found) + len(wanted))
+    watch.start(STAGE, 1 + len(found) + len(wanted))
 
     def scores(recipe: Recipe) -> dict[str, Score]:
         measured = {split: score_in_full(recipe, evaluator) for split, evaluator in evaluators.items()}
-        progress.advance(STAGE)
+        watch.advance(STAGE)
         return measured
 
     best = Recipe.mean([first.checkpoint.digest])

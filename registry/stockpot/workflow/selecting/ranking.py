@@ -22,7 +22,7 @@ from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, Progress
+    from stockpot.ports import Evaluator, Watcher
     from stockpot.workflow.gathering.arrivals import Arrivals
 
 AT_ONCE = 8
@@ -47,7 +47,7 @@ class Ranking:
 
 
 def rank(
-    arrivals: "Arrivals", evaluator: "Evaluator", progress: "Progress", stop: Callable[[], bool] = _never
+    arrivals: "Arrivals", evaluator: "Evaluator", watch: "Watcher", stop: Callable[[], bool] = _never
 ) -> Ranking:
     """Score every candidate by itself: the best single is measured here, not trusted from a log.
 
@@ -55,23 +55,23 @@ def rank(
     candidate whose score is NaN is excluded. Raises BadTask when that is every candidate, NothingToSoup when
     it leaves fewer than two, or when fewer arrive.
     """
-    progress.start("rank", arrivals.total)
+    watch.start("rank", arrivals.total)
     scores: dict[Digest, float] = {}
     with closing(arrivals.due()) as batches:
         for due in batches:
-            _score(due, scores, arrivals, evaluator, progress, stop)
+            _score(due, scores, arrivals, evaluator, watch, stop)
             if stop() and len(scores) > 1:
                 break
     sweep = arrivals.sweep()
-    while _score(sweep.candidates, scores, arrivals, evaluator, progress, stop):
+    while _score(sweep.candidates, scores, arrivals, evaluator, watch, stop):
         sweep = arrivals.sweep()
     for _ in range(len(scores), arrivals.total):
-        progress.advance("rank")  # those that turned out to be no candidates
-    return _ranked(_without_late(sweep, scores, arrivals, progress), scores, evaluator)
+        watch.advance("rank")  # those that turned out to be no candidates
+    return _ranked(_without_late(sweep, scores, arrivals, watch), scores, evaluator)
 
 
 def _without_late(
-    sweep: Sweep, scores: Mapping[Digest, float], arrivals: "Arrivals", progress: "Progress"
+    sweep: Sweep, scores: Mapping[Digest, float], arrivals: "Arrivals", watch: "Watcher"
 ) -> Sweep:
     """The sweep without the candidates that time was too short for."""
     scored = tuple(c for c in sweep.candidates if c.checkpoint.digest in scores)
@@ -79,7 +79,7 @@ def _without_late(
     late += [run for run in arrivals.unread() if all(run.run_id != e.run_id for e in sweep.exclusions)]
     if not late:
         return sweep
-    progress.say(f"rank: time is up; {len(late)} of {arrivals.total} runs were not looked at: --max-seconds")
+    watch.say(f"rank: time is up; {len(late)} of {arrivals.total} runs were not looked at: --max-seconds")
     cut = (
         Exclusion(r.run_id, r.name, ExclusionReason.TIME_IS_UP, "it has no score yet", _LONGER) for r in late
     )
@@ -91,7 +91,7 @@ def _score(
     scores: dict[Digest, float],
     arrivals: "Arrivals",
     evaluator: "Evaluator",
-    progress: "Progress",
+    watch: "Watcher",
     stop: Callable[[], bool],
 ) -> bool:
     """Score those that have no score yet, until `stop` is true and two have one.
@@ -120,7 +120,7 @@ def _score(
                 refused = True
             else:
                 scores[digest] = full_score(outcome).value
-                progress.advance("rank")
+                watch.advance("rank")
     return refused
 
 

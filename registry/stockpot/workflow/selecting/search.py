@@ -19,7 +19,7 @@ from stockpot.workflow.selecting.verification import Verification
 from stockpot.workflow.selecting.watched import WatchedEvaluator
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, MakeMethod, Progress, SelectionMethod
+    from stockpot.ports import Evaluator, MakeMethod, SelectionMethod, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
 
@@ -34,7 +34,7 @@ def search(
     methods: Mapping[str, "MakeMethod"],
     evaluator: "Evaluator",
     stop: Callable[[], bool],
-    progress: "Progress",
+    watch: "Watcher",
     plain: "Evaluator | None" = None,
 ) -> tuple[Selection, ...]:
     """Run the selection methods, in the request's order, each until it is done or `stop` is true.
@@ -46,14 +46,12 @@ def search(
         raise ValueError("verify_exact needs a plain evaluator")
     contenders = contenders_of(ranking.candidates)
     begin = {name: partial(make, contenders, accept=request.accept) for name, make in methods.items()}
-    searches = _carried_out(begin, evaluator, stop, progress)
+    searches = _carried_out(begin, evaluator, stop, watch)
     for name, (selection, _) in searches.items():
         if not selection.complete:
-            progress.say(
-                f"{name}: time is up after {len(selection.steps)} steps; the best until then is used"
-            )
+            watch.say(f"{name}: time is up after {len(selection.steps)} steps; the best until then is used")
     if plain is not None:
-        verification = Verification(plain, evaluator, ranking, progress)
+        verification = Verification(plain, evaluator, ranking, watch)
         for name, (selection, outcomes) in searches.items():
             verification.compare(name, selection, outcomes, begin[name]())
     return tuple(selection for selection, _ in searches.values())
@@ -67,7 +65,7 @@ def _carried_out(
     begin: Mapping[str, Callable[[], "SelectionMethod"]],
     evaluator: "Evaluator",
     stop: Callable[[], bool],
-    progress: "Progress",
+    watch: "Watcher",
 ) -> dict[str, _Search]:
     """Every method's search; all from the start again where bounds turn out to be doubtful.
 
@@ -77,14 +75,14 @@ def _carried_out(
         searches: dict[str, _Search] = {}
         try:
             for name, make in begin.items():
-                searches[name] = _search(name, make(), evaluator, stop, progress)
+                searches[name] = _search(name, make(), evaluator, stop, watch)
             if isinstance(evaluator, Reordering):
                 evaluator.confirm()
         except OrderDependent as found:
             if attempt == FORESEEN:  # more often than there are devices that could each find it once
                 raise
             if attempt == 0:
-                progress.say(f"{found}; every search starts again, completed scores are remembered")
+                watch.say(f"{found}; every search starts again, completed scores are remembered")
         else:
             return searches
     raise AssertionError("count() does not end")
@@ -95,9 +93,9 @@ def _search(
     method: "SelectionMethod",
     evaluator: "Evaluator",
     stop: Callable[[], bool],
-    progress: "Progress",
+    watch: "Watcher",
 ) -> _Search:
     stage = f"select: {name}"
-    progress.start(stage, method.most_soups)
-    watched = WatchedEvaluator(evaluator, partial(progress.advance, stage))
+    watch.start(stage, method.most_soups)
+    watched = WatchedEvaluator(evaluator, partial(watch.advance, stage))
     return run_selection(method, watched, stop=stop), watched.outcomes

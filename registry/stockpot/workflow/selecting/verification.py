@@ -11,7 +11,7 @@ from stockpot.selection import run_selection
 from stockpot.workflow.selecting.watched import PlainEvaluator, WatchedEvaluator, score_in_full
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, Progress, SelectionMethod
+    from stockpot.ports import Evaluator, SelectionMethod, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
 
@@ -21,11 +21,9 @@ class Verification:
     `fast` is the evaluator of the searches, which remembers what the candidates scored by themselves.
     """
 
-    def __init__(
-        self, plain: "Evaluator", fast: "Evaluator", ranking: "Ranking", progress: "Progress"
-    ) -> None:
+    def __init__(self, plain: "Evaluator", fast: "Evaluator", ranking: "Ranking", watch: "Watcher") -> None:
         self._plain = PlainEvaluator(plain)
-        self._progress = progress
+        self._watch = watch
         self._names = {c.checkpoint.digest: f"{c.run.name} ({c.run.run_id})" for c in ranking.candidates}
         self._alone: dict[Trial, Outcome] = {
             Trial(recipe): score_in_full(recipe, fast) for recipe in (Recipe.mean([d]) for d in self._names)
@@ -51,12 +49,12 @@ class Verification:
             again = ((recipe, scores[recipe], self._plain.score(recipe)) for recipe in bounded)
             require_same_scores(again, self._named)
             raise
-        self._progress.say(f"{name}: the plain search agrees: {agreement}")
+        self._watch.say(f"{name}: the plain search agrees: {agreement}")
 
     def _run(self, name: str, fast: Selection, method: "SelectionMethod") -> Selection:
         stage = f"verify: {name}"
-        self._progress.start(stage, method.most_soups)
-        watched = WatchedEvaluator(self._plain, partial(self._progress.advance, stage))
+        self._watch.start(stage, method.most_soups)
+        watched = WatchedEvaluator(self._plain, partial(self._watch.advance, stage))
 
         def as_far_as_the_fast_one() -> bool:
             return not fast.complete and len(watched.outcomes) >= len(fast.steps)

@@ -3,8 +3,8 @@
 from typing import Protocol
 
 
-class Progress(Protocol):
-    """Told how far a long stage has come. Never fails, never slows the work down."""
+class Watcher(Protocol):
+    """Is told how far a long stage has come. Never fails, never slows the work down."""
 
     def start(self, stage: str, total: int) -> None:
         """A stage begins; `total` steps are expected, 0: nobody knows how many."""
