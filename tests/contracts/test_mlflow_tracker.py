@@ -275,24 +275,31 @@ def test_runs_of_one_millisecond_stay_in_order_over_all_pages(database: MlflowBa
     )
 
 
+def _questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The filters of all searches for runs from now on, one for each page."""
+    asked: list[str] = []
+    search = MlflowClient.search_runs
+
+    def noted(client: MlflowClient, experiments: list[str], condition: str, **kwargs: object) -> object:
+        asked.append(condition)
+        return search(client, experiments, condition, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(MlflowClient, "search_runs", noted)
+    return asked
+
+
 def test_pages_are_asked_for_as_they_are_needed(
     database: MlflowBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = plant(database, 5)
-    tracker, pages = MlflowTracker(database.uri, page_size=2), []
-    search = MlflowClient.search_runs
-
-    def counted(client: MlflowClient, *args: object, **kwargs: object) -> object:
-        pages.append(kwargs["page_token"])
-        return search(client, *args, **kwargs)  # type: ignore[arg-type]  # passed on
-
-    monkeypatch.setattr(MlflowClient, "search_runs", counted)
-    runs = tracker.runs(sweep.selector)
+    pages = _questions(monkeypatch)
+    runs = MlflowTracker(database.uri, page_size=2).runs(sweep.selector)
     assert pages == []
     assert [next(runs).run_id for _ in range(2)] == list(sweep.children[:2])
     assert len(pages) == 1
     assert [run.run_id for run in runs] == list(sweep.children[2:])
-    assert len(pages) == 3 + 5, "and every child is asked for its own"
+    assert pages[:3] == [f"tags.`mlflow.parentRunId` = '{sweep.parent}'"] * 3
+    assert pages[3] == f"tags.`mlflow.parentRunId` != '{sweep.parent}'"
 
 
 def test_a_run_that_is_restored_while_pages_are_turned_is_listed_once(database: MlflowBackend) -> None:
@@ -466,14 +473,37 @@ def test_a_run_with_too_many_folders_is_refused_rather_than_half_read(database: 
     assert "fewer folders" in caught.value.mend
 
 
-@pytest.mark.parametrize("many", [0, 100], ids=["at once", "one by one"])
+@pytest.mark.parametrize(("listed", "named"), [(0, 1), (10**6, 500)], ids=["one by one", "at once"])
 def test_runs_below_a_parent_are_the_same_however_they_are_asked_for(
-    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch, many: int
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch, listed: int, named: int
 ) -> None:
-    monkeypatch.setattr("stockpot.tracking.mlflow_runs.MANY", many)
+    monkeypatch.setattr("stockpot.tracking.mlflow_runs.PER_QUESTION", listed)
+    monkeypatch.setattr("stockpot.tracking.mlflow_runs.NAMED", named)
     sweep = plant(database, 3)
+    elsewhere = database.add_experiment(fresh("elsewhere"))
     group = database.add_run(sweep.experiment_id, "group", parent=sweep.children[2])
-    leaf = database.add_run(sweep.experiment_id, "leaf", parent=group)
-    database.client.set_tag(sweep.parent, "mlflow.parentRunId", leaf)  # the parent below itself, by mistake
+    leaves = {
+        database.add_run(place, "leaf", parent=group, params={"lr": "1"})
+        for place in (sweep.experiment_id, elsewhere)
+    }
+    other = database.add_run(elsewhere, "another's", parent=database.add_run(elsewhere, "another"))
+    database.client.set_tag(sweep.parent, "mlflow.parentRunId", min(leaves))  # below itself, by mistake
     found = [run.run_id for run in database.tracker.runs(sweep.selector)]
-    assert sorted(found) == sorted([*sweep.children, group, leaf])
+    assert sorted(found) == sorted([*sweep.children, group, *leaves])
+    assert other not in found
+    filtered = database.tracker.runs(replace(sweep.selector, filter="params.lr = '1'"))
+    assert {run.run_id for run in filtered} == leaves
+
+
+def test_grandchildren_in_other_experiments_are_found_below_more_than_a_hundred_runs(
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = database.add_experiment(fresh("sweep"))
+    parent = database.add_run(experiment, "parent")
+    nested = {"mlflow.parentRunId": parent}
+    children = [database.client.create_run(experiment, tags=nested).info.run_id for _ in range(101)]
+    leaf = database.add_run(database.add_experiment(fresh("elsewhere")), "leaf", parent=children[50])
+    questions = _questions(monkeypatch)
+    found = MlflowTracker(database.uri).runs(SweepSelector(parent_run_id=parent))
+    assert {run.run_id for run in found} == {*children, leaf}
+    assert len(questions) == 3, "for the children, for theirs, and for those of the leaf"

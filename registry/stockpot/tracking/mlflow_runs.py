@@ -1,6 +1,6 @@
 """A sweep's runs, all pages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from sys import intern
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE = 1000
-MANY = 100
-"""Runs that are asked for their children one by one."""
+PER_QUESTION = 40
+"""Runs that may be listed for nothing, to spare one question: so many cost about as much."""
 AT_ONCE = 8
-"""Of such requests."""
+"""Questions, where each run is asked for its children."""
+NAMED = 500
+"""Runs that one question names: databases take some thousand values at once."""
 
 
 def list_runs(
@@ -36,9 +38,14 @@ def list_runs(
     if selector.parent_run_id is None:
         experiment_id = _experiment_by_name(client, selector.experiment or "")
         return _listed(client, [experiment_id], "", selector.filter, page_size)
-    experiment_id = _experiment_of_parent(client, selector.parent_run_id)
-    experiments = sorted({experiment_id, *_active_experiments(client)})
+    parent = _active_run(client, selector.parent_run_id)
+    experiments = sorted({str(parent.info.experiment_id), *_active_experiments(client)})
     return _Tree(client, experiments, selector.filter, page_size).below(selector.parent_run_id)
+
+
+def parent_of(client: "MlflowClient", selector: SweepSelector) -> Run | None:
+    """The sweep's parent run, where it has one. Raises UnknownSweep."""
+    return _run(_active_run(client, selector.parent_run_id)) if selector.parent_run_id else None
 
 
 class _Tree:
@@ -54,46 +61,65 @@ class _Tree:
 
     def below(self, parent: str) -> Iterator[tuple[Run, str]]:
         """Those that meet the filter; the ones between need not."""
-        level: dict[str, str] = {}
-        """Runs whose children come next, each with its experiment."""
-        for run, root in self._children(parent, None):
-            level[run.run_id] = run.experiment_id
+        level: set[str] = set()
+        """Runs whose children come next."""
+        for run, root in self._search(_child_of(parent)):
+            level.add(run.run_id)
             if not self._filter:
                 yield run, root
         if self._filter:
-            yield from self._children(parent, self._filter)
+            yield from self._search(_child_of(parent), self._filter)
         known = {parent, *level}  # people can set a run's parent to a run below it
         while level:
             found = [entry for entry in self._next(level, parent) if entry[0].run_id not in known]
             found.sort(key=lambda entry: (entry[0].started, entry[0].run_id))
-            yield from self._chosen(found)
-            level = {run.run_id: run.experiment_id for run, _ in found}
-            known |= level.keys()
+            level = {run.run_id for run, _ in found}
+            yield from self._chosen(found, level)
+            known |= level
 
-    def _children(self, parent: str, condition: str | None) -> Iterator[tuple[Run, str]]:
-        nested = f"tags.`{PARENT}` = '{parent}'"
-        return _listed(self._client, self._experiments, nested, condition, self._size)
-
-    def _next(self, level: Mapping[str, str], root: str) -> list[tuple[Run, str]]:
+    def _next(self, level: Collection[str], root: str) -> list[tuple[Run, str]]:
         """The children of all runs of a level.
 
-        MLflow has no question for several parents. Where they are many, it is asked once for all nested runs
-        of their experiments.
+        MLflow has no question for several parents: its filters know no `or`, and `in` for ids alone. So it is
+        asked for all runs that are below others than the root. Only where a server holds many of those, each
+        run of the level is asked for its own.
         """
-        if len(level) > MANY:
-            nested = f"tags.`{PARENT}` != '{root}'"
-            runs = _listed(self._client, sorted({*level.values()}), nested, None, self._size)
-            return [(run, place) for run, place in runs if run.tags[PARENT] in level]
+        found = self._among_all(level, root) if len(level) > 1 else None
+        if found is not None:
+            return found
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(chain.from_iterable(pool.map(lambda run: [*self._children(run, None)], level)))
+            return list(chain.from_iterable(pool.map(lambda run: [*self._search(_child_of(run))], level)))
 
-    def _chosen(self, found: list[tuple[Run, str]]) -> Iterator[tuple[Run, str]]:
+    def _among_all(self, level: Collection[str], root: str) -> list[tuple[Run, str]] | None:
+        """The children of a level, picked from all nested runs; None where these are too many."""
+        most = PER_QUESTION * len(level)
+        found = []
+        nested = self._search(f"tags.`{PARENT}` != '{root}'", size=min(self._size, most + 1))
+        for seen, (run, place) in enumerate(nested):
+            if seen == most:
+                return None
+            if run.tags[PARENT] in level:
+                found.append((run, place))
+        return found
+
+    def _chosen(self, found: list[tuple[Run, str]], ids: Collection[str]) -> Iterator[tuple[Run, str]]:
         """Those that meet the filter."""
         if not self._filter:
             return iter(found)
-        parents = sorted({run.tags[PARENT] for run, _ in found})
-        met = {run.run_id for parent in parents for run, _ in self._children(parent, self._filter)}
+        names = [f"'{run_id}'" for run_id in sorted(ids)]
+        parts = (", ".join(names[begin : begin + NAMED]) for begin in range(0, len(names), NAMED))
+        questions = (f"attributes.run_id IN ({part})" for part in parts)
+        met = {run.run_id for question in questions for run, _ in self._search(question, self._filter)}
         return (entry for entry in found if entry[0].run_id in met)
+
+    def _search(
+        self, condition: str, told: str | None = None, size: int | None = None
+    ) -> Iterator[tuple[Run, str]]:
+        return _listed(self._client, self._experiments, condition, told, size or self._size)
+
+
+def _child_of(parent: str) -> str:
+    return f"tags.`{PARENT}` = '{parent}'"
 
 
 def _listed(
@@ -141,14 +167,14 @@ def _active_experiments(client: "MlflowClient") -> Iterator[str]:
             return
 
 
-def _experiment_of_parent(client: "MlflowClient", run_id: str) -> str:
+def _active_run(client: "MlflowClient", run_id: str) -> "MlflowRun":
     place = f"at {redacted(client.tracking_uri)}"
     mend = "give the id of the sweep's parent run, the last part of its address in the MLflow UI"
     with asking(f"no run {run_id!r} {place}", invalid=UnknownSweep, missing=UnknownSweep, mend=mend):
-        parent = client.get_run(run_id)
-    if parent.info.lifecycle_stage != "active":
+        run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
         raise UnknownSweep(f"run {run_id} {place} is deleted", mend=f"mlflow runs restore --run-id {run_id}")
-    return str(parent.info.experiment_id)
+    return run
 
 
 def _experiment_by_name(client: "MlflowClient", name: str) -> str:
