@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from stockpot.entities import ExclusionReason, SoupRequest, Sweep
-from stockpot.errors import NothingToSoup, TrackingError
+from stockpot.errors import BadRequest, NothingToSoup, TrackingError
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
@@ -59,6 +60,10 @@ def _empty(file: Path) -> None:
 
 def _torn(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
+
+
+def _longer(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"more")
 
 
 def _not_finite(file: Path) -> None:
@@ -113,16 +118,31 @@ def test_a_name_with_a_newline_is_read_where_it_is_the_parent_folders(
     assert len(_sweep(tiny_sweep).candidates) == 5
 
 
-def test_a_file_that_vanishes_before_its_download_excludes_its_run(
-    tiny_sweep: SoupRequest, tmp_path: Path
+@pytest.mark.parametrize("change", [Path.unlink, _torn, _longer])
+def test_a_file_that_changes_before_its_download_excludes_its_run(
+    tiny_sweep: SoupRequest, tmp_path: Path, change: Damage
 ) -> None:
     place = Workplace()
     fits = place.bench(tiny_sweep).fits
     prospects = gather(tiny_sweep, place.tracker, place.supply, fits, Silent())
-    gone = prospects.found[2].run.run_id
-    (tmp_path / "artifacts" / gone / "artifacts" / "model.safetensors").unlink()
+    odd = prospects.found[2].run.run_id
+    change(tmp_path / "artifacts" / odd / "artifacts" / "model.safetensors")
     sweep = read_all(Arrivals(prospects, place.supply, fits, Silent()))
-    assert [exclusion.run_id for exclusion in sweep.exclusions] == [gone]
+    (exclusion,) = sweep.exclusions
+    assert exclusion.run_id == odd
+    assert exclusion.mend
+
+
+def test_a_sweep_whose_parent_still_runs_is_refused_unless_a_part_is_asked_for(
+    tiny_sweep: SoupRequest, mlflow_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    MlflowClient(mlflow_uri).update_run(tiny_sweep.sweep or "", status="RUNNING")
+    with pytest.raises(BadRequest, match="parent run is not finished") as caught:
+        _sweep(tiny_sweep)
+    assert caught.value.faults == (f"the parent, sweep ({tiny_sweep.sweep}): RUNNING. More runs may come",)
+    assert len(_sweep(replace(tiny_sweep, partial=True)).candidates) == 5
 
 
 def test_a_disk_without_room_ends_the_walk(tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def parent(self, selector: SweepSelector) -> Run | None:
+        """The sweep's parent run as it is now; None where the sweep has none. Raises UnknownSweep."""
+        ...
+
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         """Every weights file that the run logged, as artifact or inside a LoggedModel, by path. Raises
         BadCheckpoint where its artifacts are too many to be looked through, or cannot be listed although
@@ -52,8 +56,8 @@ class Tracker(Protocol):
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         """Download a weights file into this folder. Returns its path there: always a regular file, of the
-        length that was listed. Raises BadCheckpoint for what is wrong with this file alone: it is gone, or a
-        link.
+        length that was listed. Raises BadCheckpoint for what is wrong with this file alone: it is gone, a
+        link, or of another length.
         """
         ...
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
-from stockpot.errors import BadModelName, BadRequest, TrackingError, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.testing.tracker_backend import (
     Backend,
@@ -87,6 +87,16 @@ class TrackerContract:
         filtered = backend.tracker.runs(replace(sweep.selector, filter="params.lr = '1'"))
         assert {run.run_id for run in filtered} == leaves
 
+    def test_the_parent_of_a_sweep_is_told_as_it_is_now(self, backend: Backend, sweep: PlantedSweep) -> None:
+        running = backend.add_run(sweep.experiment_id, "running", status="RUNNING")
+        for run_id, status in ((sweep.parent, "FINISHED"), (running, "RUNNING")):
+            parent = backend.tracker.parent(SweepSelector(parent_run_id=run_id))
+            assert parent is not None
+            assert (parent.run_id, parent.status) == (run_id, status)
+        assert backend.tracker.parent(SweepSelector(experiment=sweep.experiment)) is None
+        with pytest.raises(UnknownSweep):
+            backend.tracker.parent(SweepSelector(parent_run_id="0" * 32))
+
     def test_an_experiment_is_found_by_a_name_with_quotes(self, backend: Backend) -> None:
         name = fresh("""it's a "sweep" """)
         run = backend.add_run(backend.add_experiment(name), "child")
@@ -141,14 +151,15 @@ class TrackerContract:
         assert all(file.parent == tmp_path and not file.is_symlink() for file in fetched)
 
     @pytest.mark.parametrize("listed", [2, 4])
-    def test_a_file_that_is_not_as_long_as_it_was_listed_is_refused(
+    def test_a_file_that_is_not_as_long_as_it_was_listed_concerns_its_run_alone(
         self, backend: Backend, tmp_path: Path, listed: int
     ) -> None:
         run = child(backend)
         backend.add_file(run.run_id, "model.safetensors", b"one")
         (source,) = backend.tracker.weights(run)
-        with pytest.raises(TrackingError, match="listed"):
+        with pytest.raises(BadCheckpoint, match="listed") as caught:
             backend.tracker.fetch(replace(source, size=listed), tmp_path)
+        assert caught.value.mend
         assert backend.tracker.fetch(replace(source, size=None), tmp_path).read_bytes() == b"one"
 
     @pytest.mark.parametrize("length", [1, 8, 9, 100])

@@ -19,7 +19,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, RECIPE, ROLE
-from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
@@ -105,6 +105,13 @@ class MemoryTracker(Tracker):
         kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
         return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
 
+    def parent(self, selector: SweepSelector) -> Run | None:
+        if selector.parent_run_id is None:
+            return None
+        if selector.parent_run_id not in self.runs_kept:
+            raise UnknownSweep(f"no run {selector.parent_run_id!r}", mend="name another")
+        return self.runs_kept[selector.parent_run_id].run
+
     def _below(self, parent: str) -> set[str]:
         """The runs below this one, at any depth."""
         found: set[str] = set()
@@ -136,7 +143,7 @@ class MemoryTracker(Tracker):
         if content is None:
             raise BadCheckpoint(f"{source.uri} is gone", mend="log it again")
         if source.size not in {None, len(content)}:
-            raise TrackingError(f"{source.uri} is not as long as it was listed", mend="list it again")
+            raise BadCheckpoint(f"{source.uri} is not as long as it was listed", mend="list it again")
         file = into / PurePosixPath(source.uri).name
         file.write_bytes(content)
         return file

@@ -32,7 +32,7 @@ from stockpot.tracking.mlflow_permissions import (
     prove_experiment_writable,
     remove_empty_model,
 )
-from stockpot.tracking.mlflow_runs import PAGE, list_runs
+from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
 from stockpot.tracking.mlflow_server import require_version
 from stockpot.tracking.mlflow_weights import download, download_weights, find_weights, weights_of_version
 from stockpot.tracking.names import VERSION_URI
@@ -79,6 +79,9 @@ class MlflowTracker(Tracker):
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         return map(self._noted, list_runs(self._client, selector, self._page_size))
+
+    def parent(self, selector: SweepSelector) -> Run | None:
+        return parent_of(self._client, selector)
 
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         with reading_one_run(self._client, f"listing the weights of run {run.name} ({run.run_id})"):

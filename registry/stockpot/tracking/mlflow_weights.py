@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import ModelVersion, Run, WeightsSource
 from stockpot.entities.tags import ROLE
-from stockpot.errors import BadCheckpoint, TrackingError
+from stockpot.errors import BadCheckpoint
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.names import weights_format
 
@@ -78,9 +78,10 @@ def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) 
     if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
         raise _no_regular_file(source)
     if source.size not in {None, file.stat().st_size}:
-        raise TrackingError(
-            f"{named} was listed with {source.size} bytes, but {file.stat().st_size} came",
-            mend="run the request again: it goes on from here, and lists the artifact as it is then",
+        raise BadCheckpoint(
+            f"{named} was listed with {source.size:,} bytes, but {file.stat().st_size:,} came",
+            mend="run the request again, which lists and downloads the file anew; where this is said again, "
+            "log the weights again",
         )
     return file
 

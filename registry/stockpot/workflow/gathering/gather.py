@@ -39,7 +39,7 @@ def gather(
     fewer than two runs can be candidates.
     """
     shortlist = _list(request, tracker, watch)
-    shortlist.require_finished()
+    shortlist.require_finished(tracker.parent(request.selector))
     shortlist.require_metric()
     for note in shortlist.notes():
         watch.say(note)

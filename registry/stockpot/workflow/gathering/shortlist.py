@@ -9,6 +9,7 @@ from shlex import quote
 
 from stockpot.entities import Direction, Exclusion, ExclusionReason, Run, SoupRequest, tags
 from stockpot.errors import BadRequest
+from stockpot.prose import counted
 
 ANY_BASE = "--any-base averages them all the same"
 NEAREST = 5
@@ -84,16 +85,21 @@ class Shortlist:
             if len(kept) > self._top:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
 
-    def require_finished(self) -> None:
-        """Raise BadRequest for a sweep that still runs, unless a part of it is asked for."""
-        unfinished = self._unfinished
-        if not unfinished or self._request.partial:
+    def require_finished(self, parent: Run | None = None) -> None:
+        """Raise BadRequest where a run of the sweep, or its parent, still runs, unless `partial`."""
+        unfinished = [f"{run.name} ({run.run_id}): {run.status}" for run in self._unfinished]
+        runs_on = parent is not None and parent.status in UNFINISHED
+        if self._request.partial or not (unfinished or runs_on):
             return
-        faults = [f"{run.name} ({run.run_id}): {run.status}" for run in unfinished[:NEAREST]]
+        what = f"not finished: {len(unfinished)} of the sweep's {counted(len(self.order), 'run')}"
+        faults = unfinished[:NEAREST]
         if len(unfinished) > NEAREST:
             faults.append(f"and {len(unfinished) - NEAREST} more")
+        if parent is not None and runs_on:
+            what = f"{what}, and its parent" if unfinished else "the sweep's parent run is not finished"
+            faults.append(f"the parent, {parent.name} ({parent.run_id}): {parent.status}. More runs may come")
         raise BadRequest(
-            f"{len(unfinished)} of the sweep's {len(self.order)} runs are not finished",
+            what,
             faults=faults,
             mend="wait for them, or average the finished ones with --partial. A run whose process died never "
             "finishes by itself: end it with mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
