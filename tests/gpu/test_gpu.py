@@ -1,5 +1,6 @@
 """What must hold on a CUDA device. The CPU's answers are the reference."""
 
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -224,3 +225,17 @@ def test_matrix_products_are_exact_and_the_generator_is_left_as_it_was(device: t
         torch.rand(3, device=device)
     assert bool((product == 1 + 2**-12).all())
     assert torch.equal(torch.cuda.get_rng_state(device), before)
+
+
+def test_the_protocol_names_what_computes_below_torch(tmp_path: Path, device: torch.device) -> None:
+    cache, _ = sweep(tmp_path, "dense")
+    named = dict(bench(cache, "dense", device).evaluator("test").protocol.software)
+    assert named["CUDA"] == torch.version.cuda
+    assert named["cuDNN"] == str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]  # torch leaves it so
+    told = subprocess.run(
+        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert named["driver"] == told.stdout.splitlines()[0].strip()

@@ -134,7 +134,8 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
         out.print(plain(f"{label} {did} {soup.uri}{alias}{where}{why}"), soft_wrap=True)
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
-    out.print(f"{outcome.evaluations} forward passes over a split.", highlight=False)
+    work = f"{outcome.evaluations} evaluations over a split, the work of {outcome.passes:.1f} forward passes."
+    out.print(work, highlight=False)
 
 
 def show_snapshot(

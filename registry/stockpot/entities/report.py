@@ -135,7 +135,9 @@ class SoupOutcome:
     soups: tuple[PublishedSoup, ...]
     """In the report's order; empty where every method ended in a single candidate."""
     evaluations: int
-    """Forward passes over a split that this request started; remembered scores cost none."""
+    """Evaluations over a split that this request started; remembered scores cost none."""
+    passes: float = 0.0
+    """Their forward work, in full passes over a split: many an evaluation stops early."""
 
     @property
     def registered(self) -> tuple[PublishedSoup, ...]:

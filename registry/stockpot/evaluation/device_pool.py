@@ -72,6 +72,11 @@ class DevicePool:
         """Evaluations that were begun and turned out to be needless."""
         return self._wasted + sum(evaluator.wasted for evaluator in self._evaluators)
 
+    @property
+    def passes(self) -> float:
+        """Forward work on all devices so far, in full passes over a split."""
+        return sum(bench.passes for bench in self._benches)
+
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
         return self._at_rest.fits(tensors)

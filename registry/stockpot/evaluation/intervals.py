@@ -6,12 +6,13 @@ Examples that share an origin count together. `Origins` holds what each origin a
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 SEED = 0
 """Of the resampling: the same scores always give the same interval."""
 RESAMPLES = 9999
-FEWEST_FOR_RESAMPLING = 30
+FEWEST_FOR_RESAMPLING = 50
 """Origins. Resampling of fewer covers too little; Student's t is for those."""
 FEWEST_THAT_DIFFER = 10
 """Origins. Where fewer make a difference, resamples without any are frequent, and mean nothing."""
@@ -119,11 +120,16 @@ def error_of(origins: Origins) -> float:
     return math.sqrt(float((n - 1) / n * np.square(without - without.mean()).sum()))
 
 
+def student_quantile(share: float, freedom: int) -> float:
+    """Below which this share of Student's t lies, with so many degrees of freedom."""
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    return float(stdtrit(freedom, share))
+
+
 def student(origins: Origins, difference: float, level: float) -> tuple[float, float]:
     """Student's t with one degree of freedom less than the split of the fewest origins has of them."""
-    from scipy import stats
-
-    reach = float(stats.t.ppf((1 + level) / 2, origins.fewest - 1)) * error_of(origins)
+    reach = student_quantile((1 + level) / 2, origins.fewest - 1) * error_of(origins)
     return difference - reach, difference + reach
 
 
@@ -136,9 +142,7 @@ def tango(gained: float, lost: float, n: float, level: float) -> tuple[float, fl
     Source: Tango, "Equivalence test and confidence interval for the difference in proportions for the
     paired-sample design", Statistics in Medicine 17 (1998), equations 8 to 10.
     """
-    from scipy import stats
-
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = NormalDist().inv_cdf((1 + level) / 2)
     return _lower_end(gained, lost, n, z), -_lower_end(lost, gained, n, z)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 from hashlib import sha256
 
 from stockpot.entities import Score
+from stockpot.evaluation.intervals import student_quantile
 
 BLOCKS = 50
 """Blocks of a split: a metric is computed once more for each, from remembered outputs. With 50, Student's t
@@ -66,15 +67,13 @@ def jackknife(pairs: Sequence[tuple[Score, Score]], origins: Sequence[Sequence[i
     fewest = min(map(len, deviations))
     if fewest < 2 or not all(math.isfinite(d) for split in deviations for d in split):
         return math.inf
-    from scipy import stats
-
     covariances = [
         _covariance(deviations[s], deviations[t], origins[s], origins[t])
         for s in range(len(pairs))
         for t in range(len(pairs))
     ]
     error = math.sqrt(max(0.0, math.fsum(covariances))) / len(pairs)
-    return float(stats.t.ppf((1 + level) / 2, fewest - 1)) * error
+    return student_quantile((1 + level) / 2, fewest - 1) * error
 
 
 def _deviations(before: Score, after: Score) -> list[float]:

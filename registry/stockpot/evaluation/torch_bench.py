@@ -70,11 +70,18 @@ class TorchBench:
         self._threads = torch.get_num_threads()
         self._batch_size: int | None = None
         """None: the task's own."""
+        self._passes = 0.0
+        """By evaluators that are gone."""
 
     @property
     def architecture(self) -> tuple[TensorSpec, ...]:
         """The tensors of the task's model under their canonical names."""
         return architecture_of(self.models.module)
+
+    @property
+    def passes(self) -> float:
+        """Forward work of all its evaluators so far, in full passes over a split."""
+        return self._passes + sum(evaluator.passes for evaluator in self._evaluators.values())
 
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
@@ -145,6 +152,7 @@ class TorchBench:
         if before == 1:
             return None
         self._batch_size = before // 2
+        self._passes = self.passes
         self._batches.clear()
         self._evaluators.clear()
         self._free_blocks()  # in the sizes of the larger batches

@@ -21,6 +21,11 @@ class Bench(Protocol):
         """
         ...
 
+    @property
+    def passes(self) -> float:
+        """Forward work of all its evaluators so far, in full passes over a split."""
+        ...
+
     def groups(self, split: str) -> Sequence[Hashable] | None:
         """The origin of each example, where several share one."""
         ...

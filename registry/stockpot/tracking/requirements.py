@@ -41,9 +41,8 @@ def requirements(modules: Iterable[str], *others: str) -> list[str]:
 
 
 def _distributions(modules: Iterable[str]) -> Iterator[str]:
-    owners = _owners()
     for top in sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names):
-        for name in owners.get(top, ()):
+        for name in _owners().get(top, ()):
             if _is_on_an_index(name):
                 yield re.sub(r"[-_.]+", "-", name).lower()
 

@@ -98,7 +98,9 @@ def _as_found(known: Answer, place: Office) -> SoupOutcome | None:
         return None
     soups = [_still_there(soup, place.tracker) for soup in known.outcome.soups]
     there = tuple(soup for soup in soups if soup is not None)
-    return replace(known.outcome, soups=there, evaluations=0) if len(there) == len(soups) else None
+    return (
+        replace(known.outcome, soups=there, evaluations=0, passes=0.0) if len(there) == len(soups) else None
+    )
 
 
 def _still_there(soup: PublishedSoup, tracker: "Tracker") -> PublishedSoup | None:

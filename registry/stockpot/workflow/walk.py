@@ -126,7 +126,7 @@ def _walk(
     place.store.commit_report(report)
     with _told_if_it_fails(report, watch):
         soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
-    return SoupOutcome(report, soups, sum(evaluator.started for evaluator in evaluators.values()))
+    return SoupOutcome(report, soups, sum(e.started for e in evaluators.values()), bench.passes)
 
 
 @contextmanager

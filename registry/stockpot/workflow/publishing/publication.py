@@ -95,11 +95,14 @@ def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publi
 
 
 def told(filed: FiledReport, recipe: Recipe) -> str:
-    """One line on a report: when, by which task, and what it found of this recipe."""
+    """One line on a report: when, on which split, by which task, and what it found of this recipe.
+
+    What tells requests apart comes first: a long line is cut at its end.
+    """
     request = filed.report.request
     day = time.strftime("%Y-%m-%d", time.gmtime(filed.created_at))
     row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
-    return f"{day}, {request.task}: {sentence(row, request.report_on)}"
+    return f"{day}, on split {request.report_on}, {request.task}: {sentence(row, request.report_on)}"
 
 
 def with_note(publication: Publication, note: str) -> Publication:
