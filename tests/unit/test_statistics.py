@@ -213,11 +213,11 @@ def test_groups_of_one_change_nothing() -> None:
 
 
 def test_repeating_every_example_in_its_group_leaves_the_interval_as_it_is() -> None:
-    baseline, challenger = right_or_wrong(both=20, gained=9, lost=3)
+    baseline, challenger = right_or_wrong(both=40, gained=9, lost=3)
     once = compare("t", baseline, challenger)
-    thrice = compare("t", baseline * 3, challenger * 3, groups=[*range(32)] * 3)
-    assert (thrice.n, thrice.difference) == (32, once.difference)
-    assert thrice.low == pytest.approx(tango(9, 3, 32, 0.95)[0])
+    thrice = compare("t", baseline * 3, challenger * 3, groups=[*range(52)] * 3)
+    assert (thrice.n, thrice.difference) == (52, once.difference)
+    assert thrice.low == pytest.approx(tango(9, 3, 52, 0.95)[0])
     assert thrice.high == pytest.approx(once.high)
 
 
@@ -259,15 +259,15 @@ def test_the_interval_holds_the_difference_and_turns_with_the_sign(scores: list[
 
 
 def test_an_origins_examples_in_all_splits_are_resampled_together() -> None:
-    names, zero = [*range(40)], [0.0] * 40
-    gains = [1.0] * 20 + [0.0] * 20
+    names, zero = [*range(60)], [0.0] * 60
+    gains = [1.0] * 30 + [0.0] * 30
     blur = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains[::-1], names[::-1])})
-    assert (blur.split, blur.n, blur.difference) == ("mean", 40, 0.5)
+    assert (blur.split, blur.n, blur.difference) == ("mean", 60, 0.5)
     alone = compare("noise", zero, gains, groups=names)
     assert (blur.low, blur.high) == pytest.approx((alone.low, alone.high)), (
         "the same gains of the same origins"
     )
-    apart = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains, [*range(40, 80)])})
+    apart = compare_mean("mean", {"noise": (zero, gains, names), "blur": (zero, gains, [*range(60, 120)])})
     assert apart.high - apart.low < 0.8 * (alone.high - alone.low), "twice the origins"
 
 
