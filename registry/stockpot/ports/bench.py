@@ -21,11 +21,6 @@ class Bench(Protocol):
         """
         ...
 
-    @property
-    def passes(self) -> float:
-        """Forward work of all its evaluators so far, in full passes over a split."""
-        ...
-
     def groups(self, split: str) -> Sequence[Hashable] | None:
         """The origin of each example, where several share one."""
         ...
@@ -39,6 +34,11 @@ class Bench(Protocol):
 
 class TaskBench(Bench, Protocol):
     """The whole of it: also what fits the task's model, and models for what is exported."""
+
+    @property
+    def passes(self) -> float:
+        """Forward work of all its evaluators so far, in full passes over a split."""
+        ...
 
     def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
         """How these tensors differ from the task's model; empty when they fit."""
