@@ -122,9 +122,9 @@ def test_a_header_with_two_meanings_or_none_is_refused(tmp_path: Path, header: b
     [
         ([4, 12], 12, "overlaps"),
         ([0, 8], 8, "overlaps"),
-        ([12, 20], 20, "4 bytes before tensor 'b'"),
-        ([8, 16], 17, "1 bytes after"),
-        ([8, 16], 15, "truncated: 1 bytes"),
+        ([12, 20], 20, "4 bytes before 'b'"),
+        ([8, 16], 17, "1 byte after"),
+        ([8, 16], 15, "truncated by 1 byte"),
     ],
 )
 def test_tensors_must_tile_the_data(tmp_path: Path, second: list[int], data: int, complaint: str) -> None:

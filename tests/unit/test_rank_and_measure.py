@@ -198,7 +198,7 @@ def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_n
     )
     report = measure(REQUEST, ranking, selections, evaluators, bench, lambda: True, Silent())
     assert [point.report for point in report.candidates] == [0.3, None, None, None]
-    assert "time is up: 3 of 3 candidates are missing from the figure" in report.notes
+    assert "time is up; missing from the figure: 3 of 3 candidates" in report.notes
     assert [point.held_out for point in report.candidates] == [0.3, 0.2, 0.1, 0.0]
     assert set(report.rows[1].scores) == {"validation", "test", "fog", "night", MEAN_OF_SHIFTS}
 

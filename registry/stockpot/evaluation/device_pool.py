@@ -11,6 +11,7 @@ from stockpot.errors import DeviceLost
 from stockpot.evaluation.devices.device_faults import device_blamed, is_lost
 from stockpot.evaluation.speculation.device_threads import DeviceThreads
 from stockpot.evaluation.speculation.speculating_evaluator import SpeculatingEvaluator
+from stockpot.prose import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,7 +124,9 @@ class DevicePool:
         self._threads.close()
         self._let_go_of_evaluators()
         if self.wasted:
-            self._say(f"{self.wasted} evaluations were begun ahead of time on free devices and not needed")
+            self._say(
+                f"begun ahead of time on free devices, and not needed: {counted(self.wasted, 'evaluation')}"
+            )
 
     def _let_go_of_evaluators(self) -> None:
         for evaluator in self._evaluators:

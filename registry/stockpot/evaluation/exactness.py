@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from stockpot.entities import Bound, Outcome, Recipe, Score, Selection, Step, Trial
 from stockpot.errors import BadTask, NotExact
+from stockpot.prose import counted
 
 NAMED = 10
 """A message names so many faults, and counts the others."""
@@ -28,8 +29,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.steps:,} steps in the same order, {self.scores:,} scores over {self.examples:,} examples "
-            f"bit for bit, {self.bounds:,} bounds that hold"
+            f"{counted(self.steps, 'step')} in the same order, {counted(self.scores, 'score')} over "
+            f"{counted(self.examples, 'example')} bit for bit, {counted(self.bounds, 'bound')} that hold"
         )
 
 
@@ -129,7 +130,7 @@ def _difference(first: Score, second: Score) -> str:
         different = [(place, *map(repr, pair)) for place, pair in pairs if repr(pair[0]) != repr(pair[1])]
         if different:
             place, at_first, later = different[0]
-            more = f", and {len(different) - 1:,} more examples" if different[1:] else ""
+            more = f", and {counted(len(different) - 1, 'more example')}" if different[1:] else ""
             return f"example {place} scores {at_first} at first, {later} in the plain pass{more}"
     if repr(first.value) != repr(second.value):
         return f"the split as a whole scores {first.value!r} at first, {second.value!r} in the plain pass"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stockpot.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, StockpotError
+from stockpot.prose import counted
 from stockpot.soup import stamp
 from stockpot.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
 from stockpot.soup.disk_faults import disk_fault
@@ -242,7 +243,7 @@ def _finite(parts: Iterable[memoryview], tensors: Sequence[TensorSpec], origin: 
         begin += len(part)
     if offenders:
         raise NotFinite(
-            f"{origin}: NaN or infinity in {len(offenders)} of {len(tensors)} tensors",
+            f"{origin}: NaN or infinity in {len(offenders)} of {counted(len(tensors), 'tensor')}",
             faults=tuple(offenders),
             mend="leave it out: training diverged, or a value is too large for the dtype",
         )

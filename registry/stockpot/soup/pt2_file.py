@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.entities import TensorSpec
+from stockpot.prose import counted
 from stockpot.soup import strict_json
 from stockpot.soup.canonical import ITEM_SIZES, byte_length
 from stockpot.soup.disk_faults import CODES, unreadable
@@ -147,7 +148,7 @@ def _read_member(
 ) -> bytearray:
     offset, size = _locate(file, members, name)
     if size > limit:
-        raise ValueError(f"member {name[:200]!a} has {size} bytes, more than the limit of {limit}")
+        raise ValueError(f"member {name[:200]!a} has {size:,} bytes, more than the limit of {limit:,}")
     content = file.read(offset, size)
     if zlib.crc32(content) != members[name].CRC:
         raise ValueError(f"member {name[:200]!a} is damaged: it has another CRC than the directory says")
@@ -211,7 +212,7 @@ def _place(name: str, entry: object, payload: Callable[[object], tuple[int, int]
     offset, size = payload(entry.get("path_name"))
     needed = (skipped + span_of(spec.shape, strides)) * ITEM_SIZES[spec.dtype]
     if needed > size:
-        raise ValueError(f"its payload has {size} bytes, {needed} are needed")
+        raise ValueError(f"its payload has {counted(size, 'byte')}, and its tensor takes {needed:,}")
     by_row = math.prod(spec.shape) == 0 or _lies_by_row(spec, strides)
     return Place(spec, offset + skipped * ITEM_SIZES[spec.dtype], None if by_row else strides)
 
@@ -224,7 +225,7 @@ def _require_moderate(file: RegularFile, places: Sequence[Place]) -> None:
         raise damaged(
             file.path,
             f"its tensors are many times larger than the file: {sum(held.values()):,} bytes in {file.size:,}",
-            [f"tensor {name[:100]!a}: holds or spans {held[name]:,} bytes"],
+            [f"tensor {name[:100]!a}: holds or spans {counted(held[name], 'byte')}"],
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from stockpot.entities import Recipe, short
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.prose import counted
 
 
 def require_no_overlay(recipe: Recipe) -> None:
@@ -24,7 +25,7 @@ def misfit(recipe: Recipe, faults: Sequence[str]) -> Incompatible:
 def overflow(recipe: Recipe, offenders: Sequence[str], count: int) -> NotFinite:
     """A sum that is not finite in these of so many tensors."""
     return NotFinite(
-        f"{title(recipe)}: its sum overflows in {len(offenders)} of {count} tensors",
+        f"{title(recipe)}: its sum overflows in {len(offenders)} of {counted(count, 'tensor')}",
         faults=offenders,
         mend="leave out the ingredients with values near the dtype's largest",
     )

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from stockpot.entities import TensorSpec
+from stockpot.prose import counted
 from stockpot.soup import strict_json
 from stockpot.soup.canonical import RESERVED_NAME, byte_length, canonical_names
 from stockpot.soup.weights_file import (
@@ -70,7 +71,7 @@ class Head:
     def read(self, offset: int, length: int) -> bytes:
         """These bytes. Raises BadCheckpoint where they are not among the first."""
         if offset + length > len(self.content):
-            raise damaged(self.path, f"only its first {len(self.content)} bytes are here")
+            raise damaged(self.path, f"only the beginning is here: {counted(len(self.content), 'byte')}")
         return self.content[offset : offset + length]
 
 
@@ -87,13 +88,16 @@ def _read_places(file: RegularFile | Head) -> list[Place]:
 
 def _read_header(file: RegularFile | Head) -> tuple[dict[str, object], int]:
     if file.size < _PREFIX:
-        raise damaged(file.path, f"is truncated: {file.size} bytes are no safetensors file")
+        raise damaged(file.path, f"is truncated: {counted(file.size, 'byte')}, which is no safetensors file")
     length = int.from_bytes(file.read(0, _PREFIX), "little")
     if length > HEADER_LIMIT:
-        raise damaged(file.path, f"its header claims {length} bytes, more than the limit of {HEADER_LIMIT}")
-    if length > file.size - _PREFIX:
         raise damaged(
-            file.path, f"is truncated: its header takes {length} bytes, {file.size - _PREFIX} are left"
+            file.path, f"its header claims {length:,} bytes, more than the limit of {HEADER_LIMIT:,}"
+        )
+    if length > file.size - _PREFIX:
+        left = file.size - _PREFIX
+        raise damaged(
+            file.path, f"is truncated: its header takes {counted(length, 'byte')}, {left:,} are left"
         )
     try:
         header = strict_json.parse(file.read(_PREFIX, length))
@@ -109,7 +113,7 @@ def _place(name: str, entry: object, begin: int) -> Place:
     offsets = counts_from(entry["data_offsets"])
     if len(offsets) != 2 or offsets[1] - offsets[0] != byte_length(spec):
         length = byte_length(spec)
-        raise ValueError(f"data_offsets {offsets} do not span the {length} bytes that it takes")
+        raise ValueError(f"data_offsets {offsets} do not span what it takes: {counted(length, 'byte')}")
     return Place(spec, begin + offsets[0])
 
 
@@ -117,11 +121,11 @@ def _gaps(places: list[Place], begin: int, size: int) -> Iterator[str]:
     at = begin
     for place in sorted(places, key=lambda place: (place.offset, place.end)):
         if place.offset > at:
-            yield f"{place.offset - at} bytes before tensor {place.spec.name!a} belong to none"
+            yield f"belongs to no tensor: {counted(place.offset - at, 'byte')} before {place.spec.name!a}"
         elif place.offset < at:
             yield f"tensor {place.spec.name!a} overlaps another"
         at = max(at, place.end)
     if at > size:
-        yield f"the file is truncated: {at - size} bytes are missing"
+        yield f"the file is truncated by {counted(at - size, 'byte')}"
     elif at < size:
-        yield f"{size - at} bytes after the last tensor belong to none"
+        yield f"belongs to no tensor: {counted(size - at, 'byte')} after the last one"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import TensorSpec
 from stockpot.errors import BadCheckpoint
+from stockpot.prose import counted
 from stockpot.soup.canonical import ITEM_SIZES, RESERVED_NAME, byte_length
 from stockpot.soup.disk_faults import unreadable
 
@@ -64,7 +65,7 @@ class RegularFile:
     def fill(self, buffer: memoryview, offset: int) -> None:
         """Read exactly as many bytes as the buffer holds. Raises BadCheckpoint when the file ends."""
         if not 0 <= offset <= self.size - len(buffer):
-            raise damaged(self.path, f"is truncated: {len(buffer)} bytes are missing at byte {offset}")
+            raise damaged(self.path, f"is truncated by {counted(len(buffer), 'byte')} at byte {offset:,}")
         done = 0
         while done < len(buffer):
             try:

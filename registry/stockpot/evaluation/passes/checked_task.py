@@ -20,6 +20,7 @@ from stockpot.evaluation.devices.device_faults import is_out_of_memory
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples
 from stockpot.evaluation.passes.tensor_nests import alike, leaves, packing
 from stockpot.ports import Task
+from stockpot.prose import counted
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -100,7 +101,7 @@ class CheckedTask:
             groups = tuple(found.tolist() if hasattr(found, "tolist") else found)
             hash(groups)
         if len(groups) != n:
-            what = f"groups({split!r}) has length {len(groups)}, the split has {n} examples"
+            what = f"groups({split!r}) has length {len(groups)}, the split has {counted(n, 'example')}"
             raise self._broken(what, "return one origin per example")
         return groups
 

@@ -29,6 +29,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import RegistryConflict, StockpotError
+from stockpot.prose import counted
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
@@ -271,8 +272,8 @@ class Publisher:
         if packaged.left_out:
             lines = ", ".join(shorten(line, 60) for line in packaged.left_out[:REQUIREMENTS_NAMED])
             self.watch.say(
-                f"{len(packaged.left_out)} requirements of run {like.run.name} are not passed on, since the "
-                f"soup's model does not need them: {lines}"
+                f"not passed on, since the soup's model does not need it: "
+                f"{counted(len(packaged.left_out), 'requirement')} of run {like.run.name}: {lines}"
             )
         if packaged.kind == "pt2":
             return publication

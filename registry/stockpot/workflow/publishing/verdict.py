@@ -12,6 +12,7 @@ from stockpot.entities import (
     SoupRequest,
     Step,
 )
+from stockpot.prose import counted
 
 POINT = 0.01
 """Differences are told in points: hundredths of a score; of accuracy, percentage points."""
@@ -111,7 +112,7 @@ def reasons(report: SoupReport) -> Iterator[str]:
             f"half-way between the two best candidates the held-out score is {score_of(tried[0])}, "
             f"that of the best single is {single:.4f}"
         )
-    yield f"greedy kept {sum(step.kept for step in tried)} of {len(tried)} further candidates"
+    yield f"greedy kept {sum(step.kept for step in tried)} of {counted(len(tried), 'further candidate')}"
     uniform = row_of(report, "uniform")
     if uniform is not None and single - uniform.scores[held_out] > COLLAPSE * abs(single):
         yield (

@@ -19,6 +19,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadRequest
 from stockpot.evaluation import compare, compare_mean
+from stockpot.prose import counted
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -85,7 +86,9 @@ def measure(
     points = [_point(request, c, ranking, values.get(c.checkpoint.digest)) for c in ranking.candidates]
     ensembles, notes = _ensembles(request, bench, baseline, rows)
     if unmeasured := 1 + len(wanted) - len(values):
-        notes += (f"time is up: {unmeasured} of {len(wanted)} candidates are missing from the figure",)
+        notes += (
+            f"time is up; missing from the figure: {unmeasured} of {counted(len(wanted), 'candidate')}",
+        )
     return SoupReport(
         request,
         tuple(rows),

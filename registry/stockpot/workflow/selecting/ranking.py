@@ -17,6 +17,7 @@ from stockpot.entities import (
     Trial,
 )
 from stockpot.errors import Altered, BadCheckpoint, BadTask, NotCached
+from stockpot.prose import counted
 from stockpot.selection.telling import full_score
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.selecting.watched import score_in_full
@@ -79,7 +80,9 @@ def _without_late(
     late += [run for run in arrivals.unread() if all(run.run_id != e.run_id for e in sweep.exclusions)]
     if not late:
         return sweep
-    watch.say(f"rank: time is up; {len(late)} of {arrivals.total} runs were not looked at: --max-seconds")
+    watch.say(
+        f"rank: time is up (--max-seconds); not looked at: {len(late)} of {counted(arrivals.total, 'run')}"
+    )
     cut = (
         Exclusion(r.run_id, r.name, ExclusionReason.TIME_IS_UP, "it has no score yet", _LONGER) for r in late
     )

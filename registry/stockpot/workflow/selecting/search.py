@@ -14,6 +14,7 @@ from stockpot.entities import (
     Trial,
 )
 from stockpot.evaluation.rejection.order_dependence import OrderDependent, Reordering
+from stockpot.prose import counted
 from stockpot.selection import FORESEEN, run_selection
 from stockpot.workflow.selecting.verification import Verification
 from stockpot.workflow.selecting.watched import WatchedEvaluator
@@ -49,7 +50,8 @@ def search(
     searches = _carried_out(begin, evaluator, stop, watch)
     for name, (selection, _) in searches.items():
         if not selection.complete:
-            watch.say(f"{name}: time is up after {len(selection.steps)} steps; the best until then is used")
+            steps = counted(len(selection.steps), "step")
+            watch.say(f"{name}: time is up after {steps}; the best until then is used")
     if plain is not None:
         verification = Verification(plain, evaluator, ranking, watch)
         for name, (selection, outcomes) in searches.items():
