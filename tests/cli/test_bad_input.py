@@ -191,7 +191,7 @@ def test_damaged_weights_exclude_their_run_and_no_other(
     ended = stockpot(*_planned(tiny_sweep))
     assert ended.code == 0, ended
     assert "4 candidates" in ended.out
-    assert "1 excluded runs" in ended.out
+    assert "1 excluded run " in ended.out
     assert "unreadable weights" in ended.out
     assert str(tmp_path / "home") not in ended.out, "the local copy's name says nothing to anybody"
 
@@ -212,7 +212,7 @@ def test_a_runs_name_is_printed_and_never_obeyed(
     stockpot: Stockpot, mlflow_uri: str, experiment: str, home: Path, name: str, shown: str
 ) -> None:
     ended = stockpot(*_soup("--sweep", _sweep(mlflow_uri, experiment, name, good=2), "--dry-run", *TASK))
-    assert "1 excluded runs" in ended.out
+    assert "1 excluded run " in ended.out
     assert all(f"{shown} {seed}" in ended.out for seed in range(3))
     assert all(character.isprintable() or character == "\u200d" for character in ended.out)
 

@@ -10,6 +10,8 @@ from stockpot.cli import printing
 from stockpot.documents import from_document
 from stockpot.entities import (
     EnsembleRow,
+    Exclusion,
+    ExclusionReason,
     ModelVersion,
     Snapshot,
     SoupOutcome,
@@ -99,6 +101,28 @@ def test_show_prints_what_the_scores_were_measured_under(
         assert part in told
     printing.show_snapshot(version, old, MemoryTracker(), as_json=False)
     assert "below torch" not in capsys.readouterr().out
+
+
+def test_runs_excluded_for_one_reason_are_counted_and_their_mend_is_told_once(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = [
+        Exclusion(f"id-{n}", f"bare-{n}", ExclusionReason.NO_WEIGHTS, "it logged no weights", "log some")
+        for n in range(3)
+    ]
+    torn = [
+        Exclusion(f"id-{n}", f"torn-{n}", ExclusionReason.UNREADABLE, f"{n} bytes", "log them again")
+        for n in range(4, 6)
+    ]
+    alone = Exclusion("id-9", "alone", ExclusionReason.PICKLE, "a pickle", "log safetensors")
+    told = " ".join(_told(capsys, replace(old.report, exclusions=(bare[0], alone, *bare[1:], *torn))).split())
+    assert "6 excluded runs" in told
+    assert "3 runs no weights: it logged no weights: bare-0, bare-1, bare-2. To mend it: log some" in told
+    assert "2 runs unreadable weights: torn-4: 4 bytes; torn-5: 5 bytes. To mend it: log them again" in told
+    assert "alone pickled weights: a pickle. To mend it: log safetensors" in told
+    assert told.count("To mend it") == 3
+    told = _told(capsys, replace(old.report, exclusions=(alone,)))
+    assert "1 excluded run\n" in told
 
 
 def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:

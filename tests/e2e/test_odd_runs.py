@@ -133,6 +133,24 @@ def test_a_file_that_changes_before_its_download_excludes_its_run(
     assert exclusion.mend
 
 
+def test_a_run_that_only_holds_others_together_is_told_as_a_group_with_nothing_to_mend(
+    tiny_sweep: SoupRequest, mlflow_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    leaf = client.get_run(next(Workplace().tracker.runs(tiny_sweep.selector)).run_id)
+    tags = {"mlflow.parentRunId": tiny_sweep.sweep}
+    group = client.create_run(leaf.info.experiment_id, run_name="group", tags=tags).info.run_id
+    client.set_terminated(group)
+    client.set_tag(leaf.info.run_id, "mlflow.parentRunId", group)
+    sweep = _sweep(tiny_sweep)
+    assert len(sweep.candidates) == 5
+    (exclusion,) = sweep.exclusions
+    assert (exclusion.run_id, exclusion.reason, exclusion.mend) == (group, ExclusionReason.GROUP, "")
+    assert exclusion.detail == "it has no weights of its own, and 1 run below it"
+
+
 def test_a_sweep_whose_parent_still_runs_is_refused_unless_a_part_is_asked_for(
     tiny_sweep: SoupRequest, mlflow_uri: str
 ) -> None:

@@ -232,7 +232,7 @@ def test_where_no_header_can_be_read_the_dry_run_says_so(tmp_path: Path) -> None
     prospects = sweep.gather()
     expected = expected_sweep(prospects, sweep.supply)
     assert len(expected.candidates) == len(MIXED)
-    assert "of 9 of them not even the header" in doubts(prospects, expected)[1]
+    assert "not even a header could be read of 9 of them" in doubts(prospects, expected)[1]
     assert sweep.fetched == []
 
 

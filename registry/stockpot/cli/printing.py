@@ -32,6 +32,8 @@ from stockpot.entities import (
 )
 from stockpot.errors import StockpotError
 from stockpot.ports import Tracker
+from stockpot.prose import counted
+from stockpot.workflow.gathering.enough import NAMED, alike
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.publication import told
 from stockpot.workflow.publishing.verdict import (
@@ -47,7 +49,7 @@ from stockpot.workflow.publishing.verdict import (
 WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
 DETAIL = 240
-"""Characters shown of why a run was excluded."""
+"""Characters shown of why a run was excluded; of several for one reason, those of the first few."""
 _CONTROLS = (
     *range(0x20),
     *range(0x7F, 0xA0),
@@ -95,7 +97,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         _echo(to_document(plan))
         return
-    _print_heading(f"{len(plan.candidates)} candidates")
+    _print_heading(counted(len(plan.candidates), "candidate"))
     table = _table("run", "weights", "MB", "checkpoint")
     for found in plan.candidates:
         read = found.checkpoint
@@ -134,8 +136,8 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
         out.print(plain(f"{label} {did} {soup.uri}{alias}{where}{why}"), soft_wrap=True)
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
-    work = f"{outcome.evaluations} evaluations over a split, the work of {outcome.passes:.1f} forward passes."
-    out.print(work, highlight=False)
+    work = f"the work of {outcome.passes:.1f} forward passes"
+    out.print(f"{counted(outcome.evaluations, 'evaluation')} over a split, {work}.", highlight=False)
 
 
 def show_snapshot(
@@ -185,14 +187,24 @@ def _echo(document: object, *, err: bool = False) -> None:
 def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     if not exclusions:
         return
-    _print_heading(f"{len(exclusions)} excluded runs")
+    _print_heading(counted(len(exclusions), "excluded run"))
     table = _table("", "")
     table.show_header = False
-    for exclusion in exclusions:
-        mend = f". To mend it: {exclusion.mend}" if exclusion.mend else ""
-        detail = shorten(exclusion.detail, DETAIL, placeholder=" ... (--json tells all)")
-        _add_row(table, exclusion.run_name, f"{exclusion.reason}: {detail}{mend}")
+    for group in alike(exclusions):
+        who = group[0].run_name if len(group) == 1 else counted(len(group), "run")
+        mend = f". To mend it: {group[0].mend}" if group[0].mend else ""
+        _add_row(table, who, f"{group[0].reason}: {_details(group)}{mend}")
     out.print(table)
+
+
+def _details(group: Sequence[Exclusion]) -> str:
+    """What was found of each run, as far as there is room; once where it is the same."""
+    told = group[0].detail
+    if len({exclusion.detail for exclusion in group}) > 1:
+        told = "; ".join(f"{exclusion.run_name}: {exclusion.detail}" for exclusion in group)
+    elif len(group) > 1:
+        told = f"{told}: {', '.join(exclusion.run_name for exclusion in group)}"
+    return shorten(told, DETAIL * min(len(group), NAMED), placeholder=" ... (--json tells all)")
 
 
 def _show_report(report: SoupReport) -> None:

@@ -43,6 +43,7 @@ class ExclusionReason(StrEnum):
 
     NOT_FINISHED = "not finished"
     NO_WEIGHTS = "no weights"
+    GROUP = "a group of runs"
     AMBIGUOUS_WEIGHTS = "ambiguous weights"
     PICKLE = "pickled weights"
     UNREADABLE = "unreadable weights"

@@ -18,12 +18,12 @@ from stockpot.entities import (
     SweepSelector,
     WeightsSource,
 )
-from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, RECIPE, ROLE
+from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE
 from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
-from stockpot.tracking.names import PARENT, VERSION_URI, ingredient_tags, soup_tags
+from stockpot.tracking.names import VERSION_URI, ingredient_tags, soup_tags
 
 if TYPE_CHECKING:
     from torch import nn

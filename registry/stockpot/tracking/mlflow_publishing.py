@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Digest, Measurement, ModelVersion, Publication
-from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, RECIPE, ROLE
+from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE
 from stockpot.tracking.mlflow_calls import creating, is_web, registry_uri
 from stockpot.tracking.mlflow_limits import (
     MOST_PARAM,
@@ -22,7 +22,7 @@ from stockpot.tracking.mlflow_limits import (
     model_name,
 )
 from stockpot.tracking.mlflow_weights import logged_models
-from stockpot.tracking.names import PARENT, ingredient_tags, soup_tags
+from stockpot.tracking.names import ingredient_tags, soup_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,10 +7,9 @@ from sys import intern
 from typing import TYPE_CHECKING, TypeVar
 
 from stockpot.entities import Run, SweepSelector
-from stockpot.entities.tags import ROLE
+from stockpot.entities.tags import PARENT, ROLE
 from stockpot.errors import BadRequest, UnknownSweep
 from stockpot.tracking.mlflow_calls import asking, redacted
-from stockpot.tracking.names import PARENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

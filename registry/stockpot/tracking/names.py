@@ -6,8 +6,6 @@ from pathlib import PurePosixPath
 from stockpot.entities import Candidate, Publication, WeightsFormat
 from stockpot.entities.tags import CHECKPOINT, MODEL, RECIPE, ROLE
 
-PARENT = "mlflow.parentRunId"
-
 FORMATS = {
     ".safetensors": WeightsFormat.SAFETENSORS,
     ".pt2": WeightsFormat.PT2,

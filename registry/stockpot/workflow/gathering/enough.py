@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from stockpot.entities import Exclusion, ExclusionReason, Sweep, SweepSelector
 from stockpot.errors import NothingToSoup
+from stockpot.prose import counted
 
 NAMED = 5
 """Runs that are named of each reason."""
@@ -12,6 +13,7 @@ MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
     {
         ExclusionReason.NOT_FINISHED: "run the request again when they are finished",
         ExclusionReason.NO_WEIGHTS: "name a file that the runs logged: --weights PATTERN",
+        ExclusionReason.GROUP: "log weights to the runs below it",
         ExclusionReason.NOT_IN_TOP: "keep more runs: a greater --top, or neither --top nor --by",
         ExclusionReason.DUPLICATE: "train the runs differently: these logged the same bytes",
         ExclusionReason.NOT_SCORED: "look at what these models answer on the held-out split",
@@ -29,24 +31,25 @@ def require_two(sweep: Sweep) -> Sweep:
     if not total:
         raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(sweep.selector))
     what = "one usable run, where an average needs two" if sweep.candidates else "no usable run"
-    groups = sorted(_groups(sweep.exclusions).items(), key=lambda item: -len(item[1]))
+    groups = sorted(alike(sweep.exclusions), key=len, reverse=True)
     several = len(groups) > 1
+    mends = [group[0].mend or MENDS.get(group[0].reason, "") for group in groups]
     raise NothingToSoup(
-        f"sweep {name} has {total} run{'s' if total > 1 else ''}, but {what}",
+        f"sweep {name} has {counted(total, 'run')}, but {what}",
         faults=[
-            _summary(found) + (f". To mend it: {mend}" if mend and several else "")
-            for (_, mend), found in groups
+            _summary(group) + (f". To mend it: {mend}" if mend and several else "")
+            for group, mend in zip(groups, mends, strict=True)
         ],
-        mend="see what each reason says" if several else groups[0][0][1] if groups else "log more runs",
+        mend="see what each reason says" if several else mends[0] if groups else "log more runs",
     )
 
 
-def _groups(exclusions: Sequence[Exclusion]) -> dict[tuple[ExclusionReason, str], list[Exclusion]]:
+def alike(exclusions: Sequence[Exclusion]) -> list[list[Exclusion]]:
+    """The exclusions by reason and mend, so that each is told once."""
     groups: dict[tuple[ExclusionReason, str], list[Exclusion]] = {}
     for exclusion in exclusions:
-        mend = exclusion.mend or MENDS.get(exclusion.reason, "")
-        groups.setdefault((exclusion.reason, mend), []).append(exclusion)
-    return groups
+        groups.setdefault((exclusion.reason, exclusion.mend), []).append(exclusion)
+    return list(groups.values())
 
 
 def _summary(exclusions: Sequence[Exclusion]) -> str:
@@ -54,8 +57,7 @@ def _summary(exclusions: Sequence[Exclusion]) -> str:
     shown = "; ".join(f"{e.run_name} ({e.run_id}): {e.detail}" for e in exclusions[:NAMED])
     rest = len(exclusions) - NAMED
     more = f"; and {rest} more" if rest > 0 else ""
-    count = f"{len(exclusions)} run{'s' if len(exclusions) > 1 else ''}"
-    return f"{count}: {exclusions[0].reason}: {shown}{more}"
+    return f"{counted(len(exclusions), 'run')}: {exclusions[0].reason}: {shown}{more}"
 
 
 def _told(selector: SweepSelector) -> str:

@@ -18,6 +18,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.prose import counted
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
@@ -65,11 +66,12 @@ class Gathering:
         self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
 
     def choose_weights(
-        self, run: Run, found: Sequence[WeightsSource], pattern: str | None
+        self, run: Run, found: Sequence[WeightsSource], pattern: str | None, below: int = 0
     ) -> WeightsSource | None:
         """The run's one weights file: the tagged one, else the one that matches, else the only one.
 
-        A path that is there is meant literally, whatever it would match as a pattern.
+        A path that is there is meant literally, whatever it would match as a pattern. A run with so many
+        runs `below` it needs no weights: it may only hold those together.
         """
         wanted = run.tags.get(tags.WEIGHTS) or pattern
         named = list(found)
@@ -89,6 +91,9 @@ class Gathering:
             self.exclude(run, ExclusionReason.PICKLE, f"{names}: pickles are never opened", HOW_TO_LOG)
         elif found:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
+        elif below:
+            detail = f"it has no weights of its own, and {counted(below, 'run')} below it"
+            self.exclude(run, ExclusionReason.GROUP, detail)
         else:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, "it logged no weights", HOW_TO_LOG)
         return None

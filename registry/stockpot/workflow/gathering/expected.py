@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Checkpoint, Digest, Sweep, TensorSpec
+from stockpot.prose import counted
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import Gathering
@@ -52,10 +53,10 @@ def doubts(prospects: "Prospects", sweep: Sweep) -> tuple[str, ...]:
     questions = ["all values are finite", "tensors that the model ties are equal", "no two are the same"]
     if integers:
         questions.append(f"these integer or boolean tensors agree: {', '.join(integers)}")
-    told = [f"the weights of {len(found)} candidates were not read: only a download tells whether "]
+    told = [f"of {counted(len(found), 'candidate')} only a download tells whether "]
     told[0] += ", whether ".join(questions)
     if headless := sum(prospect.layout is None for prospect in found):
-        told.append(f"of {headless} of them not even the header could be read: they may not fit the others")
+        told.append(f"not even a header could be read of {headless} of them, which may not fit the others")
     return tuple(told)
 
 

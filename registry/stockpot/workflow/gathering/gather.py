@@ -49,7 +49,8 @@ def gather(
 
     def look(run: Run) -> Prospect | None:
         try:
-            source = gathering.choose_weights(run, tracker.weights(run), request.weights)
+            found = tracker.weights(run)
+            source = gathering.choose_weights(run, found, request.weights, shortlist.below[run.run_id])
         except BadCheckpoint as error:
             gathering.exclude(run, ExclusionReason.NO_WEIGHTS, error.what, error.mend)
             return None

@@ -49,6 +49,8 @@ class Shortlist:
         self.exclusions: list[Exclusion] = []
         self.order: dict[str, tuple[int, str]] = {}
         """What every added run's place in the sweep is told by, start time then run id, by its id."""
+        self.below: Counter[str] = Counter()
+        """How many of the added runs are right below a run, by its id."""
         self._request = request
         self._top = request.top if request.by else None
         self._finished = 0
@@ -64,6 +66,7 @@ class Shortlist:
     def add(self, run: Run) -> None:
         """Keep the run, as long as it is among the best of its starting point."""
         place = self.order[run.run_id] = run.started, run.run_id
+        self.below[run.tags.get(tags.PARENT, "")] += 1
         if run.status != "FINISHED":
             detail = f"its status is {run.status}"
             self.exclusions.append(Exclusion(run.run_id, run.name, ExclusionReason.NOT_FINISHED, detail))
@@ -124,7 +127,7 @@ class Shortlist:
         nearest = get_close_matches(wanted, names, n=NEAREST, cutoff=0.0)
         faults = [f"{name} was logged by {self._measured[name]}" for name in nearest]
         if len(names) > len(nearest):
-            faults.append(f"and {len(names) - len(nearest)} more metrics")
+            faults.append(f"and {counted(len(names) - len(nearest), 'more metric')}")
         close = get_close_matches(wanted, names, n=1)
         by = f"--by {quote(close[0])}" if close else "--by with a metric that they logged" if names else ""
         count = self._measured[wanted] or "none"
