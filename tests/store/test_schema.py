@@ -44,12 +44,12 @@ def described(connection: Connection) -> dict[str, Any]:
 
 @pytest.fixture
 def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make this the program after the next release: its migrations hold a revision 0004."""
+    """Make this the program after the next release: its migrations hold a revision 0005."""
     folder = tmp_path / "migrations of the next 100%"
     shutil.copytree(REPOSITORY / "alembic", folder)
-    revision = folder / "versions" / "0004_next.py"
+    revision = folder / "versions" / "0005_next.py"
     revision.write_text(
-        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0004", "0003"\n'
+        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0005", "0004"\n'
         'def upgrade():\n    op.create_table("stockpot_next", sa.Column("id", sa.Integer))\n'
         'def downgrade():\n    op.drop_table("stockpot_next")\n'
     )
@@ -139,11 +139,11 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
     request.getfixturevalue("next_revision")
-    with pytest.raises(SchemaMismatch, match="at revision 0003; this Stockpot needs 0004") as error:
+    with pytest.raises(SchemaMismatch, match="at revision 0004; this Stockpot needs 0005") as error:
         SqlStore(url)
     assert error.value.mend == "stockpot db upgrade"
-    assert current(url) == "0003"
-    assert upgrade(url) == "0004"
+    assert current(url) == "0004"
+    assert upgrade(url) == "0005"
     with closing(SqlStore(url)) as store:
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
@@ -164,7 +164,7 @@ def test_a_newer_schema_asks_for_a_newer_stockpot(
     upgrade(empty_url)
     monkeypatch.undo()
     for use in (SqlStore, upgrade):
-        with pytest.raises(SchemaMismatch, match="0004, which a newer Stockpot made") as error:
+        with pytest.raises(SchemaMismatch, match="0005, which a newer Stockpot made") as error:
             use(empty_url)
         assert error.value.mend.startswith("upgrade Stockpot")
 

@@ -152,6 +152,21 @@ def test_without_what_ranking_left_behind_bounds_are_true_still() -> None:
     assert evaluator.passes < 1
 
 
+def test_what_another_process_ranked_saves_as_many_passes_as_a_ranking_of_ones_own() -> None:
+    store, alone = MemoryStore(), [Trial(recipe) for recipe in ALONE]
+
+    def passes_of_greedy(bench: TorchBench, store: MemoryStore) -> float:
+        evaluator = RememberingEvaluator(bench.evaluator("validation"), store, heed=bench.heed)
+        evaluator.evaluate(alone)
+        ranked = bench.passes
+        run_selection(Greedy(CONTENDERS, accept=Accept.NOT_WORSE), evaluator)
+        return bench.passes - ranked
+
+    ranked_here = passes_of_greedy(bench_for(), MemoryStore())
+    RememberingEvaluator(bench_for().evaluator("validation"), store).evaluate(alone)
+    assert passes_of_greedy(bench_for(), store) == ranked_here < len(ALONE) - 1
+
+
 def test_a_rejection_that_took_every_batch_is_a_score_that_is_remembered() -> None:
     made, (alone, *_) = bench_for(tiny.TinyTask(n="8")), ALONE
     full = measured(bench_for(tiny.TinyTask(n="8")).evaluator("validation"), alone)

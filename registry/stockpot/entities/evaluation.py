@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from stockpot.entities.digest import Digest, digest_of_document
@@ -70,6 +70,9 @@ class Score:
     examples: tuple[float, ...]
     metric: Metric | None = None
     """Where the task measures the split as a whole: then this is what counts."""
+    gaps: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """Per example, between the two greatest outputs. A hint in which order a later trial meets the examples,
+    and no part of any answer: kept in float32, and never compared."""
 
     @property
     def value(self) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from stockpot.entities import EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
+from stockpot.entities import Digest, EvaluationProtocol, Outcome, Recipe, Score, TensorSpec, Trial
 from stockpot.errors import DeviceLost
 from stockpot.evaluation.devices.device_faults import device_blamed, is_lost
 from stockpot.evaluation.speculation.device_threads import DeviceThreads
@@ -77,6 +77,11 @@ class DevicePool:
     def passes(self) -> float:
         """Forward work on all devices so far, in full passes over a split."""
         return sum(bench.passes for bench in self._benches)
+
+    def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
+        """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
+        for bench in self._benches:
+            bench.heed(recipe, protocol, score)
 
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""

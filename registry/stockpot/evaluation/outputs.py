@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +82,13 @@ class RememberedOutputs:
             file = self._file(self._folder, recipe, protocol)
             _write(file, passed)
             self._shelf.evict(keep=file)
+
+    def hint(self, recipe: Digest, protocol: Digest, scores: Sequence[float], gaps: Sequence[float]) -> None:
+        """Remember, in memory alone, what somebody else's pass left behind, unless one is known there."""
+        with self._lock:
+            known = (recipe, protocol) in self._hot
+        if not known:
+            self._warm((recipe, protocol), Remembered(np.array(scores), np.array(gaps), None))
 
     def get(self, recipe: Digest, protocol: Digest, *, outputs: bool = False) -> Remembered | None:
         """The pass, if it is remembered; with `outputs`, only if they are."""

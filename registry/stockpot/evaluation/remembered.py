@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from stockpot.entities import Bound, EvaluationProtocol, Outcome, Recipe, Trial
+from stockpot.entities import Bound, Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial
 from stockpot.evaluation.rejection.order_dependence import OrderDependent, Reordering
 from stockpot.ports import Evaluator, Store
 from stockpot.selection import FORESEEN
@@ -22,14 +22,21 @@ class RememberingEvaluator:
     """
 
     def __init__(
-        self, inner: Evaluator, store: Store, before: Callable[[Recipe], object] = lambda _: None
+        self,
+        inner: Evaluator,
+        store: Store,
+        before: Callable[[Recipe], object] = lambda _: None,
+        heed: Callable[[Recipe, Digest, Score], object] = lambda _recipe, _protocol, _score: None,
     ) -> None:
-        """`before`: called with each recipe that the inner evaluator is about to be asked for."""
+        """`before`: called with each recipe that the inner evaluator is about to be asked for. `heed`: with
+        each score that the store answers, and its protocol.
+        """
         self.started = 0
         """Evaluations that the inner evaluator was asked for."""
         self._inner = inner
         self._store = store
         self._before = before
+        self._heed = heed
         self._doubtful = False
         """Whether an answer was a mixed bound."""
 
@@ -70,8 +77,11 @@ class RememberingEvaluator:
     def _remembered(self, trial: Trial) -> Outcome | None:
         key = (trial.recipe.digest, self.protocol.digest)
         score = self._store.score(*key)
-        if score is not None or trial.must_reach is None:
+        if score is not None:
+            self._heed(trial.recipe, key[1], score)
             return score
+        if trial.must_reach is None:
+            return None
         bound = self._store.bound(*key)
         return None if bound is None or trial.must_reach.met_by(bound.upper) else bound
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stockpot.entities import (
+    Digest,
     EvaluationProtocol,
     Recipe,
     Score,
@@ -82,6 +83,11 @@ class TorchBench:
     def passes(self) -> float:
         """Forward work of all its evaluators so far, in full passes over a split."""
         return self._passes + sum(evaluator.passes for evaluator in self._evaluators.values())
+
+    def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
+        """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
+        if score.gaps is not None:
+            self.outputs.hint(recipe.digest, protocol, score.examples, score.gaps)
 
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""

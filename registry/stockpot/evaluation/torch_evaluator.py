@@ -194,7 +194,7 @@ class TorchEvaluator:
         scores, gaps = forward.checked(torch.cat(readings, dim=1).cpu(), range(self.protocol.n))
         metric = self.whole.metric(kept, forward.where) if self.whole is not None else None
         self._remember(recipe, scores, gaps, kept)
-        return Score(tuple(scores.tolist()), metric)
+        return Score(tuple(scores.tolist()), metric, tuple(gaps.tolist()))
 
     # Sums beyond the floats forecast nothing; the tally tells them exactly.
     @np.errstate(over="ignore", invalid="ignore")
@@ -251,7 +251,9 @@ class TorchEvaluator:
         """`outputs`: those of each canonical batch, None where they are not kept."""
         if not self._plain:
             parts = [part for part in outputs if part is not None and self._bench.outputs.wants(part)]
-            joined = torch.cat(parts).cpu() if len(parts) == len(outputs) else None
+            # Of a soup nobody asks for outputs: it is no ingredient.
+            whole = len(parts) == len(outputs) and not recipe.is_soup
+            joined = torch.cat(parts).cpu() if whole else None
             self._bench.outputs.keep(recipe.digest, self.protocol.digest, Remembered(scores, gaps, joined))
 
     def _keeps(self, outputs: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stockpot.entities import Recipe, Score, TensorSpec
+from stockpot.entities import Digest, Recipe, Score, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,10 @@ class TaskBench(Bench, Protocol):
     @property
     def passes(self) -> float:
         """Forward work of all its evaluators so far, in full passes over a split."""
+        ...
+
+    def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
+        """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
         ...
 
     def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:

@@ -73,6 +73,7 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
                 n=len(score.examples),
                 examples=score.examples,
                 metric=(score.metric.value, *score.metric.without) if score.metric else None,
+                gaps=score.gaps,
                 created_at=time.time(),
             )
             return _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
@@ -148,7 +149,7 @@ def _least_bound(session: Session, recipe: Digest, protocol: Digest) -> Bound | 
 
 
 def _score(row: EvaluationRow) -> Score:
-    return Score(row.examples, Metric(row.metric[0], row.metric[1:]) if row.metric else None)
+    return Score(row.examples, Metric(row.metric[0], row.metric[1:]) if row.metric else None, row.gaps)
 
 
 def _value(score: Score) -> float | None:

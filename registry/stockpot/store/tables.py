@@ -67,6 +67,24 @@ class Floats(TypeDecorator[tuple[float, ...]]):
         return struct.unpack(f"<{len(packed) // 8}d", packed)
 
 
+class Hints(TypeDecorator[tuple[float, ...]]):
+    """Numbers that need not be exact: little-endian float32, zlib-compressed."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> bytes | None:
+        import numpy as np  # whoever reads or writes these has it; a command that does neither waits for none
+
+        with np.errstate(over="ignore"):
+            return None if value is None else zlib.compress(np.asarray(value).astype("<f4").tobytes())
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[float, ...] | None:
+        import numpy as np
+
+        return None if value is None else tuple(np.frombuffer(zlib.decompress(value), "<f4").tolist())
+
+
 class Row(DeclarativeBase):
     """A row of any table."""
 
@@ -132,6 +150,8 @@ class EvaluationRow(Row):
     """Seconds since the epoch, as in every table."""
     metric: Mapped[tuple[float, ...] | None] = mapped_column(Floats)
     """Of the whole split, then without each block; NULL where the score is a mean."""
+    gaps: Mapped[tuple[float, ...] | None] = mapped_column(Hints)
+    """`Score.gaps`; NULL in rows of revision 0003 and before."""
 
 
 class BoundRow(Row):

@@ -130,6 +130,20 @@ class StoreContract(BoundsContract, JobsContract):
         assert bits(store.commit_score(soup("a"), VALIDATION, Score((0.5,)))) == bits(score)
         assert bits(store.score(soup("a").digest, VALIDATION.digest)) == bits(score)
 
+    def test_gaps_come_back_in_single_precision_and_are_no_part_of_the_score(self, store: Store) -> None:
+        score = Score((1.0, 0.0, 1.0, 0.0), gaps=(0.1, inf, nan, 0.0))
+        committed = store.commit_score(soup("a"), VALIDATION, score)
+        assert committed == Score((1.0, 0.0, 1.0, 0.0)) == store.score(soup("a").digest, VALIDATION.digest)
+        found = store.score(soup("a").digest, VALIDATION.digest)
+        assert found is not None
+        assert found.gaps is not None
+        assert found.gaps == pytest.approx(score.gaps, rel=1e-6, nan_ok=True)
+        assert store.commit_score(soup("a"), VALIDATION, Score((0.5,))).gaps is not None, "the first one wins"
+        store.commit_score(soup("b"), VALIDATION, Score((1.0,)))
+        without = store.score(soup("b").digest, VALIDATION.digest)
+        assert without is not None
+        assert without.gaps is None
+
     def test_a_score_without_metric_comes_back_without_one(self, store: Store) -> None:
         store.commit_score(soup("a"), VALIDATION, Score((0.5, 1.0)))
         later = Score((0.5, 1.0), Metric(0.5, (0.25,)))

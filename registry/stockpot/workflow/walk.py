@@ -107,7 +107,7 @@ def _walk(
     rehearsal = Rehearsal(publisher, request)
     stop = _deadline(request.max_seconds)
     evaluators = {
-        split: RememberingEvaluator(evaluator, place.store, before=rehearsal)
+        split: RememberingEvaluator(evaluator, place.store, before=rehearsal, heed=bench.heed)
         for split, evaluator in open_splits(request, bench).items()
     }
     held_out = evaluators[request.select_on]

@@ -78,4 +78,6 @@ class Tally:
 
     def score(self) -> Score | None:
         """The full score, once every example was seen in its canonical batch."""
-        return Score(tuple(self.scores.tolist())) if self._measured.all() else None
+        if not self._measured.all():
+            return None
+        return Score(tuple(self.scores.tolist()), gaps=tuple(self.gaps.tolist()))
