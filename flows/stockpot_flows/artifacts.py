@@ -19,6 +19,8 @@ from prefect.artifacts import (
 
 from stockpot.entities import SoupOutcome
 from stockpot.ports import Watcher
+from stockpot.prose import one_line
+from stockpot.secrets import without_secrets
 from stockpot.workflow.publishing.markdown import folded, shown
 from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.verdict import columns, sentence
@@ -90,7 +92,9 @@ def _shown_if_it_can_be() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever its client raises
-        logging.getLogger(__name__).warning("an artifact could not be shown: %s", error)
+        logging.getLogger(__name__).warning(
+            "an artifact could not be shown: %s", one_line(without_secrets(str(error)))
+        )
 
 
 def publish_artifacts(outcome: SoupOutcome) -> None:

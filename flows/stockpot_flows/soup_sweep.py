@@ -3,11 +3,17 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
 
 from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.errors import telling_no_secrets
 from stockpot.ports import Watcher
+from stockpot.secrets import without_secrets
 from stockpot.watching import Lines, Several, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import answer
@@ -21,7 +27,8 @@ T = TypeVar("T")
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def stage(work: Callable[[], Any]) -> Any:
     """One stage of the walk."""
-    return work()
+    with telling_no_secrets():  # Prefect logs the traceback of what a task or a flow raises
+        return work()
 
 
 def run_stage(name: str, work: Callable[[], T], /) -> T:
@@ -54,8 +61,11 @@ def run_watched(request: SoupRequest, watch: Watcher) -> SoupOutcome:
 
 
 def _sweep(request: SoupRequest, watch: Watcher) -> SoupOutcome:
+    if page := url_for("flow-run", flow_run.id):
+        watch.say(f"the flow run: {without_secrets(page)}")
     told = StageArtifacts(Several(watch, Lines(get_run_logger().info)), request.model)
-    with Workplace(watch=told) as place:
-        outcome = answer(request, place, run_stage, told)
-    publish_artifacts(outcome)
+    with telling_no_secrets(HTTPError, PrefectException):  # Prefect's own: `embedded` tells them
+        with Workplace(watch=told) as place:
+            outcome = answer(request, place, run_stage, told)
+        publish_artifacts(outcome)
     return outcome

@@ -19,6 +19,7 @@ StockpotError
 ├── StoreError            Stockpot's own database
 │   └── SchemaMismatch    the database is older or newer than this program
 ├── Busy                  another process works on this very request
+├── Unexpected            what nobody foresaw, told without secrets
 ├── PrefectUnreachable    Prefect does not answer, or fails under the flow
 └── TrackingError         MLflow
     ├── Unreachable       no answer
@@ -29,9 +30,15 @@ Each message says what is wrong, where, and the command that mends it. `faults` 
 message that reports several things at once. Foreign exceptions are mapped in one place per adapter.
 """
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from stockpot.prose import visible
 from stockpot.secrets import without_secrets
+
+TRACEBACK = "STOCKPOT_TRACEBACK"
+"""A variable: when it is set, the command shows the traceback of what stopped it."""
 
 
 class StockpotError(Exception):
@@ -40,12 +47,11 @@ class StockpotError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, mend: str = "", faults: Sequence[str] = ()) -> None:
-        self.what = without_secrets(what)
-        self.mend = without_secrets(mend, parts=False)
-        self.faults = tuple(map(without_secrets, faults))
+        self.what = visible(without_secrets(what))
+        self.mend = visible(without_secrets(mend, parts=False))
+        self.faults = tuple(visible(without_secrets(fault)) for fault in faults)
         mending = [f"To mend it: {self.mend}"] if mend else []
-        lines = [self.what, *(f"  - {fault}" for fault in self.faults), *mending]
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([self.what, *(f"  - {fault}" for fault in self.faults), *mending]))
 
 
 class BadRequest(StockpotError):
@@ -147,6 +153,19 @@ class PrefectUnreachable(StockpotError):
     exit_code = 10
 
 
+class Unexpected(StockpotError):
+    """What nobody foresaw: a fault of Stockpot's own, or of what it uses."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Unexpected":
+        """The same, told without secrets."""
+        return cls(
+            f"{type(error).__name__}: {error}",
+            mend=f"nobody foresaw this: report it with its traceback, which the same command shows behind "
+            f"{TRACEBACK}=1, without passwords",
+        )
+
+
 class TrackingError(StockpotError):
     """MLflow fails."""
 
@@ -163,3 +182,21 @@ class NotPermitted(TrackingError):
 
 class RegistryConflict(TrackingError):
     """What is registered is not what was built."""
+
+
+@contextmanager
+def telling_no_secrets(*but: type[Exception]) -> Iterator[None]:
+    """For whoever logs tracebacks: an error comes out without its causes where one of them tells a secret.
+    One that is not ours and tells it itself comes out as Unexpected. Those of the types `but` pass.
+    """
+    try:
+        yield
+    except but:
+        raise
+    except Exception as error:
+        chain = "".join(
+            traceback.format_exception(error, limit=0)
+        )  # messages alone: files and lines tell none
+        if without_secrets(chain) == chain:
+            raise
+        raise (error if isinstance(error, StockpotError) else Unexpected.of(error)) from None

@@ -1,6 +1,28 @@
-"""Words for people."""
+"""Words for people, on terminals and in logs."""
+
+_CONTROLS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # ends of lines, and directions
+    *range(0xD800, 0xE000),  # half characters, which no terminal can be sent
+)
+_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 
 
 def counted(number: int, one: str, several: str = "") -> str:
     """A number with its noun: 1 run, 2 runs, 3,000 passes."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def one_line(text: str) -> str:
+    """Text that strangers have a hand in, such as the names of runs, for a terminal or a log.
+
+    Characters that would end the line, turn it round, move the cursor or change colours are shown by their
+    escapes.
+    """
+    return text.translate(_ESCAPES)
+
+
+def visible(text: str) -> str:
+    """The same for text that may have several lines, such as an error's."""
+    return "\n".join(map(one_line, text.split("\n")))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stockpot.ports import Watcher
+from stockpot.prose import one_line
 
 SECONDS_BETWEEN = 10.0
 """Between two lines on one stage, so that a log of hours stays readable."""
@@ -36,12 +37,12 @@ class Lines:
     """A watcher who writes lines, for a pipe, a container's output or a log, where bars would be noise.
 
     Args:
-        write: Takes one message, without an end of line.
+        write: Takes one message, without an end of line or other control characters.
         seconds: Between two lines on one stage.
     """
 
     def __init__(self, write: Callable[[str], None], seconds: float = SECONDS_BETWEEN) -> None:
-        self._write = write
+        self._take = write
         self._seconds = seconds
         self._stages: dict[str, _Stage] = {}
 
@@ -64,6 +65,9 @@ class Lines:
     def say(self, message: str) -> None:
         """Pass it on."""
         self._write(message)
+
+    def _write(self, message: str) -> None:
+        self._take(one_line(message))
 
     def _tell(self, name: str, stage: _Stage) -> None:
         stage.told = time.monotonic()

@@ -31,14 +31,14 @@ def test_a_stage_of_unknown_length_counts_and_ends_where_the_next_begins() -> No
 def test_what_is_said_may_hold_anybodys_name() -> None:
     told = StringIO()
     Bars(Progress(console=Console(file=told), auto_refresh=False)).say("run \x1b[2J[/x]:100: goes\non")
-    assert told.getvalue() == "run \\x1b[2J[/x]:100: goes\non\n"
+    assert told.getvalue() == "run \\x1b[2J[/x]:100: goes\\non\n"
 
 
 def _work(watch: Watcher) -> None:
     watch.start("list runs", 0)
     watch.advance("list runs")
     watch.start("rank", 2)
-    watch.say("run \x1b[2J is slow")
+    watch.say("run \x1b[2J\n is [red]slow")
     for _ in range(2):
         watch.advance("rank")
 
@@ -53,7 +53,7 @@ def test_a_pipe_gets_lines_with_time_and_stage(monkeypatch: pytest.MonkeyPatch) 
         "list runs: begins",
         "list runs: 1 after 0 s",
         "rank: 0 of 2",
-        "run \\x1b[2J is slow",
+        "run \\x1b[2J\\n is [red]slow",
         "rank: 2 of 2 after 0 s",
     ]
 

@@ -1,10 +1,14 @@
 """No password of a configured address is in a message, however the address is mistyped."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from mlflow.exceptions import MlflowException
 
 from stockpot import secrets
-from stockpot.errors import BadRequest, StockpotError, TrackingError
+from stockpot.errors import BadRequest, StockpotError, TrackingError, Unexpected, telling_no_secrets
 from stockpot.secrets import ADDRESSES, keep_secret, without_secrets
 from stockpot.tracking.mlflow_calls import asking
 
@@ -79,3 +83,39 @@ def test_the_cause_of_an_error_does_not_show_it_in_a_traceback(monkeypatch: pyte
 def test_an_at_sign_in_a_path_hides_nothing(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert without_secrets(f"{address}: me, home and data") == f"{address}: me, home and data"
+
+
+@contextmanager
+def _quoting(error: Exception) -> Iterator[None]:
+    """Somebody's error, which quotes an address, becomes another one."""
+    try:
+        yield
+    except OSError as cause:
+        raise error from cause
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (BadRequest("the proxy is down"), BadRequest, "the proxy is down"),
+        (ValueError("the proxy is down"), Unexpected, "ValueError: the proxy is down"),
+        (ValueError("hush is no port"), Unexpected, "ValueError: *** is no port"),
+    ],
+)
+def test_a_traceback_that_is_logged_tells_no_secret_of_a_cause(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[StockpotError], told: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@proxy")
+    with pytest.raises(kind) as caught, telling_no_secrets(), _quoting(error):
+        raise OSError("no answer from http://me:hush@proxy")
+    assert caught.value.what == told
+    assert "hush" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+def test_one_that_tells_none_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@proxy")
+    error = ValueError("plain")
+    with pytest.raises(ValueError, match="plain") as caught, telling_no_secrets(), _quoting(error):
+        raise OSError("no answer")
+    assert caught.value is error
+    assert isinstance(error.__cause__, OSError)

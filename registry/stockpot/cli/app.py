@@ -13,7 +13,7 @@ from stockpot.cli import options, printing
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest
-from stockpot.errors import BadRequest, StockpotError
+from stockpot.errors import BadRequest
 from stockpot.wiring import Workplace, make_folder
 
 
@@ -173,13 +173,10 @@ def current(as_json: Json = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; errors made on purpose become a message on stderr and an exit code."""
+    """Run a command; errors become a message on stderr and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
+    with printing.errors_told(as_json="--json" in arguments):
         app(args=list(arguments))
-    except StockpotError as error:
-        printing.show_error(error, as_json="--json" in arguments)
-        raise SystemExit(error.exit_code) from None
 
 
 def _request(**fields: object) -> SoupRequest:

@@ -1,8 +1,11 @@
 """What the commands print: results on stdout, progress and errors on stderr."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -30,9 +33,10 @@ from stockpot.entities import (
     SoupReport,
     short,
 )
-from stockpot.errors import StockpotError
+from stockpot.errors import TRACEBACK, StockpotError, Unexpected
 from stockpot.ports import Tracker
-from stockpot.prose import counted
+from stockpot.prose import counted, one_line, visible
+from stockpot.secrets import without_secrets
 from stockpot.workflow.gathering.enough import NAMED, alike
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.publication import told
@@ -50,13 +54,6 @@ WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
 DETAIL = 240
 """Characters shown of why a run was excluded; of several for one reason, those of the first few."""
-_CONTROLS = (
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # ends of lines, and directions
-    *range(0xD800, 0xE000),  # half characters, which no terminal can be sent
-)
-_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 out = Console(width=WIDTH)
 err = Console(stderr=True)
 
@@ -64,10 +61,10 @@ err = Console(stderr=True)
 def plain(text: str) -> Text:
     """Text that strangers have a hand in, such as the names of runs, as it is to be printed.
 
-    What looks like markup or an emoji's code stays as it is; characters that would move the cursor, change
-    colours or turn the line round are shown by their escapes. Only ends of lines stay what they are.
+    What looks like markup or an emoji's code stays as it is; control characters are shown by their escapes.
+    Only ends of lines stay what they are.
     """
-    return Text("\n".join(line.translate(_ESCAPES) for line in text.split("\n")))
+    return Text(visible(text))
 
 
 def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
@@ -76,6 +73,20 @@ def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
         _echo(document)
     else:
         out.print(plain(text), soft_wrap=True)
+
+
+@contextmanager
+def errors_told(*, as_json: bool) -> Iterator[None]:
+    """Errors become a message on stderr and an exit code; the traceback is shown where it is asked for."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is told without secrets
+        if os.environ.get(TRACEBACK):
+            shown = without_secrets("".join(traceback.format_exception(error)))
+            err.print(plain(shown), soft_wrap=True, highlight=False)
+        told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+        show_error(told, as_json=as_json)
+        raise SystemExit(told.exit_code) from None
 
 
 def show_error(error: StockpotError, *, as_json: bool) -> None:
@@ -249,7 +260,7 @@ def _table(first: str, *others: str) -> Table:
 
 def _add_row(table: Table, *cells: str) -> None:
     # An end of a line in a name would look like another row.
-    table.add_row(*(plain(cell.replace("\n", r"\n")) for cell in cells))
+    table.add_row(*(Text(one_line(cell)) for cell in cells))
 
 
 def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]) -> None:

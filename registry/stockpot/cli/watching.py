@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from stockpot.cli.printing import err, plain
+from stockpot.cli.printing import err
 from stockpot.ports import Watcher
+from stockpot.prose import one_line
 from stockpot.watching import Lines
 
 T = TypeVar("T")
@@ -33,7 +35,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(plain(message))
+        self._bars.console.print(Text(one_line(message)))
 
 
 def watched(work: Callable[[Watcher], T]) -> T:
@@ -51,4 +53,5 @@ def watched(work: Callable[[Watcher], T]) -> T:
 
 
 def _print_line(message: str) -> None:
-    err.print(plain(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"), soft_wrap=True, highlight=False)
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"
+    err.print(line, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -125,7 +125,7 @@ def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -
         evidence = place.evidence(job.request, since=began)
         place.store.finish_job(job, outcome, evidence, owner=hold.owner)
     except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer
-        watch.say(f"the answer could not be kept: {error}")
+        watch.say(f"the answer could not be kept: {' '.join(str(error).split())}")
     return outcome
 
 

@@ -138,7 +138,9 @@ def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
         raise
     except BaseException:
         table = markdown_table(report, columns(report.request), folded)
-        watch.say(f"What was measured before this stopped, and is remembered:\n{table}")
+        watch.say("What was measured before this stopped, and is remembered:")
+        for line in table.splitlines():
+            watch.say(line)
         raise
 
 

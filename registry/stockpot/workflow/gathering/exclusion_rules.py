@@ -18,7 +18,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
-from stockpot.prose import counted
+from stockpot.prose import counted, visible
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
@@ -62,7 +62,7 @@ class Gathering:
     def exclude_faulty(self, run: Run, source: WeightsSource, fault: BadCheckpoint) -> None:
         """Record that something is wrong with this run's weights, whenever it showed."""
         reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
-        detail = "; ".join([fault.what, *fault.faults]).replace(f"{source.path}: ", "")
+        detail = "; ".join([fault.what, *fault.faults]).replace(f"{visible(source.path)}: ", "")
         self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
 
     def choose_weights(

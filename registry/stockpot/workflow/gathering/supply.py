@@ -23,6 +23,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite
+from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import CODES, disk_fault
 from stockpot.soup.weights_file import WeightsFile
@@ -291,5 +292,5 @@ def _fault(
     source: WeightsSource, file: Path, reason: ExclusionReason, error: BadCheckpoint
 ) -> IngestedSource:
     """The error as a fact about the artifact: without the name of the local copy."""
-    detail = "; ".join([error.what, *error.faults]).replace(f"{file}: ", "")
+    detail = "; ".join([error.what, *error.faults]).replace(f"{visible(str(file))}: ", "")
     return IngestedSource(source.uri, source.size, "", None, reason, detail)
