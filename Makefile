@@ -17,8 +17,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: install
-	@$(BIN)/python -m stockpot.demo
+demo: install  # ARGS=--no-flow runs it without Prefect
+	@$(BIN)/python -m stockpot.demo $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,9 @@
 """``make demo``: a real sweep on real data, and the flow on it."""
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from stockpot.calls import soup
@@ -10,13 +12,14 @@ from stockpot.cli.watching import watched
 from stockpot.demo.data import SHIFTS
 from stockpot.demo.sweep import data_path, tracking_uri, train_sweep
 from stockpot.entities import SoupOutcome, SoupRequest
-from stockpot.errors import StockpotError
+from stockpot.errors import PrefectUnreachable
 
 HOME = Path(".stockpot") / "demo"
+NO_FLOW = "--no-flow"
 
 
-def run(home: Path = HOME) -> SoupOutcome:
-    """Train the sweep unless it is there, soup it, and say where to look."""
+def run(home: Path = HOME, *, flow: bool = True) -> SoupOutcome:
+    """Train the sweep unless it is there, soup it, and say where to look. `flow`: as a Prefect flow."""
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = tracking_uri(home)
@@ -29,10 +32,22 @@ def run(home: Path = HOME) -> SoupOutcome:
         task_args={"data": str(data_path(home)), "model": "stockpot.demo.model:make_digits_net"},
         shifts=tuple(SHIFTS),
     )
-    outcome = watched(lambda watch: soup(request, flow=True, watch=watch))
+    try:
+        outcome = watched(lambda watch: soup(request, flow=flow, watch=watch))
+    except PrefectUnreachable as error:
+        raise PrefectUnreachable(
+            error.what, mend=f"run the demo without it: make demo ARGS={NO_FLOW}"
+        ) from error
     printing.show_outcome(outcome, as_json=False)
     _say_where(home, outcome)
     return outcome
+
+
+def arguments(told: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line: what `run` takes by name."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(NO_FLOW, action="store_false", dest="flow", help="run the walk without Prefect")
+    return parser.parse_args(told)
 
 
 def _say_where(home: Path, outcome: SoupOutcome) -> None:
@@ -51,8 +66,5 @@ def _say_where(home: Path, outcome: SoupOutcome) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run()
-    except StockpotError as error:
-        printing.show_error(error, as_json=False)
-        raise SystemExit(error.exit_code) from None
+    with printing.errors_told(as_json=False):
+        run(**vars(arguments()))
