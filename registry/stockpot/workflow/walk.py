@@ -139,7 +139,7 @@ def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
     except BaseException:
         table = markdown_table(report, columns(report.request), folded)
         watch.say("What was measured before this stopped, and is remembered:")
-        for line in table.splitlines():
+        for line in filter(None, table.splitlines()):
             watch.say(line)
         raise
 
