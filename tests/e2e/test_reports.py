@@ -75,6 +75,21 @@ def test_a_second_request_that_ends_in_the_same_soup_is_shown_and_the_first_one_
         main(["show", soup.uri, "--json"])
     reports = json.loads(capsys.readouterr().out)["reports"]
     assert [one["report"]["request"]["report_on"] for one in reports] == ["test", "shifted"]
+    assert [one["version"] for one in reports] == ["models:/tiny/1"] * 2
+
+
+def test_show_tells_the_requests_of_the_version_that_was_asked_for_and_names_it(
+    request_: SoupRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _soup(request_)
+    _soup(replace(request_, report_on="shifted"))
+    other = _soup(replace(request_, model="other"))
+    for uri, told in (("models:/tiny/1", 1), (other.uri, 0)):
+        with pytest.raises(SystemExit, match="0"):
+            main(["show", uri])
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("- models:/") for line in lines) == told
+        assert sum(line.startswith(f"- {uri}: ") for line in lines) == told
 
 
 def test_what_a_person_wrote_on_a_page_stays_when_the_request_is_repeated(

@@ -123,11 +123,12 @@ def soup(  # noqa: PLR0913 - one parameter per option
 @app.command(epilog="Example: stockpot show models:/birds@challenger")
 def show(uri: Version, as_json: Json = False) -> None:
     """Tell what a registered soup is made of, and how it was found and measured."""
+    from stockpot.workflow.publishing.publication import reports_on
     from stockpot.workflow.trace import snapshot_of
 
     place = Workplace()
     version, snapshot = snapshot_of(uri, place.tracker)
-    reports = place.store.reports(snapshot.recipe.digest)
+    reports = reports_on(version.name, snapshot.recipe.digest, place.store)
     printing.show_snapshot(version, snapshot, place.tracker, reports, as_json=as_json)
 
 

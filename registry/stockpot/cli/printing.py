@@ -159,7 +159,7 @@ def show_snapshot(
     *,
     as_json: bool,
 ) -> None:
-    """All that is known of a registered soup, with links that a browser opens."""
+    """All that is known of a registered soup, with links that a browser opens. `reports`: of this version."""
     link = tracker.link(version)
     if as_json:
         _echo(
@@ -167,7 +167,7 @@ def show_snapshot(
                 "version": to_document(version),
                 "link": link,
                 **to_document(snapshot),
-                "reports": [to_document(one) for one in reports],
+                "reports": [{"version": version.uri, **to_document(one)} for one in reports],
             }
         )
         return
@@ -187,7 +187,7 @@ def show_snapshot(
     if others:
         _print_heading("Other requests", " that ended in this soup, oldest first")
     for one in others:
-        out.print(plain(f"- {told(one, snapshot.recipe)}"), soft_wrap=True)
+        out.print(plain(f"- {version.uri}: {told(one, snapshot.recipe)}"), soft_wrap=True)
 
 
 def _echo(document: object, *, err: bool = False) -> None:

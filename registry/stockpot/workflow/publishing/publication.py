@@ -28,6 +28,7 @@ from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
 from stockpot.workflow.publishing.verdict import judge, sentence
 
 if TYPE_CHECKING:
+    from stockpot.ports import Store
     from stockpot.workflow.selecting.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
@@ -92,6 +93,11 @@ def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publi
     note = "\n".join(["Other requests that ended in this soup:\n", *lines])
     text, heading, ingredients = publication.description.partition(INGREDIENTS)
     return replace(publication, description=f"{text}\n\n{note}{heading}{ingredients}")
+
+
+def reports_on(model: str, recipe: Digest, store: "Store") -> list[FiledReport]:
+    """The reports of the requests that ended in this soup as a version of this model, oldest first."""
+    return [filed for filed in store.reports(recipe) if filed.report.request.model == model]
 
 
 def told(filed: FiledReport, recipe: Recipe) -> str:

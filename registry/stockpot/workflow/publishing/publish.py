@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from stockpot.entities import (
     Candidate,
     Digest,
-    FiledReport,
     ModelVersion,
     Packaged,
     Publication,
@@ -34,7 +33,15 @@ from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.policy import best_last, left_out
-from stockpot.workflow.publishing.publication import SNAPSHOT, Draw, compose, name_of, with_note, with_others
+from stockpot.workflow.publishing.publication import (
+    SNAPSHOT,
+    Draw,
+    compose,
+    name_of,
+    reports_on,
+    with_note,
+    with_others,
+)
 from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, withdrawn
 from stockpot.workflow.publishing.transfer import differences, require_same
 
@@ -133,14 +140,10 @@ class Publisher:
 
     def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
         asked = report.request.question
-        others = [filed for filed in self._filed(report, row) if filed.report.request.question != asked]
+        filed = reports_on(report.request.model, row.recipe.digest, self.store)
+        others = [one for one in filed if one.report.request.question != asked]
         publication = compose(report, row, ranking, soup, self.draw, self._requests(report))
         return with_others(publication, others)
-
-    def _filed(self, report: SoupReport, row: ReportRow) -> list[FiledReport]:
-        """The reports on this soup for this model, oldest first."""
-        filed = self.store.reports(row.recipe.digest)
-        return [one for one in filed if one.report.request.model == report.request.model]
 
     def _is_news(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> bool:
         """Whether the page should show this report from now on: it is the newest, and the page shows another.
@@ -148,7 +151,7 @@ class Publisher:
         A request that is repeated brings none, so that what a person wrote on the page stays. Nor is the page
         of a version changed that was copied from another model.
         """
-        newest = self._filed(report, row)[-1:]
+        newest = reports_on(report.request.model, row.recipe.digest, self.store)[-1:]
         is_newest = [one.report for one in newest] == [report]
         shows = version.tags.get(tags.REPORT)
         return is_newest and shows != name_of(report) and not copied_from(version, report.request.model)
