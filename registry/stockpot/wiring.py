@@ -92,7 +92,7 @@ class Workplace:
         from stockpot.tasks.loading import load_task, task_identity, task_source
 
         folder = self.settings.cache_folder / "outputs"
-        outputs = RememberedOutputs(folder, limit=self.settings.cache_limit)
+        outputs = RememberedOutputs(folder, limit=self.settings.cache_limit, say=self.watch.say)
 
         def on(device: "torch.device") -> TorchBench:
             task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads

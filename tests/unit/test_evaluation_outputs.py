@@ -147,7 +147,12 @@ def test_outputs_have_a_limit_on_disk_although_nobody_set_one(
     RememberedOutputs(tmp_path / "one").keep(RECIPE, PROTOCOL, passed())
     (file,) = (tmp_path / "one").iterdir()
     monkeypatch.setattr(remembered, "LIMIT", 2 * file.stat().st_size)
+    said: list[str] = []
+    known = RememberedOutputs(tmp_path / "many", say=said.append)
     for number in range(5):
-        name = digest_of_bytes(b"%d" % number)
-        RememberedOutputs(tmp_path / "many").keep(name, PROTOCOL, passed())
+        known.keep(digest_of_bytes(b"%d" % number), PROTOCOL, passed())
+        assert len(said) == (number >= 2), "once, when the limit is reached"
     assert len(list((tmp_path / "many").iterdir())) == 2
+    assert str(tmp_path / "many") in said[0]
+    assert f"{2 * file.stat().st_size / 1e9:.3g} GB" in said[0]
+    assert "STOCKPOT_CACHE_LIMIT" in said[0]

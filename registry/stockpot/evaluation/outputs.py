@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,7 +50,7 @@ class RememberedOutputs:
     In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `folder`,
     each pass also has a safetensors file of its own there, up to `limit` bytes in all (None: LIMIT). What
     was lost or damaged there is absent, and a pass that cannot be written is kept in memory alone:
-    all of it saves time, and none of it is an answer.
+    all of it saves time, and none of it is an answer. `say` is told once that the limit is reached.
     """
 
     def __init__(
@@ -60,8 +60,11 @@ class RememberedOutputs:
         limit: int | None = None,
         memory: int = MEMORY,
         bytes_per_example: int = BYTES_PER_EXAMPLE,
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.bytes_per_example = bytes_per_example
+        self._say = say
+        self._said = False
         self._folder = folder
         if folder is not None:
             remove_leftovers(folder)
@@ -81,7 +84,8 @@ class RememberedOutputs:
         if self._folder is not None and self._shelf is not None:
             file = self._file(self._folder, recipe, protocol)
             _write(file, passed)
-            self._shelf.evict(keep=file)
+            if self._shelf.evict(keep=file):
+                self._tell(self._shelf)
 
     def hint(self, recipe: Digest, protocol: Digest, scores: Sequence[float], gaps: Sequence[float]) -> None:
         """Remember, in memory alone, what somebody else's pass left behind, unless one is known there."""
@@ -120,6 +124,16 @@ class RememberedOutputs:
             while over > 0:
                 _, known = self._hot.popitem(last=False)
                 over -= known.size
+
+    def _tell(self, shelf: LeastRecentlyUsed) -> None:
+        with self._lock:
+            said, self._said = self._said, True
+        if not said:
+            self._say(
+                f"the models' outputs that are remembered in {shelf.folder} have reached "
+                f"{(shelf.limit or 0) / 1e9:.3g} GB: those used least recently go. STOCKPOT_CACHE_LIMIT sets "
+                "another limit, for weights as well"
+            )
 
     @staticmethod
     def _file(folder: Path, recipe: Digest, protocol: Digest) -> Path:

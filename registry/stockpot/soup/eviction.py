@@ -53,17 +53,21 @@ class LeastRecentlyUsed:
                     if not _pins[name]:
                         del _pins[name]
 
-    def evict(self, *, room: int = 0, keep: Path | None = None) -> None:
-        """Remove files until the rest and `room` more bytes are within the limit; never `keep`."""
+    def evict(self, *, room: int = 0, keep: Path | None = None) -> bool:
+        """Remove files until the rest and `room` more bytes are within the limit; never `keep`. Returns whether
+        the limit was reached.
+        """
         if self.limit is None:
-            return
+            return False
         files = sorted(self._files())
         excess = sum(size for _, _, size in files) + room - self.limit
+        reached = excess > 0
         for _, file, size in files:
             if excess <= 0:
-                return
+                break
             if file != keep and self._remove(file):
                 excess -= size
+        return reached
 
     def _files(self) -> Iterator[tuple[int, Path, int]]:
         """When each was last used, the file, its bytes."""
