@@ -54,8 +54,9 @@ class LeastRecentlyUsed:
                         del _pins[name]
 
     def evict(self, *, room: int = 0, keep: Path | None = None) -> bool:
-        """Remove files until the rest and `room` more bytes are within the limit; never `keep`. Returns whether
-        the limit was reached.
+        """Remove files until the rest and `room` more bytes are within the limit; never `keep`.
+
+        Returns whether the limit was passed.
         """
         if self.limit is None:
             return False
