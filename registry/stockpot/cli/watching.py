@@ -27,7 +27,7 @@ class Bars:
         for task in self._bars.tasks:
             if task.total is None:
                 self._bars.update(task.id, total=task.completed)
-        self._stages[stage] = self._bars.add_task(stage, total=total or None)
+        self._stages[stage] = self._bars.add_task(one_line(stage), total=total or None)
 
     def advance(self, stage: str) -> None:
         """Move it on."""
