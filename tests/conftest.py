@@ -3,15 +3,21 @@
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from stockpot.entities import SoupRequest
+
+START_SECONDS = 120
 
 # A landing must not depend on luck; at home, new examples are drawn each time.
 settings.register_profile("ci", derandomize=True)
@@ -36,6 +42,52 @@ def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def start_mlflow() -> Callable[..., AbstractContextManager[str]]:
+    """Starts a real MLflow server that proxies artifacts; all that it keeps is in the folder.
+
+    Called with the folder, options of ``mlflow server`` and variables. Gives the server's address.
+    """
+    return running_mlflow
+
+
+@contextmanager
+def running_mlflow(folder: Path, *options: str, **variables: str) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port]
+    stores = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/a"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *stores, "--workers=1", *options],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(30)
+
+
+def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
+    import requests
+
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            requests.get(f"{uri}/health", timeout=5).raise_for_status()
+        except requests.RequestException:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"MLflow's server did not come up: exit code {process.poll()}")
 
 
 @pytest.fixture

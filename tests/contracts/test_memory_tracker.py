@@ -30,12 +30,14 @@ class MemoryBackend(MemoryTracker):
             files=sorted(kept.files),
         )
 
-    def visible_runs(self, experiment_id: str) -> Sequence[str]:
-        runs = (kept.run for kept in self.runs_kept.values())
-        return sorted(run.name for run in runs if run.experiment_id == experiment_id)
+    def everything(self, experiment_id: str) -> Sequence[str]:
+        kept = [k for k in self.runs_kept.values() if k.run.experiment_id == experiment_id]
+        runs = [f"run {k.run.name}" for k in kept]
+        artifacts = [f"artifact {k.run.name}/{path}" for k in kept for path in k.files]
+        return sorted([*runs, *artifacts, *(f"model {name}" for name in self.versions_kept)])
 
     def versions(self, model: str) -> Sequence[str]:
-        return [version.version for version in self.versions_kept[model]]
+        return [version.version for version in self.versions_kept.get(model, [])]
 
 
 class TestMemoryTracker(TrackerContract):

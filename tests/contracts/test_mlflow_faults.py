@@ -100,15 +100,6 @@ def test_a_creating_call_is_sent_once(serve: Serve, status: int) -> None:
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_the_run_of_a_proof_is_asked_for_once(serve: Serve, status: int) -> None:
-    server = serve(status, "down")
-    server.answers |= {f"registered-models/{call}" for call in ("get", "delete-tag")} | {"runs/search"}
-    with pytest.raises(Unreachable, match="writing to experiment 1"):
-        MlflowTracker(server.uri).prove_writable("model", "1")
-    assert server.asked.count("runs/create") == 1
-
-
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
     "body", ["<html>no</html>", json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"})]

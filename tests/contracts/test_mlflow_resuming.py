@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, PERMISSION_DENIED
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from stockpot.entities import (
     Candidate,
@@ -19,7 +20,8 @@ from stockpot.entities import (
     WeightsSource,
     digest_of_bytes,
 )
-from stockpot.errors import TrackingError
+from stockpot.errors import BadModelName, NotPermitted, TrackingError
+from stockpot.testing.crashes import Crash
 from stockpot.testing.tracker_backend import fresh
 from stockpot.tracking import MlflowTracker
 from stockpot.tracking.names import ingredient_tags
@@ -58,10 +60,6 @@ class Place:
             measurements=(ACCURACY,),
             files={},
         )
-
-    def runs(self, publication: Publication) -> list[str]:
-        """The ids of its experiment's active runs."""
-        return [run.info.run_id for run in self.client.search_runs([publication.experiment_id])]
 
     def model_metrics(self, model_id: str) -> list[float]:
         """Every value that the model ever had, oldest first."""
@@ -117,58 +115,122 @@ def test_a_stand_in_that_was_left_pending_is_made_ready(place: Place) -> None:
     assert str(place.client.get_logged_model(pending.model_id).status) == "READY"
 
 
-def test_proving_permission_leaves_no_file(place: Place) -> None:
-    publication = place.publication()
-    place.tracker.prove_writable(publication.model, publication.experiment_id)
+def traces(place: Place, publication: Publication) -> list[str]:
+    """What is in the experiment beside its runs, and whether the model is registered."""
     experiment = place.client.get_experiment(publication.experiment_id)
-    assert [path for path in Path(experiment.artifact_location).rglob("*") if path.is_file()] == []
+    models = [model.name for model in place.client.search_registered_models(max_results=1000)]
+    artifacts = [file.name for file in Path(experiment.artifact_location).rglob("*")]
+    return [*experiment.tags, *artifacts, *(name for name in models if name == publication.model)]
 
 
-def test_a_run_whose_creation_was_never_answered_goes_with_the_next_proof(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "taken_away", [(MlflowClient, "delete_experiment_tag"), (LocalArtifactRepository, "delete_artifacts")]
+)
+def test_what_a_killed_proof_left_behind_goes_with_the_next_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch, taken_away: tuple[type, str]
 ) -> None:
+    def killed(*_: object) -> None:
+        raise Crash
+
     publication = place.publication()
-    before = place.runs(publication)
-    create_run = MlflowClient.create_run
-
-    def unanswered(*args: Any, **kwargs: Any) -> None:
-        create_run(*args, **kwargs)
-        raise MlflowException("the gateway timed out")
-
-    with monkeypatch.context() as lossy:
-        lossy.setattr(MlflowClient, "create_run", unanswered)
-        with pytest.raises(TrackingError, match="timed out"):
+    with monkeypatch.context() as dying:
+        dying.setattr(*taken_away, killed)
+        with pytest.raises(Crash):
             place.tracker.prove_writable(publication.model, publication.experiment_id)
-    assert len(place.runs(publication)) == len(before) + 1
+    assert len(traces(place, publication)) == 1
     place.tracker.prove_writable(publication.model, publication.experiment_id)
-    assert place.runs(publication) == before
+    assert traces(place, publication) == []
 
 
-def test_proofs_at_the_same_time_do_not_disturb_each_other(
+def test_where_nothing_can_be_taken_away_again_proofs_leave_one_tag_and_one_line_of_text(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def unknown(*_: object) -> None:
+        raise MlflowException("Not found", ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(MlflowClient, "delete_experiment_tag", unknown)
+    monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", unknown)
     publication = place.publication()
-    log_text = MlflowClient.log_text
-
-    def while_another_proves(*args: Any) -> None:
-        with monkeypatch.context() as alone:
-            alone.setattr(MlflowClient, "log_text", log_text)
-            place.tracker.prove_writable(publication.model, publication.experiment_id)
-        log_text(*args)
-
-    before = place.runs(publication)
-    with monkeypatch.context() as crowded:
-        crowded.setattr(MlflowClient, "log_text", while_another_proves)
+    left = set()
+    for _ in range(3):
         place.tracker.prove_writable(publication.model, publication.experiment_id)
-    assert place.runs(publication) == before
+        left |= {*traces(place, publication)}
+    tag, line = sorted(left, key=len, reverse=True)
+    assert tag.startswith("stockpot.permission_check.")
+    assert line == "stockpot-permission-check.txt"
 
 
-def test_a_model_made_for_a_proof_that_fails_is_removed(place: Place) -> None:
-    model = fresh("model")
-    with pytest.raises(TrackingError):
-        place.tracker.prove_writable(model, "987654321")
-    with pytest.raises(MlflowException, match="not found"):
-        place.client.get_registered_model(model)
+def test_a_database_that_may_only_be_read_is_refused_before_anything_is_done(place: Place) -> None:
+    publication = place.publication()
+    uri = f"sqlite:///file:{place.folder}/mlflow.db?mode=ro&uri=true"
+    with pytest.raises(TrackingError, match="readonly database"):
+        MlflowTracker(uri).prove_writable(publication.model, publication.experiment_id)
+
+
+def test_a_name_that_is_too_long_for_a_database_is_told_before_anything_is_done(place: Place) -> None:
+    publication = place.publication()
+    place.tracker.prove_writable("x" * 256, publication.experiment_id)
+    with pytest.raises(BadModelName, match="its name has 257 characters"):
+        place.tracker.prove_writable("x" * 257, publication.experiment_id)
+    long = "y" * 300
+    place.client.create_registered_model(long)
+    place.tracker.prove_writable(long, publication.experiment_id)  # SQLite has room for it
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (MlflowClient, "delete_registered_model_tag"),
+        (MlflowClient, "create_registered_model"),
+        (MlflowClient, "set_experiment_tag"),
+        (LocalArtifactRepository, "log_artifact"),
+    ],
+)
+def test_each_right_that_is_missing_is_told_and_nothing_is_left_behind(
+    place: Place, monkeypatch: pytest.MonkeyPatch, refused: tuple[type, str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    publication = place.publication()
+    monkeypatch.setattr(*refused, refuse)
+    with pytest.raises(NotPermitted):
+        place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert traces(place, publication) == []
+
+
+@pytest.fixture
+def any_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that takes any tag."""
+    create = MlflowClient.create_registered_model
+
+    def taken(client: MlflowClient, name: str, tags: object = None) -> object:
+        del tags
+        return create(client, name)
+
+    monkeypatch.setattr(MlflowClient, "create_registered_model", taken)
+
+
+def test_a_registry_that_makes_the_model_all_the_same_has_it_taken_away(place: Place, any_tag: None) -> None:
+    publication = place.publication()
+    place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert traces(place, publication) == []
+
+
+def test_a_model_that_has_got_a_version_meanwhile_is_never_deleted(
+    place: Place, any_tag: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = place.publication()
+    create = MlflowClient.create_registered_model
+
+    def while_another_registers(client: MlflowClient, name: str, tags: object = None) -> object:
+        made = create(client, name)
+        client.create_model_version(name, source=str(place.folder))
+        return made
+
+    monkeypatch.setattr(MlflowClient, "create_registered_model", while_another_registers)
+    place.tracker.prove_writable(publication.model, publication.experiment_id)
+    assert traces(place, publication) == [publication.model]
 
 
 def test_a_model_that_was_there_before_outlives_a_proof_that_fails(place: Place) -> None:

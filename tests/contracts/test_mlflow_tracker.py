@@ -1,12 +1,9 @@
 """The tracker over MLflow keeps what every tracker promises: on a database, and through a server."""
 
-import os
 import socket
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +14,11 @@ from uuid import uuid4
 import boto3
 import mlflow
 import pytest
-import requests
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param
+from mlflow.entities import LoggedModelOutput, Metric, Param, ViewType
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
@@ -51,7 +49,7 @@ from stockpot.workflow.gathering.supply import Supply
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
 
-START_SECONDS = 120
+StartMlflow = Callable[[Path], AbstractContextManager[str]]
 
 
 class MlflowBackend:
@@ -122,8 +120,18 @@ class MlflowBackend:
             files=sorted(self._files(run_id, None)),
         )
 
-    def visible_runs(self, experiment_id: str) -> Sequence[str]:
-        return sorted(run.info.run_name or "" for run in self.client.search_runs([experiment_id]))
+    def everything(self, experiment_id: str) -> Sequence[str]:
+        experiment = self.client.get_experiment(experiment_id)
+        runs = self.client.search_runs([experiment_id], run_view_type=ViewType.ALL)
+        repository = get_artifact_repository(experiment.artifact_location, tracking_uri=self.uri)
+        return sorted(
+            [
+                *(f"run {run.info.run_name}, {run.info.lifecycle_stage}" for run in runs),
+                *(f"artifact {path}" for path in below(repository, None)),
+                *(f"tag {key}" for key in experiment.tags),
+                *(f"model {model.name}" for model in self.client.search_registered_models(max_results=1000)),
+            ]
+        )
 
     def versions(self, model: str) -> Sequence[str]:
         return [v.version for v in self.client.search_model_versions() if v.name == model]
@@ -134,6 +142,14 @@ class MlflowBackend:
                 yield from self._files(run_id, file.path)
             else:
                 yield file.path
+
+
+def below(repository: ArtifactRepository, folder: str | None) -> Iterator[str]:
+    """Files and folders, at any depth."""
+    for file in repository.list_artifacts(folder):
+        yield file.path
+        if file.is_dir:
+            yield from below(repository, file.path)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -167,51 +183,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowBackend]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowBackend]:
+def server(start_mlflow: StartMlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowBackend]:
     """A real server that proxies artifacts."""
-    folder = tmp_path_factory.mktemp("server")
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    stores = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "a"),
-    ]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *stores, "--workers", "1"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_until_healthy(uri, process)
-            yield MlflowBackend(uri)
-        finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            requests.get(f"{uri}/health", timeout=5).raise_for_status()
-        except requests.RequestException:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"MLflow's server did not come up: exit code {process.poll()}")
+    with start_mlflow(tmp_path_factory.mktemp("server")) as uri:
+        yield MlflowBackend(uri)
 
 
 class TestMlflowTrackerOnADatabase(TrackerContract):
@@ -244,9 +219,11 @@ class TestMlflowTrackerOnAnS3CompatibleStore(TrackerContract):
         elsewhere = replace(source, uri="s3://nobodys/artifacts/model.safetensors")
         with pytest.raises(BadCheckpoint, match="bucket does not exist"):
             bucket.tracker.fetch(elsewhere, tmp_path)
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        assert MlflowTracker(bucket.uri).head(source, 4) is None
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+            assert MlflowTracker(bucket.uri).head(source, 4) is None
 
 
 @pytest.mark.slow
@@ -412,7 +389,6 @@ def test_where_the_lowest_version_was_deleted_the_next_is_no_duplicate_any_more(
 ) -> None:
     sweep = plant(database, 3)
     publication = publication_of(database, sweep)
-    database.tracker.prove_writable(publication.model, sweep.experiment_id)
     first, second, third = [registered(database.tracker, publication) for _ in range(3)]
     assert database.tracker.reconcile(publication.model, publication.recipe.digest) == first
     database.client.delete_model_version(first.name, first.version)
@@ -424,7 +400,6 @@ def test_where_the_lowest_version_was_deleted_the_next_is_no_duplicate_any_more(
 def test_the_registry_may_be_another_database(database: MlflowBackend, tmp_path: Path) -> None:
     publication = publication_of(database, plant(database, 2))
     tracker = MlflowTracker(database.uri, f"sqlite:///{tmp_path}/registry.db")
-    tracker.prove_writable(publication.model, publication.experiment_id)
     version = registered(tracker, publication)
     assert tracker.version(version.uri) == version
     assert version.model_id == tracker.find_model(version.run_id or "", publication)
@@ -436,7 +411,6 @@ def test_a_version_links_to_its_model_where_mlflow_can_resolve_it(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
     publication = publication_of(database, plant(database, 2))
-    database.tracker.prove_writable(publication.model, publication.experiment_id)
     version = registered(MlflowTracker(), publication)
     made = database.client.get_model_version(version.name, version.version)
     assert made.source == f"models:/{version.model_id}"
@@ -444,7 +418,6 @@ def test_a_version_links_to_its_model_where_mlflow_can_resolve_it(
 
 def test_what_mlflow_has_no_room_for_is_cut_after_a_whole_line(database: MlflowBackend) -> None:
     publication = publication_of(database, plant(database, 2))
-    database.tracker.prove_writable(publication.model, publication.experiment_id)
     row = "| a row of a table with {run_id} |"
     version = registered(
         database.tracker,

@@ -62,8 +62,9 @@ class Tracker(Protocol):
         ...
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
-        """Make sure that runs, artifacts and versions of `model` may be written, creating the registered
-        model if there is none. Leaves nothing else visible. Raises BadModelName or NotPermitted.
+        """Make sure that runs, artifacts and versions of `model` may be written. Leaves nothing behind: no
+        run, no model, no tag, and no artifact where the store lets us delete one; else one line of text,
+        always at the same place. Raises BadModelName or NotPermitted.
         """
         ...
 
@@ -148,7 +149,9 @@ class Tracker(Protocol):
         ...
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
-        """Create the model version, with description and tags."""
+        """Create the model version, with description and tags; before it the registered model, where there is
+        none.
+        """
         ...
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:

@@ -80,8 +80,10 @@ class Backend(Protocol):
         """What the run holds now."""
         ...
 
-    def visible_runs(self, experiment_id: str) -> Sequence[str]:
-        """Names of all active runs of an experiment, Stockpot's own too, sorted."""
+    def everything(self, experiment_id: str) -> Sequence[str]:
+        """All that one may leave behind: the experiment's runs, deleted ones too, its artifacts and tags, and
+        all registered models. A line each, sorted.
+        """
         ...
 
     def versions(self, model: str) -> Sequence[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
-from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.testing.tracker_backend import (
     Backend,
@@ -44,10 +44,8 @@ class TrackerContract:
 
     @pytest.fixture
     def publication(self, backend: Backend, sweep: PlantedSweep) -> Publication:
-        """A soup of the sweep's first two children, of a model name of its own that is registered."""
-        made = publication_of(backend, sweep)
-        backend.tracker.prove_writable(made.model, sweep.experiment_id)
-        return made
+        """A soup of the sweep's first two children, of a model name of its own that is not registered."""
+        return publication_of(backend, sweep)
 
     def test_the_children_of_a_parent_are_listed_in_starting_order_without_the_parent(
         self, tracker: Tracker, sweep: PlantedSweep
@@ -196,20 +194,41 @@ class TrackerContract:
         run = child(backend)
         assert backend.tracker.weights(run) == ()
 
-    def test_proving_permission_makes_the_model_and_leaves_nothing_else(
-        self, backend: Backend, sweep: PlantedSweep
+    @pytest.mark.parametrize("versions", [0, 1], ids=["new model", "known model"])
+    def test_proofs_of_permission_leave_nothing_behind_also_where_several_are_made_at_once(
+        self, backend: Backend, sweep: PlantedSweep, publication: Publication, versions: int
     ) -> None:
-        before = backend.visible_runs(sweep.experiment_id)
-        model = fresh("new model")
-        for _ in range(2):
-            backend.tracker.prove_writable(model, sweep.experiment_id)
-        assert backend.visible_runs(sweep.experiment_id) == before
-        assert backend.versions(model) == []
+        for _ in range(versions):
+            registered(backend.tracker, publication)
+        before = backend.everything(sweep.experiment_id)
+        with ThreadPoolExecutor(8) as pool:
+            proofs = [
+                pool.submit(backend.tracker.prove_writable, publication.model, sweep.experiment_id)
+                for _ in range(24)
+            ]
+        assert [proof.exception() for proof in proofs] == [None] * 24
+        assert backend.everything(sweep.experiment_id) == before
+
+    def test_a_refused_proof_leaves_nothing_behind(self, backend: Backend, sweep: PlantedSweep) -> None:
+        before = backend.everything(sweep.experiment_id)
+        with pytest.raises(BadModelName):
+            backend.tracker.prove_writable("a/b", sweep.experiment_id)
+        with pytest.raises(TrackingError):
+            backend.tracker.prove_writable(fresh("new model"), "987654321")
+        assert backend.everything(sweep.experiment_id) == before
+
+    def test_first_versions_that_are_created_at_once_find_or_make_their_model(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        run_id = tracker.create_run(publication)
+        model_id = tracker.create_model(run_id, publication)
+        with ThreadPoolExecutor(4) as pool:
+            made = [pool.submit(tracker.create_version, run_id, model_id, publication) for _ in range(4)]
+        assert sorted(version.result().version for version in made) == ["1", "2", "3", "4"]
 
     @pytest.mark.parametrize("name", ["a/b", "a:b", " "])
-    def test_a_refused_model_name_is_told_before_anything_is_written(
-        self, tracker: Tracker, sweep: PlantedSweep, name: str
-    ) -> None:
+    def test_a_refused_model_name_is_told(self, tracker: Tracker, sweep: PlantedSweep, name: str) -> None:
         with pytest.raises(BadModelName):
             tracker.prove_writable(name, sweep.experiment_id)
 

@@ -19,7 +19,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE
-from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
@@ -154,7 +154,8 @@ class MemoryTracker(Tracker):
             raise BadModelName(
                 f"registered model {model!r}: no / or : in a name", mend="give another --model"
             )
-        self.versions_kept.setdefault(model, [])
+        if experiment_id not in self.experiments.values():
+            raise TrackingError(f"no experiment {experiment_id}", mend="name another")
 
     def find_run(self, publication: Publication) -> str | None:
         wanted = {ROLE: "soup", MODEL: publication.model, RECIPE: publication.recipe.digest}.items()
@@ -246,7 +247,7 @@ class MemoryTracker(Tracker):
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         self._require_writable("version")
-        versions = self.versions_kept[publication.model]
+        versions = self.versions_kept.setdefault(publication.model, [])
         number = str(len(versions) + 1)
         versions.append(ModelVersion(publication.model, number, run_id, model_id, soup_tags(publication)))
         return versions[-1]

@@ -10,6 +10,7 @@ MOST_TAG = 8000
 MOST_PARAM = 6000
 MOST_NAME = 250
 MOST_DATASET_NAME = 500
+MOST_MODEL_NAME = 256
 REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']+")
 REFUSED_IN_KEYS = re.compile(r"[^\w\-./ ]")
 SEGMENT = re.compile(r"[^/]+")

@@ -1,82 +1,109 @@
-"""Proof that a soup can be registered, before anything expensive is done for it."""
+"""Proof that a soup can be registered, before anything expensive is done for it. It leaves nothing behind."""
 
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from stockpot.entities import tags
 from stockpot.errors import BadModelName, StockpotError
-from stockpot.tracking.mlflow_calls import asking, creating
+from stockpot.tracking.mlflow_calls import asking
+from stockpot.tracking.mlflow_limits import MOST_MODEL_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PERMISSION_CHECK = "permission-check"
-PERMISSION_FILE = f"{PERMISSION_CHECK}.txt"
+PERMISSION_FILE = "stockpot-permission-check.txt"
+"""At the root of an experiment's artifacts, always the same: where it cannot be deleted, there is one."""
+REFUSED_TAG = f"{tags.PERMISSION_CHECK}?"
+"""MLflow refuses a question mark in the name of a tag."""
+OTHER_MODEL = "give another --model: MLflow takes any name without / and :"
 
 
-def ensure_registered_model(client: "MlflowClient", name: str) -> bool:
-    """Create the registered model, or prove that an existing one may be changed.
+def prove_model_writable(client: "MlflowClient", name: str) -> None:
+    """Make sure that a version of this registered model may be created, and the model where there is none.
 
-    Returns whether it was created. Raises BadModelName and NotPermitted.
+    Raises BadModelName and NotPermitted.
     """
     from mlflow.exceptions import MlflowException
 
-    mend = "give another --model: MLflow takes any name without / and :"
-    with asking(f"registered model {name!r}", invalid=BadModelName, missing=BadModelName, mend=mend):
+    doing = f"registered model {name!r}"
+    with asking(doing, invalid=BadModelName, missing=BadModelName, mend=OTHER_MODEL):
         try:
             # Deleting a tag that is not there changes nothing, and takes the right that a new version takes.
             client.delete_registered_model_tag(name, tags.PERMISSION_CHECK)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return _create(client, name)
-        return False
+            _ask_in_vain(client, name)
 
 
-def remove_empty_model(client: "MlflowClient", name: str) -> None:
-    """Delete a registered model that has no versions; leave it where that fails."""
+def prove_experiment_writable(client: "MlflowClient", experiment_id: str) -> None:
+    """Set a tag on the experiment, write an artifact beside those of its runs, and take both away again.
+
+    Raises NotPermitted. What a proof that was killed left behind goes with the next one.
+    """
+    with asking(f"writing to experiment {experiment_id}"):
+        experiment = client.get_experiment(experiment_id)
+        left = [tag for tag in experiment.tags if tag.startswith(tags.PERMISSION_CHECK)]
+        # Those of proofs under way may be among them: they do not mind.
+        stuck = [tag for tag in left if not _delete_tag(client, experiment_id, tag)]
+        # A name of its own, since MLflow fails where one tag is written twice in the same moment.
+        tag = stuck[0] if stuck else f"{tags.PERMISSION_CHECK}.{uuid4().hex}"
+        # A real write, which a database that may only be read refuses. It takes the right that a run takes.
+        client.set_experiment_tag(experiment_id, tag, "")
+        _delete_tag(client, experiment_id, tag)
+        _write_artifact(client, experiment.artifact_location)
+
+
+def _ask_in_vain(client: "MlflowClient", name: str) -> None:
+    """Ask for the registered model with a tag that MLflow refuses, after it has looked at the right to create
+    one. So not even a process that is killed leaves a model behind, and no webhook tells of one.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if len(name) > MOST_MODEL_NAME:
+        raise BadModelName(
+            f"registered model {name[:60]!r}...: its name has {len(name)} characters, and MLflow's databases "
+            f"take {MOST_MODEL_NAME}",
+            mend="give a shorter --model",
+        )
+    try:
+        client.create_registered_model(name, tags={REFUSED_TAG: ""})
+    except MlflowException as error:
+        # The name itself is taken: MLflow looked at it when it was asked for the model's tag.
+        if error.error_code not in {"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS"}:
+            raise
+    else:
+        _remove_empty_model(client, name)
+
+
+def _remove_empty_model(client: "MlflowClient", name: str) -> None:
+    """Of a server that takes any tag; left where that fails."""
     with suppress(StockpotError), asking(f"deleting the registered model {name!r}"):
         if not client.get_registered_model(name).latest_versions:
             client.delete_registered_model(name)
 
 
-def prove_experiment_writable(client: "MlflowClient", experiment_id: str) -> None:
-    """Write a run with an artifact, and delete it. Raises NotPermitted.
-
-    What an earlier proof left behind goes with it: a run whose creation was never answered.
-    """
-    doing = f"writing to experiment {experiment_id}"
-    # That of a proof under way may be among them: it minds as little as it needs a run that is active.
-    with suppress(StockpotError), asking(doing):
-        for left in client.search_runs([experiment_id], f"tags.`{tags.ROLE}` = '{PERMISSION_CHECK}'"):
-            client.delete_run(left.info.run_id)
-    with creating(doing):
-        run = client.create_run(experiment_id, tags={tags.ROLE: PERMISSION_CHECK}, run_name=PERMISSION_CHECK)
-    with asking(doing):
-        try:
-            client.log_text(run.info.run_id, "Stockpot may write here.\n", PERMISSION_FILE)
-            _delete_artifact(client, str(run.info.artifact_uri))
-        finally:
-            client.delete_run(run.info.run_id)
-
-
-def _delete_artifact(client: "MlflowClient", root: str) -> None:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    # Many stores cannot, or do not let us: the file is a line of text.
-    with suppress(Exception):
-        repository: Any = get_artifact_repository(root, tracking_uri=client.tracking_uri)
-        repository.delete_artifacts(PERMISSION_FILE)
-
-
-def _create(client: "MlflowClient", name: str) -> bool:
-    """Whether it was us."""
+def _delete_tag(client: "MlflowClient", experiment_id: str, tag: str) -> bool:
+    """Whether it is gone. Servers older than 3.2 delete none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.delete_experiment_tag(experiment_id, tag)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
-            raise
-        return False
+        return error.error_code in {"RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"}  # another was quicker
     return True
+
+
+def _write_artifact(client: "MlflowClient", root: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository: Any = get_artifact_repository(root, tracking_uri=client.tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, PERMISSION_FILE)
+        file.write_text("Stockpot may write here.\n")
+        repository.log_artifact(str(file))
+    with suppress(Exception):  # many stores cannot, or do not let us
+        repository.delete_artifacts(PERMISSION_FILE)

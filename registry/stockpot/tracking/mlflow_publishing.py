@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Digest, Measurement, ModelVersion, Publication
 from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE
-from stockpot.tracking.mlflow_calls import creating, is_web, registry_uri
+from stockpot.tracking.mlflow_calls import asking, creating, is_web, registry_uri
 from stockpot.tracking.mlflow_limits import (
     MOST_PARAM,
     MOST_TAG,
@@ -158,6 +158,7 @@ def create_version(
     client: "MlflowClient", run_id: str, model_id: str, publication: Publication
 ) -> ModelVersion:
     """A version whose source is the LoggedModel."""
+    _ensure_registered_model(client, publication.model)
     with creating(f"creating a version of {publication.model}"):
         version = client.create_model_version(
             publication.model,
@@ -170,6 +171,25 @@ def create_version(
     # A version learns its number when it exists. Whoever is killed here leaves the word in the page.
     told = description(publication.description, run_id, str(version.version))
     return to_version(client.update_model_version(version.name, version.version, told))
+
+
+def _ensure_registered_model(client: "MlflowClient", name: str) -> None:
+    """Whoever may create versions of a model need not have the right to create models."""
+    from mlflow.exceptions import MlflowException
+
+    with asking(f"creating the registered model {name!r}"):
+        try:
+            client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            return
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
+                raise
 
 
 def describe(client: "MlflowClient", version: ModelVersion, publication: Publication) -> None:

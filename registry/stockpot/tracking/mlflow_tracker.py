@@ -19,7 +19,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS
-from stockpot.errors import BadRequest, StockpotError
+from stockpot.errors import BadRequest
 from stockpot.ports import Tracker
 from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_publishing as publishing
@@ -27,11 +27,7 @@ from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
 from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
 from stockpot.tracking.mlflow_heads import Heads
-from stockpot.tracking.mlflow_permissions import (
-    ensure_registered_model,
-    prove_experiment_writable,
-    remove_empty_model,
-)
+from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
 from stockpot.tracking.mlflow_server import require_version
 from stockpot.tracking.mlflow_weights import download, download_weights, find_weights, weights_of_version
@@ -96,13 +92,8 @@ class MlflowTracker(Tracker):
             return download_weights(self._client, self._addresses.located(self._client, source), into)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
-        created = ensure_registered_model(self._client, model)
-        try:
-            prove_experiment_writable(self._client, experiment_id)
-        except StockpotError:
-            if created:
-                remove_empty_model(self._client, model)
-            raise
+        prove_model_writable(self._client, model)
+        prove_experiment_writable(self._client, experiment_id)
 
     def find_run(self, publication: Publication) -> str | None:
         with asking(f"looking for the run {publication.name}"):
