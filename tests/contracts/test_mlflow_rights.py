@@ -10,7 +10,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from stockpot.entities import Register, SoupRequest, SoupState
+from stockpot.entities import ModelVersion, Register, SoupRequest, SoupState
 from stockpot.errors import NotPermitted
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
@@ -134,3 +134,27 @@ def test_whoever_may_only_read_the_registered_model_is_refused(office: Office) -
     with user("READ"), pytest.raises(NotPermitted, match="registered model 'theirs'"):
         MlflowTracker(office.uri).prove_writable(office.model, office.experiment_id)
     assert office.traces() == before
+
+
+def test_a_logged_model_that_was_deleted_is_not_there_although_it_seems_forbidden(office: Office) -> None:
+    with user("EDIT"):
+        tracker, client = MlflowTracker(office.uri), MlflowClient(office.uri)
+        run_id = client.create_run(office.experiment_id).info.run_id
+        model_id = client.create_logged_model(office.experiment_id, source_run_id=run_id).model_id
+        version = ModelVersion(office.model, "1", run_id, model_id, {})
+        assert tracker.has_model(version)
+    with user("admin"):
+        client.delete_logged_model(model_id)
+    with user("EDIT"):
+        assert not tracker.has_model(version)
+
+
+def test_a_logged_model_of_a_run_that_we_may_not_see_counts_as_there(office: Office) -> None:
+    with user("admin"):
+        client = MlflowClient(office.uri)
+        experiment_id = client.create_experiment("secret")
+        grant(office.uri, "EDIT", "experiment", experiment_id, "DENY")
+        run_id = client.create_run(experiment_id).info.run_id
+        model_id = client.create_logged_model(experiment_id, source_run_id=run_id).model_id
+    with user("EDIT"):
+        assert MlflowTracker(office.uri).has_model(ModelVersion(office.model, "1", run_id, model_id, {}))

@@ -384,6 +384,34 @@ def test_what_is_deleted_is_gone(database: MlflowBackend) -> None:
         database.tracker.runs(SweepSelector(experiment=sweep.experiment))
 
 
+def test_what_was_noted_on_a_run_outlives_its_version_and_itself(database: MlflowBackend) -> None:
+    tracker, publication = database.tracker, publication_of(database, plant(database, 2))
+    recipe, here = publication.recipe.digest, [publication.experiment_id]
+    version = registered(tracker, publication)
+    tracker.note_version(version)
+    database.client.delete_registered_model(version.name)
+    database.client.delete_run(version.run_id or "")
+    assert tracker.noted_versions(recipe, here) == (version.uri,)
+    tracker.note_version(replace(version, version="2"))
+    assert tracker.noted_versions(recipe, here) == (version.uri,), "a deleted run takes no note"
+
+
+@pytest.mark.parametrize("written", ["by hand", "7", "[7]", "{}"])
+def test_what_a_person_wrote_in_place_of_a_note_is_no_version(database: MlflowBackend, written: str) -> None:
+    tracker, publication = database.tracker, publication_of(database, plant(database, 2))
+    version = registered(tracker, publication)
+    database.client.set_tag(version.run_id or "", "stockpot.version", written)
+    assert tracker.noted_versions(publication.recipe.digest, [publication.experiment_id]) == ()
+    tracker.note_version(version)
+    assert tracker.noted_versions(publication.recipe.digest, [publication.experiment_id]) == (version.uri,)
+
+
+def test_a_logged_model_that_a_person_deleted_is_not_there(database: MlflowBackend) -> None:
+    version = registered(database.tracker, publication_of(database, plant(database, 2)))
+    database.client.delete_logged_model(version.model_id or "")
+    assert not database.tracker.has_model(version)
+
+
 def test_where_the_lowest_version_was_deleted_the_next_is_no_duplicate_any_more(
     database: MlflowBackend,
 ) -> None:

@@ -78,7 +78,8 @@ def test_copied_tags_on_other_weights_are_a_conflict_and_never_adopted(
         assert "delete that version, or its tag stockpot.recipe" in str(raised.value)
         _forget(home)
     client.delete_model_version_tag("tiny", "2", "stockpot.recipe")
-    assert _soup(request_).uri == "models:/tiny/3", "the mend mends it"
+    assert _soup(request_).state is SoupState.WITHDRAWN, "version 1 was deleted"
+    assert _soup(replace(request_, again=True)).uri == "models:/tiny/3", "the mend mends it"
 
 
 @pytest.mark.parametrize("key", ["stockpot.checkpoint", "stockpot.logged_model", "stockpot.role"])

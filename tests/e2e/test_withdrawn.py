@@ -1,19 +1,27 @@
-"""What a person took out of the registry stays out, until a request asks for it on purpose."""
+"""What a person took out of the registry stays out, until a request asks for it on purpose.
 
+That holds whichever store a request is made with.
+"""
+
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from stockpot.cli.printing import show_outcome
 from stockpot.entities import PublishedSoup, SoupOutcome, SoupRequest, SoupState
+from stockpot.testing.crashes import Crash, CrashingTracker
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from stockpot.ports import Tracker
 
 
 @pytest.fixture
@@ -85,16 +93,41 @@ def _delete_logged_model_and_version(client: "MlflowClient", soup: PublishedSoup
     client.delete_model_version("tiny", soup.uri.rsplit("/", 1)[1])
 
 
+def _delete_version(client: "MlflowClient", soup: PublishedSoup) -> None:
+    del soup
+    client.delete_model_version("tiny", "1")
+
+
+def _keep(home: Path) -> None:
+    del home
+
+
+def _forget(home: Path) -> None:
+    """As on another machine: a fresh store."""
+    shutil.rmtree(home)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("store", [_keep, _forget])
 @pytest.mark.parametrize(
-    "take_away", [_delete_model, _rename_model, _delete_run_and_version, _delete_logged_model_and_version]
+    "take_away",
+    [
+        _delete_version,
+        _delete_model,
+        _rename_model,
+        _delete_run_and_version,
+        _delete_logged_model_and_version,
+    ],
 )
-def test_what_goes_with_its_model_run_or_logged_model_stays_away_too(
+def test_what_goes_with_its_model_run_or_logged_model_stays_away_too_in_every_store(
     request_: SoupRequest,
     client: "MlflowClient",
+    home: Path,
     take_away: Callable[["MlflowClient", PublishedSoup], None],
+    store: Callable[[Path], None],
 ) -> None:
     take_away(client, _soup(request_))
+    store(home)
     assert (_soup(request_).state, _versions(client)) == (SoupState.WITHDRAWN, [])
     assert _soup(replace(request_, again=True)).state is SoupState.REGISTERED
     assert len(_versions(client)) == 1
@@ -111,10 +144,12 @@ def test_a_version_whose_run_was_deleted_is_adopted_and_no_other_run_is_made(
     assert client.search_runs([experiment], "tags.`stockpot.role` = 'soup'") == []
 
 
+@pytest.mark.parametrize("store", [_keep, pytest.param(_forget, marks=pytest.mark.slow)])
 def test_a_version_whose_logged_model_was_deleted_is_withdrawn_and_says_so(
-    request_: SoupRequest, client: "MlflowClient"
+    request_: SoupRequest, client: "MlflowClient", home: Path, store: Callable[[Path], None]
 ) -> None:
     _soup(request_)
+    store(home)
     model_id = client.get_model_version("tiny", "1").tags["stockpot.logged_model"]
     client.delete_logged_model(model_id)
     for request in (request_, replace(request_, again=True)):
@@ -122,3 +157,77 @@ def test_a_version_whose_logged_model_was_deleted_is_withdrawn_and_says_so(
         assert (soup.state, _versions(client)) == (SoupState.WITHDRAWN, ["1"])
         assert model_id in soup.why
         assert "delete that version, then --again" in soup.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", [_keep, _forget])
+def test_a_snapshot_that_cannot_be_read_withdraws_nothing(
+    request_: SoupRequest, client: "MlflowClient", home: Path, store: Callable[[Path], None]
+) -> None:
+    soup = _soup(request_)
+    location = client.get_model_version_download_uri("tiny", "1")
+    Path(location.removeprefix("file://"), "stockpot.json").unlink()
+    store(home)
+    assert _soup(request_) == replace(soup, state=SoupState.ADOPTED)
+
+
+@pytest.mark.slow
+def test_what_was_registered_again_on_purpose_and_deleted_again_stays_away_in_a_fresh_store(
+    request_: SoupRequest, client: "MlflowClient", home: Path
+) -> None:
+    _soup(request_)
+    client.delete_model_version("tiny", "1")
+    assert _soup(replace(request_, again=True)).uri == "models:/tiny/2"
+    _forget(home)
+    assert _soup(request_).adopted
+    client.delete_model_version("tiny", "2")
+    _forget(home)
+    soup = _soup(request_)
+    assert soup.state is SoupState.WITHDRAWN
+    assert "models:/tiny/2" in soup.why
+
+
+@pytest.mark.slow
+def test_a_promoted_copy_that_a_person_deleted_stays_away_from_its_model_alone(
+    request_: SoupRequest, client: "MlflowClient", home: Path
+) -> None:
+    _soup(request_)
+    client.copy_model_version("models:/tiny/1", "production")
+    production = replace(request_, model="production")
+    assert _soup(production).adopted
+    client.delete_model_version("production", "1")
+    _forget(home)
+    assert _soup(production).state is SoupState.WITHDRAWN
+    assert _soup(request_).adopted
+
+
+@pytest.mark.slow
+def test_a_registration_that_stopped_before_its_note_is_noted_by_whoever_goes_on(
+    request_: SoupRequest, client: "MlflowClient", home: Path
+) -> None:
+    place = Workplace()
+    place.tracker = cast("Tracker", CrashingTracker(place.tracker, "note_version", "before"))
+    with pytest.raises(Crash):
+        walk(request_, place, in_turn, Silent())
+    _forget(home)
+    assert _soup(request_).uri == "models:/tiny/1"
+    client.delete_model_version("tiny", "1")
+    _forget(home)
+    assert _soup(request_).state is SoupState.WITHDRAWN
+
+
+@pytest.mark.slow
+def test_a_run_that_was_deleted_before_anything_was_registered_withdraws_nothing(
+    request_: SoupRequest, client: "MlflowClient", home: Path
+) -> None:
+    place = Workplace()
+    place.tracker = cast("Tracker", CrashingTracker(place.tracker, "create_version", "before"))
+    with pytest.raises(Crash):
+        walk(request_, place, in_turn, Silent())
+    (experiment,) = [
+        found.experiment_id for found in client.search_experiments(filter_string="name = 'sweeps'")
+    ]
+    for run in client.search_runs([experiment], "tags.`stockpot.role` = 'soup'"):
+        client.delete_run(run.info.run_id)
+    _forget(home)
+    assert _soup(request_).state is SoupState.REGISTERED

@@ -22,6 +22,10 @@ REPORT = "stockpot.report"
 """On versions: the digest of the report that the page shows."""
 LOGGED_MODEL = "stockpot.logged_model"
 """On versions: MLflow does not tell which LoggedModel a version was made from."""
+VERSION = "stockpot.version"
+"""On a soup's run: what was registered of it, as a JSON list of ``models:/NAME/VERSION``, the newest of each
+registered model. It stays when a version is deleted.
+"""
 DUPLICATE_OF = "stockpot.duplicate_of"
 """On versions: the lower one that holds the same soup."""
 ALIAS = "stockpot.alias"

@@ -1,6 +1,6 @@
 """What Stockpot asks of MLflow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,6 +128,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def has_model(self, version: ModelVersion) -> bool:
+        """Whether the version's LoggedModel is there. One that a person deleted is not; one that we may not
+        see counts as there.
+        """
+        ...
+
     def read_file(self, model_id: str, path: str) -> bytes:
         """The content of one of a LoggedModel's artifacts. Raises BadRequest where there is none."""
         ...
@@ -151,6 +157,18 @@ class Tracker(Protocol):
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         """Create the model version, with description and tags; before it the registered model, where there is
         none.
+        """
+        ...
+
+    def note_version(self, version: ModelVersion) -> None:
+        """Note on the version's run, for good, that it was registered: MLflow deletes versions without a
+        trace. A run that is deleted or gone takes no note.
+        """
+        ...
+
+    def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
+        """The URIs of all versions that were noted on this soup's runs in these experiments; also of versions
+        and runs that were deleted since.
         """
         ...
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from stockpot.ports import Tracker
 
 CREATING_CALLS = ("create_run", "create_ingredient_model", "create_model", "create_version")
-WRITING_CALLS = ("prove_writable", "upload", "record", "set_alias")
+WRITING_CALLS = ("prove_writable", "upload", "record", "set_alias", "note_version")
 """Those may be repeated at will."""
 
 

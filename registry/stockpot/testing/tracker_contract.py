@@ -397,6 +397,38 @@ class TrackerContract:
         assert [source.path for source in sources] == ["data/model.pt2", "model.safetensors"]
         assert tracker.fetch(sources[1], returned).read_bytes() == b"weights"
 
+    def test_a_version_that_was_noted_is_told_for_good_by_its_soup_and_experiment(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        recipe, here = publication.recipe.digest, [publication.experiment_id]
+        version = registered(tracker, publication)
+        assert tracker.noted_versions(recipe, here) == ()
+        for _ in range(2):
+            tracker.note_version(version)
+            assert tracker.noted_versions(recipe, here) == (version.uri,)
+        later = registered(tracker, publication)
+        copied = replace(version, name=fresh("production"))
+        for noted in (later, copied):
+            tracker.note_version(noted)
+        assert tracker.noted_versions(recipe, here) == (later.uri, copied.uri), "the newest of each model"
+        assert tracker.noted_versions(recipe, []) == ()
+        assert tracker.noted_versions(digest_of_bytes(b"another"), here) == ()
+
+    @pytest.mark.parametrize("run_id", [None, "0" * 32])
+    def test_a_version_without_its_run_is_not_noted(
+        self, tracker: Tracker, publication: Publication, run_id: str | None
+    ) -> None:
+        tracker.note_version(replace(registered(tracker, publication), run_id=run_id))
+        assert tracker.noted_versions(publication.recipe.digest, [publication.experiment_id]) == ()
+
+    def test_a_version_has_its_model_unless_that_is_gone(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        assert tracker.has_model(version)
+        assert tracker.has_model(replace(version, model_id=None))
+        assert not tracker.has_model(replace(version, model_id="m-" + "0" * 32))
+
     def test_a_version_shows_another_publication_of_its_soup(
         self, backend: Backend, publication: Publication
     ) -> None:

@@ -3,7 +3,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from stockpot.entities import (
     SweepSelector,
     WeightsSource,
 )
-from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE
+from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE, VERSION
 from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
-from stockpot.tracking.names import VERSION_URI, ingredient_tags, soup_tags
+from stockpot.tracking.names import VERSION_URI, ingredient_tags, note, noted, soup_tags
 
 if TYPE_CHECKING:
     from torch import nn
@@ -220,6 +220,9 @@ class MemoryTracker(Tracker):
         shutil.copyfile(weights, into / "model.safetensors")
         return Packaged("pt2")
 
+    def has_model(self, version: ModelVersion) -> bool:
+        return version.model_id is None or version.model_id in self.models_kept
+
     def read_file(self, model_id: str, path: str) -> bytes:
         if model_id not in self.models_kept or path not in self.models_kept[model_id].files:
             raise BadRequest(f"{path} of model {model_id} does not exist", mend="name another")
@@ -251,6 +254,17 @@ class MemoryTracker(Tracker):
         number = str(len(versions) + 1)
         versions.append(ModelVersion(publication.model, number, run_id, model_id, soup_tags(publication)))
         return versions[-1]
+
+    def note_version(self, version: ModelVersion) -> None:
+        self._require_writable("run")
+        kept = self.runs_kept.get(version.run_id or "")
+        if kept is not None:
+            kept.run = replace(kept.run, tags={**kept.run.tags, VERSION: note(kept.run.tags, version)})
+
+    def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
+        wanted = {ROLE: "soup", RECIPE: recipe}.items()
+        runs = [kept.run for kept in self.runs_kept.values() if kept.run.experiment_id in {*experiment_ids}]
+        return tuple(uri for run in runs if wanted <= run.tags.items() for uri in noted(run.tags))
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         self._require_writable("version")

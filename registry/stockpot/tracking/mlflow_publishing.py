@@ -5,12 +5,12 @@ All of them carry the same tags, set by the very call that creates them: they ar
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Digest, Measurement, ModelVersion, Publication
-from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE
+from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, MODEL, PARENT, RECIPE, ROLE, VERSION
 from stockpot.tracking.mlflow_calls import asking, creating, is_web, registry_uri
 from stockpot.tracking.mlflow_limits import (
     MOST_PARAM,
@@ -22,7 +22,7 @@ from stockpot.tracking.mlflow_limits import (
     model_name,
 )
 from stockpot.tracking.mlflow_weights import logged_models
-from stockpot.tracking.names import ingredient_tags, soup_tags
+from stockpot.tracking.names import ingredient_tags, note, noted, soup_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,6 +84,31 @@ def find_model(client: "MlflowClient", run_id: str, publication: Publication) ->
     wanted = {ROLE: "soup", RECIPE: publication.recipe.digest}
     found = _first_tagged(logged_models(client, publication.experiment_id, run_id), wanted)
     return None if found is None else str(found.model_id)
+
+
+def has_model(client: "MlflowClient", version: ModelVersion) -> bool:
+    """Whether MLflow tells of the version's LoggedModel: of a deleted one it does not. Its own app for users
+    answers then as if it were forbidden; so the models of the run are looked through, if we may see that.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if version.model_id is None:
+        return True
+    try:
+        client.get_logged_model(version.model_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+    else:
+        return True
+    try:
+        run = client.get_run(version.run_id or "")
+    except MlflowException:
+        return True
+    models = logged_models(client, run.info.experiment_id, run.info.run_id)
+    return version.model_id in {model.model_id for model in models}
 
 
 def create_model(client: "MlflowClient", run_id: str, publication: Publication) -> str:
@@ -190,6 +215,31 @@ def _ensure_registered_model(client: "MlflowClient", name: str) -> None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
                 raise
+
+
+def note_version(client: "MlflowClient", version: ModelVersion) -> None:
+    """Tag the version's run with it, unless it is tagged so already."""
+    from mlflow.exceptions import MlflowException
+
+    if version.run_id is None:
+        return
+    try:
+        run = client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return
+    if run.info.lifecycle_stage == "active" and version.uri not in noted(run.data.tags):
+        client.set_tag(version.run_id, VERSION, note(run.data.tags, version))
+
+
+def noted_versions(client: "MlflowClient", recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
+    """On runs of this soup, whatever its registered model is called, deleted runs too."""
+    from mlflow.entities import ViewType
+
+    condition = f"tags.`{RECIPE}` = '{recipe}' and tags.`{ROLE}` = 'soup'"
+    runs = client.search_runs(sorted(experiment_ids), condition, ViewType.ALL)
+    return tuple(uri for run in runs for uri in noted(run.data.tags))
 
 
 def describe(client: "MlflowClient", version: ModelVersion, publication: Publication) -> None:

@@ -2,7 +2,7 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +151,10 @@ class MlflowTracker(Tracker):
                 architecture=architecture,
             )
 
+    def has_model(self, version: ModelVersion) -> bool:
+        with asking(f"looking for the model of {version.uri}"):
+            return publishing.has_model(self._client, version)
+
     def read_file(self, model_id: str, path: str) -> bytes:
         with (
             asking(f"{path} of model {model_id}", invalid=BadRequest, missing=BadRequest),
@@ -174,6 +178,14 @@ class MlflowTracker(Tracker):
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         return publishing.create_version(self._client, run_id, model_id, publication)
+
+    def note_version(self, version: ModelVersion) -> None:
+        with asking(f"noting {version.uri} on the run {version.run_id}"):
+            publishing.note_version(self._client, version)
+
+    def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
+        with asking("looking through the runs of soups"):
+            return publishing.noted_versions(self._client, recipe, experiment_ids)
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         with asking(f"describing {version.uri}"):

@@ -1,10 +1,12 @@
 """What both trackers call things: tags, weights files, version URIs."""
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from stockpot.entities import Candidate, Publication, WeightsFormat
-from stockpot.entities.tags import CHECKPOINT, MODEL, RECIPE, ROLE
+from stockpot.entities import Candidate, ModelVersion, Publication, WeightsFormat
+from stockpot.entities.tags import CHECKPOINT, MODEL, RECIPE, ROLE, VERSION
 
 FORMATS = {
     ".safetensors": WeightsFormat.SAFETENSORS,
@@ -33,3 +35,18 @@ def soup_tags(publication: Publication) -> dict[str, str]:
 def ingredient_tags(candidate: Candidate) -> dict[str, str]:
     """The tags by which the model that stands for an ingredient is found."""
     return {ROLE: "ingredient", CHECKPOINT: candidate.checkpoint.digest}
+
+
+def noted(tags: Mapping[str, str]) -> list[str]:
+    """The URIs of the versions that are noted on a run. People may have written anything there."""
+    try:
+        told = json.loads(tags.get(VERSION, "[]"))
+    except ValueError:
+        return []
+    return [uri for uri in told if isinstance(uri, str)] if isinstance(told, list) else []
+
+
+def note(tags: Mapping[str, str], version: ModelVersion) -> str:
+    """The same with this version, in place of an earlier one of its registered model."""
+    others = [uri for uri in noted(tags) if uri.rpartition("/")[0] != version.uri.rpartition("/")[0]]
+    return json.dumps([*others, version.uri])

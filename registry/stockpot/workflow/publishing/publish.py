@@ -27,7 +27,7 @@ from stockpot.entities import (
     SoupState,
     tags,
 )
-from stockpot.errors import RegistryConflict, StockpotError
+from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
@@ -42,7 +42,7 @@ from stockpot.workflow.publishing.publication import (
     with_note,
     with_others,
 )
-from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, withdrawn
+from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, standing
 from stockpot.workflow.publishing.transfer import differences, require_same
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ class Publisher:
         model = report.request.model
         with claimed(self.store, model, row.recipe, self.watch) as claim:
             known = self.store.registration(model, row.recipe.digest)
-            version = self.tracker.reconcile(model, row.recipe.digest)
-            soup = None if version is None else self._verified(version, row.recipe, known)
-            why = withdrawn(known, version, self.tracker)
+            experiments = {candidate.run.experiment_id for candidate in ranking.candidates}
+            version, why = standing(model, row.recipe.digest, known, experiments, self.tracker)
             if why and not (report.request.again and version is None):
                 return _absent(row, SoupState.WITHDRAWN, why)
+            soup = None if version is None else self._verified(version, row.recipe, known)
             ours = ruling = None
             if version is None or soup is None:
                 ruling = aliases.ruling(row)
@@ -118,6 +118,9 @@ class Publisher:
             if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
+            if known is None or not is_registered_as(known, version):
+                with suppress(NotPermitted):  # a copy's run may be a stranger's
+                    self.tracker.note_version(version)
             claim.advance(
                 state=RegistrationState.REGISTERED,
                 checkpoint=soup,

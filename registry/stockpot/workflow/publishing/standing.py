@@ -1,12 +1,12 @@
 """Where a soup stands in the registry before a request registers it."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, ModelVersion, Registration, RegistrationState, tags
 from stockpot.errors import BadRequest, RegistryConflict
-from stockpot.workflow.publishing.publication import SNAPSHOT
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -20,23 +20,33 @@ def is_registered_as(known: Registration, version: ModelVersion) -> bool:
     return known.state is RegistrationState.REGISTERED and known.version == version.version
 
 
-def withdrawn(known: Registration | None, version: ModelVersion | None, tracker: "Tracker") -> str:
-    """Why a soup that was registered counts as withdrawn by a person; empty where it does not.
+def standing(
+    model: str,
+    recipe: Digest,
+    known: Registration | None,
+    experiments: Iterable[str],
+    tracker: "Tracker",
+) -> tuple[ModelVersion | None, str]:
+    """The soup's version in MLflow, and why it counts as withdrawn by a person; empty where it does not.
 
-    `known`: what the store remembers; `version`: what MLflow has.
+    `known`: what the store remembers. Other stores note a registration on the soup's run, which is in one of
+    these experiments.
     """
-    if version is not None:
-        if version.model_id is None or _is_there(version.model_id, tracker):
-            return ""
-        return (
-            f"{version.uri} is there, but its LoggedModel {version.model_id} was deleted. "
-            "To register it anew: delete that version, then --again"
-        )
-    if known is None or known.state is not RegistrationState.REGISTERED:
-        return ""
-    return (
-        f"it was models:/{known.model}/{known.version}, and that version was deleted, or its model was "
-        "deleted or renamed. To register it anew: --again"
+    version = tracker.reconcile(model, recipe)
+    if version is None:
+        before = _registered_before(model, recipe, known, experiments, tracker)
+        # Another store may have registered it, and noted that, between the two looks.
+        version = tracker.reconcile(model, recipe) if before else None
+        if before and version is None:
+            return None, (
+                f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
+                "To register it anew: --again"
+            )
+    if version is None or tracker.has_model(version):
+        return version, ""
+    return version, (
+        f"{version.uri} is there, but its LoggedModel {version.model_id} was deleted. "
+        "To register it anew: delete that version, then --again"
     )
 
 
@@ -78,9 +88,15 @@ def _held_by(version: ModelVersion, tracker: "Tracker", folder: Path) -> Digest 
         return None
 
 
-def _is_there(model_id: str, tracker: "Tracker") -> bool:
-    try:
-        tracker.read_file(model_id, SNAPSHOT)
-    except BadRequest:
-        return False
-    return True
+def _registered_before(
+    model: str,
+    recipe: Digest,
+    known: Registration | None,
+    experiments: Iterable[str],
+    tracker: "Tracker",
+) -> str:
+    """The URI of the version that this soup had in this registered model; empty where nobody knows of one."""
+    if known is not None and known.state is RegistrationState.REGISTERED:
+        return f"models:/{model}/{known.version}"
+    noted = tracker.noted_versions(recipe, experiments)
+    return next((uri for uri in noted if uri.rpartition("/")[0] == f"models:/{model}"), "")
