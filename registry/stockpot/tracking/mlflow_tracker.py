@@ -23,6 +23,7 @@ from stockpot.errors import BadRequest
 from stockpot.ports import Tracker
 from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_publishing as publishing
+from stockpot.tracking import mlflow_versions as versions
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
 from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
@@ -153,7 +154,7 @@ class MlflowTracker(Tracker):
 
     def has_model(self, version: ModelVersion) -> bool:
         with asking(f"looking for the model of {version.uri}"):
-            return publishing.has_model(self._client, version)
+            return versions.has_model(self._client, version)
 
     def read_file(self, model_id: str, path: str) -> bytes:
         with (
@@ -174,22 +175,22 @@ class MlflowTracker(Tracker):
 
     def reconcile(self, model: str, recipe: Digest) -> ModelVersion | None:
         with asking(f"looking through the versions of {model!r}"):
-            return publishing.reconcile(self._client, model, recipe)
+            return versions.reconcile(self._client, model, recipe)
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
-        return publishing.create_version(self._client, run_id, model_id, publication)
+        return versions.create_version(self._client, run_id, model_id, publication)
 
     def note_version(self, version: ModelVersion) -> None:
         with asking(f"noting {version.uri} on the run {version.run_id}"):
-            publishing.note_version(self._client, version)
+            versions.note_version(self._client, version)
 
     def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
         with asking("looking through the runs of soups"):
-            return publishing.noted_versions(self._client, recipe, experiment_ids)
+            return versions.noted_versions(self._client, recipe, experiment_ids)
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         with asking(f"describing {version.uri}"):
-            publishing.describe(self._client, version, publication)
+            versions.describe(self._client, version, publication)
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
@@ -204,8 +205,8 @@ class MlflowTracker(Tracker):
         name, version, alias = parts["name"], parts["version"], parts["alias"]
         with asking(f"no {uri}", invalid=BadRequest, missing=BadRequest, mend=mend):
             if alias is None:
-                return publishing.to_version(self._client.get_model_version(name, version))
-            return publishing.to_version(self._client.get_model_version_by_alias(name, alias))
+                return versions.to_version(self._client.get_model_version(name, version))
+            return versions.to_version(self._client.get_model_version_by_alias(name, alias))
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         with asking(f"listing the weights of {version.uri}", missing=BadRequest):
