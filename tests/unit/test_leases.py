@@ -17,7 +17,11 @@ class Watched(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.renewed = Semaphore(0)
+        self.closed = Semaphore(0)
         self.faults = 0
+
+    def close(self) -> None:
+        self.closed.release()
 
     def renew_lease(self, name: str, *, owner: str, seconds: float) -> bool:
         self.renewed.release()
@@ -48,6 +52,20 @@ def test_whoever_comes_second_waits_until_the_first_gives_it_back() -> None:
     assert held.is_set()
     with pytest.raises(StoreError, match="took over the work"):
         first.renew()
+
+
+def test_whoever_waits_gives_back_what_the_database_lends_and_asks_more_and_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    store = Watched()
+    pauses = hold(store).pauses()
+    for number in range(20):
+        next(pauses)
+        assert store.closed.acquire(blocking=False), number
+    assert slept == sorted(slept)
+    assert (slept[0], slept[-1]) == (0.5, 5.0)
 
 
 def test_a_refused_holder_tells_who_works_on_it_and_since_when() -> None:

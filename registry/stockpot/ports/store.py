@@ -29,6 +29,10 @@ class Store(Protocol):
     to call from several threads and processes at once. Methods raise StoreError, and nothing else.
     """
 
+    def close(self) -> None:
+        """Give back what the database lends, connections; the next call asks for it again."""
+        ...
+
     def ingested(self, uri: str) -> IngestedSource | None:
         """What reading this weights file found, if it was read before."""
         ...
@@ -124,7 +128,7 @@ class Store(Protocol):
         """Keep where this job, which was begun, found each checkpoint; what it told before stays as it is."""
         ...
 
-    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence | None, *, owner: str) -> None:
+    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
         """Keep a job's answer in place of an earlier one. Raises StoreError unless `owner` owns its lease."""
         ...
 

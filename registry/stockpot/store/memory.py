@@ -51,6 +51,9 @@ class MemoryStore(Store):
         self._leases: dict[str, Lease] = {}
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
+    def close(self) -> None:
+        pass
+
     def ingested(self, uri: str) -> IngestedSource | None:
         with self._lock:
             return self._ingested.get(uri)
@@ -156,7 +159,7 @@ class MemoryStore(Store):
                 found = self._places.setdefault(candidate.checkpoint.digest, set())
                 found.add(place_of(candidate))
 
-    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence | None, *, owner: str) -> None:
+    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
         with self._lock:
             require_lease(job, self._leases.get(job.lease), owner)
             self._answers[job.name] = Answer(outcome, time.time(), evidence)

@@ -1,5 +1,6 @@
 """A lost connection is no lost walk: transactions that may be repeated are tried again."""
 
+import re
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -18,6 +19,8 @@ WAITS = (0.1, 0.3, 1, 3, 5, 10, 15, 30, 30, 30)
 """Seconds between tries: two minutes in all, in which a server is restarted or another one takes over."""
 PASSING = ("08", "40", "53", "55P03", "57")
 """Beginnings of PostgreSQL's codes for faults that pass: connections, conflicts, resources, a shutdown."""
+FULL = re.compile("too many (clients|connections)|connection slots|no more connections")
+"""Of PostgreSQL and of PgBouncer."""
 
 
 def tries_again(store: S) -> S:
@@ -28,18 +31,20 @@ def tries_again(store: S) -> S:
     """
     for name in vars(Store):
         if not name.startswith("_"):
-            setattr(store, name, _repeated(getattr(store, name)))
+            setattr(store, name, patient(getattr(store, name), may_pass))
     return store
 
 
-def _repeated(method: Callable[P, T]) -> Callable[P, T]:
+def patient(method: Callable[P, T], passes: Callable[[BaseException | None], bool]) -> Callable[P, T]:
+    """The method, tried again for two minutes while what ends it `passes`."""
+
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         for wait in WAITS:
             try:
                 return method(*args, **kwargs)
             except StoreError as error:
-                if not _passes(error.__cause__):
+                if not passes(error.__cause__):
                     raise
             time.sleep(wait)
         return method(*args, **kwargs)
@@ -47,7 +52,12 @@ def _repeated(method: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _passes(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
+    """Whether a server has no connection left, which it says without a code."""
+    return may_pass(error) and FULL.search(str(error)) is not None
+
+
+def may_pass(error: BaseException | None) -> bool:
     """Whether another try may succeed. SQLite waits for its turn by itself."""
     if not isinstance(error, DBAPIError):
         return False

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, inspect, select
 
 from stockpot.errors import SchemaMismatch
 from stockpot.store.engine import WRITES, foreign_errors, open_engine, shown
+from stockpot.store.patience import is_full, patient
 
 VERSION_TABLE = "stockpot_alembic_version"
 """Not Alembic's own name: MLflow's revision lies in that one, where both share a database."""
@@ -53,16 +54,22 @@ def upgrade(url: str) -> str:
 def require_head(url: str) -> None:
     """Make sure that the database has the schema of this program, before it is used.
 
-    An empty SQLite database gets it here, whoever comes first; any other is left as it is.
-    Raises SchemaMismatch, naming the command that mends it, and StoreError.
+    An empty SQLite database gets it here, whoever comes first; any other is left as it is. A server
+    without a free connection is asked again for two minutes; one that is down is told at once. Raises
+    SchemaMismatch, naming the command that mends it, and StoreError.
     """
-    with connected(url) as connection:
-        found = _revision(connection)
-        fresh = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+    found, fresh = patient(_looked_at, is_full)(url)
     if fresh:
         upgrade(url)
     elif found != head():
         raise _mismatch(url, found)
+
+
+def _looked_at(url: str) -> tuple[str | None, bool]:
+    """The revision, and whether it is an empty SQLite database."""
+    with connected(url) as connection:
+        fresh = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+        return _revision(connection), fresh
 
 
 @contextmanager

@@ -44,10 +44,10 @@ class SqlJobs(Transactions):
                     checkpoint=candidate.checkpoint.digest,
                 )
 
-    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence | None, *, owner: str) -> None:
+    def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
         answered = {
             "outcome": to_document(outcome),
-            "evidence": evidence and to_document(evidence),
+            "evidence": to_document(evidence),
             "answered_at": Clock(),
         }
         with self._transaction(self._writes) as session:
@@ -60,10 +60,13 @@ class SqlJobs(Transactions):
             if row is None or row.outcome is None or row.answered_at is None:
                 return None
             try:
-                evidence = row.evidence and from_document(Evidence, row.evidence)
-                return Answer(from_document(SoupOutcome, row.outcome), row.answered_at, evidence)
+                outcome, evidence = (
+                    from_document(SoupOutcome, row.outcome),
+                    from_document(Evidence, row.evidence),
+                )
             except StockpotError:  # written before a field was added or dropped
                 return None
+            return Answer(outcome, row.answered_at, evidence)
 
     def places(self, checkpoint: Digest) -> tuple[CheckpointPlace, ...]:
         found = (

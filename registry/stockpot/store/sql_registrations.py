@@ -38,6 +38,8 @@ class SqlRegistrations(Transactions):
     """Who may work on what, and how far each soup's registration has come."""
 
     def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
+        if (held := self._held(name, owner)) is not None:
+            return held
         with self._transaction(self._writes) as session:
             wanted = insert(session, LeaseRow).values(
                 name=name, owner=owner, since=Clock(), until=_after(seconds)
@@ -55,6 +57,15 @@ class SqlRegistrations(Transactions):
                 )
             )
             return _lease(session.get_one(LeaseRow, name))
+
+    def _held(self, name: str, owner: str) -> Lease | None:
+        """Another owner's lease: seen without a lock, for which all who wait would stand in line."""
+        held = select(LeaseRow).where(
+            LeaseRow.name == name, LeaseRow.owner != owner, LeaseRow.until >= Clock()
+        )
+        with self._transaction(self._reads) as session:
+            row = session.scalar(held)
+            return None if row is None else _lease(row)
 
     def renew_lease(self, name: str, *, owner: str, seconds: float) -> bool:
         renewed = (

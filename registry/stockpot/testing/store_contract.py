@@ -63,6 +63,12 @@ class StoreContract(BoundsContract, JobsContract):
         assert store.registration("digits", recipe) is None
         assert store.registrations("digits") == ()
 
+    def test_a_store_that_was_closed_opens_again_and_knows_what_it_knew(self, store: Store) -> None:
+        store.remember_ingested(ingested("file:///a"))
+        for _ in range(2):
+            store.close()
+            assert store.ingested("file:///a") == ingested("file:///a")
+
     def test_what_reading_a_file_found_is_remembered_by_uri(self, store: Store) -> None:
         good = ingested("file:///good")
         bad = IngestedSource("file:///bad", None, "1" * 64, None, ExclusionReason.NOT_FINITE, "NaN")

@@ -143,6 +143,11 @@ def redacted(text: str) -> str:
     return without_secrets(text)
 
 
+def open_registry(client: "MlflowClient") -> None:
+    """Make what the client talks to the registry with; nothing is sent to a server."""
+    client._get_registry_client()  # type: ignore[no-untyped-call]  # noqa: SLF001 - else made in any thread
+
+
 def registry_uri(client: "MlflowClient") -> str:
     """Where the client's model registry is."""
     return str(client._registry_uri)  # noqa: SLF001 - MLflow resolves it, and tells nobody

@@ -2,6 +2,7 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ from stockpot.tracking import mlflow_publishing as publishing
 from stockpot.tracking import mlflow_versions as versions
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
-from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, registry_uri
+from stockpot.tracking.mlflow_calls import asking, is_web, open_registry, probing, redacted, registry_uri
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
@@ -37,6 +38,9 @@ from stockpot.tracking.names import VERSION_URI
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import nn
+
+_one_connects = threading.Lock()
+"""MLflow fills a table when a process first asks for a registry; a second thread would find it half empty."""
 
 
 class MlflowTracker(Tracker):
@@ -58,10 +62,11 @@ class MlflowTracker(Tracker):
     @cached_property
     def _client(self) -> "MlflowClient":
         """Connected at first use: importing MLflow takes seconds, and a server may be down."""
-        with asking("connecting to MLflow"):
+        with _one_connects, asking("connecting to MLflow"):
             from mlflow import MlflowClient
 
             client = MlflowClient(self._tracking_uri, self._registry_uri)
+            open_registry(client)
         tracking, registry = client.tracking_uri, registry_uri(client)
         for uri in (tracking, registry):  # MLflow may know them from elsewhere
             keep_secret(uri)

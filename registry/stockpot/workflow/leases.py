@@ -20,8 +20,9 @@ LEASE_SECONDS = 60.0
 """After which others may take it: renewed three times in each, however long the work takes."""
 MOST_RENEWALS = 30_240
 """Of one lease: a week's. Whoever takes longer hangs, and others need not wait for it for ever."""
-POLL_SECONDS = 0.5
-"""Databases announce nothing: a waiting process asks again this often."""
+POLL_SECONDS = 0.5, 5.0
+"""Databases announce nothing: a waiting process asks again, after the first of these at first, and after the
+second in the end. A hundred that ask often keep the machine from the work that they wait for."""
 
 
 class Hold:
@@ -64,6 +65,17 @@ class Hold:
             with suppress(StoreError):  # no database: it runs out
                 self._store.release_lease(self._name, owner=self.owner)
 
+    def pauses(self) -> Iterator[None]:
+        """Between two questions to the database, without end. Meanwhile it lends no connection: it has but a
+        hundred, and many may wait.
+        """
+        seconds, most = POLL_SECONDS
+        while True:
+            self._store.close()
+            time.sleep(seconds)
+            seconds = min(1.2 * seconds, most)
+            yield
+
     def _beat(self, ended: Event) -> None:
         for _ in range(MOST_RENEWALS):
             if ended.wait(self._seconds / 3):
@@ -75,8 +87,9 @@ class Hold:
 
 def wait_for(hold: Hold) -> None:
     """Take the lease as soon as nobody else holds it."""
-    while hold.attempt() is not None:
-        time.sleep(POLL_SECONDS)
+    for _ in hold.pauses():
+        if hold.attempt() is None:
+            return
 
 
 def holder(lease: Lease) -> str:
