@@ -3,6 +3,7 @@
 import logging
 
 from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.errors import BadRequest
 from stockpot.ports import Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
@@ -27,6 +28,7 @@ def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | Non
     """
     from stockpot_flows.address import configured
 
+    _require_request(request)
     watch = _log_of(watch)
     if flow if flow is not None else configured():
         return _flow(request, watch)
@@ -42,8 +44,17 @@ def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:
 
     Raises the errors of `stockpot.errors`, each with its mend.
     """
+    _require_request(request)
     with Workplace(watch=_log_of(watch)) as place:
         return place.plan(request)
+
+
+def _require_request(request: object) -> None:
+    if not isinstance(request, SoupRequest):
+        raise BadRequest(
+            f"a request is a SoupRequest, got a {type(request).__name__}",
+            mend="from stockpot import SoupRequest; SoupRequest(model=..., task=..., sweep=...)",
+        )
 
 
 def _flow(request: SoupRequest, watch: Watcher) -> SoupOutcome:
@@ -55,4 +66,11 @@ def _flow(request: SoupRequest, watch: Watcher) -> SoupOutcome:
 
 
 def _log_of(watch: Watcher | None) -> Watcher:
-    return watch or Lines(_log.info)
+    if watch is None:
+        return Lines(_log.info)
+    if not isinstance(watch, Watcher):
+        raise BadRequest(
+            f"watch is told of the progress, and a {type(watch).__name__} cannot be",
+            mend="give it the methods of stockpot.Watcher; stockpot.watching.Lines(print) has them",
+        )
+    return watch

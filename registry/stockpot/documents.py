@@ -5,6 +5,7 @@ The entities stay free of third-party code; pydantic reads their annotations.
 
 import math
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from stockpot.errors import StockpotError
 
 T = TypeVar("T")
+_one_reads = Lock()
+"""pydantic parses our classes' source for their docstrings, which two threads of Python cannot do at once."""
 
 
 def to_document(entity: Any) -> Any:
@@ -40,7 +43,12 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-@cache
 def _adapter(kind: Any) -> Any:
+    with _one_reads:
+        return _made_adapter(kind)
+
+
+@cache
+def _made_adapter(kind: Any) -> Any:
     """Building an adapter costs milliseconds; there are a dozen kinds."""
     return TypeAdapter(kind)

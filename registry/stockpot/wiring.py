@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from stockpot.entities import Evidence, SoupRequest
 from stockpot.errors import StoreError
-from stockpot.evidence import evidence_of, still_holds
+from stockpot.evidence import Reads, change_since
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
@@ -46,6 +46,7 @@ class Workplace:
         self.settings = settings or read_settings()
         self.watch = watch or Silent()
         self._open = ExitStack()
+        self._reads = Reads()
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +99,7 @@ class Workplace:
             task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
             source = task_source(task, request.task, request.task_args)
             for doubt in source.doubts:
+                self._reads.doubt(doubt)
                 self.watch.say(f"scores are remembered by the task's source, but {doubt}")
             return TorchBench(
                 task,
@@ -138,13 +140,18 @@ class Workplace:
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
         return plan(prospects, self.supply, methods, evaluators, self.store)
 
-    def evidence(self, request: SoupRequest, *, since: float) -> Evidence | None:
-        """What a walk that began at `since` depended on; None where a file of that changed meanwhile."""
-        return evidence_of(request.task_args, since=since)
+    def reading(self, request: SoupRequest) -> Reads:
+        """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
+        self._reads = Reads(request.task, request.task_args, ours=[self.settings.cache_folder])
+        return self._reads
 
-    def still_holds(self, evidence: Evidence) -> bool:
-        """Whether all that it tells of looks as it did."""
-        return still_holds(evidence)
+    def evidence(self) -> Evidence:
+        """What the last walk depended on."""
+        return self._reads.evidence()
+
+    def change_since(self, evidence: Evidence) -> str:
+        """A clause that tells what does not look as it did; empty where all does."""
+        return change_since(evidence)
 
     def publisher(self, bench: "TaskBench", watch: "Watcher") -> "Publisher":
         """What registers soups."""

@@ -1,10 +1,12 @@
 """The Python calls, as a program makes them."""
 
 import logging
+from typing import Any
 
 import pytest
 
 from stockpot import SoupRequest, plan, soup
+from stockpot.errors import BadRequest
 from stockpot.testing.listener import Listener
 
 
@@ -13,6 +15,20 @@ def no_prefect_server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.mark.parametrize("wrong", [None, {"model": "birds"}, "1f0c", SoupRequest])
+def test_what_is_no_request_is_refused_with_the_way_to_make_one(wrong: Any) -> None:
+    for call in (soup, plan):
+        with pytest.raises(BadRequest, match="a request is a SoupRequest, got a") as refused:
+            call(wrong)
+        assert "SoupRequest(model=..., task=..., sweep=...)" in refused.value.mend
+
+
+def test_what_cannot_watch_is_refused(tiny_sweep: SoupRequest) -> None:
+    watch: Any = print
+    with pytest.raises(BadRequest, match="a builtin_function_or_method cannot be"):
+        soup(tiny_sweep, watch=watch)
 
 
 def test_the_soup_is_told_to_the_log_or_to_who_is_handed_in_and_the_second_time_finds_all_done(

@@ -1,6 +1,8 @@
 """A request is worked on by one process at a time, and what is answered is answered at once."""
 
+import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
-from stockpot.entities import Job, SoupOutcome, SoupRequest, SoupState
+from stockpot.documents import from_document
+from stockpot.entities import Job, SoupOutcome, SoupRequest, SoupState, tags
 from stockpot.errors import Busy, NothingToSoup
 from stockpot.testing.crashes import CrashingTracker
 from stockpot.testing.sweeps import plant_run
@@ -24,7 +27,7 @@ from stockpot.workflow.walk import in_turn
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from stockpot.ports import Tracker
+    from stockpot.ports import Tracker, Watcher
 
 T = TypeVar("T")
 TASK = """
@@ -34,6 +37,13 @@ from stockpot.testing.tiny import TinyTask
 class Task(TinyTask):
     def __init__(self, data: str) -> None:
         super().__init__(kind="dense", n=Path(data).read_text())
+        assert Path("hidden.txt").read_text() != "empty"
+"""
+COMMAND = """
+import sys
+from stockpot.cli import main
+try: main()
+finally: print({"torch", "scipy", "prefect"} & sys.modules.keys() or "light", file=sys.stderr)
 """
 
 
@@ -51,13 +61,16 @@ def modules_of_other_tests_are_gone(
 
 @pytest.fixture
 def request_(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoupRequest:
-    """A request whose task is a module in the working directory, and reads a file that its argument names."""
+    """A request whose task is a module in the working directory, and reads two files, of which an argument
+    names one.
+    """
     monkeypatch.chdir(tmp_path)
     module = f"task_{tmp_path.parent.name.replace('-', '_')}_{tmp_path.name}"
     (tmp_path / f"{module}.py").write_text(TASK)
     (tmp_path / "n.txt").write_text("80")
+    (tmp_path / "hidden.txt").write_text("hidden")
     time.sleep(0.1)
-    monkeypatch.setattr("stockpot.evidence.STARTED", time.time())
+    monkeypatch.setattr("stockpot.evidence.reads.STARTED", time.time())
     return replace(tiny_sweep, task=f"{module}:Task", task_args={"data": "n.txt"}, methods=("uniform",))
 
 
@@ -74,12 +87,12 @@ class Told(Silent):
             self.waits.set()
 
 
-def asked(request: SoupRequest) -> tuple[SoupOutcome, bool]:
+def asked(request: SoupRequest, watch: "Watcher | None" = None) -> tuple[SoupOutcome, bool]:
     """The outcome, and whether it was known without a walk."""
     place = Workplace()
     watched = CrashingTracker(place.tracker)
     place.tracker = cast("Tracker", watched)
-    outcome = answer(request, place, in_turn, Silent())
+    outcome = answer(request, place, in_turn, watch or Silent())
     return outcome, "prove_writable" not in watched.calls
 
 
@@ -99,6 +112,10 @@ def change_a_module(request: SoupRequest, _client: "MlflowClient") -> None:
     file.write_text(file.read_text() + "# changed\n")
 
 
+def change_what_no_argument_names(_request: SoupRequest, _client: "MlflowClient") -> None:
+    Path("hidden.txt").write_text("another")
+
+
 def change_the_data(_request: SoupRequest, _client: "MlflowClient") -> None:
     Path("n.txt").write_text("96")
 
@@ -111,6 +128,12 @@ def change_the_data_but_neither_size_nor_date(_request: SoupRequest, _client: "M
 
 def remove_the_version(_request: SoupRequest, client: "MlflowClient") -> None:
     client.delete_model_version("tiny", "1")
+
+
+def remove_the_logged_model(_request: SoupRequest, client: "MlflowClient") -> None:
+    source = client.get_model_version("tiny", "1").source
+    assert source is not None
+    client.delete_logged_model(source.rpartition("/")[2])
 
 
 def add_a_run(request: SoupRequest, client: "MlflowClient") -> None:
@@ -134,8 +157,10 @@ def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> Non
     [
         change_a_module,
         change_the_data,
+        change_what_no_argument_names,
         change_the_data_but_neither_size_nor_date,
         remove_the_version,
+        remove_the_logged_model,
         add_a_run,
         rename_a_run,
         choose_another_device,
@@ -153,10 +178,13 @@ def test_whatever_changed_is_looked_at_again(
     asked(request_)
     assert asked(request_)[1]
     change(request_, MlflowClient(mlflow_uri))
-    outcome, known = asked(request_)
+    told = Told()
+    outcome, known = asked(request_, told)
     assert not known
+    another_job = change in (add_a_run, rename_a_run)
+    assert any("this request was answered before" in line for line in told.said) != another_job
     states = [soup.state for soup in outcome.soups]
-    assert (SoupState.WITHDRAWN in states) == (change is remove_the_version)
+    assert (SoupState.WITHDRAWN in states) == (change in (remove_the_version, remove_the_logged_model))
 
 
 @pytest.mark.parametrize("field", ["again", "verify_exact"])
@@ -170,9 +198,45 @@ def test_a_request_that_wants_something_done_is_walked_although_it_was_answered(
 
 def test_a_task_that_may_read_anything_is_never_answered_from_memory(tiny_sweep: SoupRequest) -> None:
     asked(tiny_sweep)
-    outcome, known = asked(tiny_sweep)
+    told = Told()
+    outcome, known = asked(tiny_sweep, told)
     assert not known
     assert outcome.evaluations == 0
+    assert told.said[0] == (
+        "this request was answered before, and is worked on again: "
+        "the task names no file among its arguments, so that what it read is not known"
+    )
+
+
+def test_the_command_answers_a_request_that_was_answered_without_torch(request_: SoupRequest) -> None:
+    asked(request_)
+    words = ["--sweep", str(request_.sweep), "--model", request_.model, "--task", request_.task]
+    options = ["--task-arg", "data=n.txt", "--method", "uniform", "--shift", "shifted", "--no-flow", "--json"]
+    command = [sys.executable, "-c", COMMAND, "soup", *words, *options]
+    answered = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "this request is answered, and nothing has changed" in answered.stderr
+    assert answered.stderr.splitlines()[-1] == "light"
+    outcome = from_document(SoupOutcome, json.loads(answered.stdout))
+    assert [soup.state for soup in outcome.soups] == [SoupState.ADOPTED]
+
+
+def test_an_alias_that_a_soup_earned_and_never_had_is_given_by_the_next_request(
+    request_: SoupRequest, mlflow_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    client, request = MlflowClient(mlflow_uri), replace(request_, methods=("greedy",), margin=-100.0)
+    (first,) = asked(request)[0].soups
+    assert first.aliases == ("challenger",)
+    client.delete_registered_model_alias("tiny", "challenger")
+    outcome, known = asked(request)
+    assert (known, outcome.soups[0].aliases) == (True, ()), "a person took it away"
+    client.delete_model_version_tag("tiny", "1", tags.ALIAS)  # as if another version had held it
+    told = Told()
+    outcome, known = asked(request, told)
+    assert (known, outcome.soups[0].aliases) == (False, ("challenger",))
+    assert f"nobody holds the alias challenger, which {first.uri} has earned" in told.said[0]
+    assert asked(request)[1]
 
 
 def test_what_changed_while_it_was_read_is_no_evidence(request_: SoupRequest) -> None:
@@ -198,7 +262,9 @@ def held(request: SoupRequest) -> tuple[Job, Workplace]:
 def test_the_second_waits_and_then_has_the_answer_of_the_first(
     tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stockpot.evidence.STARTED", time.time() + 10)  # other tests import modules of theirs
+    monkeypatch.setattr(
+        "stockpot.evidence.reads.STARTED", time.time() + 10
+    )  # other tests import modules of theirs
     job, place = held(tiny_sweep)
     told, outcomes = Told(), list[SoupOutcome]()
     waiting = Thread(target=lambda: outcomes.append(answer(tiny_sweep, Workplace(), in_turn, told)))
@@ -206,9 +272,8 @@ def test_the_second_waits_and_then_has_the_answer_of_the_first(
     assert told.waits.wait(30)
     assert "process 7 on elsewhere, since 20" in told.said[0]
     first = SoupOutcome(answer(replace(tiny_sweep, model="other"), place, in_turn, Silent()).report, (), 12)
-    evidence = place.evidence(tiny_sweep, since=time.time() + 10)
-    assert evidence is not None
-    assert not evidence.whole, "what was read while one waited is good enough"
+    evidence = place.evidence()
+    assert evidence.doubt, "what was read while one waited is good enough"
     place.store.finish_job(job, first, evidence, owner="elsewhere/7/token")
     waiting.join(30)
     assert outcomes == [replace(first, evaluations=0)]

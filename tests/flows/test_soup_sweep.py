@@ -13,7 +13,7 @@ import pytest
 from stockpot.cli import main
 from stockpot.documents import from_document, to_document
 from stockpot.entities import MEAN_OF_SHIFTS, Accept, Recipe, SoupOutcome, SoupRequest
-from stockpot.errors import StoreError
+from stockpot.errors import BadRequest, StoreError
 from stockpot.testing.listener import Listener
 from stockpot.wiring import Workplace
 
@@ -319,6 +319,8 @@ def test_what_the_form_sends_becomes_a_request_or_is_refused(prefect: None) -> N
     sent = {"model": "birds", "task": "arrays", "sweep": "1f0c", "accept": "better", "shifts": ["fog"]}
     wanted = SoupRequest(model="birds", task="arrays", sweep="1f0c", accept=Accept.BETTER, shifts=("fog",))
     assert soup_sweep.validate_parameters({"request": sent}) == {"request": wanted}
-    for wrong in ({**sent, "shifts": ["test"]}, {**sent, "colour": "red"}, {"model": "birds"}):
+    for wrong in ({**sent, "colour": "red"}, {"model": "birds"}):
         with pytest.raises(ParameterTypeError):
             soup_sweep.validate_parameters({"request": wrong})
+    with pytest.raises(BadRequest, match="must be different splits"):
+        soup_sweep.validate_parameters({"request": {**sent, "shifts": ["test"]}})

@@ -17,6 +17,7 @@ from stockpot.entities import (
     Threshold,
     digest_of_document,
 )
+from stockpot.errors import BadRequest
 
 A, B, C = (Digest(f"sha256:{letter * 64}") for letter in "abc")
 
@@ -99,7 +100,7 @@ def test_every_field_of_a_protocol_is_part_of_its_name() -> None:
 
 
 def test_all_faults_of_a_request_are_told_at_once() -> None:
-    with pytest.raises(ValueError, match="different splits") as caught:
+    with pytest.raises(BadRequest, match="different splits") as caught:
         SoupRequest(model=" ", task="", methods=(), report_on="validation", top=3)
     text = str(caught.value)
     faults = ("model is empty", "task is empty", "sweep or experiment", "methods is empty", "top and by")
@@ -108,19 +109,19 @@ def test_all_faults_of_a_request_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("wrong", [{"max_seconds": math.nan}, {"max_seconds": 0.0}, {"margin": math.nan}])
 def test_what_is_no_limit_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(BadRequest, match="must be"):
         SoupRequest(model="m", task="t", sweep="s", **wrong)  # type: ignore[arg-type]  # one at a time
 
 
 @pytest.mark.parametrize("shifts", [("validation",), ("test",), ("fog", "fog")])
 def test_no_split_serves_two_purposes(shifts: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="different splits"):
+    with pytest.raises(BadRequest, match="different splits"):
         SoupRequest(model="m", task="t", sweep="s", shifts=shifts)
 
 
 @pytest.mark.parametrize("named", [{"shifts": (MEAN_OF_SHIFTS, "fog")}, {"report_on": MEAN_OF_SHIFTS}])
 def test_no_split_has_the_name_of_the_reports_own_column(named: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="no split may be named 'mean of shifts'"):
+    with pytest.raises(BadRequest, match="no split may be named 'mean of shifts'"):
         SoupRequest(model="m", task="t", sweep="s", **named)
 
 

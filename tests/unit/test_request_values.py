@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stockpot.entities import Accept, Direction, SoupRequest
+from stockpot.errors import BadRequest
 
 
 def _request(**fields: Any) -> SoupRequest:
@@ -49,11 +50,11 @@ def test_what_is_near_becomes_the_same_request(given: dict[str, Any], taken: dic
     ],
 )
 def test_what_is_not_near_is_refused_by_name(given: dict[str, Any], fault: str) -> None:
-    with pytest.raises(ValueError, match=fault.replace("(", r"\(")):
+    with pytest.raises(BadRequest, match=fault.replace("(", r"\(")):
         _request(**given)
 
 
 def test_all_faults_are_told_at_once() -> None:
-    with pytest.raises(ValueError, match="model must be a text") as caught:
+    with pytest.raises(BadRequest, match="model must be a text") as caught:
         _request(model=3, top="8", shifts=0)
     assert str(caught.value).count(" must be ") == 3

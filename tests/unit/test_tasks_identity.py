@@ -137,6 +137,22 @@ def test_what_reading_cannot_tell_is_a_doubt(project: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [
+        ("os.environ['DATA']", True),
+        ("os.environ.get('DATA', '')", True),
+        ("os.getenv('DATA')", True),
+        ("os.environ['TOKENIZERS_PARALLELISM'] = 'false'", False),
+        ("os.environ.setdefault('OMP_NUM_THREADS', '1')", False),
+    ],
+)
+def test_a_task_that_reads_the_environment_depends_on_it(project: Path, line: str, *, reads: bool) -> None:
+    (project / "own_scoring.py").write_text(f"import os\n{line}\n")
+    doubts = source_identity("own_task:Own").doubts
+    assert doubts == (("own_scoring reads variables of the environment",) if reads else ())
+
+
 def test_an_optional_module_that_appears_makes_another_task(project: Path) -> None:
     (project / "own_scoring.py").write_text("try: import own_fast\nexcept ImportError: pass\n")
     before = source_identity("own_task:Own")

@@ -85,7 +85,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
 ) -> None:
     """Average the best fine-tuned models of a sweep, and register the result."""
-    request = _request(
+    request = SoupRequest(
         model=model,
         task=task,
         task_args=_pairs(task_arg or ()),
@@ -103,7 +103,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         direction=direction,
         partial=partial,
         max_seconds=max_seconds,
-        points=points if not points.isdecimal() else int(points),
+        points=points if not points.isdecimal() else int(points),  # type: ignore[arg-type]  # the request tells
         margin=margin,
         register=register,
         or_best_single=or_best_single,
@@ -178,13 +178,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     with printing.errors_told(as_json="--json" in arguments):
         app(args=list(arguments))
-
-
-def _request(**fields: object) -> SoupRequest:
-    try:
-        return SoupRequest(**fields)  # type: ignore[arg-type] # each option has its field's type
-    except ValueError as error:
-        raise BadRequest(str(error), mend="stockpot soup --help") from error
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

@@ -49,9 +49,9 @@ class Evidence:
     surroundings: Digest
     """Of the installed software, the machine and the settings that choose a device."""
     files: tuple[FileStamp, ...]
-    """The user's own modules, and the files that the task's arguments name."""
-    whole: bool
-    """Whether the files are all that it depended on, as far as one can tell."""
+    """The user's own modules, the files that the task's arguments name, and what it was seen to open."""
+    doubt: str
+    """A clause that says why it may have depended on more; empty where nothing says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,7 @@ class Answer:
     outcome: SoupOutcome
     at: float
     """Seconds since the epoch, by the store's clock."""
-    evidence: Evidence | None
-    """None where something changed while it was worked on."""
+    evidence: Evidence
 
 
 def _plain(value: Any) -> Any:

@@ -8,9 +8,12 @@ from typing import Literal
 
 from stockpot.entities.fitting import fit_fields
 from stockpot.entities.sweep import SweepSelector
+from stockpot.errors import BadRequest
 
 MEAN_OF_SHIFTS = "mean of shifts"
 """The pseudo-split under which the average over all shifted splits is reported. No split has this name."""
+
+MEND = "stockpot soup --help tells each option, and help(stockpot.SoupRequest) each field"
 
 
 class Accept(StrEnum):
@@ -48,7 +51,7 @@ class SoupRequest:
     the best single candidate, on the report split.
 
     A list or a single name is taken for a tuple, an enum's text for its member, and a number or path among
-    `task_args` for its text. Raises ValueError, naming all faults at once, for values of other types, and
+    `task_args` for its text. Raises BadRequest, naming all faults at once, for values of other types, and
     when the request contradicts itself.
     """
 
@@ -111,7 +114,7 @@ class SoupRequest:
     def __post_init__(self) -> None:
         faults = fit_fields(self) or self._faults()  # rules are about values of the right type
         if faults:
-            raise ValueError("; ".join(faults))
+            raise BadRequest("; ".join(faults), mend=MEND)
 
     def _faults(self) -> "list[str]":
         used = [self.select_on, self.report_on, *self.shifts]

@@ -1,8 +1,9 @@
 """Who watches."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told how far a long stage has come. Never fails, never slows the work down."""
 

@@ -154,6 +154,12 @@ class _Reading:
                 self._doubts.add(f"{name} runs code that it finds by itself ({called})")
             case ast.Call(func=ast.Name(id="exec" | "eval" as called)):
                 self._doubts.add(f"{name} runs text ({called})")
+            case (
+                ast.Subscript(value=ast.Attribute(attr="environ") | ast.Name(id="environ"), ctx=ast.Load())
+                | ast.Attribute(value=ast.Attribute(attr="environ") | ast.Name(id="environ"), attr="get")
+                | ast.Call(func=ast.Attribute(attr="getenv") | ast.Name(id="getenv"))
+            ):
+                self._doubts.add(f"{name} reads variables of the environment")
             case ast.Attribute(value=ast.Name(id="sys"), attr="path" | "meta_path" | "path_hooks" as changed):
                 self._doubts.add(f"{name} uses sys.{changed}: modules may be found elsewhere")
             case _:

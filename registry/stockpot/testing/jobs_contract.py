@@ -78,10 +78,10 @@ class JobsContract:
         store.begin_job(mine)
         assert store.answer(mine) is None
         with pytest.raises(StoreError, match="held by nobody"):
-            store.finish_job(mine, outcome, None, owner="me")
+            store.finish_job(mine, outcome, EVIDENCE, owner="me")
         take(store, "you", mine.lease)
         with pytest.raises(StoreError, match="held by you"):
-            store.finish_job(mine, outcome, None, owner="me")
+            store.finish_job(mine, outcome, EVIDENCE, owner="me")
         assert store.answer(mine) is None
         store.finish_job(mine, outcome, EVIDENCE, owner="you")
         answer = store.answer(mine)

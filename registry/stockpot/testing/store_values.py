@@ -101,7 +101,7 @@ def job(*runs: str, **request: object) -> Job:
     return Job.of(report(**request).request, [listed(run) for run in runs])  # type: ignore[arg-type]  # a request's fields
 
 
-EVIDENCE = Evidence(digest_of_bytes(b"here"), (FileStamp("/data.npz", 1, 2, 3, 1 << 63),), whole=True)
+EVIDENCE = Evidence(digest_of_bytes(b"here"), (FileStamp("/data.npz", 1, 2, 3, 1 << 63),), doubt="")
 
 
 def bits(score: Score | None) -> tuple[bytes, ...]:

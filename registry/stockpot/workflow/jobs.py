@@ -1,6 +1,5 @@
 """A request about one state of a sweep is worked on by one process at a time, and answered once."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -9,15 +8,18 @@ from stockpot.entities import (
     Answer,
     Evidence,
     Job,
+    ModelVersion,
     PublishedSoup,
     SoupOutcome,
+    SoupReport,
     SoupRequest,
     SoupState,
     tags,
 )
 from stockpot.errors import BadRequest, Busy, StoreError
-from stockpot.workflow import leases
 from stockpot.workflow.leases import Hold, holder
+from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
+from stockpot.workflow.publishing.standing import without_model
 from stockpot.workflow.walk import Place, Stage, walk
 
 if TYPE_CHECKING:
@@ -29,31 +31,33 @@ T = TypeVar("T")
 class Office(Place, Protocol):
     """The adapters that a job needs."""
 
-    def evidence(self, request: SoupRequest, *, since: float) -> Evidence | None:
-        """What a walk that began at `since` depended on; None where a file of that changed meanwhile."""
+    def evidence(self) -> Evidence:
+        """What the last walk depended on."""
         ...
 
-    def still_holds(self, evidence: Evidence) -> bool:
-        """Whether all that it tells of looks as it did."""
+    def change_since(self, evidence: Evidence) -> str:
+        """A clause that tells what does not look as it did; empty where all does."""
         ...
 
 
 def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
     """Walk for this request, unless it is answered already, or another process is about to answer it.
 
-    A request is answered already where the sweep's runs, the task's modules, the files that its arguments
-    name, the software and the machine are as they were, and the versions are still there. In any doubt the
-    walk is done again; it finds its scores remembered. Raises Busy where another process works on the same
-    request and this one may not wait, StoreError where another process took over, and what `walk` raises.
+    A request is answered already where the sweep's runs, the task's modules, the files that it read, the
+    software and the machine are as they were, and the versions are still there, with nothing left to do for
+    them. In any doubt, which is told, the walk is done again; it finds its scores remembered. Raises Busy
+    where another process works on the same request and this one may not wait, StoreError where another
+    process took over, and what `walk` raises.
     """
     job = Job.of(replace(request, wait=True), tuple(place.tracker.runs(request.selector)))
     place.store.begin_job(job)
     before = place.store.answer(job)
-    if before and before.evidence and before.evidence.whole and not _asks_anew(request):
-        found = _as_found(before, place)
-        if found is not None:
+    if before is not None and not _asks_anew(request):
+        known = before.evidence.doubt or _as_found(before, place)
+        if isinstance(known, SoupOutcome):
             watch.say("this request is answered, and nothing has changed: --verify-exact evaluates it again")
-            return found
+            return known
+        watch.say(f"this request was answered before, and is worked on again: {known}")
     hold = Hold(place.store, job.lease, f"this request for {request.model}")
     found = _wait(hold, request, lambda: _newer(job, before, place), watch)
     if found is not None:
@@ -78,10 +82,9 @@ def _wait(
     if not request.wait:
         raise Busy(told, mend="leave out --no-wait to wait for its answer, or run this command again later")
     watch.say(f"{told}: waiting for it")
-    while hold.attempt() is not None:
-        time.sleep(leases.POLL_SECONDS)
+    for _ in hold.pauses():
         found = look()
-        if found is not None:
+        if found is not None or hold.attempt() is None:
             return found
     return None
 
@@ -89,41 +92,52 @@ def _wait(
 def _newer(job: Job, before: Answer | None, place: Office) -> SoupOutcome | None:
     """What another process has answered since, from what this one would have found."""
     now = place.store.answer(job)
-    return None if now is None or (before and now.at <= before.at) else _as_found(now, place)
-
-
-def _as_found(known: Answer, place: Office) -> SoupOutcome | None:
-    """The answer as it stands now; None where anything is not as it was."""
-    if known.evidence is None or not place.still_holds(known.evidence):
+    if now is None or (before and now.at <= before.at):
         return None
-    soups = [_still_there(soup, place.tracker) for soup in known.outcome.soups]
-    there = tuple(soup for soup in soups if soup is not None)
-    return (
-        replace(known.outcome, soups=there, evaluations=0, passes=0.0) if len(there) == len(soups) else None
-    )
+    found = _as_found(now, place)
+    return found if isinstance(found, SoupOutcome) else None
 
 
-def _still_there(soup: PublishedSoup, tracker: "Tracker") -> PublishedSoup | None:
+def _as_found(known: Answer, place: Office) -> SoupOutcome | str:
+    """The answer as it stands now; or a clause that says what is not as it was."""
+    if change := place.change_since(known.evidence):
+        return change
+    soups = []
+    for soup in known.outcome.soups:
+        there = _still_there(soup, known.outcome.report, place.tracker)
+        if isinstance(there, str):
+            return there
+        soups.append(there)
+    return replace(known.outcome, soups=tuple(soups), evaluations=0, passes=0.0)
+
+
+def _still_there(soup: PublishedSoup, report: SoupReport, tracker: "Tracker") -> PublishedSoup | str:
+    """The soup where a walk would leave it as it is; else a clause that says what a walk may do."""
     if soup.state is SoupState.LEFT_OUT:
         return soup
     if soup.state is SoupState.WITHDRAWN:
-        return None  # a person may have asked for it again
+        return "a person withdrew a soup, and may have asked for it again"
     try:
         version = tracker.version(soup.uri)
     except BadRequest:
-        return None
+        return f"{soup.uri} is gone"
+    left = _left_to_do(version, soup, report, tracker)
+    return left or replace(soup, state=SoupState.ADOPTED, aliases=version.aliases)
+
+
+def _left_to_do(version: ModelVersion, soup: PublishedSoup, report: SoupReport, tracker: "Tracker") -> str:
     same = (version.run_id, version.tags.get(tags.RECIPE)) == (soup.run_id, soup.recipe)
     if not same or tags.DUPLICATE_OF in version.tags:
-        return None
-    return replace(soup, state=SoupState.ADOPTED, aliases=version.aliases)
+        return f"{soup.uri} is another soup, or a duplicate of one"
+    if is_owed(version, soup.recipe, report, tracker):
+        return f"nobody holds the alias {CHALLENGER}, which {soup.uri} has earned"
+    return without_model(version, tracker)
 
 
 def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
-    began = time.time()
     outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, job)
     try:
-        evidence = place.evidence(job.request, since=began)
-        place.store.finish_job(job, outcome, evidence, owner=hold.owner)
+        place.store.finish_job(job, outcome, place.evidence(), owner=hold.owner)
     except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer
         watch.say(f"the answer could not be kept: {' '.join(str(error).split())}")
     return outcome

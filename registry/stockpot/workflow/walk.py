@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
 
 if TYPE_CHECKING:
-    from stockpot.ports import MakeMethod, Store, TaskBench, Tracker, Watcher
+    from stockpot.ports import Evaluator, MakeMethod, Store, TaskBench, Tracker, Watcher
 
 T = TypeVar("T")
 
@@ -57,6 +57,10 @@ class Place(Protocol):
         """The request's selection methods by name."""
         ...
 
+    def reading(self, request: SoupRequest) -> AbstractContextManager[None]:
+        """Notes what the request's task reads in its ``with`` blocks, of which there may be several."""
+        ...
+
     def bench(self, request: SoupRequest) -> "TaskBench":
         """The request's task."""
         ...
@@ -76,10 +80,14 @@ def walk(
     do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
     even a single example fits, or where that is no help. The candidates are kept as those of `job`.
     """
-    methods, bench = place.methods(request), place.bench(request)
+    reading = place.reading(request)
+    with reading:
+        methods, bench = place.methods(request), place.bench(request)
     while True:
         try:
-            return _walk(request, place, methods, bench, stage, watch, job)
+            with reading:
+                splits = open_splits(request, bench)
+            return _walk(request, place, methods, bench, splits, stage, watch, job)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -99,6 +107,7 @@ def _walk(
     place: Place,
     methods: Mapping[str, "MakeMethod"],
     bench: "TaskBench",
+    splits: Mapping[str, "Evaluator"],
     stage: Stage,
     watch: "Watcher",
     job: Job | None,
@@ -108,7 +117,7 @@ def _walk(
     stop = _deadline(request.max_seconds)
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store, before=rehearsal, heed=bench.heed)
-        for split, evaluator in open_splits(request, bench).items()
+        for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]
     prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 from stockpot.entities import (
     Candidate,
     Comparison,
+    Digest,
     ModelVersion,
     Recipe,
     ReportRow,
     Run,
     SoupReport,
+    SoupRequest,
     WeightsFormat,
     tags,
 )
@@ -64,7 +66,7 @@ class Aliases:
         single itself, registered where no soup is, is compared with the holder alone.
         """
         request = self.report.request
-        if row.recipe.is_soup and not ("greedy" in row.methods and earns_alias(row, request)):
+        if not _may_earn(row, request):
             return Ruling()
         holder = self._holder()
         if holder is None:
@@ -96,7 +98,7 @@ class Aliases:
         """Whether a version that was registered before may still get the alias: nobody has it, and this
         version never had it. A person, or a later sweep, may have given it away since.
         """
-        return version.tags.get(tags.ALIAS) != CHALLENGER and self._holder() is None
+        return _never_had(version) and self._holder() is None
 
     def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None) -> Ruling:
         """Point the alias at the version if it earned it. `ruling`: what was decided before, which is decided
@@ -112,10 +114,7 @@ class Aliases:
         return ruling
 
     def _holder(self) -> ModelVersion | None:
-        try:
-            return self.tracker.version(f"models:/{self.report.request.model}@{CHALLENGER}")
-        except BadRequest:
-            return None
+        return _holder_of(self.report.request.model, self.tracker)
 
     def _against(self, holder: ModelVersion, row: ReportRow) -> Comparison:
         """The soup compared with the holder, on the report split, example by example."""
@@ -143,6 +142,30 @@ class Aliases:
         run = Run(holder.run_id or "", holder.uri, "", "FINISHED", 0, {}, {}, {})
         self.supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
         return Recipe.mean([found.checkpoint.digest])
+
+
+def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker") -> bool:
+    """Whether a walk that finds this report again would give the alias to the soup's version: nobody has it,
+    and the soup earned it, and never had it.
+    """
+    rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report.request)]
+    return bool(rows) and _never_had(version) and _holder_of(version.name, tracker) is None
+
+
+def _may_earn(row: ReportRow, request: SoupRequest) -> bool:
+    """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
+    return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, request))
+
+
+def _never_had(version: ModelVersion) -> bool:
+    return version.tags.get(tags.ALIAS) != CHALLENGER
+
+
+def _holder_of(model: str, tracker: "Tracker") -> ModelVersion | None:
+    try:
+        return tracker.version(f"models:/{model}@{CHALLENGER}")
+    except BadRequest:
+        return None
 
 
 def _weights_in(version: ModelVersion, sources: "tuple[WeightsSource, ...]") -> "WeightsSource":

@@ -42,9 +42,14 @@ def standing(
                 f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
                 "To register it anew: --again"
             )
-    if version is None or tracker.has_model(version):
-        return version, ""
-    return version, (
+    return version, "" if version is None else without_model(version, tracker)
+
+
+def without_model(version: ModelVersion, tracker: "Tracker") -> str:
+    """Why a version that is there counts as withdrawn; empty where it does not."""
+    if tracker.has_model(version):
+        return ""
+    return (
         f"{version.uri} is there, but its LoggedModel {version.model_id} was deleted. "
         "To register it anew: delete that version, then --again"
     )
