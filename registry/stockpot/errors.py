@@ -7,6 +7,7 @@ StockpotError
 │   └── BadModelName      MLflow refuses the registered model's name
 ├── NothingToSoup         the sweep has fewer than two usable candidates
 ├── BadCheckpoint         weights that are damaged, hostile or not averageable
+│   ├── NotArrived        weights that the artifact store did not hand out whole
 │   ├── NotFinite         NaN or infinity in the weights
 │   ├── Incompatible      weights that cannot be averaged with, or loaded into, others
 │   ├── NotCached         the cache does not hold them, or let them go meanwhile
@@ -82,6 +83,10 @@ class BadCheckpoint(StockpotError):
     """Weights that are damaged, hostile or not averageable."""
 
     exit_code = 5
+
+
+class NotArrived(BadCheckpoint):
+    """Weights that the artifact store did not hand out whole. Another try may succeed."""
 
 
 class NotFinite(BadCheckpoint):

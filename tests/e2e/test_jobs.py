@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import pytest
 
 from stockpot.documents import from_document
-from stockpot.entities import Job, SoupOutcome, SoupRequest, SoupState, tags
+from stockpot.entities import ExclusionReason, Job, SoupOutcome, SoupRequest, SoupState, tags
 from stockpot.errors import Busy, NothingToSoup
 from stockpot.testing.crashes import CrashingTracker
 from stockpot.testing.sweeps import plant_run
 from stockpot.testing.tiny import weights
+from stockpot.tracking import mlflow_weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import answer
@@ -105,6 +106,33 @@ def test_a_request_that_is_answered_is_answered_again_without_a_walk(request_: S
     assert again.report == first.report
     assert [soup.uri for soup in again.soups] == [soup.uri for soup in first.soups]
     assert [soup.state for soup in again.soups] == [SoupState.ADOPTED]
+
+
+@pytest.mark.parametrize("broken", [1, mlflow_weights.TRIES])
+def test_a_run_whose_transfer_broke_is_tried_again_and_no_answer_without_it_is_kept(
+    request_: SoupRequest, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    odd = next(iter(Workplace().tracker.runs(request_.selector))).run_id
+    whole, left = mlflow_weights.download, iter(range(broken))
+
+    def cut(client: "MlflowClient", uri: str, into: Path) -> Path:
+        file = whole(client, uri, into)
+        if odd in uri and next(left, None) is not None:
+            file.write_bytes(file.read_bytes()[:-8])
+        return file
+
+    monkeypatch.setattr(mlflow_weights, "download", cut)
+    first, _ = asked(request_)
+    told = Told()
+    again, known = asked(request_, told)
+    if broken < mlflow_weights.TRIES:
+        assert first.report.exclusions == ()
+        assert known
+        return
+    assert [(e.run_id, e.reason) for e in first.report.exclusions] == [(odd, ExclusionReason.NOT_READ)]
+    assert not known
+    assert any("did not arrive" in message for message in told.said)
+    assert again.report.exclusions == ()
 
 
 def change_a_module(request: SoupRequest, _client: "MlflowClient") -> None:

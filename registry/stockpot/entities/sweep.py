@@ -47,6 +47,7 @@ class ExclusionReason(StrEnum):
     AMBIGUOUS_WEIGHTS = "ambiguous weights"
     PICKLE = "pickled weights"
     UNREADABLE = "unreadable weights"
+    NOT_READ = "weights that did not arrive"
     NOT_FINITE = "non-finite weights"
     BATCH_NORM = "batch normalisation"
     DIFFERENT_BASE = "different starting point"

@@ -19,7 +19,15 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE, VERSION
-from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, NotPermitted, TrackingError, UnknownSweep
+from stockpot.errors import (
+    BadCheckpoint,
+    BadModelName,
+    BadRequest,
+    NotArrived,
+    NotPermitted,
+    TrackingError,
+    UnknownSweep,
+)
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
@@ -143,7 +151,7 @@ class MemoryTracker(Tracker):
         if content is None:
             raise BadCheckpoint(f"{source.uri} is gone", mend="log it again")
         if source.size not in {None, len(content)}:
-            raise BadCheckpoint(f"{source.uri} is not as long as it was listed", mend="list it again")
+            raise NotArrived(f"{source.uri} is not as long as it was listed", mend="list it again")
         file = into / PurePosixPath(source.uri).name
         file.write_bytes(content)
         return file

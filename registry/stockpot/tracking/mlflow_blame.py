@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from shutil import SpecialFileError
 from typing import TYPE_CHECKING
 
-from stockpot.errors import BadCheckpoint, StockpotError
+from stockpot.errors import BadCheckpoint, NotArrived, StockpotError
 from stockpot.tracking.mlflow_calls import asking, is_web, probing, redacted, status_of
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ def reading_one_run(client: "MlflowClient", doing: str) -> Iterator[None]:
         except StockpotError:
             raise
         except Exception as error:
-            if not _is_of_files(error) and not _is_of_the_servers_files(error, client):
+            of_a_file = _is_of_files(error)
+            if not of_a_file and not _is_of_the_servers_files(error, client):
                 raise
-            raise BadCheckpoint(f"{doing}: {redacted(str(error))}", mend=MEND) from None
+            kind = BadCheckpoint if of_a_file else NotArrived
+            raise kind(f"{doing}: {redacted(str(error))}", mend=MEND) from None
 
 
 def _is_of_files(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import ModelVersion, Run, WeightsSource
 from stockpot.entities.tags import ROLE
-from stockpot.errors import BadCheckpoint
+from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.names import weights_format
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
+TRIES = 2
+"""To download a file: of another length than was listed, the first one may be a broken transfer."""
 MOST_FOLDERS = 200
 """Listing a folder is a request. A run with more folders is left out rather than half read."""
 
@@ -70,20 +72,22 @@ def download(client: "MlflowClient", uri: str, into: Path) -> Path:
 
 def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) -> Path:
     """Download a weights file from its address. Refuses anything but a regular file in this very folder, of
-    the length that was listed: not every server's broken transfer is an error of its client.
+    the length that was listed: not every server's broken transfer is an error of its client. One that broke
+    is tried once more.
     """
     _refuse_links(client, source)
-    file = download(client, source.uri, into)
-    named = f"{source.path} of run {source.run_id}"
-    if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
-        raise _no_regular_file(source)
-    if source.size not in {None, file.stat().st_size}:
-        raise BadCheckpoint(
-            f"{named} was listed with {source.size:,} bytes, but {file.stat().st_size:,} came",
-            mend="run the request again, which lists and downloads the file anew; where this is said again, "
-            "log the weights again",
-        )
-    return file
+    for _ in range(TRIES):
+        file = download(client, source.uri, into)
+        if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(into.resolve()):
+            raise _no_regular_file(source)
+        if source.size in {None, came := file.stat().st_size}:
+            return file
+        file.unlink()
+    raise NotArrived(
+        f"{source.path} of run {source.run_id} was listed with {source.size:,} bytes, but {came:,} came",
+        mend="run the request again, which lists and downloads the file anew; where this is said again, log "
+        "the weights again",
+    )
 
 
 def _refuse_links(client: "MlflowClient", source: WeightsSource) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from stockpot.entities import (
     Answer,
     Evidence,
+    ExclusionReason,
     Job,
     ModelVersion,
     PublishedSoup,
@@ -134,10 +135,18 @@ def _left_to_do(version: ModelVersion, soup: PublishedSoup, report: SoupReport, 
     return without_model(version, tracker)
 
 
+def _evidence(outcome: SoupOutcome, place: Office) -> Evidence:
+    """What the answer depended on: also on what the artifact store failed at, which may pass."""
+    evidence = place.evidence()
+    if any(e.reason is ExclusionReason.NOT_READ for e in outcome.report.exclusions):
+        evidence = replace(evidence, doubt="the weights of a run did not arrive, and may arrive now")
+    return evidence
+
+
 def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
     outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, job)
     try:
-        place.store.finish_job(job, outcome, place.evidence(), owner=hold.owner)
+        place.store.finish_job(job, outcome, _evidence(outcome, place), owner=hold.owner)
     except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer
         watch.say(f"the answer could not be kept: {' '.join(str(error).split())}")
     return outcome

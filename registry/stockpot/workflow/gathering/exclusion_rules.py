@@ -17,7 +17,7 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
+from stockpot.errors import BadCheckpoint, Incompatible, NotArrived, NotFinite
 from stockpot.prose import counted, visible
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
@@ -38,7 +38,11 @@ MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
 )
 """Of faults that a file has by itself."""
 REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
-    {Incompatible: ExclusionReason.INCOMPATIBLE, NotFinite: ExclusionReason.NOT_FINITE}
+    {
+        Incompatible: ExclusionReason.INCOMPATIBLE,
+        NotArrived: ExclusionReason.NOT_READ,
+        NotFinite: ExclusionReason.NOT_FINITE,
+    }
 )
 ARCHITECTURE = (
     "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"

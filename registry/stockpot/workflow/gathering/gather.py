@@ -9,7 +9,7 @@ from stockpot.errors import BadCheckpoint
 from stockpot.soup import Head
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
-from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
+from stockpot.workflow.gathering.exclusion_rules import MENDS, REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.shortlist import Shortlist
 
@@ -52,15 +52,17 @@ def gather(
             found = tracker.weights(run)
             source = gathering.choose_weights(run, found, request.weights, shortlist.below[run.run_id])
         except BadCheckpoint as error:
-            gathering.exclude(run, ExclusionReason.NO_WEIGHTS, error.what, error.mend)
+            reason = REASONS.get(type(error), ExclusionReason.NO_WEIGHTS)
+            gathering.exclude(run, reason, error.what, error.mend)
             return None
         if source is None:
             return None
         try:
             layout = supply.layout(source) or _layout(source, tracker)
         except BadCheckpoint as fault:  # told as where the file is downloaded
-            unreadable = ExclusionReason.UNREADABLE
-            gathering.exclude(run, unreadable, "; ".join([fault.what, *fault.faults]), MENDS[unreadable])
+            reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
+            detail = "; ".join([fault.what, *fault.faults])
+            gathering.exclude(run, reason, detail, MENDS.get(reason, fault.mend))
             return None
         return Prospect(run, source, layout and layouts.setdefault(layout, layout))
 
