@@ -39,8 +39,8 @@ def standing(
         version = tracker.reconcile(model, recipe) if before else None
         if before and version is None:
             return None, (
-                f"it was {before}, and that version was deleted, or its model was deleted or renamed, or that "
-                "was in another MLflow. To register it anew: --again"
+                f"it was {before}, and that version was deleted, or its model was deleted or renamed, or "
+                "that was in another MLflow. To register it anew: --again"
             )
     return version, "" if version is None else without_model(version, tracker)
 
