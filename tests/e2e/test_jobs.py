@@ -44,7 +44,7 @@ COMMAND = """
 import sys
 from stockpot.cli import main
 try: main()
-finally: print({"torch", "scipy", "prefect"} & sys.modules.keys() or "light", file=sys.stderr)
+finally: print({"torch", "prefect"} & sys.modules.keys() or "light", file=sys.stderr)
 """
 
 
