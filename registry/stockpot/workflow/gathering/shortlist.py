@@ -104,7 +104,7 @@ class Shortlist:
         raise BadRequest(
             what,
             faults=faults,
-            mend="wait for them, or average the finished ones with --partial. A run whose process died never "
+            mend="wait until all have ended, or average the finished ones with --partial. A run whose process died never "
             "finishes by itself: end it with mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
         )
 
