@@ -104,8 +104,9 @@ class Shortlist:
         raise BadRequest(
             what,
             faults=faults,
-            mend="wait until all have ended, or average the finished ones with --partial. A run whose process died never "
-            "finishes by itself: end it with mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
+            mend="wait until all have ended, or average the finished ones with --partial. A run whose "
+            "process died never finishes by itself: end it with "
+            "mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
         )
 
     def notes(self) -> tuple[str, ...]:
