@@ -67,3 +67,5 @@ class WeightsSource:
     """The LoggedModel that holds the file, if one does."""
     size: int | None
     """Bytes, where the artifact store tells."""
+    run_ended: int | None = None
+    """`Run.ended` of the run that logged it, where that is known."""

@@ -36,6 +36,8 @@ class Run:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    ended: int | None = None
+    """Milliseconds since the epoch; None for a run that has not. One that was resumed ended later."""
 
 
 class ExclusionReason(StrEnum):
@@ -81,6 +83,8 @@ class IngestedSource:
     checkpoint: Checkpoint | None
     fault: ExclusionReason | None = None
     detail: str = ""
+    run_ended: int | None = None
+    """The source's. Where the run ended later, it may have logged another file in this one's place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,7 @@ def _run(run: "MlflowRun") -> Run:
         params=_named(run.data.params),
         metrics=_named(run.data.metrics),
         tags=_named(run.data.tags),
+        ended=run.info.end_time or None,
     )
 
 

@@ -1,6 +1,7 @@
 """From a sweep's runs to its prospects: listed, and told apart by their headers before any download."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ def gather(
             return None
         if source is None:
             return None
+        source = replace(source, run_ended=run.ended)
         try:
             layout = supply.layout(source) or _layout(source, tracker)
         except BadCheckpoint as fault:  # told as where the file is downloaded

@@ -50,8 +50,9 @@ class Supply:
     """Hands out checkpoints by digest, downloading those that the cache does not hold.
 
     A good file is read once: its checkpoint is remembered in the store, so that a repeated request does
-    not download it. MLflow tells no more of an artifact than its size: a file that was replaced by one of
-    the same size is noticed when it is next downloaded, by its digest. All methods may be called from
+    not download it. MLflow tells no more of an artifact than its size: whatever its run logged before it
+    ended again, later, is read anew. A file that was replaced by one of the same size while its run stayed
+    as it was is noticed when it is next downloaded, by its digest. All methods may be called from
     several threads at once; no digest is downloaded twice at the same time. `say` hears of files that were
     altered in the cache.
     """
@@ -91,7 +92,7 @@ class Supply:
                 return _fault(source, file, ExclusionReason.NOT_FINITE, error)
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
-        return IngestedSource(source.uri, source.size, sha256, checkpoint)
+        return IngestedSource(source.uri, source.size, sha256, checkpoint, run_ended=source.run_ended)
 
     def known(self, source: WeightsSource) -> Checkpoint | None:
         """What the file holds, where it was read before."""
@@ -233,8 +234,9 @@ class Supply:
     def _remembered(self, source: WeightsSource) -> IngestedSource | None:
         """What reading this very file found, where that was good."""
         known = self._store.ingested(source.uri)
-        good = known is not None and known.size == source.size and known.fault is None
-        return known if good else None
+        if known is None or known.fault is not None:
+            return None
+        return known if (known.size, known.run_ended) == (source.size, source.run_ended) else None
 
 
 @contextmanager
