@@ -142,10 +142,14 @@ def test_weights_that_a_resumed_run_replaced_by_others_of_the_same_size_are_read
     from safetensors.torch import save
 
     client, selector = MlflowClient(mlflow_uri), request_.selector
-    resumed = next(iter(Workplace().tracker.runs(selector))).run_id
+    tracker = Workplace().tracker
+    run = next(iter(tracker.runs(selector)))
+    resumed = run.run_id
     first, _ = asked(request_)
     file = tmp_path / "model.safetensors"
-    file.write_bytes(save(weights("dense", seed=77)))
+    file.write_bytes(save(weights("dense", seed=77), {"format": "pt"}))
+    (source,) = tracker.weights(run)
+    assert file.stat().st_size == source.size, "MLflow cannot tell them apart"
     client.update_run(resumed, status="RUNNING")
     client.log_artifact(resumed, str(file))
     client.set_terminated(resumed)
