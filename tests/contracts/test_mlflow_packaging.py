@@ -339,3 +339,18 @@ def test_importing_the_trackers_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "none"
+
+
+PROGRAM = """
+import logging, sys
+from stockpot.tracking.mlflow_calls import logging_left_alone
+assert "mlflow.pytorch" not in sys.modules
+with logging_left_alone():
+    import mlflow.pytorch
+print(logging.getLogger().handlers)
+"""
+
+
+def test_mlflow_gives_no_handler_to_the_logging_of_the_program_around_it() -> None:
+    told = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"

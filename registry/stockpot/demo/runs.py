@@ -25,6 +25,7 @@ from stockpot.demo.training import accuracy, initialised, train
 from stockpot.entities import Digest, digest_of_bytes
 from stockpot.entities.tags import BASE
 from stockpot.ports import Watcher
+from stockpot.tracking.mlflow_calls import logging_left_alone
 
 EXPERIMENT = "stockpot-demo"
 Images = tuple[Tensor, Tensor]
@@ -114,7 +115,8 @@ class _Sweep:
             self.client.log_artifacts(run_id, folder)
 
     def _log_model(self, run_id: str, name: str, net: nn.Module) -> None:
-        from mlflow import pytorch
+        with logging_left_alone():
+            from mlflow import pytorch
 
         with mlflow.start_run(run_id):
             pytorch.log_model(

@@ -33,6 +33,19 @@ WEB_PAGE = re.compile(r"(?:Response body: )?['\"]?\s*<(?:!doctype|html)\b.*", re
 QUERY = re.compile(r"\?[\w.%~-]+=[^\s'\"<>)]*")
 
 
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Around the first import of `mlflow.pytorch`, which calls `logging.basicConfig`: that gives the whole
+    program a handler on stderr, so that what others log comes twice. It does nothing where there is one.
+    """
+    root, held = logging.getLogger(), logging.NullHandler()
+    root.addHandler(held)
+    try:
+        yield
+    finally:
+        root.removeHandler(held)
+
+
 class _Shared:
     """A process-wide setting that threads may want at the same time: the first one in makes it, the last
     one out takes it back.

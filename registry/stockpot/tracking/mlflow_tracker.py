@@ -27,7 +27,15 @@ from stockpot.tracking import mlflow_publishing as publishing
 from stockpot.tracking import mlflow_versions as versions
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
-from stockpot.tracking.mlflow_calls import asking, is_web, open_registry, probing, redacted, registry_uri
+from stockpot.tracking.mlflow_calls import (
+    asking,
+    is_web,
+    logging_left_alone,
+    open_registry,
+    probing,
+    redacted,
+    registry_uri,
+)
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
@@ -144,7 +152,8 @@ class MlflowTracker(Tracker):
         architecture: tuple[str, Mapping[str, str]],
     ) -> Packaged:
         with asking(f"packaging {weights} as an MLflow model"):
-            from stockpot.tracking.mlflow_packaging import package
+            with logging_left_alone():
+                from stockpot.tracking.mlflow_packaging import package
 
             return package(
                 self._client,
