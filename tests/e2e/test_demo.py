@@ -17,7 +17,8 @@ def _run(folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     command = [sys.executable, "-m", *arguments]
     environment["HOME"] = str(folder)
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert "INFO:" not in done.stderr, "Prefect's lines come beside our own: everything is told twice"
     return done.stdout
 
 

@@ -116,10 +116,10 @@ class _Sweep:
 
     def _log_model(self, run_id: str, name: str, net: nn.Module) -> None:
         with logging_left_alone():
-            from mlflow import pytorch
+            import mlflow.pytorch  # not `from mlflow import pytorch`, which waits until it is used
 
         with mlflow.start_run(run_id):
-            pytorch.log_model(
+            mlflow.pytorch.log_model(
                 net,
                 name=name,
                 input_example=self.finetune[0][:2].numpy(),
