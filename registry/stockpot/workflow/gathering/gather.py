@@ -40,9 +40,9 @@ def gather(
     fewer than two runs can be candidates.
     """
     shortlist = _list(request, tracker, watch)
-    shortlist.require_finished(tracker.parent(request.selector))
+    shortlist.require_finished()
     shortlist.require_metric()
-    for note in shortlist.notes():
+    for note in shortlist.notes(tracker.parent(request.selector)):
         watch.say(note)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)

@@ -88,36 +88,42 @@ class Shortlist:
             if len(kept) > self._top:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
 
-    def require_finished(self, parent: Run | None = None) -> None:
-        """Raise BadRequest where a run of the sweep, or its parent, still runs, unless `partial`."""
-        unfinished = [f"{run.name} ({run.run_id}): {run.status}" for run in self._unfinished]
-        runs_on = parent is not None and parent.status in UNFINISHED
-        if self._request.partial or not (unfinished or runs_on):
+    def require_finished(self) -> None:
+        """Raise BadRequest where a run of the sweep still runs, unless `partial`.
+
+        Runs that hold others together are not meant: scripts that make a parent often forget to end it.
+        """
+        unfinished = [run for run in self._unfinished if not self.below[run.run_id]]
+        if self._request.partial or not unfinished:
             return
-        what = f"not finished: {len(unfinished)} of the sweep's {counted(len(self.order), 'run')}"
-        faults = unfinished[:NEAREST]
+        faults = [f"{run.name} ({run.run_id}): {run.status}" for run in unfinished[:NEAREST]]
         if len(unfinished) > NEAREST:
             faults.append(f"and {len(unfinished) - NEAREST} more")
-        if parent is not None and runs_on:
-            what = f"{what}, and its parent" if unfinished else "the sweep's parent run is not finished"
-            faults.append(f"the parent, {parent.name} ({parent.run_id}): {parent.status}. More runs may come")
         raise BadRequest(
-            what,
+            f"not finished: {len(unfinished)} of the sweep's {counted(len(self.order), 'run')}",
             faults=faults,
             mend="wait until all have ended, or average the finished ones with --partial. A run whose "
             "process died never finishes by itself: end it with "
             "mlflow.MlflowClient().set_terminated(RUN_ID, 'KILLED')",
         )
 
-    def notes(self) -> tuple[str, ...]:
-        """What was taken for granted, for people to contradict."""
+    def notes(self, parent: Run | None = None) -> tuple[str, ...]:
+        """What was taken for granted, for people to contradict. `parent`: of the sweep, where it has one."""
+        notes = []
+        if parent is not None and parent.status in UNFINISHED:
+            notes.append(
+                f"the sweep's parent run, {parent.name} ({parent.run_id}), is {parent.status}: more runs may "
+                "come; what has ended by now is averaged"
+            )
         by = self._request.by
-        if not by or self._request.direction:
-            return ()
-        taken = f"the largest {by} is taken for the best"
-        if _sounds_like_a_loss(by):
-            return (f"{taken}, but its name sounds as if smaller were better: then add --direction min",)
-        return (f"{taken}: where smaller is better, add --direction min",)
+        if by and not self._request.direction:
+            taken = f"the largest {by} is taken for the best"
+            if _sounds_like_a_loss(by):
+                taken += ", but its name sounds as if smaller were better: then add --direction min"
+            else:
+                taken += ": where smaller is better, add --direction min"
+            notes.append(taken)
+        return tuple(notes)
 
     def require_metric(self) -> None:
         """Raise BadRequest where runs are wanted by a metric that no two of them logged: perhaps a slip."""
