@@ -230,6 +230,12 @@ def test_mcnemar_is_exact(gained: int, lost: int, p: float) -> None:
     assert found.mcnemar_p == pytest.approx(p, rel=1e-12)
 
 
+def test_mcnemars_p_is_never_more_than_1_by_rounding() -> None:
+    pairs = [(lost + 1, lost) for lost in range(100)]
+    found = [compare("t", *right_or_wrong(both=1, gained=gained, lost=lost)) for gained, lost in pairs]
+    assert max(gain.mcnemar_p or 0.0 for gain in found) == 1.0
+
+
 def test_mcnemar_needs_independent_examples_that_are_right_or_wrong() -> None:
     assert compare("test", [0.0, 0.5], [1.0, 1.0]).mcnemar_p is None
     assert compare("test", [0.0, 1.0], [1.0, 1.0], groups=["a", "a"]).mcnemar_p is None

@@ -204,4 +204,4 @@ def _mcnemar(baseline: Sequence[float], challenger: Sequence[float]) -> float | 
         return 1.0
     from scipy.special import bdtr  # scipy.stats takes a second to import
 
-    return 2 * float(bdtr(min(gained, lost), gained + lost, 0.5))
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))  # rounding may go beyond 1

@@ -50,11 +50,11 @@ def doubts(prospects: "Prospects", sweep: Sweep) -> tuple[str, ...]:
         return ()
     found = [prospect for prospect in prospects.found if prospect.run.run_id in unread]
     integers = sorted({spec.name for p in found for spec in p.layout or () if spec.dtype not in FLOATS})
-    questions = ["all values are finite", "tensors that the model ties are equal", "no two are the same"]
+    questions = ["all values are finite", "tied tensors are equal", "no two have the same weights"]
     if integers:
         questions.append(f"these integer or boolean tensors agree: {', '.join(integers)}")
-    told = [f"of {counted(len(found), 'candidate')} only a download tells whether "]
-    told[0] += ", whether ".join(questions)
+    checks = ", that ".join(questions)
+    told = [f"{counted(len(found), 'candidate')} not downloaded; a run will check that {checks}"]
     if headless := sum(prospect.layout is None for prospect in found):
         told.append(f"not even a header could be read of {headless} of them, which may not fit the others")
     return tuple(told)
