@@ -115,7 +115,7 @@ def test_a_copy_that_was_promoted_into_another_model_is_recognised_there(
     client.copy_model_version("models:/tiny/1", "production")
     promoted = _soup(replace(request_, model="production"))
     assert (promoted.state, promoted.uri) == (SoupState.ADOPTED, "models:/production/1")
-    assert promoted.why == "It was copied from the registered model tiny."
+    assert promoted.why == "It was registered as a version of tiny, and copied or renamed since."
     assert promoted.checkpoint == soup.checkpoint
     assert len(client.search_model_versions("name='production'")) == 1
     _, snapshot = snapshot_of(promoted.uri, Workplace().tracker)

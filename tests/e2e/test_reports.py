@@ -79,12 +79,13 @@ def test_a_second_request_that_ends_in_the_same_soup_is_shown_and_the_first_one_
 
 
 def test_show_tells_the_requests_of_the_version_that_was_asked_for_and_names_it(
-    request_: SoupRequest, capsys: pytest.CaptureFixture[str]
+    request_: SoupRequest, client: "MlflowClient", capsys: pytest.CaptureFixture[str]
 ) -> None:
     _soup(request_)
     _soup(replace(request_, report_on="shifted"))
     other = _soup(replace(request_, model="other"))
-    for uri, told in (("models:/tiny/1", 1), (other.uri, 0)):
+    client.rename_registered_model("tiny", "birds")
+    for uri, told in (("models:/birds/1", 1), (other.uri, 0)):
         with pytest.raises(SystemExit, match="0"):
             main(["show", uri])
         lines = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ from stockpot import calls
 from stockpot.cli import options, printing
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
-from stockpot.entities import Accept, Register, SoupRequest
+from stockpot.entities import Accept, Register, SoupRequest, tags
 from stockpot.errors import BadRequest
 from stockpot.wiring import Workplace, make_folder
 
@@ -128,7 +128,9 @@ def show(uri: Version, as_json: Json = False) -> None:
 
     place = Workplace()
     version, snapshot = snapshot_of(uri, place.tracker)
-    reports = reports_on(version.name, snapshot.recipe.digest, place.store)
+    # A version that was renamed or copied keeps the name that it was registered under.
+    names = {version.name, version.tags.get(tags.MODEL, version.name)}
+    reports = reports_on(names, snapshot.recipe.digest, place.store)
     printing.show_snapshot(version, snapshot, place.tracker, reports, as_json=as_json)
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
@@ -95,9 +95,9 @@ def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publi
     return replace(publication, description=f"{text}\n\n{note}{heading}{ingredients}")
 
 
-def reports_on(model: str, recipe: Digest, store: "Store") -> list[FiledReport]:
-    """The reports of the requests that ended in this soup as a version of this model, oldest first."""
-    return [filed for filed in store.reports(recipe) if filed.report.request.model == model]
+def reports_on(models: Collection[str], recipe: Digest, store: "Store") -> list[FiledReport]:
+    """The reports of the requests for one of these models that ended in this soup, oldest first."""
+    return [filed for filed in store.reports(recipe) if filed.report.request.model in models]
 
 
 def told(filed: FiledReport, recipe: Recipe) -> str:

@@ -143,7 +143,7 @@ class Publisher:
 
     def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
         asked = report.request.question
-        filed = reports_on(report.request.model, row.recipe.digest, self.store)
+        filed = reports_on({report.request.model}, row.recipe.digest, self.store)
         others = [one for one in filed if one.report.request.question != asked]
         publication = compose(report, row, ranking, soup, self.draw, self._requests(report))
         return with_others(publication, others)
@@ -154,7 +154,7 @@ class Publisher:
         A request that is repeated brings none, so that what a person wrote on the page stays. Nor is the page
         of a version changed that was copied from another model.
         """
-        newest = reports_on(report.request.model, row.recipe.digest, self.store)[-1:]
+        newest = reports_on({report.request.model}, row.recipe.digest, self.store)[-1:]
         is_newest = [one.report for one in newest] == [report]
         shows = version.tags.get(tags.REPORT)
         return is_newest and shows != name_of(report) and not copied_from(version, report.request.model)

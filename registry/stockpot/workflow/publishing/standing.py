@@ -76,9 +76,11 @@ def require_soup(version: ModelVersion, soup: Digest, tracker: "Tracker", folder
 
 
 def copied_from(version: ModelVersion, model: str) -> str:
-    """One sentence on a version that MLflow's Promote button copied from another registered model."""
+    """One sentence on a version that MLflow's Promote button copied, or whose model was renamed."""
     origin = version.tags.get(tags.MODEL, model)
-    return "" if origin == model else f"It was copied from the registered model {origin}."
+    return (
+        "" if origin == model else f"It was registered as a version of {origin}, and copied or renamed since."
+    )
 
 
 def _held_by(version: ModelVersion, tracker: "Tracker", folder: Path) -> Digest | None:
