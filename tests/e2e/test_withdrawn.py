@@ -14,6 +14,8 @@ import pytest
 from stockpot.cli.printing import show_outcome
 from stockpot.entities import PublishedSoup, SoupOutcome, SoupRequest, SoupState
 from stockpot.testing.crashes import Crash, CrashingTracker
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
@@ -214,6 +216,26 @@ def test_a_registration_that_stopped_before_its_note_is_noted_by_whoever_goes_on
     client.delete_model_version("tiny", "1")
     _forget(home)
     assert _soup(request_).state is SoupState.WITHDRAWN
+
+
+@pytest.mark.slow
+def test_a_newer_mlflow_is_given_the_soup_that_the_store_knows_from_another(
+    request_: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    assert _soup(request_).state is SoupState.REGISTERED
+    uri = f"sqlite:///{tmp_path / 'newer.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
+    client = MlflowClient(uri)
+    client.create_experiment("sweeps", artifact_location=(tmp_path / "newer").as_uri())
+    runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)}
+    there = replace(request_, sweep=plant_sweep(client, "sweeps", runs))
+    assert _soup(there).state is SoupState.REGISTERED
+    assert _soup(there).adopted
+    client.delete_model_version("tiny", "1")
+    assert (_soup(there).state, _versions(client)) == (SoupState.WITHDRAWN, [])
 
 
 @pytest.mark.slow

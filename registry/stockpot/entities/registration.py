@@ -1,7 +1,7 @@
 """Soups in MLflow's Model Registry."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stockpot.entities.digest import Digest
@@ -28,6 +28,8 @@ class Registration:
     run_id: str | None = None
     model_id: str | None = None
     version: str | None = None
+    updated_at: float = field(default=0.0, compare=False)
+    """When the store wrote this, in seconds since 1970: the store says."""
 
     @property
     def lease(self) -> str:

@@ -10,6 +10,7 @@ from stockpot.entities import (
     ModelVersion,
     Packaged,
     Publication,
+    Registration,
     Run,
     SweepSelector,
     WeightsSource,
@@ -169,6 +170,12 @@ class Tracker(Protocol):
     def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
         """The URIs of all versions that were noted on this soup's runs in these experiments; also of versions
         and runs that were deleted since.
+        """
+        ...
+
+    def may_have_made(self, registration: Registration) -> bool:
+        """Whether that registration can be of this MLflow: it knows the soup's run, deleted or not, or
+        has an experiment that is older than the registration. One store may be used with several.
         """
         ...
 

@@ -185,7 +185,7 @@ class MemoryStore(Store):
             return tuple(row for (_, recipe), row in rows if held & set(self._recipes[recipe].checkpoints))
 
     def begin_registration(self, model: str, recipe: Recipe) -> Registration:
-        row = Registration(model, recipe.digest, RegistrationState.REGISTERING)
+        row = Registration(model, recipe.digest, RegistrationState.REGISTERING, updated_at=time.time())
         with self._lock:
             self._recipes[recipe.digest] = recipe
             return self._registrations.setdefault((model, recipe.digest), row)
@@ -195,7 +195,7 @@ class MemoryStore(Store):
         with self._lock:
             committed, lease = self._registrations.get(key), self._leases.get(registration.lease)
             require_claim(registration, committed, lease, owner)
-            self._registrations[key] = registration
+            self._registrations[key] = replace(registration, updated_at=time.time())
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:
         with self._lock:

@@ -144,4 +144,5 @@ def _entity(row: RegistrationRow) -> Registration:
         run_id=row.run_id,
         model_id=row.model_id,
         version=row.version,
+        updated_at=row.updated_at,
     )

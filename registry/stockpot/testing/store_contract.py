@@ -8,6 +8,7 @@ Subclass it in a test module, with a fixture that gives each test a fresh store:
             return MyStore()
 """
 
+import time
 from dataclasses import replace
 from math import inf, nan
 
@@ -203,8 +204,12 @@ class StoreContract(BoundsContract, JobsContract):
         store.advance_registration(first, owner="me")
         assert committed(store) == first
         done = replace(first, state=RegistrationState.REGISTERED, model_id="m-1", version="3")
+        before = time.time()
         store.advance_registration(done, owner="me")
-        assert committed(store) == done
+        written = committed(store)
+        assert written == done
+        assert written is not None
+        assert before <= written.updated_at <= time.time()
 
     def test_a_lost_lease_cannot_be_written_under(self, store: Store) -> None:
         row = begun(store, "me")

@@ -9,13 +9,23 @@ of them: each test makes an experiment and a model name of its own::
             return MyBackend()
 """
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stockpot.entities import Publication, Recipe, Run, SweepSelector, WeightsFormat, digest_of_bytes
+from stockpot.entities import (
+    Publication,
+    Recipe,
+    Registration,
+    RegistrationState,
+    Run,
+    SweepSelector,
+    WeightsFormat,
+    digest_of_bytes,
+)
 from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, TrackingError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.testing.tracker_backend import (
@@ -420,6 +430,18 @@ class TrackerContract:
     ) -> None:
         tracker.note_version(replace(registered(tracker, publication), run_id=run_id))
         assert tracker.noted_versions(publication.recipe.digest, [publication.experiment_id]) == ()
+
+    def test_a_registration_that_is_older_than_all_here_and_whose_run_is_unknown_was_made_elsewhere(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        row = Registration(
+            version.name, publication.recipe.digest, RegistrationState.REGISTERED, run_id=version.run_id
+        )
+        assert tracker.may_have_made(row)
+        elsewhere = replace(row, run_id="0" * 32)
+        assert not tracker.may_have_made(elsewhere)
+        assert tracker.may_have_made(replace(elsewhere, updated_at=time.time() + 60.0))
 
     def test_a_version_has_its_model_unless_that_is_gone(
         self, tracker: Tracker, publication: Publication

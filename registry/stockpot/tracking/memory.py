@@ -2,6 +2,7 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from stockpot.entities import (
     ModelVersion,
     Packaged,
     Publication,
+    Registration,
     Run,
     SweepSelector,
     WeightsSource,
@@ -47,6 +49,7 @@ class MemoryTracker(Tracker):
 
     def __init__(self, *, writable: bool = True) -> None:
         self.writable = writable
+        self.oldest = time.time()
         self.experiments: dict[str, str] = {}
         self.runs_kept: dict[str, KeptRun] = {}
         self.models_kept: dict[str, KeptModel] = {}
@@ -273,6 +276,9 @@ class MemoryTracker(Tracker):
         wanted = {ROLE: "soup", RECIPE: recipe}.items()
         runs = [kept.run for kept in self.runs_kept.values() if kept.run.experiment_id in {*experiment_ids}]
         return tuple(uri for run in runs if wanted <= run.tags.items() for uri in noted(run.tags))
+
+    def may_have_made(self, registration: Registration) -> bool:
+        return registration.run_id in self.runs_kept or self.oldest < registration.updated_at
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         self._require_writable("version")

@@ -15,6 +15,7 @@ from stockpot.entities import (
     ModelVersion,
     Packaged,
     Publication,
+    Registration,
     Run,
     SweepSelector,
     WeightsSource,
@@ -201,6 +202,10 @@ class MlflowTracker(Tracker):
     def noted_versions(self, recipe: Digest, experiment_ids: Iterable[str]) -> tuple[str, ...]:
         with asking("looking through the runs of soups"):
             return versions.noted_versions(self._client, recipe, experiment_ids)
+
+    def may_have_made(self, registration: Registration) -> bool:
+        with asking(f"looking for the run {registration.run_id}"):
+            return versions.may_have_made(self._client, registration)
 
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         with asking(f"describing {version.uri}"):

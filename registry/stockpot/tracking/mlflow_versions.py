@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, ModelVersion, Publication
+from stockpot.entities import Digest, ModelVersion, Publication, Registration
 from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, RECIPE, ROLE, VERSION
 from stockpot.tracking.mlflow_calls import asking, creating, is_web, registry_uri
 from stockpot.tracking.mlflow_limits import description
@@ -73,6 +73,23 @@ def noted_versions(client: "MlflowClient", recipe: Digest, experiment_ids: Itera
     condition = f"tags.`{RECIPE}` = '{recipe}' and tags.`{ROLE}` = 'soup'"
     runs = client.search_runs(sorted(experiment_ids), condition, ViewType.ALL)
     return tuple(uri for run in runs for uri in noted(run.data.tags))
+
+
+def may_have_made(client: "MlflowClient", registration: Registration) -> bool:
+    """In any doubt, it may: what a person deleted must not come back."""
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(registration.run_id or "")
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return True
+    else:
+        return True
+    oldest = client.search_experiments(ViewType.ALL, max_results=1, order_by=["creation_time ASC"])
+    born = oldest[0].creation_time if oldest else None  # in milliseconds; old servers know none
+    return born is None or born / 1000 < registration.updated_at
 
 
 def has_model(client: "MlflowClient", version: ModelVersion) -> bool:

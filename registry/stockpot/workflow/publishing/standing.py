@@ -17,7 +17,8 @@ SOUP_FILE = "model.safetensors"
 
 def is_registered_as(known: Registration, version: ModelVersion) -> bool:
     """Whether the store remembers that this very version was registered for the soup."""
-    return known.state is RegistrationState.REGISTERED and known.version == version.version
+    same = (known.version, known.run_id) == (version.version, version.run_id)
+    return known.state is RegistrationState.REGISTERED and same
 
 
 def standing(
@@ -39,8 +40,8 @@ def standing(
         version = tracker.reconcile(model, recipe) if before else None
         if before and version is None:
             return None, (
-                f"it was {before}, and that version was deleted, or its model was deleted or renamed, or "
-                "that was in another MLflow. To register it anew: --again"
+                f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
+                "To register it anew, also where that was in another MLflow: --again"
             )
     return version, "" if version is None else without_model(version, tracker)
 
@@ -103,7 +104,7 @@ def _registered_before(
     tracker: "Tracker",
 ) -> str:
     """The URI of the version that this soup had in this registered model; empty where nobody knows of one."""
-    if known is not None and known.state is RegistrationState.REGISTERED:
+    if known is not None and known.state is RegistrationState.REGISTERED and tracker.may_have_made(known):
         return f"models:/{model}/{known.version}"
     noted = tracker.noted_versions(recipe, experiments)
     return next((uri for uri in noted if uri.rpartition("/")[0] == f"models:/{model}"), "")
