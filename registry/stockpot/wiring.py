@@ -136,9 +136,8 @@ class Workplace:
         from stockpot.workflow.selecting.measure import open_splits
 
         methods, bench = self.methods(request), self.bench(request)
-        evaluators = open_splits(request, bench)
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
-        return plan(prospects, self.supply, methods, evaluators, self.store)
+        return plan(prospects, self.supply, methods, open_splits(request, bench), self.store)
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""

@@ -127,6 +127,26 @@ def test_a_task_that_breaks_its_contract_is_refused_before_anything_is_evaluated
     assert "To mend it" in ended.err
 
 
+@pytest.mark.parametrize("how", [(), ("--dry-run",)])
+def test_the_sweep_is_looked_up_before_the_tasks_data_is_opened(
+    stockpot: Stockpot,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: tuple[str, ...],
+) -> None:
+    (tmp_path / "unopened.py").write_text(
+        "from stockpot.testing.tiny import TinyTask\n"
+        "class Task(TinyTask):\n"
+        "    def examples(self, split): raise AssertionError('opened')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = stockpot(*_soup("--sweep", "0" * 32, "--task", "unopened:Task", *how))
+    assert ended.code == 3, ended
+    assert "0" * 32 in ended.err
+
+
 def test_an_unknown_split_is_named(stockpot: Stockpot, tiny_sweep: SoupRequest) -> None:
     ended = stockpot(*_planned(tiny_sweep, "--shift", "fog"))
     assert ended.code == 6

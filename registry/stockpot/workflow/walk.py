@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from stockpot.entities import Job, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import RememberingEvaluator
-from stockpot.workflow.gathering.arrivals import Arrivals
+from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
@@ -75,19 +75,24 @@ def walk(
 ) -> SoupOutcome:
     """Gather, prove permissions, rank, select, measure, publish.
 
-    Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
-    request asks the same questions, finds them answered, and ends in the same versions. Where batches
-    do not fit the device, the walk begins again with half of them: raises OutOfDeviceMemory where not
-    even a single example fits, or where that is no help. The candidates are kept as those of `job`.
+    The sweep is looked up first: its faults are told before the task's splits are opened, which may take
+    long. Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
+    request asks the same questions, finds them answered, and ends in the same versions. Where batches do not
+    fit the device, what follows the look-up begins again with half of them: raises OutOfDeviceMemory where
+    not even a single example fits, or where that is no help. The candidates are kept as those of `job`.
     """
+    stop = _deadline(request.max_seconds)
     reading = place.reading(request)
     with reading:
         methods, bench = place.methods(request), place.bench(request)
+    prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
+    experiment = prospects.found[0].run.experiment_id
+    stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     while True:
         try:
             with reading:
                 splits = open_splits(request, bench)
-            return _walk(request, place, methods, bench, splits, stage, watch, job)
+            return _walk(prospects, place, methods, bench, splits, stop, stage, watch, job)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -102,27 +107,25 @@ def walk(
         )
 
 
-def _walk(
-    request: SoupRequest,
+def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
+    prospects: Prospects,
     place: Place,
     methods: Mapping[str, "MakeMethod"],
     bench: "TaskBench",
     splits: Mapping[str, "Evaluator"],
+    stop: Callable[[], bool],
     stage: Stage,
     watch: "Watcher",
     job: Job | None,
 ) -> SoupOutcome:
+    request = prospects.request
     publisher = place.publisher(bench, watch)
     rehearsal = Rehearsal(publisher, request)
-    stop = _deadline(request.max_seconds)
     evaluators = {
         split: RememberingEvaluator(evaluator, place.store, before=rehearsal, heed=bench.heed)
         for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]
-    prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
-    experiment = prospects.found[0].run.experiment_id
-    stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
     ranking = stage("rank", lambda: rank(arrivals, held_out, watch, stop))
     if job is not None:
