@@ -98,6 +98,7 @@ class Workplace:
         def on(device: "torch.device") -> TorchBench:
             task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
             source = task_source(task, request.task, request.task_args)
+            self._reads.take_code(name for name, _ in source.modules if not name.startswith("stockpot."))
             for doubt in source.doubts:
                 self._reads.doubt(doubt)
                 self.watch.say(f"scores are remembered by the task's source, but {doubt}")

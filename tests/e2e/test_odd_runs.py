@@ -54,6 +54,10 @@ def _newline(file: Path) -> None:
     file.rename(file.with_name("best\nmodel.safetensors"))
 
 
+def _no_text(file: Path) -> None:
+    file.rename(os.fsdecode(os.fsencode(file.parent) + b"/model\xff.safetensors"))
+
+
 def _empty(file: Path) -> None:
     file.write_bytes(b"")
 
@@ -81,6 +85,7 @@ DAMAGES: list[Damage] = [
     _pipe,
     _folders_in_a_circle,
     _newline,
+    _no_text,
     _empty,
     _torn,
     _not_finite,

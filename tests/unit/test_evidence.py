@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,6 +220,29 @@ def test_a_text_that_names_other_files_is_a_doubt_unless_they_are_known(
     assert named in doubt
     known = read(lambda: list(Path("more").iterdir()), data="list.txt", folder="more")
     assert bool(known.evidence().doubt) == ("://" in text)
+
+
+@pytest.mark.parametrize(
+    "line", ["DATA = 'labels.bin'", "open(f'sub/{split}.bin')", "Path(__file__).parent / 'beside.bin'"]
+)
+def test_what_a_tasks_module_names_is_seen_though_nobody_sees_it_read(
+    data: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    module = data / "code" / "birds.py"
+    for file in (module, data / "labels.bin", data / "sub" / "test.bin", module.parent / "beside.bin"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"before")
+    module.write_text(f"{line}\nname, split = 'no such file', '.'\n")
+    monkeypatch.setitem(sys.modules, "birds", SimpleNamespace(__file__=str(module)))
+    reads = Reads("task:Task", {"data": "named.bin"})
+    reads.take_code(["birds", "not imported"])
+    evidence = reads.evidence()
+    assert (evidence.doubt, change_since(evidence)) == ("", "")
+    for file in (data / "labels.bin", data / "sub" / "test.bin", module.parent / "beside.bin"):
+        file.write_bytes(b"afterwards")
+    changed = change_since(evidence)
+    assert "has changed" in changed
+    assert str(data) in changed
 
 
 def test_numbers_and_words_of_a_text_are_no_files(data: Path) -> None:

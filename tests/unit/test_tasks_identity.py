@@ -153,6 +153,48 @@ def test_a_task_that_reads_the_environment_depends_on_it(project: Path, line: st
     assert doubts == (("own_scoring reads variables of the environment",) if reads else ())
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        "from importlib import import_module as im\nim('own_helper')",
+        "import importlib\nload = importlib.import_module\nload('own_helper')",
+        "import importlib\nlist(map(importlib.import_module, ['own_helper']))",
+        "import functools, importlib\nfunctools.partial(importlib.import_module, 'own_helper')()",
+        "import importlib\ngetattr(importlib, 'import_module')('own_helper')",
+        "import pydoc\npydoc.locate('own_helper')",
+        "from pydoc import locate\nlocate('own_helper')",
+        "import pkgutil\npkgutil.resolve_name('own_helper')",
+        "import builtins\nbuiltins.exec('import own_helper')",
+        "run = exec\nrun('import own_helper')",
+    ],
+)
+def test_whichever_way_a_module_is_imported_its_edit_makes_another_task_and_it_is_told(
+    project: Path, way: str
+) -> None:
+    (project / "own_helper.py").write_text("")
+    (project / "own_scoring.py").write_text(way)
+    (project / "own_task.py").write_text(f"import own_scoring\n{_TASK}")
+    before = loaded_version()
+    assert "own_helper" in dict(task_source(load_task("own_task:Own", {}), "own_task:Own").modules)
+    (project / "own_helper.py").write_text("# edited")
+    assert loaded_version() != before
+    assert len(source_identity("own_task:Own").doubts) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from os import environ as e", "x = os.environ", "print(os.environ)", "ctypes.CDLL('./score.so')"],
+)
+def test_what_is_only_referred_to_is_a_doubt_as_well(project: Path, line: str) -> None:
+    (project / "own_scoring.py").write_text(f"import ctypes, os\n{line}\n")
+    assert len(source_identity("own_task:Own").doubts) == 1
+
+
+def test_methods_that_are_called_like_builtins_are_no_doubt(project: Path) -> None:
+    (project / "own_scoring.py").write_text("model.eval()\nmodel.exec\nmode = 'eval'\nos.path.join\n")
+    assert source_identity("own_task:Own").doubts == ()
+
+
 def test_an_optional_module_that_appears_makes_another_task(project: Path) -> None:
     (project / "own_scoring.py").write_text("try: import own_fast\nexcept ImportError: pass\n")
     before = source_identity("own_task:Own")

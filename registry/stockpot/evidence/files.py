@@ -1,5 +1,6 @@
 """How files look, which others they lead to, and whose they are."""
 
+import ast
 import os
 import re
 import sysconfig
@@ -54,6 +55,18 @@ def below(path: str) -> list[str] | None:
         if len(found) > MOST_FILES or any(Path(folder, name).is_symlink() for name in folders):
             return None
     return found
+
+
+def named_in_code(path: str) -> list[str]:
+    """The files and folders that a Python module's strings name, beside it or in the working directory."""
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    nodes = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    texts = dict.fromkeys(text for text in nodes if isinstance(text, str) and re.search(r"\w", text))
+    places = (os.path.join(folder, text) for text in texts for folder in (os.path.dirname(path), ""))
+    return [place for place in map(os.path.abspath, places) if os.path.exists(place)]
 
 
 def leads_to(path: str, known: Container[str]) -> str:

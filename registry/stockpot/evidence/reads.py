@@ -4,12 +4,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
 from stockpot.entities import Evidence, FileStamp
-from stockpot.evidence.files import MOST_FILES, below, is_installed, leads_to, settled
+from stockpot.evidence.files import MOST_FILES, below, is_installed, leads_to, named_in_code, settled
 from stockpot.evidence.surroundings import surroundings
 
 STARTED = time.time()
@@ -35,9 +35,10 @@ class Reads:
     """The files that a task's arguments name, and those that are opened in its ``with`` blocks.
 
     Each counts as it looked before it was read. `ours`: folders of which nothing is the task's. Files that
-    are opened by libraries without Python's knowledge are not seen, unless an argument names them, or a
-    text that an argument names. Threads that were there before the block are others' work. What this process
-    has seen the same task open before still counts: it need not read again what it has kept.
+    are opened by libraries without Python's knowledge are not seen, unless an argument names them, a text
+    that an argument names, or a string in the task's modules. Threads that were there before the block are
+    others' work. What this process has seen the same task open before still counts: it need not read again
+    what it has kept.
     """
 
     def __init__(
@@ -74,6 +75,14 @@ class Reads:
         """Know of something that may have been read besides."""
         self._doubts.setdefault(clause)
 
+    def take_code(self, modules: Iterable[str]) -> None:
+        """Keep what the task's loaded modules name in their strings: libraries may read it unseen, and so
+        may scoring, which nobody watches.
+        """
+        for name in modules:
+            for path in named_in_code(getattr(sys.modules.get(name), "__file__", None) or ""):
+                self._keep_all(path)
+
     def evidence(self) -> Evidence:
         """All that the answer depended on."""
         modules = (settled(file, STARTED - SLACK, there=True) for file in _modules())
@@ -102,11 +111,7 @@ class Reads:
         path = os.path.expanduser(value)
         if os.path.exists(path):
             path = os.path.abspath(path)
-            files = below(path)
-            if files is None:
-                self.doubt(f"{path} holds more than {MOST_FILES:,} files, or links to other folders")
-            for file in files or ():
-                self._keep(file)
+            self._keep_all(path)
             yield path
 
     def _opened(self, name: object) -> None:
@@ -121,6 +126,14 @@ class Reads:
             self._blind.setdefault(f"the task opens more than {MOST_FILES:,} files")
         else:
             self._keep(path)
+
+    def _keep_all(self, path: str) -> None:
+        """The file, or the folder with all that is in it."""
+        files = below(path)
+        if files is None:
+            self.doubt(f"{path} holds more than {MOST_FILES:,} files, or links to other folders")
+        for file in files or ():
+            self._keep(file)
 
     def _keep(self, path: str) -> None:
         self._files.setdefault(path, settled(path, time.time() - SLACK))

@@ -15,7 +15,23 @@ TASKS = "stockpot.tasks"
 _PARTS_OF_TASKS = "stockpot.tasks.arrays", "stockpot.demo", "stockpot.testing"
 """What of Stockpot may be part of a task: the rest is what evaluates it."""
 _IMPORTING = frozenset({"import_module", "__import__"})
-_OTHERWISE = frozenset({"spec_from_file_location", "run_path", "run_module"})
+_OTHERWISE = frozenset(
+    {
+        *(
+            "spec_from_file_location",
+            "module_from_spec",
+            "exec_module",
+            "load_module",
+            "run_path",
+            "run_module",
+        ),
+        *("SourceFileLoader", "SourcelessFileLoader", "ExtensionFileLoader", "resolve_name", "entry_points"),
+        *("pydoc", "CDLL", "PyDLL", "LoadLibrary", "load_library"),
+    }
+)
+_TEXT = frozenset({"exec", "eval"})
+_ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb"})
+_FINDING = frozenset({"path", "meta_path", "path_hooks"})
 
 
 def source_identity(reference: str, args: Mapping[str, str] | None = None) -> SourceIdentity:
@@ -77,6 +93,8 @@ class _Reading:
         self._doubts: set[str] = set()
         self._places: dict[str, Place | None] = {}
         self._pending: list[tuple[str, Place]] = []
+        self._passed: set[ast.AST] = set()
+        """Nodes that are understood with the ones around them."""
         for start in starts:
             self._require(start, start=True)
         while self._pending:
@@ -144,26 +162,50 @@ class _Reading:
             case ast.Import(names=names):
                 for alias in names:
                     self._require(alias.name)
+                    self._doubt(name, alias.name)
             case ast.ImportFrom(module=module, names=names, level=level):
                 self._import_from(_absolute(module, level, package), names)
+                self._doubt(name, module or "", "?")
+                for alias in names:
+                    if alias.asname is not None or alias.name not in _IMPORTING | _ENVIRONMENT:
+                        self._doubt(name, alias.name, module or "")
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=args) if (
                 called in _IMPORTING
             ):
+                self._passed.add(node.func)
                 self._import_called(name, args)
-            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called in _OTHERWISE:
-                self._doubts.add(f"{name} runs code that it finds by itself ({called})")
-            case ast.Call(func=ast.Name(id="exec" | "eval" as called)):
-                self._doubts.add(f"{name} runs text ({called})")
             case (
-                ast.Subscript(value=ast.Attribute(attr="environ") | ast.Name(id="environ"), ctx=ast.Load())
-                | ast.Attribute(value=ast.Attribute(attr="environ") | ast.Name(id="environ"), attr="get")
-                | ast.Call(func=ast.Attribute(attr="getenv") | ast.Name(id="getenv"))
+                ast.Subscript(value=settings, ctx=ast.Store() | ast.Del())
+                | ast.Attribute(value=settings, attr="setdefault" | "update")
             ):
-                self._doubts.add(f"{name} reads variables of the environment")
-            case ast.Attribute(value=ast.Name(id="sys"), attr="path" | "meta_path" | "path_hooks" as changed):
-                self._doubts.add(f"{name} uses sys.{changed}: modules may be found elsewhere")
-            case _:
-                pass
+                self._passed.add(settings)
+            case _ if node not in self._passed:
+                self._reference(node, name)
+
+    def _reference(self, node: ast.AST, name: str) -> None:
+        """A name is enough: it may be called by another one, or by somebody else."""
+        match node:
+            case ast.Name(id=used, ctx=ast.Load()):
+                self._doubt(name, used)
+            case ast.Attribute(value=ast.Name(id=owner), attr=used):
+                self._doubt(name, used, owner)
+            case ast.Attribute(attr=used):
+                self._doubt(name, used, "?")
+            case ast.Constant(value=str(text)) if text in _IMPORTING:
+                self._doubt(name, text)
+
+    def _doubt(self, name: str, used: str, owner: str = "builtins") -> None:
+        """Whether this name, of that owner, lets code or settings in that reading cannot follow."""
+        if used in _IMPORTING:
+            self._doubts.add(f"{name} imports modules by names that it computes")
+        elif used in _OTHERWISE:
+            self._doubts.add(f"{name} runs code that it finds by itself ({used})")
+        elif used in _TEXT and owner == "builtins":  # and no module's eval()
+            self._doubts.add(f"{name} runs text ({used})")
+        elif used in _ENVIRONMENT:
+            self._doubts.add(f"{name} reads variables of the environment")
+        elif used in _FINDING and owner == "sys":
+            self._doubts.add(f"{name} uses sys.{used}: modules may be found elsewhere")
 
     def _import_from(self, base: str, names: list[ast.alias]) -> None:
         if not base:

@@ -13,9 +13,11 @@ from stockpot.entities import SourceIdentity
 from stockpot.errors import BadTask, StockpotError, UnknownPlugin
 from stockpot.ports import MakeMethod, Task
 from stockpot.tasks.identity import TASKS, loaded_identity, module_of, named_modules
-from stockpot.tasks.module_places import look_here_first
+from stockpot.tasks.module_places import look_here_first, own_modules
 
 METHODS = "stockpot.selection_methods"
+_brought: dict[str, set[str]] = {}
+"""The user's own modules that came with each task, by its reference."""
 REQUIRED_METHODS = tuple(
     name for name, value in vars(Task).items() if inspect.isfunction(value) and name[0] != "_"
 )
@@ -29,7 +31,9 @@ def load_task(reference: str, args: Mapping[str, str]) -> Task:
     Raises UnknownPlugin when the class cannot be found or imported; BadTask when it does not take
     these arguments, or when it breaks its contract, with every fault.
     """
+    before = set(sys.modules)
     task = _construct(load_plugin(TASKS, reference), reference, args)
+    _brought.setdefault(reference, set()).update(own_modules(sys.modules.keys() - before))
     faults = _contract_faults(task)
     if faults:
         raise BadTask(
@@ -95,13 +99,15 @@ def task_source(
 ) -> SourceIdentity:
     """The code that a loaded task's scores depend on.
 
-    From the module that defines its class, that of the `reference` which it was loaded by, and those that its
-    arguments name. Raises BadTask where its class was not defined in a file.
+    From the module that defines its class, that of the `reference` which it was loaded by, those that its
+    arguments name, and those that came with it when it was first loaded, by whatever means. Raises BadTask
+    where its class was not defined in a file.
     """
     starts = [
         type(task).__module__,
         *([module_of(reference)] if reference else []),
         *named_modules(args or {}),
+        *sorted(_brought.get(reference or "", ())),
     ]
     return loaded_identity(dict.fromkeys(name for name in starts if name in sys.modules))
 

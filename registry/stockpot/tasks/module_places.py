@@ -3,7 +3,7 @@
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -94,6 +94,15 @@ def find_loaded(name: str) -> Place | None:
     if place is None or (place.file is None and file):
         return Place(Path(file) if file else None, place.folders if place is not None else None)
     return place
+
+
+def own_modules(names: Iterable[str]) -> Iterator[str]:
+    """Those of these imported modules that are files of the user's own: not Python's, installed or ours."""
+    for name in names:
+        place = find_loaded(name)
+        own = place is not None and place.file is not None and not (place.standard or place.installed)
+        if own and name.partition(".")[0] != "stockpot":
+            yield name
 
 
 def _spec(name: str, folders: tuple[str, ...] | None) -> ModuleSpec | None:

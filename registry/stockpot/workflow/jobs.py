@@ -56,7 +56,10 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
     if before is not None and not _asks_anew(request):
         known = before.evidence.doubt or _as_found(before, place)
         if isinstance(known, SoupOutcome):
-            watch.say("this request is answered, and nothing has changed: --verify-exact evaluates it again")
+            watch.say(
+                "this request is answered, and nothing that it is seen to depend on has changed: "
+                "--verify-exact evaluates it again"
+            )
             return known
         watch.say(f"this request was answered before, and is worked on again: {known}")
     hold = Hold(place.store, job.lease, f"this request for {request.model}")

@@ -104,14 +104,14 @@ class Gathering:
 
     def _with_a_safe_name(self, run: Run, source: WeightsSource) -> WeightsSource | None:
         """The source, unless its address would be read as another file's."""
-        if re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path) is None:
+        if not _is_text(source.path):
+            why, mend = "its name is no UTF-8 text", "log the weights under another name"
+        elif re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path):
+            why = "in an address, # and ? end the path, and % begins a code"
+            mend = "log the weights under a name without # ? %"
+        else:
             return source
-        self.exclude(
-            run,
-            ExclusionReason.UNREADABLE,
-            f"{source.path}: in an address, # and ? end the path, and % begins a code",
-            "log the weights under a name without # ? %",
-        )
+        self.exclude(run, ExclusionReason.UNREADABLE, f"{source.path}: {why}", mend)
         return None
 
     def can_be_averaged(
@@ -186,6 +186,15 @@ class Gathering:
                 detail = f"bit-identical to run {twin.run.name} ({short(candidate.checkpoint.digest)})"
                 self.exclude(candidate.run, ExclusionReason.DUPLICATE, f"{detail}, which stands for both")
         return list(first.values())
+
+
+def _is_text(path: str) -> bool:
+    """Whether databases can keep it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:
