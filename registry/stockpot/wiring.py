@@ -89,14 +89,15 @@ class Workplace:
 
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
-        from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, choose_devices
+        from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, all_seeded, choose_devices
         from stockpot.tasks.loading import load_task, task_identity, task_source
 
         folder = self.settings.cache_folder / "outputs"
         outputs = RememberedOutputs(folder, limit=self.settings.cache_limit, say=self.watch.say)
 
         def on(device: "torch.device") -> TorchBench:
-            task = load_task(request.task, request.task_args)  # one each: a task need not be safe for threads
+            with all_seeded():  # what it draws would be another question each time
+                task = load_task(request.task, request.task_args)  # one each: not all are safe for threads
             source = task_source(task, request.task, request.task_args)
             self._reads.take_code(name for name, _ in source.modules if not name.startswith("stockpot."))
             for doubt in source.doubts:

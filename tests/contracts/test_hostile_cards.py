@@ -295,6 +295,7 @@ MUTATIONS: list[Mutation] = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three minutes of work, where nobody else works
 def test_ten_thousand_mutated_folders_make_nothing_happen(
     tmp_path: Path, module: nn.Module, own: Interface, watched: Watched
 ) -> None:

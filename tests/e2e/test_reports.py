@@ -54,8 +54,9 @@ def test_a_second_request_that_ends_in_the_same_soup_is_shown_and_the_first_one_
     assert "on split shifted" in page.split("\n", maxsplit=1)[0]
     assert "Other requests that ended in this soup:" in page
     named = page.split("Other requests")[1].split("**Ingredients**")[0]
-    assert "stockpot.testing.tiny:TinyTask: greedy soup" in named.replace("\\", "")
-    assert "on split test" in named
+    told = "stockpot.testing.tiny:TinyTask(kind=dense, n=80), margin -100: greedy soup"
+    assert told in named.replace("\\", "")
+    assert "UTC, on split test" in named
     figure = page.split("get-artifact?path=")[1].split("&")[0]
     assert figure in {file.path for file in client.list_artifacts(soup.run_id)}
     assert figure not in first, "a figure of other numbers"

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockpot.errors import BadTask
+from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples
+from stockpot.testing import tiny
 
 EXAMPLE = {"x": torch.arange(4.0), "y": (1, "cat", [np.float32(0.5), True]), "z": np.zeros((2, 2))}
 PLAIN = st.recursive(
@@ -89,6 +91,60 @@ def test_examples_drawn_from_torchs_generator_have_one_name() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
     assert digest_of_examples(drawn, "test") == name
+
+
+class Opened(tiny.TinyTask):
+    """Draws some of its examples when a split is opened."""
+
+    def __init__(self, draw: Callable[[int], Sequence[int]]) -> None:
+        super().__init__(n="20")
+        self._draw = draw
+
+    def examples(self, split: str) -> Any:
+        found = super().examples(split)
+        return [found[int(place)] for place in self._draw(len(found))]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: torch.randperm(n)[:9],
+        lambda n: np.random.permutation(n)[:9],  # noqa: NPY002
+        lambda n: random.sample(range(n), 9),
+    ],
+)
+def test_a_split_that_is_drawn_when_it_is_opened_has_one_name(draw: Callable[[int], Sequence[int]]) -> None:
+    def name() -> str:
+        task = CheckedTask(Opened(draw), "birds:Birds")
+        return task.digest("test", task.examples("test"))
+
+    before = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+    first = name()
+    after = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+    assert before == after, "the generators of the program around are left alone"
+    draw(100)
+    assert name() == first
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: np.random.default_rng().permutation(n)[:9],
+        lambda n: random.SystemRandom().sample(range(n), 9),
+        lambda n: range(random.SystemRandom().randrange(1, n)),
+    ],
+)
+def test_a_split_that_is_another_each_time_it_is_opened_is_refused(
+    draw: Callable[[int], Sequence[int]],
+) -> None:
+    task = CheckedTask(Opened(draw), "birds:Birds")
+
+    def name() -> None:
+        for _ in range(10):  # the same number may be drawn twice
+            task.digest("test", task.examples("test"))
+
+    with pytest.raises(BadTask, match="others each time they are read"):
+        name()
 
 
 @pytest.mark.parametrize("draw", [random.random, np.random.default_rng(1).random], ids=["python", "numpy"])

@@ -1,5 +1,7 @@
 """Whether a soup's version is there, was never there, or was withdrawn by a person."""
 
+from dataclasses import replace
+
 from stockpot.entities import Digest, ModelVersion, Publication, Recipe, digest_of_bytes
 from stockpot.tracking import MemoryTracker
 from stockpot.workflow.publishing.standing import standing
@@ -49,6 +51,16 @@ def test_a_soup_that_another_store_registers_in_this_very_moment_is_there_and_no
     version, why = standing("model", RECIPE.digest, None, [experiment_id], tracker)
     assert version is not None
     assert (version.uri, why) == ("models:/model/1", "")
+
+
+def test_a_version_that_lost_the_recipes_tag_is_not_called_deleted() -> None:
+    tracker = MemoryTracker()
+    here = tracker.add_experiment("sweep")
+    version = register(tracker, "model", here)
+    tracker.versions_kept["model"] = [replace(version, tags={})]
+    found, why = standing("model", RECIPE.digest, None, [here], tracker)
+    assert found is None
+    assert why.startswith("it is models:/model/1, which lost its tag stockpot.recipe. Set that to sha256:")
 
 
 def test_a_note_counts_for_its_own_registered_model_and_for_its_sweeps_experiments() -> None:

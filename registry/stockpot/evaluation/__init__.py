@@ -13,7 +13,7 @@ from stockpot.evaluation.statistics import compare, compare_mean
 
 if TYPE_CHECKING:
     from stockpot.evaluation.device_pool import DevicePool
-    from stockpot.evaluation.devices.device import choose_device, choose_devices
+    from stockpot.evaluation.devices.device import all_seeded, choose_device, choose_devices
     from stockpot.evaluation.outputs import RememberedOutputs
     from stockpot.evaluation.torch_bench import TorchBench
 
@@ -23,6 +23,7 @@ __all__ = [
     "RememberingEvaluator",
     "SpeculatingEvaluator",
     "TorchBench",
+    "all_seeded",
     "blocks",
     "choose_device",
     "choose_devices",
@@ -37,6 +38,7 @@ _NEEDS_TORCH = {
     "TorchBench": "stockpot.evaluation.torch_bench",
     "choose_device": "stockpot.evaluation.devices.device",
     "choose_devices": "stockpot.evaluation.devices.device",
+    "all_seeded": "stockpot.evaluation.devices.device",
 }
 
 

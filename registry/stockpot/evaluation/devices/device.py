@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import Any
 
+import numpy as np
 import torch
 
 from stockpot.errors import BadRequest, BadTask
@@ -150,6 +152,20 @@ def seeded() -> Iterator[None]:
     with generator_lock, torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
         yield
+
+
+@contextmanager
+def all_seeded() -> Iterator[None]:
+    """Python's and numpy's generators as well: for what a task draws once, and not with each pass."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one that all share
+    try:
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        with seeded():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002
 
 
 class _Inside:

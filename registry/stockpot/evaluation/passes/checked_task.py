@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,13 +17,16 @@ from torch.nn.parameter import is_lazy
 
 from stockpot.entities import Digest, digest_of_bytes
 from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError
+from stockpot.evaluation.devices.device import all_seeded
 from stockpot.evaluation.devices.device_faults import is_out_of_memory
-from stockpot.evaluation.passes.dataset_digest import digest_of_examples
+from stockpot.evaluation.passes.dataset_digest import digest_of_examples, require_same
 from stockpot.evaluation.passes.tensor_nests import alike, leaves, packing
 from stockpot.ports import Task
 from stockpot.prose import counted
 
 DEFAULT_BATCH_SIZE = 256
+OPENED_TWICE = 1.0
+"""A split that opens in fewer seconds is opened a second time, to see that it holds the same examples."""
 
 
 class CheckedTask:
@@ -35,6 +39,8 @@ class CheckedTask:
     def __init__(self, task: Task, name: str) -> None:
         self._task: Any = task  # and nothing is known about what it returns
         self._name = name
+        self._seconds: dict[str, float] = {}
+        """That each split took to open."""
 
     @property
     def batch_size(self) -> int:
@@ -65,8 +71,9 @@ class CheckedTask:
 
     def examples(self, split: str) -> Sequence[Any]:
         """The split's examples: at least one."""
+        begin = time.perf_counter()
         try:
-            with self.blame(f"examples({split!r})"):
+            with self.blame(f"examples({split!r})"), all_seeded():
                 examples: Sequence[Any] = self._task.examples(split)
                 empty = len(examples) == 0
         except BadTask as error:
@@ -76,13 +83,17 @@ class CheckedTask:
             raise
         if empty:
             raise self._broken(f"split {split!r} is empty", "give it examples, or name another split")
+        self._seconds[split] = time.perf_counter() - begin
         return examples
 
     def digest(self, split: str, examples: Sequence[Any]) -> Digest:
         """The name of the split's content: the task's own, else the hash of every example."""
         if not hasattr(self._task, "digest"):
             with self.blame(f"examples({split!r})"):
-                return digest_of_examples(examples, split)
+                found = digest_of_examples(examples, split)
+                if self._seconds.get(split, 0.0) < OPENED_TWICE:
+                    require_same(examples, self.examples(split), split)
+            return found
         with self.blame(f"digest({split!r})"):
             text = self._task.digest(split)
         if not isinstance(text, str) or not text:

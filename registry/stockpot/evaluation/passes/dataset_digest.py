@@ -23,15 +23,20 @@ def digest_of_examples(examples: Sequence[Any], split: str) -> Digest:
     these. Those that are drawn from torch's generator have one name, since a pass seeds it alike. Raises
     BadTask, naming the example, for anything else, and for examples that are others when they are read again.
     """
+    require_same(examples, examples, split)
+    return _digest(examples, range(len(examples)), split)
+
+
+def require_same(examples: Sequence[Any], again: Sequence[Any], split: str) -> None:
+    """Raise BadTask where a split's examples are others each time that they are read, or the split opened."""
     first = range(min(_READ_TWICE, len(examples)))
-    if _digest(examples, first, split) != _digest(examples, first, split):
+    if len(examples) != len(again) or _digest(examples, first, split) != _digest(again, first, split):
         raise BadTask(
             f"the examples of split {split!r} are others each time they are read: no score of them would be "
             "found again",
-            mend="let examples(split) give the same examples each time: no random augmentation, or drawn "
-            "from a generator that is seeded anew with each example's index",
+            mend="let examples(split) give the same examples each time: nothing drawn at random, "
+            "or drawn from a generator that is seeded anew with each example's index",
         )
-    return _digest(examples, range(len(examples)), split)
 
 
 def _digest(examples: Sequence[Any], places: range, split: str) -> Digest:

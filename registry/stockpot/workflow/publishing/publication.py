@@ -101,14 +101,19 @@ def reports_on(models: Collection[str], recipe: Digest, store: "Store") -> list[
 
 
 def told(filed: FiledReport, recipe: Recipe) -> str:
-    """One line on a report: when, on which split, by which task, and what it found of this recipe.
+    """One line on a report: when, on which splits, by which task, and what it found of this recipe.
 
     What tells requests apart comes first: a long line is cut at its end.
     """
     request = filed.report.request
-    day = time.strftime("%Y-%m-%d", time.gmtime(filed.created_at))
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(filed.created_at))
+    splits = f"split {request.report_on}"
+    if request.shifts:
+        splits += f" and under {', '.join(request.shifts)}"
+    arguments = ", ".join(f"{name}={value}" for name, value in request.task_args.items())
     row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
-    return f"{day}, on split {request.report_on}, {request.task}: {sentence(row, request.report_on)}"
+    found = sentence(row, request.report_on)
+    return f"{when} UTC, on {splits}, {request.task}({arguments}), margin {request.margin:g}: {found}"
 
 
 def with_note(publication: Publication, note: str) -> Publication:

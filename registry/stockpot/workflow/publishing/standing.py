@@ -39,6 +39,11 @@ def standing(
         # Another store may have registered it, and noted that, between the two looks.
         version = tracker.reconcile(model, recipe) if before else None
         if before and version is None:
+            if _lost_its_tag(before, tracker):
+                return None, (
+                    f"it is {before}, which lost its tag {tags.RECIPE}. Set that to {recipe} again; or, to "
+                    "register it anew: --again"
+                )
             return None, (
                 f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
                 "To register it anew, also where that was in another MLflow: --again"
@@ -94,6 +99,14 @@ def _held_by(version: ModelVersion, tracker: "Tracker", folder: Path) -> Digest 
             return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     except BadRequest:
         return None
+
+
+def _lost_its_tag(uri: str, tracker: "Tracker") -> bool:
+    """Whether that version is there: MLflow gives the number of a deleted one to the next."""
+    try:
+        return tags.RECIPE not in tracker.version(uri).tags
+    except BadRequest:
+        return False
 
 
 def _registered_before(
