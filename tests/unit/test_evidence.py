@@ -232,12 +232,14 @@ def test_what_a_tasks_module_names_is_seen_though_nobody_sees_it_read(
     for file in (module, data / "labels.bin", data / "sub" / "test.bin", module.parent / "beside.bin"):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"before")
-    module.write_text(f"{line}\nname, split = 'no such file', '.'\n")
+    module.write_text(f"{line}\nothers = 'no such file', '.', '/tmp', '/dev/null', 'code', {str(data)!r}\n")
     monkeypatch.setitem(sys.modules, "birds", SimpleNamespace(__file__=str(module)))
     reads = Reads("task:Task", {"data": "named.bin"})
     reads.take_code(["birds", "not imported"])
     evidence = reads.evidence()
     assert (evidence.doubt, change_since(evidence)) == ("", "")
+    around = {"/tmp", "/dev/null", str(data), str(module.parent)}  # noqa: S108 - is not written to
+    assert not around & {stamp.path for stamp in evidence.files}
     for file in (data / "labels.bin", data / "sub" / "test.bin", module.parent / "beside.bin"):
         file.write_bytes(b"afterwards")
     changed = change_since(evidence)

@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 from stockpot.entities import FileStamp
 
@@ -58,7 +59,10 @@ def below(path: str) -> list[str] | None:
 
 
 def named_in_code(path: str) -> list[str]:
-    """The files and folders that a Python module's strings name, beside it or in the working directory."""
+    """The files and folders that a Python module's strings name, beside it or in the working directory.
+
+    Not the folders that those lie in, or that temporary files do.
+    """
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -66,7 +70,9 @@ def named_in_code(path: str) -> list[str]:
     nodes = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     texts = dict.fromkeys(text for text in nodes if isinstance(text, str) and re.search(r"\w", text))
     places = (os.path.join(folder, text) for text in texts for folder in (os.path.dirname(path), ""))
-    return [place for place in map(os.path.abspath, places) if os.path.exists(place)]
+    around = [os.path.join(folder, "") for folder in (os.path.dirname(path), os.getcwd(), gettempdir())]
+    found = [place for place in map(os.path.abspath, places) if os.path.exists(place)]
+    return [place for place in found if not any(f.startswith(os.path.join(place, "")) for f in around)]
 
 
 def leads_to(path: str, known: Container[str]) -> str:

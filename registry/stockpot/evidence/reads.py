@@ -81,7 +81,8 @@ class Reads:
         """
         for name in modules:
             for path in named_in_code(getattr(sys.modules.get(name), "__file__", None) or ""):
-                self._keep_all(path)
+                if not os.path.join(path, "").startswith(self._skipped):
+                    self._keep_all(path)
 
     def evidence(self) -> Evidence:
         """All that the answer depended on."""
