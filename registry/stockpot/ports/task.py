@@ -28,7 +28,9 @@ class Task(Protocol):
     """
 
     version: str
-    """Change it whenever the scores would change. A hash of the defining module joins it."""
+    """Change it whenever the scores would change. A hash of the task's own modules joins it, and the
+    examples' content has a name of its own. Other files that scoring reads have none: change it with them.
+    """
     bounds: tuple[float, float] | None
     """The least and the greatest score of one example; None where there is none."""
 
