@@ -2,18 +2,23 @@
 
 import io
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.entities import MEAN_OF_SHIFTS, SoupReport
+from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.verdict import POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = ("o", "*", "P", "D", "X")
 COLOURS = ("#1b1b1b", "#0b6fb8", "#d1495b", "#3b8f5a", "#8a5fbf")
 GREY = "#7a8793"
+MOST = 40
+"""Characters that are shown of a name: there is room for no more."""
 
 Dot = tuple[float, float]
 Range = tuple[float, float]
@@ -23,7 +28,8 @@ def draw(report: SoupReport) -> bytes:
     """Draw the figure as PNG, in points. Without shifted splits it is report against held-out score.
 
     A candidate that diverged, or a soup that collapsed, would squeeze all others into a corner: the axes hold
-    the bulk of them all, and a line of text tells what lies outside.
+    the bulk of them all, and a line of text tells what lies outside. Names of splits and methods are drawn as
+    they are written, in one line, whatever they hold.
 
     Source: Wortsman et al. 2022, figure 1.
     """
@@ -35,7 +41,10 @@ def draw(report: SoupReport) -> bytes:
     up = MEAN_OF_SHIFTS if request.shifts else request.report_on
     candidates = _candidates(report)
     soups = {
-        f"{row.label} ({len(row.recipe.ingredients)})": (row.scores[across] / POINT, row.scores[up] / POINT)
+        f"{folded(row.label, MOST)} ({len(row.recipe.ingredients)})": (
+            row.scores[across] / POINT,
+            row.scores[up] / POINT,
+        )
         for row in report.rows
     }
     figure = Figure(figsize=(6.4, 4.6), dpi=110, layout="constrained")
@@ -49,12 +58,23 @@ def draw(report: SoupReport) -> bytes:
         axes.set_ylim(vertical)
         missing = _outside(candidates, soups, horizontal, vertical)
         axes.set_title(f"outside: {missing}" if missing else "", loc="left", fontsize=9, color=GREY)
-    axes.set_xlabel(f"{across}, points")
-    axes.set_ylabel(f"{up}, points")
+    axes.set_xlabel(f"{folded(across, MOST)}, points")
+    axes.set_ylabel(f"{folded(up, MOST)}, points")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=9)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> bytes:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a $ in a name is no formula
     png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # No font has every character: it draws a box for those that it lacks.
+        warnings.filterwarnings("ignore", message="Glyph ", category=UserWarning)
+        figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
 
 

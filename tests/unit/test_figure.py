@@ -1,6 +1,45 @@
 """The figure shows what is worth seeing."""
 
-from stockpot.figure import Dot, limits
+from dataclasses import replace
+
+import pytest
+
+from stockpot.entities import SoupReport
+from stockpot.figure import Dot, draw, limits
+from stockpot.testing.store_values import report, soup
+
+HOSTILE = {
+    "formula": "$50_$100",
+    "half a formula": "x^{$",
+    "command": r"\frac{ $\nope$",
+    "control characters": "a\x00b\x1b[31m\tc\ud800",
+    "end of line": "one\ntwo\r\nthree",
+    "very long": "w" * 5000,
+    "emoji": "fog \U0001f32b\ufe0f \U0001f468\u200d\U0001f469",
+    "right to left": "\u05e2\u05e8\u05e4\u05dc \u202edlo",
+    "nothing to see": "\u200b",
+}
+
+
+def _named(name: str) -> SoupReport:
+    """A report whose split and method have this name; a soup lies outside of what the axes hold."""
+    split = name.replace("\x00", "").replace("\ud800", "")  # those a request refuses
+    made = report(soup("a", "b"), soup("c", "d"), select_on="validation", report_on=split)
+    scores = {"validation": 0.5, split: 0.5}
+    near, far = made.rows
+    rows = (
+        replace(near, label=f"{name} soup", scores=scores),
+        replace(far, label=f"{name} and uniform soup", scores={**scores, split: 0.9}),
+    )
+    points = [replace(c, report=0.5 + 0.01 * i) for i, c in enumerate(made.candidates * 4)]
+    return replace(made, rows=rows, candidates=tuple(points))
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_a_name_is_drawn_as_it_is_written_whatever_it_holds(name: str) -> None:
+    drawn = draw(_named(name))
+    assert drawn.startswith(b"\x89PNG")
+    assert drawn != draw(_named("a plain name")), "the name is on the paper"
 
 
 def _shown(dot: Dot, dots: list[Dot]) -> bool:
