@@ -17,7 +17,7 @@ import pytest
 from stockpot.entities import ModelVersion, Publication, Recipe, Run, SweepSelector, digest_of_bytes
 from stockpot.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
 from stockpot.tracking import MlflowTracker, mlflow_server
-from stockpot.tracking.mlflow_calls import asking, creating, redacted
+from stockpot.tracking.mlflow_calls import asking, connecting, creating, redacted
 
 PUBLICATION = Publication(
     model="model",
@@ -149,6 +149,62 @@ def test_a_web_page_in_place_of_an_answer_is_told_and_not_shown(serve: Serve) ->
     with pytest.raises(TrackingError, match="the answer is a web page") as caught:
         MlflowTracker(server.uri).create_run(PUBLICATION)
     assert "<" not in str(caught.value)
+
+
+NO_MLFLOW = {
+    "a page": (200, "<!doctype html><html>hello</html>"),
+    "no such page": (404, "<html>404 Not Found</html>"),
+    "not found": (404, "nope"),
+    "not implemented": (501, "no"),
+    "not allowed": (405, ""),
+    "a list": (200, "[1]"),
+    "an empty object": (200, "{}"),
+    "another object": (200, '{"experiments": 3}'),
+}
+
+
+@pytest.mark.parametrize("selector", [SweepSelector("0" * 32), SweepSelector(experiment="sweep")])
+@pytest.mark.parametrize("answer", NO_MLFLOW.values(), ids=NO_MLFLOW)
+def test_what_is_no_mlflow_is_told_with_its_address_the_variable_and_a_mend(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str], selector: SweepSelector
+) -> None:
+    server = serve(*answer)
+    server.answers = set()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    with pytest.raises(TrackingError) as caught:
+        list(MlflowTracker().runs(selector))
+    assert f"http://***@127.0.0.1:{server.server_port} (from MLFLOW_TRACKING_URI)" in caught.value.what
+    assert "set MLFLOW_TRACKING_URI to the address of an MLflow server" in caught.value.mend
+
+
+def test_an_empty_answer_is_no_version(serve: Serve) -> None:
+    server = serve(200, "{}")
+    with pytest.raises(TrackingError, match="is no MLflow: its answers are empty"):
+        MlflowTracker(server.uri).version("models:/birds/1")
+
+
+@pytest.mark.parametrize(
+    "uri", ["foo://me:secret@host/x", "file:///tmp/mlruns", "localhost:5000", "http://[::1"]
+)
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_an_address_that_mlflow_does_not_take_is_told_with_its_variable_and_a_mend(
+    mlflow_uri: str, monkeypatch: pytest.MonkeyPatch, uri: str, variable: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.setenv(variable, uri)
+    with pytest.raises(TrackingError) as caught:
+        list(MlflowTracker().runs(SweepSelector(experiment="sweep")))
+    assert f"MLflow at {redacted(uri)} (from {variable}): " in caught.value.what
+    assert f"set {variable} to the address of an MLflow server" in caught.value.mend
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_nobody_set_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    told = r"sqlite:///x\.db \(MLFLOW_TRACKING_URI is not set\)"
+    with pytest.raises(TrackingError, match=told), connecting("sqlite:///x.db"):
+        raise OSError("disk I/O error")
 
 
 def test_a_server_that_is_not_there_is_told_within_seconds() -> None:

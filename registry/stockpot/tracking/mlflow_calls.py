@@ -16,6 +16,8 @@ from stockpot.secrets import without_secrets
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+TRACKING = "MLFLOW_TRACKING_URI"
+REGISTRY = "MLFLOW_REGISTRY_URI"
 CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 NO_ANSWER = 503
 # All that MLflow keeps of the failures of a download is their text.
@@ -140,12 +142,43 @@ def creating(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def probing(uri: str) -> Iterator[None]:
+def connecting(uri: str, variable: str = TRACKING) -> Iterator[None]:
+    """Make a call that shows whether MLflow is at this address, which `variable` sets."""
+    with asking(f"MLflow at {_told(uri, variable)}", mend=where_mlflow_is(variable)):
+        yield
+
+
+@contextmanager
+def probing(uri: str, variable: str = TRACKING) -> Iterator[None]:
     """Make a call to a server that may be down: ten seconds, no retries, where MLflow would go on for
     minutes.
     """
-    with asking(f"MLflow at {redacted(uri)}"), _ONCE, _SOON:
+    with connecting(uri, variable), _ONCE, _SOON:
         yield
+
+
+def require_answer(what: str, uri: str, variable: str = TRACKING) -> None:
+    """Raises TrackingError where MLflow's answer names nothing: ``{}``, from what is no MLflow."""
+    if not what:
+        raise TrackingError(
+            f"what answers at {_told(uri, variable)} is no MLflow: its answers are empty",
+            mend=where_mlflow_is(variable),
+        )
+
+
+def where_mlflow_is(variable: str) -> str:
+    """How to set an address right."""
+    return (
+        f"set {variable} to the address of an MLflow server or of its database, for example "
+        "http://127.0.0.1:5000 or sqlite:///mlflow.db"
+    )
+
+
+def _told(uri: str, variable: str) -> str:
+    """An address, and where it comes from."""
+    told = os.environ.get(variable)
+    source = f" (from {variable})" if told == uri else "" if told else f" ({variable} is not set)"
+    return f"{redacted(uri)}{source}"
 
 
 def redacted(text: str) -> str:
@@ -166,9 +199,14 @@ def registry_uri(client: "MlflowClient") -> str:
     return str(client._registry_uri)  # noqa: SLF001 - MLflow resolves it, and tells nobody
 
 
+def registry_variable(client: "MlflowClient") -> str:
+    """What sets that address."""
+    return TRACKING if registry_uri(client) == client.tracking_uri else REGISTRY
+
+
 def is_web(uri: str) -> bool:
     """Whether a server answers at this URI."""
-    return uri.startswith(("http://", "https://"))
+    return uri.strip().lower().startswith(("http://", "https://"))
 
 
 def _translated(
@@ -180,9 +218,7 @@ def _translated(
         case 401 | 403:
             return NotPermitted(what, mend=f"check {CREDENTIALS}, and your rights there")
         case 408 | 429 | 502 | 503 | 504:
-            return Unreachable(
-                what, mend="check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI, and the server's log"
-            )
+            return Unreachable(what, mend=f"check {TRACKING} and {REGISTRY}, and the server's log")
         case 404:
             return missing(what, mend=mend)
         case 400 | 409:

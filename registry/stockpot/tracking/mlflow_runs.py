@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from stockpot.entities import Run, SweepSelector
 from stockpot.entities.tags import PARENT, ROLE
 from stockpot.errors import BadRequest, UnknownSweep
-from stockpot.tracking.mlflow_calls import asking, redacted
+from stockpot.tracking.mlflow_calls import asking, redacted, require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -171,6 +171,7 @@ def _active_run(client: "MlflowClient", run_id: str) -> "MlflowRun":
     mend = "give the id of the sweep's parent run, the last part of its address in the MLflow UI"
     with asking(f"no run {run_id!r} {place}", invalid=UnknownSweep, missing=UnknownSweep, mend=mend):
         run = client.get_run(run_id)
+    require_answer(run.info.run_id, client.tracking_uri)
     if run.info.lifecycle_stage != "active":
         raise UnknownSweep(f"run {run_id} {place} is deleted", mend=f"mlflow runs restore --run-id {run_id}")
     return run
@@ -182,6 +183,7 @@ def _experiment_by_name(client: "MlflowClient", name: str) -> str:
         experiment = client.get_experiment_by_name(name)
     if experiment is None:
         raise UnknownSweep(f"no experiment {name!r} {place}", mend="mlflow experiments search")
+    require_answer(experiment.experiment_id, client.tracking_uri)
     if experiment.lifecycle_stage != "active":
         mend = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise UnknownSweep(f"experiment {name!r} {place} is deleted", mend=mend)

@@ -29,13 +29,17 @@ from stockpot.tracking import mlflow_versions as versions
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
 from stockpot.tracking.mlflow_blame import reading_one_run
 from stockpot.tracking.mlflow_calls import (
+    REGISTRY,
     asking,
+    connecting,
     is_web,
     logging_left_alone,
     open_registry,
     probing,
     redacted,
     registry_uri,
+    registry_variable,
+    require_answer,
 )
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
@@ -72,19 +76,22 @@ class MlflowTracker(Tracker):
     def _client(self) -> "MlflowClient":
         """Connected at first use: importing MLflow takes seconds, and a server may be down."""
         with _one_connects, asking("connecting to MLflow"):
-            from mlflow import MlflowClient
+            from mlflow import MlflowClient, get_tracking_uri
 
-            client = MlflowClient(self._tracking_uri, self._registry_uri)
-            open_registry(client)
-        tracking, registry = client.tracking_uri, registry_uri(client)
-        for uri in (tracking, registry):  # MLflow may know them from elsewhere
-            keep_secret(uri)
+            tracking = self._tracking_uri or get_tracking_uri()
+            keep_secret(tracking)  # MLflow may know it from elsewhere
+            with connecting(tracking):
+                client = MlflowClient(self._tracking_uri, self._registry_uri)
+            registry = registry_uri(client)
+            keep_secret(registry)
+            with connecting(registry, registry_variable(client)):
+                open_registry(client)
         if is_web(tracking):
             with probing(tracking):
                 client.search_experiments(max_results=1)
             require_version(tracking)
         if is_web(registry) and registry != tracking:
-            with probing(registry):
+            with probing(registry, REGISTRY):
                 client.search_registered_models(max_results=1)
         return client
 
@@ -223,9 +230,14 @@ class MlflowTracker(Tracker):
             raise BadRequest(f"{uri!r} names no model version", mend=mend)
         name, version, alias = parts["name"], parts["version"], parts["alias"]
         with asking(f"no {uri}", invalid=BadRequest, missing=BadRequest, mend=mend):
-            if alias is None:
-                return versions.to_version(self._client.get_model_version(name, version))
-            return versions.to_version(self._client.get_model_version_by_alias(name, alias))
+            client = self._client
+            found = (
+                client.get_model_version(name, version)
+                if alias is None
+                else client.get_model_version_by_alias(name, alias)
+            )
+            require_answer(found.name, registry_uri(client), registry_variable(client))
+            return versions.to_version(found)
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         with asking(f"listing the weights of {version.uri}", missing=BadRequest):
