@@ -10,8 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from stockpot.documents import to_document
-from stockpot.entities import SweepSelector, WeightsSource
+from stockpot.entities import Run, SweepSelector, WeightsSource
+from stockpot.errors import NotArrived, NotPermitted, TrackingError
 from stockpot.tracking import MlflowTracker
+from stockpot.tracking.mlflow_calls import asking
 
 CONTENT = b"nine byte"
 
@@ -75,3 +77,59 @@ def test_another_process_finds_the_file_again_by_what_is_kept(
 ) -> None:
     uri, found = sources
     assert MlflowTracker(uri).fetch(found[place], tmp_path).read_bytes() == CONTENT
+
+
+def _run_with_artifacts_at(location: str, uri: str) -> Run:
+    client = MlflowClient(uri)
+    client.create_run(client.create_experiment("elsewhere", location))
+    (run,) = MlflowTracker(uri).runs(SweepSelector(experiment="elsewhere"))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("location", "lacking"),
+    [
+        ("ftp://me:S3cret@127.0.0.1:1/x", "the network"),
+        ("s3://bucket/x", "credentials"),
+        ("gs://bucket/x", "client package"),
+        ("sftp://me:S3cret@127.0.0.1:1/x", "client package"),
+        ("hdfs://host/x", "client package"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_from_here_is_told_with_what_this_machine_lacks(
+    mlflow_uri: str, monkeypatch: pytest.MonkeyPatch, location: str, lacking: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    run = _run_with_artifacts_at(location, mlflow_uri)
+    with pytest.raises(TrackingError, match="listing the weights of run") as caught:
+        MlflowTracker(mlflow_uri).weights(run)
+    assert "this machine" in caught.value.mend
+    assert lacking in caught.value.mend
+    assert "log the run's weights again" not in caught.value.mend
+    assert "S3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "mend"),
+    [("foo://me:S3cret@host/x", "install the MLflow plugin"), ("mlflow-artifacts:/x", "MLFLOW_TRACKING_URI")],
+)
+def test_a_place_that_is_none_here_concerns_its_experiments_runs_alone(
+    mlflow_uri: str, location: str, mend: str
+) -> None:
+    run = _run_with_artifacts_at(location, mlflow_uri)
+    with pytest.raises(NotArrived) as caught:
+        MlflowTracker(mlflow_uri).weights(run)
+    assert mend in caught.value.mend
+    assert "--filter" in caught.value.mend
+    assert "S3cret" not in str(caught.value)
+
+
+def test_a_bucket_that_refuses_is_not_blamed_on_the_rights_in_mlflow() -> None:
+    with pytest.raises(NotPermitted) as caught, asking("listing"):
+        raise OSError("An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Denied")
+    assert "the artifact store" in caught.value.mend
+    assert "MLFLOW" not in caught.value.mend

@@ -166,6 +166,23 @@ def test_a_run_that_only_holds_others_together_is_told_as_a_group_with_nothing_t
     assert exclusion.detail == "it has no weights of its own, and 1 run below it"
 
 
+@pytest.mark.parametrize("location", ["foo://me:S3cret@host/x", "mlflow-artifacts:/x"])
+def test_runs_whose_artifacts_lie_where_nobody_can_read_are_excluded_and_the_rest_is_souped(
+    tiny_sweep: SoupRequest, mlflow_uri: str, location: str
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    tags = {"mlflow.parentRunId": tiny_sweep.sweep}
+    odd = client.create_run(client.create_experiment("elsewhere", location), tags=tags).info.run_id
+    client.set_terminated(odd)
+    sweep = _sweep(tiny_sweep)
+    assert len(sweep.candidates) == 5
+    (exclusion,) = sweep.exclusions
+    assert (exclusion.run_id, exclusion.reason) == (odd, ExclusionReason.NOT_READ)
+    assert "--filter" in exclusion.mend
+
+
 def test_of_a_parent_that_nobody_ended_it_is_said_that_more_runs_may_come(
     tiny_sweep: SoupRequest, mlflow_uri: str
 ) -> None:

@@ -214,9 +214,11 @@ def _translated(
 ) -> StockpotError:
     told = WEB_PAGE.sub("the answer is a web page", redacted(str(error)))
     what = f"{doing}: {told or type(error).__name__}"
+    in_a_bucket = IN_A_BUCKET.search(str(error)) is not None
     match status_of(error):
         case 401 | 403:
-            return NotPermitted(what, mend=f"check {CREDENTIALS}, and your rights there")
+            whose = "this machine's credentials for the artifact store" if in_a_bucket else CREDENTIALS
+            return NotPermitted(what, mend=f"check {whose}, and your rights there")
         case 408 | 429 | 502 | 503 | 504:
             return Unreachable(what, mend=f"check {TRACKING} and {REGISTRY}, and the server's log")
         case 404:
