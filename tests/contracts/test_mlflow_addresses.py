@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from stockpot.documents import to_document
 from stockpot.entities import Run, SweepSelector, WeightsSource
-from stockpot.errors import NotArrived, NotPermitted, TrackingError
+from stockpot.errors import BadCheckpoint, NotArrived, NotPermitted, TrackingError
 from stockpot.tracking import MlflowTracker
 from stockpot.tracking.mlflow_calls import asking
 
@@ -133,3 +133,15 @@ def test_a_bucket_that_refuses_is_not_blamed_on_the_rights_in_mlflow() -> None:
         raise OSError("An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Denied")
     assert "the artifact store" in caught.value.mend
     assert "MLFLOW" not in caught.value.mend
+
+
+def test_a_file_of_a_version_without_a_run_is_told_without_one(mlflow_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "elsewhere").touch()
+    (tmp_path / "model" / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    client, tracker = MlflowClient(mlflow_uri), MlflowTracker(mlflow_uri)
+    client.create_registered_model("birds")
+    client.create_model_version("birds", (tmp_path / "model").as_uri())
+    (source,) = tracker.version_weights(tracker.version("models:/birds/1"))
+    with pytest.raises(BadCheckpoint, match=r"^model\.safetensors is no regular file"):
+        tracker.fetch(source, tmp_path)

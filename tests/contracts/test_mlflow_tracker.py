@@ -380,8 +380,10 @@ def test_what_is_deleted_is_gone(database: MlflowBackend) -> None:
         database.tracker.runs(sweep.selector)
     assert sweep.parent in caught.value.mend
     database.client.delete_experiment(sweep.experiment_id)
-    with pytest.raises(UnknownSweep, match="deleted"):
-        database.tracker.runs(SweepSelector(experiment=sweep.experiment))
+    for selector in (SweepSelector(experiment=sweep.experiment), sweep.selector):
+        with pytest.raises(UnknownSweep, match=r"experiment .* is deleted") as caught:
+            database.tracker.runs(selector)
+        assert caught.value.mend == f"mlflow experiments restore --experiment-id {sweep.experiment_id}"
 
 
 def test_what_was_noted_on_a_run_outlives_its_version_and_itself(database: MlflowBackend) -> None:

@@ -439,6 +439,13 @@ WHERE = rf"examples 0 to 7 of split 'validation', recipe {short(ALONE[0].digest)
     ("method", "behaviour", "message"),
     [
         ("examples", raising(KeyError("validation")), "no split 'validation'"),
+        ("examples", raising(ValueError("unknown: validation")), "no split 'validation'"),
+        ("examples", raising(KeyError("label")), r"examples\('validation'\) raised KeyError: 'label'"),
+        (
+            "examples",
+            raising(ValueError("row 3 of data/validation.csv")),
+            r"examples\('validation'\) raised ValueError: row 3",
+        ),
         ("examples", raising(OSError("disk")), r"examples\('validation'\) raised OSError: disk"),
         ("examples", returning([]), "split 'validation' is empty"),
         ("examples", returning(7), r"examples\('validation'\) raised TypeError"),

@@ -384,6 +384,20 @@ def test_a_filter_that_chose_the_runs_is_named(exclusions: list[Exclusion]) -> N
     assert exclusions or "--filter" in told.mend
 
 
+def test_runs_that_failed_are_not_waited_for() -> None:
+    (failed,) = _short(REQUEST, replace(_run(1), status="FAILED"))[1].values()
+    mend = _told(failed).mend
+    assert "set_terminated(RUN_ID)" in mend
+    assert "again when they are finished" not in mend
+
+
+@pytest.mark.parametrize(("condition", "mend"), [("params.lr = '1'", "--filter"), (None, "log more runs")])
+def test_what_brings_more_runs_is_to_log_them_or_to_choose_them(condition: str | None, mend: str) -> None:
+    with pytest.raises(NothingToSoup, match="one usable run") as caught:
+        require_two(Sweep(SweepSelector("s", None, condition), (_candidate(1),), ()))
+    assert mend in caught.value.mend
+
+
 @pytest.mark.parametrize(("count", "said"), [(0, "has no runs"), (1, "one usable run")], ids=["none", "one"])
 def test_fewer_than_two_candidates_are_no_sweep_to_soup(count: int, said: str) -> None:
     candidates = tuple(_candidate(number) for number in range(count))

@@ -1,7 +1,7 @@
 """Ranking and measuring over evaluators made of a table."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.measure import measure, open_splits
-from stockpot.workflow.selecting.ranking import Ranking, rank
+from stockpot.workflow.selecting.ranking import AT_ONCE, Ranking, rank
 from stockpot.workflow.selecting.search import search
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def _rank(count: int, evaluator: TableEvaluator) -> Ranking:
     return _rank_all([_candidate(number) for number in range(count)], evaluator)
 
 
-def _rank_all(found: Sequence[Candidate], evaluator: TableEvaluator) -> Ranking:
+def _rank_all(
+    found: Sequence[Candidate], evaluator: TableEvaluator, stop: Callable[[], bool] = lambda: False
+) -> Ranking:
     """Rank candidates whose weights were read before."""
     store = MemoryStore()
     for c in found:
@@ -105,7 +107,7 @@ def _rank_all(found: Sequence[Candidate], evaluator: TableEvaluator) -> Ranking:
     )
     with TemporaryDirectory() as folder:
         supply = Supply(MemoryTracker(), store, CheckpointCache(Path(folder)))
-        return rank(Arrivals(prospects, supply, lambda _: [], Silent()), evaluator, Silent())
+        return rank(Arrivals(prospects, supply, lambda _: [], Silent()), evaluator, Silent(), stop)
 
 
 def _ranked(count: int) -> Ranking:
@@ -117,6 +119,13 @@ def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run_then_to_the_le
     tied = _rank_all(found, TableEvaluator(lambda _: _right(5), n=N))
     assert [candidate.run.run_id for candidate in tied.candidates] == ["id2", "id3", "id0", "id1"]
     assert [candidate.run.started for candidate in _ranked(4).candidates] == [3, 2, 1, 0]
+
+
+def test_those_that_time_is_too_short_for_are_not_said_to_have_no_score() -> None:
+    found = [_candidate(number, number) for number in range(AT_ONCE + 3)]
+    ranking = _rank_all(found, TableEvaluator(_scores, n=N), lambda: True)
+    told = {(exclusion.reason, exclusion.detail) for exclusion in ranking.sweep.exclusions}
+    assert told == {(ExclusionReason.TIME_IS_UP, "its turn to be ranked did not come")}
 
 
 def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:

@@ -103,7 +103,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         direction=direction,
         partial=partial,
         max_seconds=max_seconds,
-        points=points if not points.isdecimal() else int(points),  # type: ignore[arg-type]  # the request tells
+        points=_number(points),  # type: ignore[arg-type]  # the request tells
         margin=margin,
         register=register,
         or_best_single=or_best_single,
@@ -180,6 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     with printing.errors_told(as_json="--json" in arguments):
         app(args=list(arguments))
+
+
+def _number(text: str) -> int | str:
+    """The text itself where it is no whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

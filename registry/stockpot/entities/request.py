@@ -138,7 +138,10 @@ class SoupRequest:
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
             (self.max_seconds is not None and not self.max_seconds > 0, "max_seconds must be positive"),
-            (self.points != "all" and self.points < 0, "points must not be negative"),
+            (
+                self.points != "all" and self.points < 0,
+                f"points must be 0 or more, or all, got {self.points}",
+            ),
             (math.isnan(self.margin), "margin must be a number"),
         ]
         return [fault for broken, fault in rules if broken]

@@ -13,6 +13,7 @@ from stockpot.tracking.mlflow_calls import asking, redacted, require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
 
 T = TypeVar("T")
@@ -173,6 +174,9 @@ def _active_run(client: "MlflowClient", run_id: str) -> "MlflowRun":
         run = client.get_run(run_id)
     require_answer(run.info.run_id, client.tracking_uri)
     if run.info.lifecycle_stage != "active":
+        with asking(f"the experiment of run {run_id!r} {place}"):
+            experiment = client.get_experiment(run.info.experiment_id)
+        _require_active(experiment, f"experiment {experiment.name!r} of run {run_id} {place}")
         raise UnknownSweep(f"run {run_id} {place} is deleted", mend=f"mlflow runs restore --run-id {run_id}")
     return run
 
@@ -184,10 +188,14 @@ def _experiment_by_name(client: "MlflowClient", name: str) -> str:
     if experiment is None:
         raise UnknownSweep(f"no experiment {name!r} {place}", mend="mlflow experiments search")
     require_answer(experiment.experiment_id, client.tracking_uri)
+    _require_active(experiment, f"experiment {name!r} {place}")
+    return str(experiment.experiment_id)
+
+
+def _require_active(experiment: "Experiment", told: str) -> None:
     if experiment.lifecycle_stage != "active":
         mend = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        raise UnknownSweep(f"experiment {name!r} {place} is deleted", mend=mend)
-    return str(experiment.experiment_id)
+        raise UnknownSweep(f"{told} is deleted", mend=mend)
 
 
 def _run(run: "MlflowRun") -> Run:

@@ -45,7 +45,13 @@ from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
 from stockpot.tracking.mlflow_server import require_version
-from stockpot.tracking.mlflow_weights import download, download_weights, find_weights, weights_of_version
+from stockpot.tracking.mlflow_weights import (
+    download,
+    download_weights,
+    find_weights,
+    told,
+    weights_of_version,
+)
 from stockpot.tracking.names import VERSION_URI
 
 if TYPE_CHECKING:
@@ -106,11 +112,11 @@ class MlflowTracker(Tracker):
             return find_weights(self._client, run, self._addresses)
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:
-        with reading_one_run(self._client, f"reading the header of {source.path} of run {source.run_id}"):
+        with reading_one_run(self._client, f"reading the header of {told(source)}"):
             return self._heads.of(self._client, self._addresses.located(self._client, source), length)
 
     def fetch(self, source: WeightsSource, into: Path) -> Path:
-        with reading_one_run(self._client, f"downloading {source.path} of run {source.run_id}"):
+        with reading_one_run(self._client, f"downloading {told(source)}"):
             return download_weights(self._client, self._addresses.located(self._client, source), into)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:

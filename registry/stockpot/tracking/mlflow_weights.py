@@ -22,6 +22,11 @@ MOST_FOLDERS = 200
 """Listing a folder is a request. A run with more folders is left out rather than half read."""
 
 
+def told(source: WeightsSource) -> str:
+    """What messages call the file. A version that people registered may come from no run."""
+    return f"{source.path} of run {source.run_id}" if source.run_id else source.path
+
+
 def find_weights(client: "MlflowClient", run: Run, addresses: Addresses) -> tuple[WeightsSource, ...]:
     """Every weights file of the run, by path.
 
@@ -84,7 +89,7 @@ def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) 
             return file
         file.unlink()
     raise NotArrived(
-        f"{source.path} of run {source.run_id} was listed with {source.size:,} bytes, but {came:,} came",
+        f"{told(source)} was listed with {source.size:,} bytes, but {came:,} came",
         mend="run the request again, which lists and downloads the file anew; where this is said again, log "
         "the weights again",
     )
@@ -105,8 +110,7 @@ def _refuse_links(client: "MlflowClient", source: WeightsSource) -> None:
 
 
 def _no_regular_file(source: WeightsSource) -> BadCheckpoint:
-    named = f"{source.path} of run {source.run_id}"
-    return BadCheckpoint(f"{named} is no regular file", mend="log the weights as one file")
+    return BadCheckpoint(f"{told(source)} is no regular file", mend="log the weights as one file")
 
 
 def _weights_below(client: "MlflowClient", run_id: str, place: str, root: str) -> Iterator[WeightsSource]:

@@ -77,7 +77,7 @@ class CheckedTask:
                 examples: Sequence[Any] = self._task.examples(split)
                 empty = len(examples) == 0
         except BadTask as error:
-            if isinstance(error.__cause__, (KeyError, ValueError)):
+            if _names(split, error.__cause__):
                 mend = "name a split that the task's data has"
                 raise self._broken(f"there is no split {split!r}: {error.__cause__}", mend) from error
             raise
@@ -227,6 +227,14 @@ class CheckedTask:
 
     def _broken(self, what: str, mend: str, kind: type[BadTask] = BadTask) -> BadTask:
         return kind(f"task {self._name}: {what}", mend=mend)
+
+
+def _names(split: str, error: BaseException | None) -> bool:
+    """Whether the error is what asking for an unknown split ends in: not any ``KeyError`` in reading one."""
+    if not isinstance(error, (KeyError, ValueError)):
+        return False
+    # As a word of its own: not a part of a path.
+    return re.search(rf"(?<![\w./-]){re.escape(split)}(?![\w/-]|\.\w)", str(error)) is not None
 
 
 def _is_number(value: Any) -> bool:

@@ -11,7 +11,8 @@ NAMED = 5
 """Runs that are named of each reason."""
 MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
     {
-        ExclusionReason.NOT_FINISHED: "run the request again when they are finished",
+        ExclusionReason.NOT_FINISHED: "wait for those that still run; where the weights of others are good, "
+        "set them FINISHED with mlflow.MlflowClient().set_terminated(RUN_ID)",
         ExclusionReason.NO_WEIGHTS: "name a file that the runs logged: --weights PATTERN",
         ExclusionReason.GROUP: "log weights to the runs below it",
         ExclusionReason.NOT_IN_TOP: "keep more runs: a greater --top, or neither --top nor --by",
@@ -40,7 +41,11 @@ def require_two(sweep: Sweep) -> Sweep:
             _summary(group) + (f". To mend it: {mend}" if mend and several else "")
             for group, mend in zip(groups, mends, strict=True)
         ],
-        mend="see what each reason says" if several else mends[0] if groups else "log more runs",
+        mend="see what each reason says"
+        if several
+        else mends[0]
+        if groups
+        else _how_to_get_more(sweep.selector),
     )
 
 
@@ -63,6 +68,10 @@ def _summary(exclusions: Sequence[Exclusion]) -> str:
 def _told(selector: SweepSelector) -> str:
     name = selector.parent_run_id or selector.experiment or ""
     return f"{name} with --filter {selector.filter!r}" if selector.filter else name
+
+
+def _how_to_get_more(selector: SweepSelector) -> str:
+    return "choose more runs: widen --filter, or leave it out" if selector.filter else "log more runs"
 
 
 def _how_to_find(selector: SweepSelector) -> str:

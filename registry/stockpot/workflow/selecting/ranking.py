@@ -84,7 +84,8 @@ def _without_late(
         f"rank: time is up (--max-seconds); not looked at: {len(late)} of {counted(arrivals.total, 'run')}"
     )
     cut = (
-        Exclusion(r.run_id, r.name, ExclusionReason.TIME_IS_UP, "it has no score yet", _LONGER) for r in late
+        Exclusion(r.run_id, r.name, ExclusionReason.TIME_IS_UP, "its turn to be ranked did not come", _LONGER)
+        for r in late
     )
     return replace(sweep, candidates=scored, exclusions=(*sweep.exclusions, *cut))
 
