@@ -36,15 +36,17 @@ def configured() -> Address | None:
     """The address that somebody has configured; None where nobody has.
 
     Looks where Prefect looks, in its order: the environment, `.env`, `prefect.toml`, `pyproject.toml`, the
-    active profile. Raises BadRequest for a file that is no TOML.
+    active profile. Raises BadRequest for a file that is no TOML, and for one of another shape, over which
+    Prefect itself stumbles.
     """
+    own, project = Path("prefect.toml"), Path("pyproject.toml")
     found = (
         (os.environ.get(VARIABLE), VARIABLE),
         (_in_dotenv(VARIABLE), f"{VARIABLE} in {Path('.env').absolute()}"),
-        (_url(_toml(Path("prefect.toml"))), str(Path("prefect.toml").absolute())),
+        (_text(_table(_toml(own), own, "api"), own, "url"), str(own.absolute())),
         (
-            _url(_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {})),
-            f"[tool.prefect] of {Path('pyproject.toml').absolute()}",
+            _text(_table(_toml(project), project, "tool", "prefect", "api"), project, "url"),
+            f"[tool.prefect] of {project.absolute()}",
         ),
         _in_profile(),
     )
@@ -63,8 +65,10 @@ def _in_profile() -> tuple[str | None, str]:
     path = _profiles()
     content = {} if path is None else _toml(path)
     active = os.environ.get("PREFECT_PROFILE") or content.get("active")
-    profile = content.get("profiles", {}).get(active, {})
-    return profile.get(VARIABLE), f"profile {active!r} of {path}"
+    if path is None or not isinstance(active, str):
+        return None, ""
+    profile = _table(content, path, "profiles", active)
+    return _text(profile, path, VARIABLE), f"profile {active!r} of {path}"
 
 
 def _profiles() -> Path | None:
@@ -87,16 +91,31 @@ def _own_profiles() -> Path | None:
 
 def _toml(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise BadRequest(
-            f"{path.absolute()} cannot be read, and may tell where Prefect is: {error}",
-            mend="mend the file, or run without Prefect: --no-flow",
-        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unusable(path, str(error)) from error
 
 
-def _url(settings: Mapping[str, Any]) -> str | None:
-    url: str | None = settings.get("api", {}).get("url")
-    return url
+def _table(content: Mapping[str, Any], path: Path, *names: str) -> Mapping[str, Any]:
+    """A table within tables of this file; empty where there is none."""
+    for name in names:
+        content = content.get(name, {})
+        if not isinstance(content, Mapping):
+            raise _unusable(path, f"{name} is no table")
+    return content
+
+
+def _text(table: Mapping[str, Any], path: Path, name: str) -> str | None:
+    text = table.get(name)
+    if text is None or isinstance(text, str):
+        return text
+    raise _unusable(path, f"{name} is no text")
+
+
+def _unusable(path: Path, why: str) -> BadRequest:
+    return BadRequest(
+        f"{path.absolute()} cannot be read, and may tell where Prefect is: {why}",
+        mend="mend the file, or run without Prefect: --no-flow",
+    )

@@ -88,6 +88,40 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
         configured()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "fault"),
+    [
+        ("prefect.toml", "api = 3", "api is no table"),
+        ("prefect.toml", "[api]\nurl = 4200", "url is no text"),
+        ("prefect.toml", f"a = {'[' * 5000}", "recursion"),
+        ("prefect.toml", "api = '\xff'", "codec"),
+        ("pyproject.toml", "tool = 3", "tool is no table"),
+        ("pyproject.toml", "[tool]\nprefect = 3", "prefect is no table"),
+        ("pyproject.toml", "[tool.prefect]\napi = []", "api is no table"),
+        (".prefect/profiles.toml", "active = 'p'\nprofiles = 4", "profiles is no table"),
+        (".prefect/profiles.toml", "active = 'p'\n[profiles]\np = 4", "p is no table"),
+        (
+            ".prefect/profiles.toml",
+            "active = 'p'\n[profiles.p]\nPREFECT_API_URL = 4",
+            "PREFECT_API_URL is no text",
+        ),
+    ],
+)
+def test_a_file_of_another_shape_is_named(tmp_path: Path, file: str, content: str, fault: str) -> None:
+    (tmp_path / file).write_bytes(content.encode("latin-1"))
+    with pytest.raises(BadRequest, match=fault) as caught:
+        configured()
+    assert str(tmp_path / file) in caught.value.what
+    assert "--no-flow" in caught.value.mend
+
+
+@pytest.mark.parametrize("active", ["3", "['p']", "'other'"])
+def test_a_profile_that_is_none_tells_of_no_server(tmp_path: Path, active: str) -> None:
+    profiles = f"active = {active}\n[profiles.p]\nPREFECT_API_URL = '{URL}'"
+    (tmp_path / ".prefect" / "profiles.toml").write_text(profiles)
+    assert configured() is None
+
+
 def test_a_password_is_not_shown() -> None:
     address = Address("https://me:p@ss/w@prefect.example/api", "PREFECT_API_URL")
     assert address.shown == "https://***@prefect.example/api"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,15 +223,38 @@ def test_show_tells_recipe_steps_and_ingredients(
     assert to_document(outcome.report) == document["report"]
 
 
-@pytest.mark.parametrize("damaged", ["{", '{"recipe": 1}'])
+def _without(*path: str) -> Callable[[str], str]:
+    """The record with nothing in this list."""
+
+    def damage(content: str) -> str:
+        document = part = json.loads(content)
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = []
+        return json.dumps(document)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: "{",
+        lambda _: '{"recipe": 1}',
+        lambda _: "[" * 100_000,
+        _without("ingredients"),
+        _without("report", "rows"),
+    ],
+    ids=["torn", "another document", "deep", "no ingredients", "no rows"],
+)
 def test_a_damaged_record_of_a_soup_is_told_as_such(
-    outcome: SoupOutcome, client: Any, capsys: pytest.CaptureFixture[str], damaged: str
+    outcome: SoupOutcome, client: Any, capsys: pytest.CaptureFixture[str], damage: Callable[[str], str]
 ) -> None:
     version = client.get_model_version("tiny", outcome.soups[0].uri.rsplit("/", 1)[1])
     location = client.get_logged_model(version.tags["stockpot.logged_model"]).artifact_location
     file = Path(location.removeprefix("file://")) / "stockpot.json"
     content = file.read_text()
-    file.write_text(damaged)
+    file.write_text(damage(content))
     try:
         with pytest.raises(SystemExit, match="8"):
             main(["show", outcome.soups[0].uri])

@@ -27,12 +27,21 @@ def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
         raise BadRequest(f"{version.uri} is no soup: Stockpot did not register it")
     content = tracker.read_file(version.model_id, SNAPSHOT)
     try:
-        return version, from_document(Snapshot, json.loads(content))
-    except (ValueError, StockpotError) as error:
+        return version, _checked(from_document(Snapshot, json.loads(content)))
+    except (ValueError, RecursionError, StockpotError) as error:
         raise RegistryConflict(
             f"{SNAPSHOT} of {version.uri} is damaged: {error}",
             mend="put back what was uploaded, from a backup of the artifact store",
         ) from error
+
+
+def _checked(snapshot: Snapshot) -> Snapshot:
+    """The same. Raises ValueError where its parts do not belong together, as they do where we wrote them."""
+    if tuple(c.checkpoint.digest for c in snapshot.ingredients) != snapshot.recipe.checkpoints:
+        raise ValueError("its ingredients are not its recipe's")
+    if all(row.recipe != snapshot.recipe for row in snapshot.report.rows):
+        raise ValueError("its report does not tell of its recipe")
+    return snapshot
 
 
 def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoint:
