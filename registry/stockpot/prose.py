@@ -24,5 +24,5 @@ def one_line(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The same for text that may have several lines, such as an error's."""
-    return "\n".join(map(one_line, text.split("\n")))
+    """The same for text that may have several lines, such as an error's, and lines that tabs indent."""
+    return "\n".join(map(one_line, text.replace("\t", "  ").split("\n")))

@@ -3,8 +3,9 @@
 import os
 import re
 import threading
+from collections.abc import Iterable
 from functools import cache
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 ADDRESSES = (
     "MLFLOW_TRACKING_URI",
@@ -24,6 +25,11 @@ OF_FILES = re.compile(r"^\s*(?:[./~]|sqlite|file:)")
 OF_DATABASES = re.compile(r"^\s*postgres")
 """Where a lone name before the @ is a user, and no token."""
 BETWEEN = re.compile(r"[:/@\s?#\\]+")
+
+IN_QUERY = re.compile(
+    r"[?&;]([\w.%-]*(?:password|passwd|pwd|secret|token)[\w.%-]*=([^&;#\s]*))", re.IGNORECASE
+)
+"""A password that a database's address has behind its path."""
 
 _told: set[str] = set()
 _lock = threading.Lock()
@@ -53,15 +59,23 @@ def without_secrets(text: str, *, parts: bool = True) -> str:
 
 @cache
 def _secrets(address: str, *, parts: bool) -> re.Pattern[str] | None:
-    """What stands before the last @, and the pieces of the password in it; None where nothing does."""
-    user = SCHEME.sub("", address.rpartition("@")[0])
-    name, colon, password = user.partition(":")
-    if OF_FILES.match(address) or (not colon and ("/" in name or OF_DATABASES.match(address))):
-        return None
-    password = password or name  # a token has no name
-    pieces = BETWEEN.split(password) + BETWEEN.split(unquote(password))
-    found = (user, password, unquote(password), *pieces) if parts else (user,)
+    """What stands before the last @, the pieces of the password in it, and passwords in the query; None where
+    nothing does.
+    """
+    found = {*_before_at(address, parts=parts)}
+    for told, password in IN_QUERY.findall(address):
+        found |= {password, unquote(password), unquote_plus(password)} if parts else {told}
     secret = {piece for piece in found if len(piece) > 1}
     longest_first = sorted(secret, key=len, reverse=True)
     bounded = "|".join(map(re.escape, longest_first))
     return re.compile(rf"(?<!\w)(?:{bounded})(?!\w)", re.IGNORECASE) if secret else None
+
+
+def _before_at(address: str, *, parts: bool) -> Iterable[str]:
+    user = SCHEME.sub("", address.rpartition("@")[0])
+    name, colon, password = user.partition(":")
+    if OF_FILES.match(address) or (not colon and ("/" in name or OF_DATABASES.match(address))):
+        return ()
+    password = password or name  # a token has no name
+    pieces = BETWEEN.split(password) + BETWEEN.split(unquote(password))
+    return (user, password, unquote(password), *pieces) if parts else (user,)

@@ -61,6 +61,8 @@ def _planned(request: SoupRequest, *arguments: str) -> list[str]:
         (["--sweep", "x", "--experiment", "y"], "one of the two"),
         (["--sweep", "x", "--report-on", "validation"], "different splits"),
         (["--sweep", "x", "--task-arg", "kind"], "key=value"),
+        (["--sweep", "x", "--task-arg", "=x"], "key=value, got =x"),
+        (["--sweep", "x", "--task-arg", "n=1", "--task-arg", "n=2"], "more than one value to n"),
         (["--sweep", "x", "--method", "gredy"], "greedy"),
         (["--sweep", "x", "--points", "-1"], "points must be 0 or more, or all, got -1"),
         (["--sweep", "x", "--points", "1.5"], "points must be a whole number or 'all', got '1.5'"),

@@ -32,6 +32,7 @@ def test_what_a_name_holds_stays_in_its_line_and_is_not_obeyed(text: str, told: 
 
 def test_ends_of_lines_stay_where_a_text_may_have_several() -> None:
     assert visible("two\nlines\r\x1b") == "two\nlines\\r\\x1b"
+    assert visible("refused\n\tIs the server running?") == "refused\n  Is the server running?"
 
 
 def test_an_error_carries_no_control_characters_whoever_logs_it() -> None:

@@ -54,6 +54,25 @@ def test_what_is_not_near_is_refused_by_name(given: dict[str, Any], fault: str) 
         _request(**given)
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800"], ids=["NUL", "half a character"])
+@pytest.mark.parametrize(
+    "field", ["model", "task", "sweep", "filter", "weights", "report_on", "shifts", "methods", "task_args"]
+)
+def test_a_text_that_no_database_takes_is_refused_by_name(field: str, text: str) -> None:
+    for value in ({"a": text}, {text: "a"}) if field == "task_args" else (text,):
+        with pytest.raises(BadRequest, match=f"{field} holds 'a") as caught:
+            _request(**{field: value})
+        str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "named", [{"shifts": ""}, {"shifts": ("fog", " ")}, {"select_on": ""}, {"report_on": ""}]
+)
+def test_a_split_has_a_name(named: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="the name of a split is empty"):
+        _request(**named)
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(BadRequest, match="model must be a text") as caught:
         _request(model=3, top="8", shifts=0)

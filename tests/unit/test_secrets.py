@@ -58,6 +58,23 @@ def test_an_address_that_was_handed_in_is_hidden_like_a_configured_one() -> None
     assert without_secrets("cannot reach me:handed-in@host, handed-in") == "cannot reach ***@host, ***"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://host/db?password=S3%2FPW",
+        "postgresql+psycopg://me@host:5432/db?sslmode=require&password=S3%2FPW",
+        "postgresql:///db?host=host&sslpassword=S3%2FPW",
+        "https://host/x?token=S3%2FPW#here",
+    ],
+)
+def test_a_password_in_the_query_is_hidden_too(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("STOCKPOT_STORE_URL", address)
+    error = StockpotError(f"{address} is down, since S3/PW is wrong at host", mend=f"write {address}")
+    assert "S3" not in str(error)
+    assert "host" in error.what
+    assert "host" in error.mend
+
+
 def test_a_text_without_secrets_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@host/a")
     for text in ("http://host/a is down", "some hushed words", "me and you", ""):

@@ -1,5 +1,6 @@
 """The outcome in words."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,8 @@ from stockpot.workflow.publishing.verdict import (
     Verdict,
     columns,
     earns_alias,
+    gain,
+    interval,
     judge,
     reasons,
     row_of,
@@ -80,6 +83,14 @@ def test_a_single_candidate_is_no_soup_and_earns_nothing() -> None:
     alone = _row(0.1, 0.2, Recipe.mean([A]))
     assert judge(alone, "test") is Verdict.NO_SOUP
     assert not earns_alias(alone, REQUEST)
+
+
+def test_where_origins_are_too_few_for_an_interval_that_is_said() -> None:
+    few = Comparison("test", 3, 1 / 3, -math.inf, math.inf, 0.95, 1.0)
+    assert gain(few) == "+33.33 points (95% interval: none, too few origins, n = 3, McNemar p = 1)"
+    assert interval(few) == "+33.33 [none, too few origins]"
+    undefined = replace(few, difference=math.nan)
+    assert "interval: none, n = 3" in gain(undefined)
 
 
 def test_every_claimed_gain_has_interval_n_and_split() -> None:

@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -191,9 +192,13 @@ def _number(text: str) -> int | str:
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    wrong = [text for text in texts if "=" not in text]
+    mend = "--task-arg data=file.npz"
+    wrong = [text for text in texts if text.find("=") < 1]
     if wrong:
-        raise BadRequest(
-            f"--task-arg takes key=value, got {', '.join(wrong)}", mend="--task-arg data=file.npz"
-        )
-    return dict(text.split("=", 1) for text in texts)
+        raise BadRequest(f"--task-arg takes key=value, got {', '.join(wrong)}", mend=mend)
+    pairs = [text.split("=", 1) for text in texts]
+    named = Counter(key for key, _ in pairs)
+    if len(named) < len(pairs):
+        twice = ", ".join(key for key, times in named.items() if times > 1)
+        raise BadRequest(f"--task-arg gives more than one value to {twice}", mend=mend)
+    return dict(pairs)

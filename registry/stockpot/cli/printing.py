@@ -44,6 +44,7 @@ from stockpot.workflow.publishing.verdict import (
     BESIDE_SCORES,
     cells,
     columns,
+    ends,
     points,
     reasons,
     score_of,
@@ -268,9 +269,8 @@ def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]
         if split not in row.versus_best:
             continue
         gain = row.versus_best[split]
-        interval = f"{points(gain.low)} to {points(gain.high)}"
         p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
-        _add_row(table, row.label, split, points(gain.difference), interval, str(gain.n), p)
+        _add_row(table, row.label, split, points(gain.difference), ends(gain), str(gain.n), p)
 
 
 def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:

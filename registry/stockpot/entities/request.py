@@ -1,7 +1,8 @@
 """What a person asks for: the one argument of the flow, of the command and of the Python call."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
@@ -122,6 +123,7 @@ class SoupRequest:
             (not self.model.strip(), "model is empty"),
             (not self.task.strip(), "task is empty"),
             ((self.sweep is None) == (self.experiment is None), "give sweep or experiment, one of the two"),
+            (not all(name.strip() for name in used), "the name of a split is empty"),
             (not self.methods, "methods is empty"),
             (len(set(self.methods)) < len(self.methods), "a method is named twice"),
             (
@@ -144,7 +146,22 @@ class SoupRequest:
             ),
             (math.isnan(self.margin), "margin must be a number"),
         ]
-        return [fault for broken, fault in rules if broken]
+        unwritable = [
+            f"{name} holds {text!r}, with a NUL or half a character, which no database takes"
+            for name, text in self._texts()
+            if re.search("[\0\ud800-\udfff]", text)
+        ]
+        return [fault for broken, fault in rules if broken] + unwritable
+
+    def _texts(self) -> "Iterator[tuple[str, str]]":
+        """All texts of the request, with the field's name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Mapping):
+                yield from ((name, text) for pair in value.items() for text in pair)
+            elif isinstance(value, str):
+                yield name, value
+            elif isinstance(value, tuple):
+                yield from ((name, text) for text in value)
 
     @property
     def question(self) -> "SoupRequest":

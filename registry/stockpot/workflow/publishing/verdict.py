@@ -1,5 +1,6 @@
 """The outcome in words: what the terminal, the version's page and the flow's artifact open with."""
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
@@ -79,18 +80,29 @@ def sentence(row: ReportRow, report_on: str) -> str:
 
 def gain(comparison: Comparison) -> str:
     """A difference with its interval and n; McNemar's p where the scores are right or wrong."""
-    low, high = points(comparison.low), points(comparison.high)
     p = comparison.mcnemar_p
     mcnemar = f", McNemar p = {p:.2g}" if p is not None else ""
     return (
         f"{points(comparison.difference)} points "
-        f"({comparison.level:.0%} interval {low} to {high}, n = {comparison.n}{mcnemar})"
+        f"({comparison.level:.0%} interval{':' if _is_open(comparison) else ''} {ends(comparison)}, "
+        f"n = {comparison.n}{mcnemar})"
     )
 
 
 def interval(comparison: Comparison) -> str:
     """A difference and its interval, short, for a table."""
-    return f"{points(comparison.difference)} [{points(comparison.low)}, {points(comparison.high)}]"
+    return f"{points(comparison.difference)} [{ends(comparison, ', ')}]"
+
+
+def ends(comparison: Comparison, between: str = " to ") -> str:
+    """The ends of the interval, in points; why there is none where it has no ends."""
+    if _is_open(comparison):
+        return "none, too few origins" if math.isfinite(comparison.difference) else "none"
+    return between.join(map(points, (comparison.low, comparison.high)))
+
+
+def _is_open(comparison: Comparison) -> bool:
+    return math.isinf(comparison.low) and math.isinf(comparison.high)
 
 
 def points(difference: float) -> str:
