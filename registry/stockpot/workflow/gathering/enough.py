@@ -11,8 +11,8 @@ NAMED = 5
 """Runs that are named of each reason."""
 MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
     {
-        ExclusionReason.NOT_FINISHED: "wait for those that still run; where the weights of others are good, "
-        "set them FINISHED with mlflow.MlflowClient().set_terminated(RUN_ID)",
+        ExclusionReason.NOT_FINISHED: "where the weights of those that failed are good, set them FINISHED "
+        "with mlflow.MlflowClient().set_terminated(RUN_ID); wait for those that still run",
         ExclusionReason.NO_WEIGHTS: "name a file that the runs logged: --weights PATTERN",
         ExclusionReason.GROUP: "log weights to the runs below it",
         ExclusionReason.NOT_IN_TOP: "keep more runs: a greater --top, or neither --top nor --by",
