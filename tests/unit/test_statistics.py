@@ -186,12 +186,75 @@ def test_counted_resampling_is_the_bootstrap_in_a_fraction_of_the_time() -> None
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.0008)
 
 
+def normal_pairs(n: int, seed: int, gain: float = 0.0) -> tuple[list[float], list[float]]:
+    """Scores between 0 and 1, as of overlaps, that nearly all differ."""
+    rng = np.random.default_rng(seed)
+    before = rng.uniform(0.3, 0.7, n)
+    return before.tolist(), (before + np.clip(rng.normal(gain, 0.1, n), -0.3, 0.3)).tolist()
+
+
 def test_few_origins_get_students_t() -> None:
-    gains = thirds(20)
-    found = compare("test", [0.0] * 20, gains)
-    reach = stats.t.ppf(0.975, 19) * np.std(gains, ddof=1) / math.sqrt(20)
+    before, after = normal_pairs(30, seed=5)
+    found = compare("test", before, after)
+    reach = stats.t.ppf(0.975, 29) * np.std(np.subtract(after, before), ddof=1) / math.sqrt(30)
     assert found.method == "student"
     assert found.high - found.difference == pytest.approx(reach)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("n", "origins", "method"), [(200, 200, "bootstrap"), (400, 20, "student")])
+def test_scores_that_all_differ_a_little_pay_nothing_for_large_differences_that_are_rare(
+    n: int, origins: int, method: str, seed: int
+) -> None:
+    found = compare("test", *normal_pairs(n, seed), groups=[place % origins for place in range(n)])
+    assert found.method == method
+
+
+MARGIN = 0.005
+"""Half a point, which the alias's holder may truly lose."""
+
+
+@pytest.mark.parametrize("gains", [1, 2])
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize(
+    ("n", "origins"),
+    [(60, 60), (100, 100), (300, 300), (300, 30), (600, 49), (1000, 10), (5000, 6), (3050, 100)],
+)
+def test_one_gain_earns_nothing_that_none_does_not(
+    n: int, origins: int, splits: int, gain: float, gains: int
+) -> None:
+    """Nor do two, of whatever size: little is known of losses while so few examples differ at all.
+
+    So it is up to 364 origins; from 765 on, none is enough.
+    """
+    groups = [place % origins for place in range(n)]
+    before = [float(place // origins % 2 if origins < n else place % 2) for place in range(n)]
+    before[:gains] = [0.0] * gains
+    after = [gain] * gains + before[gains:]
+    none = compare_mean("mean", {str(split): (before, before, groups) for split in range(splits)})
+    some = compare_mean("mean", {str(split): (before, after, groups) for split in range(splits)})
+    assert none.low < -MARGIN
+    assert some.low < -MARGIN
+    assert some.low <= tango(gains * gain, 0, origins, 0.95)[0] + 1e-9, "each as much as an origin of its own"
+
+
+@pytest.mark.parametrize("noise", [1e-9, 1e-3])
+def test_noise_in_all_other_scores_does_not_hide_that_one_example_carries_the_gain(noise: float) -> None:
+    before = np.linspace(0, 0.9, 100)
+    after = before + np.random.default_rng(0).normal(0, noise, 100)
+    after[0] += 0.5
+    assert compare("test", before.tolist(), after.tolist()).low < -MARGIN
+
+
+def test_the_widened_interval_is_tangos_where_a_difference_is_a_part_of_a_pair() -> None:
+    before = [0.0, 1.0] * 100
+    after = [0.5, 1.0] * 3 + [0.0, 0.25] + before[8:]
+    found = compare("test", before, after)
+    assert found.method == "widened"
+    assert (found.low, found.high) == pytest.approx(tango(3 * 0.5, 0.75, 200, 0.95))
+    tenfold = compare("test", [10 * score for score in before], [10 * score for score in after])
+    assert (tenfold.low, tenfold.high) == pytest.approx((10 * found.low, 10 * found.high))
 
 
 def test_few_origins_that_differ_get_no_certainty_from_their_sign() -> None:
@@ -205,6 +268,13 @@ def test_one_origin_that_is_nearly_everything_proves_nothing() -> None:
     found = compare("test", [0.0] * 606, challenger, groups=groups)
     assert (found.n, found.difference) == (7, 600 / 606)
     assert found.low < 0
+
+
+def test_gains_that_are_equal_but_for_rounding_have_an_interval() -> None:
+    """Their variance is lost in rounding, and no pairs at all would have the error of the origins."""
+    noise = np.random.default_rng(3).normal(0, 1e-10, 606)
+    found = compare("t", [0.1] * 606, (0.4 + noise).tolist(), groups=[0] * 600 + [*range(1, 7)])
+    assert -0.31 < found.low < 0 < found.difference <= found.high < 0.31
 
 
 def test_groups_of_one_change_nothing() -> None:
@@ -371,31 +441,68 @@ def test_intervals_cover_the_truth_as_often_as_they_say(group_size: int) -> None
     assert 0.91 < covered / 400 < 0.98
 
 
+def experiments(
+    values: Sequence[float], shares: Sequence[float], origins: int, size: int
+) -> list[Comparison]:
+    """600 comparisons, 250 of many examples.
+
+    Examples differ by `values`, that often. Those of one origin are alike half of the time. Experiments with
+    the same origins in another order are one comparison.
+    """
+    rng = np.random.default_rng([origins, size, len(values), *(int(share * 10_000) for share in shares)])
+    known: dict[bytes, Comparison] = {}
+    found = []
+    for _ in range(600 if origins * size < 500 else 250):
+        shared = rng.choice(values, p=shares, size=(origins, 1))
+        own = rng.choice(values, p=shares, size=(origins, size))
+        drawn = np.sort(np.where(rng.random((origins, size)) < 0.5, shared, own), axis=1)
+        drawn = drawn[np.lexsort(drawn.T)].ravel()
+        if (key := drawn.tobytes()) not in known:
+            same = np.arange(len(drawn)) % 2  # scores from 0 to 1, whatever differs
+            before = np.select([drawn > 0, drawn < 0], [1 - drawn, 1.0], same)
+            groups = np.arange(origins).repeat(size).tolist() if size > 1 else None
+            known[key] = compare("t", before.tolist(), (before + drawn).tolist(), groups=groups)
+        found.append(known[key])
+    return found
+
+
+def check(found: Sequence[Comparison], truth: float) -> None:
+    """At the true difference as the margin, 2.5 % may seem better, and 95 % of the intervals hold it.
+
+    Of 600 experiments these shares have standard errors of 0.6 and 0.9 points, of 250 1.0 and 1.4. Where
+    scores are this coarse no interval covers 95 % exactly.
+    """
+    earned = sum(one.low > truth for one in found) / len(found)
+    covered = sum(one.low <= truth <= one.high for one in found) / len(found)
+    assert earned < 0.05
+    assert covered > 0.915
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.015, 0.035, 0.1])
-@pytest.mark.parametrize(("size", "origins"), [(1, n) for n in (50, 100, 200, 539, 2000, 5000)] + [
-    (5, n) for n in (6, 10, 20, 30, 49, 50, 100)
-])  # fmt: skip
+@pytest.mark.parametrize("share", [0.0025, 0.005, 0.015, 0.035, 0.1])
+@pytest.mark.parametrize(
+    ("size", "origins"),
+    [(1, n) for n in (50, 100, 200, 539, 2000, 5000)]
+    + [(size, n) for size in (5, 20) for n in (6, 10, 20, 30, 49, 50, 100)],
+)
 def test_the_alias_is_earned_by_a_worse_soup_as_seldom_as_is_promised(
     size: int, origins: int, share: float
 ) -> None:
-    """The soup truly loses 0.5 points, the margin. It may seem better in 2.5 % of all experiments.
+    """The soup gains this share of the examples, and truly loses 0.5 points, the margin."""
+    shares = [share, share + MARGIN, 1 - 2 * share - MARGIN]
+    check(experiments([1, -1, 0], shares, origins, size), -MARGIN)
 
-    With 1000 experiments that share has a standard error of 0.5 points, the coverage one of 0.7. Examples of
-    one origin are alike half of the time. Where scores are this coarse no interval covers 95 % exactly.
-    """
-    rng = np.random.default_rng([size, origins, int(share * 1000)])
-    shares, experiments = [share, share + 0.005, 1 - 2 * share - 0.005], 1000 if origins < 1000 else 300
-    covered = earned = 0
-    for _ in range(experiments):
-        shared = rng.choice([1, -1, 0], p=shares, size=(origins, 1))
-        own = rng.choice([1, -1, 0], p=shares, size=(origins, size))
-        drawn = np.where(rng.random((origins, size)) < 0.5, shared, own).ravel()
-        groups = np.arange(origins).repeat(size).tolist() if size > 1 else None
-        found = compare(
-            "t", (drawn <= 0).astype(float).tolist(), (drawn >= 0).astype(float).tolist(), groups=groups
-        )
-        covered += found.low <= -0.005 <= found.high
-        earned += found.low > -0.005
-    assert covered / experiments > 0.925
-    assert earned / experiments < 0.042
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gain", "shares"),
+    [(0.5, [0.02, 0.015, 0.965]), (0.3, [0.03, 0.014, 0.956]), (0.1, [0.1, 0.015, 0.885])],
+)
+@pytest.mark.parametrize(
+    ("size", "origins"),
+    [(1, n) for n in (50, 100, 200, 500, 1000, 5000)] + [(5, n) for n in (10, 20, 30, 49, 100)] + [(20, 30)],
+)
+def test_small_gains_do_not_outweigh_rare_losses_that_were_not_drawn(
+    size: int, origins: int, gain: float, shares: list[float]
+) -> None:
+    check(experiments([gain, -1, 0], shares, origins, size), gain * shares[0] - shares[1])

@@ -133,4 +133,4 @@ class Comparison:
     mcnemar_p: float | None
     """Exact McNemar test, two-sided; None for metrics, and where the scores are not all 0 or 1."""
     method: str = ""
-    """Of the interval: tango, bootstrap, student, jackknife, unmet or none. Empty in older documents."""
+    """Of the interval: tango, bootstrap, student, widened, jackknife, unmet or none. Empty in older ones."""

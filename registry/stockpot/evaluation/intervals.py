@@ -45,8 +45,24 @@ class Origins:
 
     @property
     def differing(self) -> int:
-        """Origins that are not like most of them."""
-        return int(self.count - self.kinds[1].max())
+        """Origins whose means are not those of most of them, however many examples each has."""
+        import numpy as np
+
+        return int(self.count - _alike((self.sums / np.maximum(self.sizes, 1)).T)[1].max())
+
+    @property
+    def carrying(self) -> float:
+        """Origins that carry the difference: so many equal ones would add as much to it, as unevenly.
+
+        Of d, what each origin adds, it is the square of the sum of abs(d), divided by the sum of squares: 1
+        where a single one differs, two thirds of all where the differences are normal.
+
+        Source: Kish, "Survey Sampling" (1965), the effective number of unequal weights.
+        """
+        import numpy as np
+
+        parts = np.abs((self.sums / self.sizes.sum(axis=1, keepdims=True)).sum(axis=0))
+        return float(parts.sum() ** 2 / np.square(parts).sum()) if parts.any() else 0.0
 
     @property
     def distinct(self) -> int:
@@ -56,13 +72,7 @@ class Origins:
     @cached_property
     def kinds(self) -> tuple[Any, Any]:
         """Distinct rows of the table, and how many origins have each."""
-        import numpy as np
-
-        kind = np.zeros(self.count, int)
-        for column in self.table.T:  # numpy's own search for distinct rows takes ten times as long
-            distinct, places = np.unique(column, return_inverse=True)
-            kind = np.unique(kind * len(distinct) + places, return_inverse=True)[1]
-        _, first, counts = np.unique(kind, return_index=True, return_counts=True)
+        first, counts = _alike(self.table)
         return self.table[first], counts
 
     @cached_property
@@ -71,6 +81,17 @@ class Origins:
         import numpy as np
 
         return np.concatenate([self.sums, self.sizes]).T
+
+
+def _alike(table: Any) -> tuple[Any, Any]:
+    """Where each distinct row is first, and how often it is there."""
+    import numpy as np
+
+    kind = np.zeros(len(table), int)
+    for column in table.T:  # numpy's own search for distinct rows takes ten times as long
+        distinct, places = np.unique(column, return_inverse=True)
+        kind = np.unique(kind * len(distinct) + places, return_inverse=True)[1]
+    return np.unique(kind, return_index=True, return_counts=True)[1:]
 
 
 def _mean_over_splits(weights: Any, table: Any) -> Any:

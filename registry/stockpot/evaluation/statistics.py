@@ -1,7 +1,7 @@
 """Paired comparisons of two recipes on the same examples: how much better, and how sure that is."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from stockpot.entities import Comparison, Score, exact_mean
@@ -22,7 +22,8 @@ ROUNDING = 1e-12
 """Standard errors of less are none."""
 Pair = tuple[Score, Score, Sequence[Hashable] | None]
 """Baseline's score, challenger's score, and each example's origin if several share one."""
-
+Examples = tuple[Sequence[float], Sequence[float]]
+"""Baseline's scores and challenger's."""
 
 NO_INTERVAL = "none"
 
@@ -74,6 +75,14 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
     ======================================  =================================================
 
     Where no origin differs from another, what so many origins leave open (`unmet`).
+
+    Student's t and the bootstrap take the error from the differences that were drawn, and know nothing of
+    rare ones that were not. Neither end is therefore nearer than Tango's, from `_of_parts`, where scores are
+    0 and 1, and where few origins carry a difference of others: fewer than 50, and fewer than half of
+    all (`Origins.carrying`). Such an interval is called widened.
+
+    Where many origins differ a little, a rare large loss that was not drawn stays unknown. So it does for
+    metrics: they have no differences of single examples, and no range that is known.
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
@@ -139,19 +148,41 @@ def _interval(
     origins = _origins_of(scores, places)
     pairs = [(before.examples, after.examples) for before, after in scores]
     right_or_wrong = all(_right_or_wrong(*pair) for pair in pairs)
+    reach = 1.0 if right_or_wrong else _range(pairs)
     alone = len(scores) == 1 and origins.count == len(pairs[0][0])
     if right_or_wrong and (alone or origins.fewest >= FEWEST_FOR_RESAMPLING):
-        n = float(origins.count) if alone else _as_many_pairs(origins, pairs)
-        gained, lost = _discordant(pairs)
-        return (*tango(gained * n, lost * n, n, level), "tango")
-    error = error_of(origins)
-    if error < ROUNDING:
-        reach = 1.0 if right_or_wrong else _range(pairs)
+        return (*_of_parts(origins, pairs, reach, level), "tango")
+    if error_of(origins) < ROUNDING:
         return (*unmet(difference, origins.fewest, reach, level), "unmet")
     few = origins.fewest < FEWEST_FOR_RESAMPLING or origins.differing < FEWEST_THAT_DIFFER
     if few or origins.distinct > MOST_DISTINCT:
-        return (*student(origins, difference, level), "student")
-    return (*resampled(origins, level), "bootstrap")
+        low, high, method = *student(origins, difference, level), "student"
+    else:
+        low, high, method = *resampled(origins, level), "bootstrap"
+    carried_by_few = origins.carrying < min(FEWEST_FOR_RESAMPLING, origins.count / 2)
+    if not (right_or_wrong or carried_by_few):
+        return low, high, method
+    lowest, highest = _of_parts(origins, pairs, reach, level)
+    return min(low, lowest), max(high, highest), "widened"
+
+
+def _of_parts(origins: Origins, pairs: Sequence[Examples], reach: float, level: float) -> tuple[float, float]:
+    """Tango's interval, where a difference is the part of a whole pair that it is of `reach`.
+
+    Of all scores within `reach`, those that are at one of its ends vary most. The interval is thus that of
+    the worst scores with these gains and losses, and far too wide where all differ by a little.
+    """
+    parts = [[(b - a) / reach for a, b in zip(*pair, strict=True) if a != b] for pair in pairs]
+    sizes = [len(before) for before, _ in pairs]
+
+    def mean(of: Callable[[float], float]) -> float:
+        return exact_mean([math.fsum(map(of, split)) / n for split, n in zip(parts, sizes, strict=True)])
+
+    gained, lost = mean(lambda part: max(part, 0.0)), mean(lambda part: max(-part, 0.0))
+    variance = mean(lambda part: part * part) - (gained - lost) ** 2
+    n = _as_many_pairs(origins, sum(sizes), variance * reach**2)
+    low, high = tango(gained * n, lost * n, n, level)
+    return low * reach, high * reach
 
 
 def _origins_of(scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence[int]]) -> Origins:
@@ -162,29 +193,21 @@ def _origins_of(scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence
     return Origins(np.array(sums), np.array([np.bincount(o, minlength=n) for o in places], float))
 
 
-def _as_many_pairs(origins: Origins, pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
-    """Independent pairs that would have the standard error that the origins have.
+def _as_many_pairs(origins: Origins, examples: int, variance: float) -> float:
+    """Independent pairs of this variance that would have the standard error that the origins have.
 
-    No more than there are examples; no more than origins, where so few differ that the error is a guess.
+    One at least. No more than there are examples; no more than origins, where so few differ that the error is
+    a guess.
 
     Source: Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48 (1992).
     """
-    gained, lost = _discordant(pairs)
-    variance = gained + lost - (gained - lost) ** 2
     error = error_of(origins) * math.sqrt(1 - 1 / origins.count)  # as a mean of independent pairs has it
-    sparse = origins.differing < FEWEST_THAT_DIFFER
-    most = origins.fewest if sparse else sum(len(before) for before, _ in pairs)
-    return min(float(most), variance / error**2) if error > ROUNDING else float(origins.fewest)
+    sparse = origins.differing < min(FEWEST_THAT_DIFFER, origins.count / 2)
+    most = float(origins.fewest if sparse else examples)
+    return max(1.0, min(most, variance / error**2)) if error > ROUNDING else float(origins.fewest)
 
 
-def _discordant(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, float]:
-    """Shares of the examples that only one of the two gets right, the challenger first: means over splits."""
-    gained = [sum(b > a for a, b in zip(*pair, strict=True)) / len(pair[0]) for pair in pairs]
-    lost = [sum(b < a for a, b in zip(*pair, strict=True)) / len(pair[0]) for pair in pairs]
-    return exact_mean(gained), exact_mean(lost)
-
-
-def _range(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+def _range(pairs: Sequence[Examples]) -> float:
     """Of the scores that were seen: no difference is known to be larger."""
     seen = [score for pair in pairs for side in pair for score in side]
     return max(seen) - min(seen)
