@@ -37,10 +37,10 @@ format: install
 	$(BIN)/ruff check --fix .
 
 bench: install  # ARGS=--save keeps the figures for this version
-	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 bench-peers: install
-	$(BIN)/python tests/benchmarks/peers.py
+	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -49,6 +49,17 @@ def bench(*arguments: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("target", ["bench", "bench-peers"])
+def test_the_commands_of_make_find_all_their_modules(target: str) -> None:
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHONPATH"))}
+    asked = ["make", "--dry-run", target, f"VENV={sys.prefix}", "ARGS=--help"]
+    told = subprocess.run(asked, cwd=ROOT, env=quiet, capture_output=True, text=True, check=True).stdout
+    *_, command = (line for line in told.splitlines() if "benchmarks" in line)
+    done = subprocess.run(command.split(), cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
