@@ -100,7 +100,7 @@ def test_the_kept_release_stands_beside_the_next_run(kept: Path, document: dict[
 
 
 def test_a_row_over_its_goal_says_so(kept: Path, document: dict[str, Any]) -> None:
-    """Tiny weights take many times their copy: what is left is the calls."""
+    """Tiny weights take many times their sum: what is left is the calls."""
     printed = bench("--only", "hot-swap", "--results", kept)
     (line,) = [line for line in printed.splitlines() if "<= 1.5 x" in line]
     assert line.endswith("| **MISSES ITS GOAL** |")
