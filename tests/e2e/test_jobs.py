@@ -38,7 +38,11 @@ from stockpot.testing.tiny import TinyTask
 class Task(TinyTask):
     def __init__(self, data: str) -> None:
         super().__init__(kind="dense", n=Path(data).read_text())
-        assert Path("hidden.txt").read_text() != "empty"
+        assert Path("hidden" + ".txt").read_text() != "empty"  # no string of the module names the file
+
+    def model(self):
+        assert Path("layers" + ".txt").read_text() != "empty"
+        return super().model()
 """
 COMMAND = """
 import sys
@@ -70,6 +74,7 @@ def request_(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / f"{module}.py").write_text(TASK)
     (tmp_path / "n.txt").write_text("80")
     (tmp_path / "hidden.txt").write_text("hidden")
+    (tmp_path / "layers.txt").write_text("two")
     time.sleep(0.1)
     monkeypatch.setattr("stockpot.evidence.reads.STARTED", time.time())
     return replace(tiny_sweep, task=f"{module}:Task", task_args={"data": "n.txt"}, methods=("uniform",))
@@ -201,6 +206,10 @@ def rename_a_run(request: SoupRequest, client: "MlflowClient") -> None:
     client.set_tag(run.info.run_id, "mlflow.runName", "another")
 
 
+def change_what_the_model_reads(_request: SoupRequest, _client: "MlflowClient") -> None:
+    Path("layers.txt").write_text("three")
+
+
 def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> None:
     os.environ["STOCKPOT_DEVICE"] = "cpu"
 
@@ -211,6 +220,7 @@ def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> Non
         change_a_module,
         change_the_data,
         change_what_no_argument_names,
+        change_what_the_model_reads,
         change_the_data_but_neither_size_nor_date,
         remove_the_version,
         remove_the_logged_model,

@@ -85,6 +85,7 @@ def walk(
     reading = place.reading(request)
     with reading:
         methods, bench = place.methods(request), place.bench(request)
+        bench.fits(())  # makes the task's model, which may read files as well
     prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
     experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
