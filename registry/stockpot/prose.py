@@ -1,5 +1,7 @@
 """Words for people, on terminals and in logs."""
 
+import re
+
 _CONTROLS = (
     *range(0x20),
     *range(0x7F, 0xA0),
@@ -12,6 +14,11 @@ _ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 def counted(number: int, one: str, several: str = "") -> str:
     """A number with its noun: 1 run, 2 runs, 3,000 passes."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def can_be_kept(text: str) -> bool:
+    """Whether a database takes it: none takes half a character, and PostgreSQL no NUL."""
+    return re.search("[\0\ud800-\udfff]", text) is None
 
 
 def one_line(text: str) -> str:

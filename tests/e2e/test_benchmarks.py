@@ -55,7 +55,9 @@ def test_the_commands_of_make_find_all_their_modules(target: str) -> None:
     asked = ["make", "--dry-run", target, f"VENV={sys.prefix}", "ARGS=--help"]
     told = subprocess.run(asked, cwd=ROOT, env=quiet, capture_output=True, text=True, check=True).stdout
     *_, command = (line for line in told.splitlines() if "benchmarks" in line)
-    done = subprocess.run(command.split(), cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command.split(), cwd=ROOT, env=quiet, capture_output=True, text=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage" in done.stdout
 

@@ -1,7 +1,6 @@
 """What a person asks for: the one argument of the flow, of the command and of the Python call."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import Literal
 from stockpot.entities.fitting import fit_fields
 from stockpot.entities.sweep import SweepSelector
 from stockpot.errors import BadRequest
+from stockpot.prose import can_be_kept
 
 MEAN_OF_SHIFTS = "mean of shifts"
 """The pseudo-split under which the average over all shifted splits is reported. No split has this name."""
@@ -149,7 +149,7 @@ class SoupRequest:
         unwritable = [
             f"{name} holds {text!r}, with a NUL or half a character, which no database takes"
             for name, text in self._texts()
-            if re.search("[\0\ud800-\udfff]", text)
+            if not can_be_kept(text)
         ]
         return [fault for broken, fault in rules if broken] + unwritable
 

@@ -65,7 +65,7 @@ def named_in_code(path: str) -> list[str]:
     """
     try:
         tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError):
         return []
     nodes = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     texts = dict.fromkeys(text for text in nodes if isinstance(text, str) and re.search(r"\w", text))

@@ -150,7 +150,7 @@ class _Reading:
         self._modules[name] = hashlib.sha256(content).hexdigest()[:12]
         try:
             tree = ast.parse(content)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError):
             self._doubts.add(f"what {name} imports cannot be read: {place.file.name} is no Python source")
             return
         package = name if place.folders is not None else name.rpartition(".")[0]

@@ -41,11 +41,7 @@ def require_two(sweep: Sweep) -> Sweep:
             _summary(group) + (f". To mend it: {mend}" if mend and several else "")
             for group, mend in zip(groups, mends, strict=True)
         ],
-        mend="see what each reason says"
-        if several
-        else mends[0]
-        if groups
-        else _how_to_get_more(sweep.selector),
+        mend="see what each reason says" if several else [*mends, _how_to_get_more(sweep.selector)][0],
     )
 
 

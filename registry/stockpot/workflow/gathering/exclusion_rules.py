@@ -18,7 +18,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadCheckpoint, Incompatible, NotArrived, NotFinite
-from stockpot.prose import counted, visible
+from stockpot.prose import can_be_kept, counted, visible
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
@@ -104,7 +104,7 @@ class Gathering:
 
     def _with_a_safe_name(self, run: Run, source: WeightsSource) -> WeightsSource | None:
         """The source, unless its address would be read as another file's."""
-        if not _is_text(source.path):
+        if not can_be_kept(source.path):
             why, mend = "its name is no UTF-8 text", "log the weights under another name"
         elif re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path):
             why = "in an address, # and ? end the path, and % begins a code"
@@ -186,15 +186,6 @@ class Gathering:
                 detail = f"bit-identical to run {twin.run.name} ({short(candidate.checkpoint.digest)})"
                 self.exclude(candidate.run, ExclusionReason.DUPLICATE, f"{detail}, which stands for both")
         return list(first.values())
-
-
-def _is_text(path: str) -> bool:
-    """Whether databases can keep it."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in path
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:
