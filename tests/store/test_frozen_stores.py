@@ -3,20 +3,31 @@
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from math import nan
+from math import inf, nan
 from pathlib import Path
 
 import pytest
 
-from stockpot.entities import Bound, CheckpointPlace, Digest, Metric, RegistrationState, Score, Selection
+from stockpot.entities import (
+    Bound,
+    CheckpointPlace,
+    Digest,
+    Metric,
+    RegistrationState,
+    Score,
+    Selection,
+    SoupOutcome,
+)
 from stockpot.errors import StoreError
 from stockpot.store import SqlStore, current, head, upgrade
-from stockpot.testing.store_values import TEST, VALIDATION, bits, ingested
+from stockpot.testing.store_values import TEST, VALIDATION, bits, ingested, job, report, soup
 
 ASSETS = Path(__file__).parent / "assets"
 # Written out, since they may never change: they name what people keep.
 RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51eed4d41a53")
 PROTOCOL = Digest("sha256:4f4c6b36183113aac8736e439cffb8d0e1158b8b019b8d3b3d86ef990fcbd8b5")
+ON_A_GPU = Digest("sha256:3b68567d56e4d584d5ef6fd684d71025ddd96cc6b072a009e87d949bb9b9ffa3")
+"""A protocol with modules, distributions and software."""
 
 
 @pytest.fixture(params=sorted(ASSETS.glob("revision_*.sql")), ids=lambda path: path.stem)
@@ -57,6 +68,24 @@ def test_a_frozen_store_knows_what_its_runs_went_into_where_their_addresses_tell
         models = [(row.model, row.version) for row in store.registrations_with(run)]
         assert models == [("digits", "3"), ("letters", None)]
         assert store.registrations_with("fedcba9876543210" * 2) == ()
+
+
+@pytest.mark.parametrize("frozen", [ASSETS / "revision_0004.sql"], indirect=True, ids=["revision_0004"])
+def test_gaps_metrics_reports_and_answers_of_a_frozen_store_are_still_read(frozen: str) -> None:
+    upgrade(frozen)
+    with closing(SqlStore(frozen)) as store:
+        ranked = store.score(soup("a", "b").digest, TEST.digest)
+        assert ranked is not None
+        assert (ranked, ranked.gaps) == (Score((1.0, 0.0, 1.0)), (0.5, inf, 0.125))
+        measured = store.score(soup("a", "c").digest, ON_A_GPU)
+        assert bits(measured) == bits(Score((1.0, 0.0, 0.5), Metric(0.1 + 0.2, (0.1, nan))))
+        (filed,) = store.reports(soup("a", "b").digest)
+        assert filed.report == report(soup("a"), soup("a", "b"))
+        assert store.requests_on(TEST.dataset) == 1
+        answer = store.answer(job("one", "two"))
+        assert answer is not None
+        assert answer.outcome == SoupOutcome(filed.report, (), 7)
+        assert store.opening(job("one", "two").name) is None
 
 
 def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:

@@ -42,14 +42,19 @@ def described(connection: Connection) -> dict[str, Any]:
     }
 
 
+def _after_head() -> str:
+    return f"{int(head()) + 1:04}"
+
+
 @pytest.fixture
 def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make this the program after the next release: its migrations hold a revision 0005."""
+    """Make this the program after the next release: its migrations hold one more revision."""
+    newest, after = head(), _after_head()
     folder = tmp_path / "migrations of the next 100%"
     shutil.copytree(REPOSITORY / "alembic", folder)
-    revision = folder / "versions" / "0005_next.py"
+    revision = folder / "versions" / f"{after}_next.py"
     revision.write_text(
-        'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "0005", "0004"\n'
+        f'from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = "{after}", "{newest}"\n'
         'def upgrade():\n    op.create_table("stockpot_next", sa.Column("id", sa.Integer))\n'
         'def downgrade():\n    op.drop_table("stockpot_next")\n'
     )
@@ -138,12 +143,13 @@ def test_a_database_of_another_program_is_joined_only_when_told_to(tmp_path: Pat
 def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pytest.FixtureRequest) -> None:
     with closing(SqlStore(url)) as store:
         store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+    newest, after = head(), _after_head()
     request.getfixturevalue("next_revision")
-    with pytest.raises(SchemaMismatch, match="at revision 0004; this Stockpot needs 0005") as error:
+    with pytest.raises(SchemaMismatch, match=f"at revision {newest}; this Stockpot needs {after}") as error:
         SqlStore(url)
     assert error.value.mend == "stockpot db upgrade"
-    assert current(url) == "0004"
-    assert upgrade(url) == "0005"
+    assert current(url) == newest
+    assert upgrade(url) == after
     with closing(SqlStore(url)) as store:
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
@@ -161,10 +167,10 @@ def test_a_newer_schema_asks_for_a_newer_stockpot(
     empty_url: str, next_revision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert next_revision.exists()
-    upgrade(empty_url)
+    after = upgrade(empty_url)
     monkeypatch.undo()
     for use in (SqlStore, upgrade):
-        with pytest.raises(SchemaMismatch, match="0005, which a newer Stockpot made") as error:
+        with pytest.raises(SchemaMismatch, match=f"{after}, which a newer Stockpot made") as error:
             use(empty_url)
         assert error.value.mend.startswith("upgrade Stockpot")
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from stockpot.entities import Bound, Lease, Metric, Registration, Score
+from stockpot.entities import Bound, Lease, Metric, Opening, Registration, Score, SoupOutcome
 from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.store import SqlStore, engine, sql_registrations, upgrade
@@ -18,7 +18,7 @@ from stockpot.store.claims import require_claim
 from stockpot.store.schema import connected
 from stockpot.store.tables import EvaluationRow, IngredientRow, RecipeRow
 from stockpot.testing.store_contract import StoreContract
-from stockpot.testing.store_values import VALIDATION, bits, selection, soup
+from stockpot.testing.store_values import EVIDENCE, VALIDATION, bits, job, report, selection, soup
 
 
 class TestSqlStore(StoreContract):
@@ -56,6 +56,23 @@ def test_sql_can_ask_which_recipes_hold_a_checkpoint(url: str) -> None:
             .order_by(IngredientRow.coefficient)
         ).all()
     assert [tuple(row) for row in rows] == [(recipes[1].digest, 1, 1 / 3), (recipes[0].digest, 1, 1 / 2)]
+
+
+def test_what_a_job_keeps_in_another_programs_words_is_not_there(url: str) -> None:
+    mine, other = job("one"), job("two")
+    with closing(SqlStore(url)) as store:
+        for one in (mine, other):
+            store.begin_job(one)
+            store.take_lease(one.lease, owner="me", seconds=1000)
+            store.open_job(one, Opening("1.0", (VALIDATION,)), owner="me")
+            store.finish_job(one, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="me")
+        with connected(url, writes=True) as connection:
+            change = "UPDATE stockpot_jobs SET request = :it, outcome = :it, opening = :it WHERE name = :name"
+            connection.execute(text(change), {"it": '{"colour": "green"}', "name": other.name})
+        assert store.jobs_at_work() == (mine,)
+        assert store.opening(other.name) is None
+        assert store.answer(other) is None
+        assert store.answer(mine) is not None
 
 
 @pytest.mark.parametrize(("examples", "mean"), [((1.0, 0.0), 0.5), ((nan, 1.0), None), ((), None)])

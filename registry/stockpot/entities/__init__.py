@@ -13,7 +13,7 @@ from stockpot.entities.evaluation import (
     Trial,
     exact_mean,
 )
-from stockpot.entities.job import Answer, Evidence, FileStamp, Job
+from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
 from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
 from stockpot.entities.registration import (
@@ -76,6 +76,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "ModelVersion",
+    "Opening",
     "Outcome",
     "Packaged",
     "Publication",

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from stockpot.entities.digest import Digest, digest_of_document
+from stockpot.entities.evaluation import EvaluationProtocol
 from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run
@@ -18,6 +19,9 @@ class Job:
     """Of the request and of the runs as they were listed."""
     request: SoupRequest
 
+    LEASES: ClassVar[str] = "job "
+    """What the names of their leases begin with; the job's own name follows."""
+
     @classmethod
     def of(cls, request: SoupRequest, runs: Sequence[Run]) -> "Job":
         """The job of this request, where its sweep has these runs."""
@@ -27,7 +31,19 @@ class Job:
     @property
     def lease(self) -> str:
         """The name of the lease under which it is worked on."""
-        return f"job {self.name}"
+        return f"{self.LEASES}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a job's splits were opened: whoever helps with it keeps to it."""
+
+    program: str
+    """Stockpot's version."""
+    protocols: tuple[EvaluationProtocol, ...]
+    """One per split, the held-out one first."""
+    halved_from: int | None = None
+    """The task's own batch size, where such batches did not fit the device and were halved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from stockpot.entities import (
     IngestedSource,
     Job,
     Lease,
+    Opening,
     Recipe,
     Registration,
     Score,
@@ -50,6 +51,10 @@ class Store(Protocol):
 
         Scores and metrics come back bit-identical, NaN and signed zeros included.
         """
+        ...
+
+    def scored(self, recipes: Sequence[Digest], protocol: Digest) -> frozenset[Digest]:
+        """Which of these recipes have a committed evaluation under this protocol; no score is read."""
         ...
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
@@ -120,12 +125,32 @@ class Store(Protocol):
         """Give it up; nothing happens if `owner` does not own it."""
         ...
 
+    def holder(self, name: str) -> Lease | None:
+        """Who holds this lease now; None where nobody does, or it has run out. Nobody waits for this look."""
+        ...
+
     def begin_job(self, job: Job) -> None:
         """Know this job. Beginning it again changes nothing."""
         ...
 
     def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
         """Keep where this job, which was begun, found each checkpoint; what it told before stays as it is."""
+        ...
+
+    def open_job(self, job: Job, opening: Opening, *, owner: str) -> None:
+        """Keep how this job, which was begun, was opened, in place of an earlier opening. Raises StoreError
+        unless `owner` owns its lease.
+        """
+        ...
+
+    def opening(self, job: Digest) -> Opening | None:
+        """How this job was opened last. None where nobody opened it, or in another program's words."""
+        ...
+
+    def jobs_at_work(self) -> tuple[Job, ...]:
+        """The jobs whose lease is held now, by the store's own clock, the oldest lease first; without those
+        whose request is in another program's words.
+        """
         ...
 
     def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:

@@ -16,10 +16,10 @@ def require_number(recipe: Recipe, bound: Bound) -> None:
 
 
 def require_lease(job: Job, lease: Lease | None, owner: str) -> None:
-    """Raise StoreError where this owner may not answer the job."""
+    """Raise StoreError where this owner may not write what became of the job."""
     if lease is None or lease.owner != owner:
         raise StoreError(
-            f"this request for {job.request.model} cannot be answered by {owner}: its lease is held by "
+            f"{owner} cannot go on with this request for {job.request.model}: its lease is held by "
             f"{lease.owner if lease else 'nobody'}",
             mend="run the same command again: it goes on from what is remembered",
         )

@@ -19,6 +19,7 @@ from stockpot.entities import (
     IngestedSource,
     Job,
     Lease,
+    Opening,
     Recipe,
     Registration,
     RegistrationState,
@@ -46,6 +47,8 @@ class MemoryStore(Store):
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
         self._reports: dict[Digest, FiledReport] = {}
+        self._jobs: dict[Digest, Job] = {}
+        self._openings: dict[Digest, Opening] = {}
         self._answers: dict[Digest, Answer] = {}
         self._places: dict[Digest, set[CheckpointPlace]] = {}
         self._leases: dict[str, Lease] = {}
@@ -65,6 +68,10 @@ class MemoryStore(Store):
     def score(self, recipe: Digest, protocol: Digest) -> Score | None:
         with self._lock:
             return self._scores.get((recipe, protocol))
+
+    def scored(self, recipes: Sequence[Digest], protocol: Digest) -> frozenset[Digest]:
+        with self._lock:
+            return frozenset(recipe for recipe in recipes if (recipe, protocol) in self._scores)
 
     def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
         with self._lock:
@@ -149,8 +156,17 @@ class MemoryStore(Store):
             if held and held.owner == owner:
                 del self._leases[name]
 
+    def holder(self, name: str) -> Lease | None:
+        with self._lock:
+            return self._holder(name)
+
+    def _holder(self, name: str) -> Lease | None:
+        held = self._leases.get(name)
+        return held if held is not None and held.until >= time.time() else None
+
     def begin_job(self, job: Job) -> None:
-        """Nothing needs to be known of it."""
+        with self._lock:
+            self._jobs.setdefault(job.name, job)
 
     def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
         del job  # nothing asks for the places of one job
@@ -158,6 +174,21 @@ class MemoryStore(Store):
             for candidate in candidates:
                 found = self._places.setdefault(candidate.checkpoint.digest, set())
                 found.add(place_of(candidate))
+
+    def open_job(self, job: Job, opening: Opening, *, owner: str) -> None:
+        with self._lock:
+            require_lease(job, self._leases.get(job.lease), owner)
+            self._openings[job.name] = opening
+
+    def opening(self, job: Digest) -> Opening | None:
+        with self._lock:
+            return self._openings.get(job)
+
+    def jobs_at_work(self) -> tuple[Job, ...]:
+        with self._lock:
+            held = [(self._holder(job.lease), job) for job in self._jobs.values()]
+        at_work = sorted((lease.since, job.lease, job) for lease, job in held if lease is not None)
+        return tuple(job for *_, job in at_work)
 
     def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
         with self._lock:

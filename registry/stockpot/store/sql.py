@@ -3,6 +3,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -35,6 +36,9 @@ from stockpot.store.tables import (
 )
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_protocol, keep_recipe
 
+_AT_ONCE = 10_000
+"""Values of one query: the oldest SQLite that knows RETURNING takes 32,766."""
+
 
 @tries_again
 class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
@@ -59,6 +63,13 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
         with self._transaction(self._reads) as session:
             row = session.get(EvaluationRow, (recipe, protocol))
             return _score(row) if row else None
+
+    def scored(self, recipes: Sequence[Digest], protocol: Digest) -> frozenset[Digest]:
+        parts = [recipes[start : start + _AT_ONCE] for start in range(0, len(recipes), _AT_ONCE)]
+        known = select(EvaluationRow.recipe).where(EvaluationRow.protocol == protocol)
+        with self._transaction(self._reads) as session:
+            found = [session.scalars(known.where(EvaluationRow.recipe.in_(part))).all() for part in parts]
+        return frozenset(recipe for part in found for recipe in part)
 
     def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
         with self._transaction(self._writes) as session:

@@ -38,7 +38,8 @@ class SqlRegistrations(Transactions):
     """Who may work on what, and how far each soup's registration has come."""
 
     def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
-        if (held := self._held(name, owner)) is not None:
+        # Seen without a lock, for which all who wait would stand in line.
+        if (held := self._holder(name)) is not None and held.owner != owner:
             return held
         with self._transaction(self._writes) as session:
             wanted = insert(session, LeaseRow).values(
@@ -58,11 +59,12 @@ class SqlRegistrations(Transactions):
             )
             return _lease(session.get_one(LeaseRow, name))
 
-    def _held(self, name: str, owner: str) -> Lease | None:
-        """Another owner's lease: seen without a lock, for which all who wait would stand in line."""
-        held = select(LeaseRow).where(
-            LeaseRow.name == name, LeaseRow.owner != owner, LeaseRow.until >= Clock()
-        )
+    def holder(self, name: str) -> Lease | None:
+        return self._holder(name)
+
+    def _holder(self, name: str) -> Lease | None:
+        """The same, asked once: what calls it is itself tried again."""
+        held = select(LeaseRow).where(LeaseRow.name == name, LeaseRow.until >= Clock())
         with self._transaction(self._reads) as session:
             row = session.scalar(held)
             return None if row is None else _lease(row)

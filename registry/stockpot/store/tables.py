@@ -241,6 +241,8 @@ class JobRow(Row):
     outcome: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     """Plain, as is the evidence: an older program's may lack what is read today."""
     evidence: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    opening: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    """Plain for the same reason; NULL until the job's splits are opened."""
 
 
 class CandidateRow(Row):

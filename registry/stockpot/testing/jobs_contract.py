@@ -6,10 +6,20 @@ from math import inf, nan
 
 import pytest
 
-from stockpot.entities import CheckpointPlace, Job, Lease, SoupOutcome, digest_of_bytes
+from stockpot.entities import CheckpointPlace, Job, Lease, Opening, SoupOutcome, digest_of_bytes
 from stockpot.errors import StoreError
 from stockpot.ports import Store
-from stockpot.testing.store_values import EVIDENCE, TEST, at_once, candidate, job, listed, report, soup
+from stockpot.testing.store_values import (
+    EVIDENCE,
+    TEST,
+    VALIDATION,
+    at_once,
+    candidate,
+    job,
+    listed,
+    report,
+    soup,
+)
 
 
 def take(store: Store, owner: str, name: str = "soup", seconds: float = 1000) -> Lease:
@@ -72,6 +82,51 @@ class JobsContract:
         store.release_lease("soup", owner="me")
         store.release_lease("unheard of", owner="me")
         assert take(store, "me") == held
+
+    def test_the_holder_of_a_lease_is_seen_while_it_holds_it(self, store: Store) -> None:
+        assert store.holder("soup") is None
+        held = take(store, "you")
+        assert store.holder("soup") == held == take(store, "me")
+        store.renew_lease("soup", owner="you", seconds=-1)
+        assert store.holder("soup") is None, "it has run out"
+        assert store.renew_lease("soup", owner="you", seconds=1000), "the look took it from nobody"
+        store.release_lease("soup", owner="you")
+        assert store.holder("soup") is None
+
+    def test_a_job_is_opened_by_whoever_holds_its_lease_and_the_newer_opening_counts(
+        self, store: Store
+    ) -> None:
+        mine, opening = job("one", "two"), Opening("1.0", (VALIDATION, TEST))
+        store.begin_job(mine)
+        with pytest.raises(StoreError, match="held by nobody"):
+            store.open_job(mine, opening, owner="me")
+        take(store, "you", mine.lease)
+        with pytest.raises(StoreError, match="held by you"):
+            store.open_job(mine, opening, owner="me")
+        assert store.opening(mine.name) is None
+        store.open_job(mine, opening, owner="you")
+        assert store.opening(mine.name) == opening
+        halved = replace(opening, protocols=(replace(VALIDATION, batch_size=128),), halved_from=256)
+        store.open_job(mine, halved, owner="you")
+        assert store.opening(mine.name) == halved
+        store.begin_job(mine)
+        store.finish_job(mine, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="you")
+        assert store.opening(mine.name) == halved
+        assert store.opening(job("three").name) is None
+
+    def test_jobs_at_work_are_those_whose_lease_is_held_the_oldest_first(self, store: Store) -> None:
+        jobs = [job(run) for run in ("one", "two", "three", "four")]
+        for one in jobs:
+            store.begin_job(one)
+        assert store.jobs_at_work() == ()
+        for one in reversed(jobs):
+            take(store, "me", one.lease)
+        take(store, "me", "soup")
+        take(store, "me", job("nobody began it").lease)
+        assert store.jobs_at_work() == tuple(reversed(jobs))
+        store.renew_lease(jobs[1].lease, owner="me", seconds=-1)
+        store.release_lease(jobs[2].lease, owner="me")
+        assert store.jobs_at_work() == (jobs[3], jobs[0])
 
     def test_a_job_has_no_answer_until_it_is_finished_by_whoever_holds_its_lease(self, store: Store) -> None:
         mine, outcome = job("one", "two"), SoupOutcome(report(soup("a", "b")), (), 7)

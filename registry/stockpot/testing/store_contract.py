@@ -15,6 +15,7 @@ from math import inf, nan
 import pytest
 
 from stockpot.entities import (
+    Bound,
     ExclusionReason,
     IngestedSource,
     Metric,
@@ -91,6 +92,17 @@ class StoreContract(BoundsContract, JobsContract):
         assert store.score(soup("a").digest, TEST.digest) == Score((0.0, 0.0))
         assert store.score(soup("a", "b").digest, VALIDATION.digest) == Score((0.1, 0.2, 0.3))
         assert store.score(soup("b", "a").digest, VALIDATION.digest) is None
+
+    def test_which_of_many_recipes_have_a_score_is_one_question(self, store: Store) -> None:
+        recipes = [soup(str(number)).digest for number in range(20_001)]
+        for number in (0, 7, 20_000):
+            store.commit_score(soup(str(number)), VALIDATION, Score((1.0,)))
+        store.commit_score(soup("8"), TEST, Score((1.0,)))
+        store.commit_score(soup("unasked"), VALIDATION, Score((1.0,)))
+        store.commit_bound(soup("9"), VALIDATION, Bound(0.5))
+        expected = {recipes[0], recipes[7], recipes[-1]}
+        assert store.scored([*recipes, recipes[0]], VALIDATION.digest) == expected
+        assert store.scored([], VALIDATION.digest) == frozenset()
 
     def test_the_first_committed_score_wins(self, store: Store) -> None:
         first, second = Score((1.0, 0.0)), Score((0.0, 1.0))
