@@ -14,6 +14,7 @@ ADDRESSES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "STOCKPOT_STORE_URL",
+    "STOCKPOT_OUTPUTS",
     "PREFECT_API_URL",
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
 )

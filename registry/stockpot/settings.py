@@ -29,6 +29,10 @@ def _expanded(folder: Path) -> Path:
         raise ValueError("~ stands for a home directory, and none is known") from error
 
 
+def _folder_or_address(place: str) -> str:
+    return place if ":/" in place or not place else str(_expanded(Path(place)).absolute())
+
+
 _Folder = Annotated[Path, AfterValidator(_expanded)]
 """Where no shell has read it, ~ is still there."""
 
@@ -69,6 +73,10 @@ class Settings(BaseSettings):
     cache_limit: ByteSize | None = None
     """Bytes of weights that the cache keeps, and as many of outputs; the least recently used go first. Units
     are read: 10GB, 10GiB. By default all weights, and 10 GB of outputs."""
+    outputs: Annotated[str, AfterValidator(_folder_or_address)] = ""
+    """Where models' outputs are kept, of which ensembles are scored: a folder, or an address that fsspec
+    knows and that machines share, such as s3://bucket/prefix (`pip install s3fs`). By default the folder
+    ``outputs`` in the cache. `cache_limit` bounds it, too."""
     device: str = ""
     """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
     where there is one, else the CPU."""
@@ -82,3 +90,8 @@ class Settings(BaseSettings):
     def cache_folder(self) -> Path:
         """Where weights are cached."""
         return (self.cache or self.home / "cache").absolute()
+
+    @property
+    def outputs_place(self) -> str:
+        """Where models' outputs are kept: a folder or an address."""
+        return self.outputs or str(self.cache_folder / "outputs")

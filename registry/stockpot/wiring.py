@@ -90,10 +90,11 @@ class Workplace:
     def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
         from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, all_seeded, choose_devices
+        from stockpot.evaluation.shelves import shelf_at
         from stockpot.tasks.loading import load_task, task_identity, task_source
 
-        folder = self.settings.cache_folder / "outputs"
-        outputs = RememberedOutputs(folder, limit=self.settings.cache_limit, say=self.watch.say)
+        shelf = shelf_at(self.settings.outputs_place, self.settings.cache_limit)
+        outputs = RememberedOutputs(shelf, say=self.watch.say)
 
         def on(device: "torch.device") -> TorchBench:
             with all_seeded():  # what it draws would be another question each time
@@ -143,7 +144,8 @@ class Workplace:
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
-        self._reads = Reads(request.task, request.task_args, ours=[self.settings.cache_folder])
+        ours = [self.settings.cache_folder, Path(self.settings.outputs_place.removeprefix("file://"))]
+        self._reads = Reads(request.task, request.task_args, ours=ours)
         return self._reads
 
     def evidence(self) -> Evidence:

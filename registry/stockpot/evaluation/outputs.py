@@ -1,31 +1,29 @@
 """What completed passes leave behind, per example: scores, gaps and, where they are small, outputs."""
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import RLock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from stockpot.entities import Digest
-from stockpot.soup.eviction import LeastRecentlyUsed
-from stockpot.soup.whole_file import remove_leftovers, writing
+from stockpot.evaluation.shelves import Shelf
+from stockpot.secrets import without_secrets
+from stockpot.soup.disk_faults import CODES
 
-_SUFFIX = ".safetensors"
 BYTES_PER_EXAMPLE = 8192
 """Outputs up to this size are kept: 2048 classes in float32."""
-LIMIT = 10 * 10**9
-"""Bytes kept in the folder, where no other limit is set."""
 MEMORY = 2 << 30
 """Bytes kept in memory."""
+_ELSEWHERE = "The search goes on with what it has in memory; STOCKPOT_OUTPUTS names another place"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,30 +45,26 @@ class Remembered:
 class RememberedOutputs:
     """Completed passes by recipe and protocol; safe to call from several threads.
 
-    In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `folder`,
-    each pass also has a safetensors file of its own there, up to `limit` bytes in all (None: LIMIT). What
-    was lost or damaged there is absent, and a pass that cannot be written is kept in memory alone:
-    all of it saves time, and none of it is an answer. `say` is told once that the limit is reached.
+    In memory the most recently used ones up to `memory` bytes: outputs give way first. With a `shelf`,
+    each pass lies there, too, as a safetensors file, for later processes and other machines. What was lost
+    or damaged there is absent: all of it saves time, and none of it is an answer. Where the shelf is
+    full or forbids writing, nothing more is written; where it fails otherwise, it is not asked again. `say`
+    is told that, and that its limit is reached, once each.
     """
 
     def __init__(
         self,
-        folder: Path | None = None,
+        shelf: Shelf | None = None,
         *,
-        limit: int | None = None,
         memory: int = MEMORY,
         bytes_per_example: int = BYTES_PER_EXAMPLE,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.bytes_per_example = bytes_per_example
         self._say = say
-        self._said = False
-        self._folder = folder
-        if folder is not None:
-            remove_leftovers(folder)
-        self._shelf = (
-            LeastRecentlyUsed(folder, _SUFFIX, LIMIT if limit is None else limit) if folder else None
-        )
+        self._said: set[str] = set()
+        self._shelf = shelf
+        self._writes = True
         self._memory = memory
         self._hot: OrderedDict[tuple[Digest, Digest], Remembered] = OrderedDict()
         self._lock = RLock()
@@ -81,11 +75,7 @@ class RememberedOutputs:
         if outputs is not None and not self.wants(outputs):
             passed = replace(passed, outputs=None)
         self._warm((recipe, protocol), passed)
-        if self._folder is not None and self._shelf is not None:
-            file = self._file(self._folder, recipe, protocol)
-            _write(file, passed)
-            if self._shelf.evict(keep=file):
-                self._tell(self._shelf)
+        self._write(recipe, protocol, passed)
 
     def hint(self, recipe: Digest, protocol: Digest, scores: Sequence[float], gaps: Sequence[float]) -> None:
         """Remember, in memory alone, what somebody else's pass left behind, unless one is known there."""
@@ -100,12 +90,10 @@ class RememberedOutputs:
             found = self._hot.get((recipe, protocol))
             if found is not None:
                 self._hot.move_to_end((recipe, protocol))
-        if self._folder is not None and (found is None or (outputs and found.outputs is None)):
-            found = _read(self._file(self._folder, recipe, protocol))
+        if found is None or (outputs and found.outputs is None):
+            found = self._read(recipe, protocol)
             if found is not None:
                 self._warm((recipe, protocol), found)
-                if self._shelf is not None:
-                    self._shelf.touch(self._file(self._folder, recipe, protocol))
         return None if found is None or (outputs and found.outputs is None) else found
 
     def wants(self, outputs: Tensor) -> bool:
@@ -125,41 +113,70 @@ class RememberedOutputs:
                 _, known = self._hot.popitem(last=False)
                 over -= known.size
 
-    def _tell(self, shelf: LeastRecentlyUsed) -> None:
-        with self._lock:
-            said, self._said = self._said, True
-        if not said:
-            self._say(
-                f"the models' outputs that are remembered in {shelf.folder} have reached "
-                f"{(shelf.limit or 0) / 1e9:.3g} GB: those used least recently go. STOCKPOT_CACHE_LIMIT sets "
-                "another limit, for weights as well"
+    def _write(self, recipe: Digest, protocol: Digest, passed: Remembered) -> None:
+        shelf = self._shelf
+        if shelf is None or not self._writes:
+            return
+        try:
+            reached = shelf.write(_name(recipe, protocol), _packed(passed))
+        except OSError as error:
+            self._writes = False
+            if not (isinstance(error, PermissionError) or error.errno in CODES):
+                self._leave(shelf, error)
+                return
+            self._tell(f"no more of the models' outputs are kept in {shelf.place}: {error}. {_ELSEWHERE}")
+            return
+        if reached:
+            self._tell(
+                f"the models' outputs that are remembered in {shelf.place} have reached "
+                f"{shelf.limit / 1e9:.3g} GB: the oldest go. STOCKPOT_CACHE_LIMIT sets another limit, for "
+                "weights as well"
             )
 
-    @staticmethod
-    def _file(folder: Path, recipe: Digest, protocol: Digest) -> Path:
-        name = hashlib.sha256(f"{recipe} {protocol}".encode()).hexdigest()
-        return folder / f"{name}{_SUFFIX}"
+    def _read(self, recipe: Digest, protocol: Digest) -> Remembered | None:
+        shelf = self._shelf
+        try:
+            content = None if shelf is None else shelf.read(_name(recipe, protocol))
+        except OSError as error:
+            self._leave(shelf, error)
+            return None
+        return None if content is None else _unpacked(content)
+
+    def _leave(self, shelf: Shelf | None, error: OSError) -> None:
+        """Ask this shelf for nothing any more."""
+        self._shelf = None
+        if shelf is not None:
+            why = str(error) or "no answer"
+            self._tell(f"{shelf.place} is not asked for models' outputs any more: {why}. {_ELSEWHERE}")
+
+    def _tell(self, message: str) -> None:
+        with self._lock:
+            new = message not in self._said
+            self._said.add(message)
+        if new:
+            self._say(without_secrets(message))
 
 
-def _write(file: Path, passed: Remembered) -> None:
+def _name(recipe: Digest, protocol: Digest) -> str:
+    return hashlib.sha256(f"{recipe} {protocol}".encode()).hexdigest()
+
+
+def _packed(passed: Remembered) -> bytes:
     tensors = {"scores": torch.from_numpy(passed.scores), "gaps": torch.from_numpy(passed.gaps)}
     if passed.outputs is not None:
         tensors["outputs"] = passed.outputs.contiguous()
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError), writing(file.parent) as unfinished:
-        unfinished.put(save(tensors, metadata={"sha256": _sha256(tensors)}), 0)
-        unfinished.path.replace(file)  # not waiting for the disk: what is torn is noticed, and absent
+    return save(tensors, metadata={"sha256": _sha256(tensors)})
 
 
-def _read(file: Path) -> Remembered | None:
+def _unpacked(content: bytes) -> Remembered | None:
+    """None for what is torn, and for what somebody else wrote."""
     try:
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError):
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, KeyError, ValueError, RuntimeError):  # those of dtypes that torch has not, too
         return None
-    if metadata.get("sha256") != _sha256(tensors) or not {"scores", "gaps"} <= tensors.keys():
+    told = header.get("__metadata__", {}).get("sha256")
+    if told != _sha256(tensors) or not {"scores", "gaps"} <= tensors.keys():
         return None
     return Remembered(tensors["scores"].numpy(), tensors["gaps"].numpy(), tensors.get("outputs"))
 
