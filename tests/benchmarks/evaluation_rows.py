@@ -29,6 +29,14 @@ def interval(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(work, "the bootstrap that draws every example", Goal(">=", 100), drawn, "x faster")
 
 
+def comparisons(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """All the statistics of a report."""
+    took = measured("comparisons", "--examples", scale.drawn, "--repeats", scale.repeats)
+    for kind, seconds in took.items():
+        work = f"3 recipes compared on 6 splits of {scale.drawn:,} and on the mean of 5, {kind}"
+        yield Row(work, "the clock", Goal("<=", 0.2, "s"), tuple(seconds), "s")
+
+
 def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """Passes over many sweeps. They are counts, so two processes share the sweeps."""
     half = scale.sweeps // 2

@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "imports": averaging_rows.imports,
     "hot-swap": evaluation_rows.hot_swap,
     "interval": evaluation_rows.interval,
+    "comparisons": evaluation_rows.comparisons,
     "early-rejection": evaluation_rows.early_rejection,
     "speculation": evaluation_rows.speculation,
     "selection": evaluation_rows.selection,

@@ -104,7 +104,12 @@ def test_what_is_damaged_is_absent(place: str, byte: int) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["[]", '{"__metadata__":{"sha256":"x"}}', '{"w":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[0,1]}}'],
+    [
+        "[]",
+        '{"__metadata__":null,"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        '{"__metadata__":{"sha256":"x"}}',
+        '{"w":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[0,1]}}',
+    ],
 )
 def test_what_somebody_else_wrote_is_absent(place: str, header: str) -> None:
     at(place).keep(RECIPE, PROTOCOL, passed())

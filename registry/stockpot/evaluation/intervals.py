@@ -18,10 +18,10 @@ FEWEST_THAT_DIFFER = 10
 """Origins. Where fewer make a difference, resamples without any are frequent, and mean nothing."""
 MOST_DISTINCT = 1000
 """Different origins that are resampled by count. The mean of more is as good as normal."""
-
-
 HALVINGS = 60
 """Of an interval of length 2: to the last bit."""
+_INTEGERS = 2**62
+"""Below, products of numbers of kinds are exact."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class Origins:
         """Origins whose means are not those of most of them, however many examples each has."""
         import numpy as np
 
-        return int(self.count - _alike((self.sums / np.maximum(self.sizes, 1)).T)[1].max())
+        unmoved = int((self.sums == 0).all(axis=0).sum())
+        if unmoved > self.count / 2:  # as ever so often; the search for the most frequent takes longer
+            return self.count - unmoved
+        return int(self.count - _alike(self.sums / np.maximum(self.sizes, 1))[1].max())
 
     @property
     def carrying(self) -> float:
@@ -65,32 +68,58 @@ class Origins:
         return float(parts.sum() ** 2 / np.square(parts).sum()) if parts.any() else 0.0
 
     @property
-    def distinct(self) -> int:
-        """Origins that are not alike."""
-        return len(self.kinds[1])
+    def many_kinds(self) -> bool:
+        """Whether more than MOST_DISTINCT origins are not alike."""
+        import numpy as np
+
+        steps = (np.count_nonzero(np.diff(np.sort(column))) for column in self._columns)
+        return any(step >= MOST_DISTINCT for step in steps) or len(self.kinds[1]) > MOST_DISTINCT
+
+    @cached_property
+    def error(self) -> float:
+        """The standard error of the difference: the delete-one-origin jackknife's. Infinite where an origin
+        is all that a split has.
+
+        Source: Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of Human
+        Resources 50 (2015), section VI, for few clusters.
+        """
+        import numpy as np
+
+        sums, sizes = (part.sum(axis=1, keepdims=True) - part for part in (self.sums, self.sizes))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            without = (sums / sizes).mean(axis=0)
+        if not np.isfinite(without).all():
+            return math.inf
+        return math.sqrt(float((self.count - 1) / self.count * np.square(without - without.mean()).sum()))
 
     @cached_property
     def kinds(self) -> tuple[Any, Any]:
-        """Distinct rows of the table, and how many origins have each."""
-        first, counts = _alike(self.table)
-        return self.table[first], counts
+        """Distinct ones, a row each: its sums, then its sizes; and how many origins have each."""
+        first, counts = _alike(self._columns)
+        return self._columns[:, first].T, counts
 
     @cached_property
-    def table(self) -> Any:
-        """A row per origin: its sums, then its sizes."""
+    def _columns(self) -> Any:
         import numpy as np
 
-        return np.concatenate([self.sums, self.sizes]).T
+        return np.concatenate([self.sums, self.sizes])
 
 
-def _alike(table: Any) -> tuple[Any, Any]:
-    """Where each distinct row is first, and how often it is there."""
+def _alike(columns: Any) -> tuple[Any, Any]:
+    """Of the rows of a table, given by its columns: where each distinct one is first, and how often it is
+    there.
+    """
     import numpy as np
 
-    kind = np.zeros(len(table), int)
-    for column in table.T:  # numpy's own search for distinct rows takes ten times as long
+    kind, kinds = np.zeros(columns.shape[1], int), 1
+    for column in columns:  # numpy's own search for distinct rows takes ten times as long
+        if (column == column[0]).all():
+            continue
         distinct, places = np.unique(column, return_inverse=True)
-        kind = np.unique(kind * len(distinct) + places, return_inverse=True)[1]
+        if kinds * len(distinct) >= _INTEGERS:
+            known, kind = np.unique(kind, return_inverse=True)
+            kinds = len(known)
+        kind, kinds = kind * len(distinct) + places, kinds * len(distinct)
     return np.unique(kind, return_index=True, return_counts=True)[1:]
 
 
@@ -121,26 +150,6 @@ def resampled(origins: Origins, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def error_of(origins: Origins) -> float:
-    """The standard error of the difference: the delete-one-origin jackknife's. Infinite where an origin is
-    all that a split has.
-
-    Source: Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of Human
-    Resources 50 (2015), section VI, for few clusters.
-    """
-    import numpy as np
-
-    table = origins.table
-    splits = table.shape[1] // 2
-    left = table.sum(axis=0) - table
-    with np.errstate(invalid="ignore", divide="ignore"):
-        without = (left[:, :splits] / left[:, splits:]).mean(axis=1)
-    if not np.isfinite(without).all():
-        return math.inf
-    n = origins.count
-    return math.sqrt(float((n - 1) / n * np.square(without - without.mean()).sum()))
-
-
 def student_quantile(share: float, freedom: int) -> float:
     """Below which this share of Student's t lies, with so many degrees of freedom."""
     from scipy.special import stdtrit  # scipy.stats takes a second to import
@@ -150,7 +159,7 @@ def student_quantile(share: float, freedom: int) -> float:
 
 def student(origins: Origins, difference: float, level: float) -> tuple[float, float]:
     """Student's t with one degree of freedom less than the split of the fewest origins has of them."""
-    reach = student_quantile((1 + level) / 2, origins.fewest - 1) * error_of(origins)
+    reach = student_quantile((1 + level) / 2, origins.fewest - 1) * origins.error
     return difference - reach, difference + reach
 
 

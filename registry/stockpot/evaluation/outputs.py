@@ -175,7 +175,7 @@ def _unpacked(content: bytes) -> Remembered | None:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (SafetensorError, KeyError, ValueError, RuntimeError):  # those of dtypes that torch has not, too
         return None
-    told = header.get("__metadata__", {}).get("sha256")
+    told = (header.get("__metadata__") or {}).get("sha256")
     if told != _sha256(tensors) or not {"scores", "gaps"} <= tensors.keys():
         return None
     return Remembered(tensors["scores"].numpy(), tensors["gaps"].numpy(), tensors.get("outputs"))

@@ -1,16 +1,19 @@
 """Paired comparisons of two recipes on the same examples: how much better, and how sure that is."""
 
 import math
+import struct
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count
+from typing import Any
 
 from stockpot.entities import Comparison, Score, exact_mean
 from stockpot.evaluation.intervals import (
     FEWEST_FOR_RESAMPLING,
     FEWEST_THAT_DIFFER,
-    MOST_DISTINCT,
     Origins,
-    error_of,
     resampled,
     student,
     tango,
@@ -22,10 +25,21 @@ ROUNDING = 1e-12
 """Standard errors of less are none."""
 Pair = tuple[Score, Score, Sequence[Hashable] | None]
 """Baseline's score, challenger's score, and each example's origin if several share one."""
-Examples = tuple[Sequence[float], Sequence[float]]
-"""Baseline's scores and challenger's."""
 
 NO_INTERVAL = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """One split's, as arrays ``[n]``."""
+
+    before: Any
+    after: Any
+    differences: Any
+
+    @property
+    def right_or_wrong(self) -> bool:
+        return all(((scores == 0) | (scores == 1)).all() for scores in (self.before, self.after))
 
 
 def compare(
@@ -47,10 +61,10 @@ def compare(
     Raises ValueError for examples or groups that are missing or differ in number, and where one score has
     a metric that the other has not, or has for other blocks.
     """
-    found = compare_mean(split, {split: (baseline, challenger, groups)}, level=level)
+    found, (examples,) = _compared(split, {split: (baseline, challenger, groups)}, level)
     if baseline.metric is not None or found.n < len(baseline.examples):
         return found
-    p = _mcnemar(baseline.examples, challenger.examples)
+    p = _mcnemar(examples)
     if p is not None and p >= 1 - level:
         found = replace(found, low=min(found.low, 0.0), high=max(found.high, 0.0))
     return replace(found, mcnemar_p=p)
@@ -86,22 +100,27 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
+    return _compared(name, pairs, level)[0]
+
+
+def _compared(name: str, pairs: Mapping[str, Pair], level: float) -> tuple[Comparison, list[_Examples]]:
     if not pairs:
         raise ValueError("no splits to compare")
     for pair in pairs.values():
         _require_pairs(*pair)
-    places: dict[Hashable, int] = {}
-    origins = [[places.setdefault(origin, len(places)) for origin in split] for split in _origins(pairs)]
-    difference = exact_mean([_difference(before, after) for before, after, _ in pairs.values()])
     scores = [(before, after) for before, after, _ in pairs.values()]
+    examples = [_examples(*pair) for pair in scores]
+    places, n = _origins(pairs)
+    origins = _origins_of(examples, places, n)
+    difference = exact_mean([_difference(*each) for each in zip(scores, examples, strict=True)])
     low, high, method = -math.inf, math.inf, NO_INTERVAL
-    if math.isfinite(difference) and 2 * 0.5 ** _fewest(origins) <= 1 - level:
+    if math.isfinite(difference) and 2 * 0.5**origins.fewest <= 1 - level:
         if any(before.metric for before, _ in scores):
-            reach, method = jackknife(scores, origins, level), "jackknife"
+            reach, method = jackknife(scores, [split.tolist() for split in places], level), "jackknife"
             low, high = difference - reach, difference + reach
         else:
-            low, high, method = _interval(scores, origins, difference, level)
-    return Comparison(name, len(places), difference, low, high, level, None, method)
+            low, high, method = _interval(examples, origins, difference, level)
+    return Comparison(name, n, difference, low, high, level, None, method), examples
 
 
 def _require_pairs(baseline: Score, challenger: Score, groups: Sequence[Hashable] | None) -> None:
@@ -115,81 +134,103 @@ def _require_pairs(baseline: Score, challenger: Score, groups: Sequence[Hashable
         raise ValueError("a metric of the whole split cannot be compared with a mean over its examples")
 
 
-def _difference(baseline: Score, challenger: Score) -> float:
+def _difference(scores: tuple[Score, Score], examples: _Examples) -> float:
+    baseline, challenger = scores
     if baseline.metric and challenger.metric:
         return challenger.metric.value - baseline.metric.value
-    return exact_mean(_differences(baseline, challenger))
+    return exact_mean(examples.differences.tolist())
 
 
-def _differences(baseline: Score, challenger: Score) -> list[float]:
-    return [after - before for before, after in zip(baseline.examples, challenger.examples, strict=True)]
+def _examples(baseline: Score, challenger: Score) -> _Examples:
+    import numpy as np
+
+    before, after = (
+        np.frombuffer(struct.pack(f"{len(score.examples)}d", *score.examples))  # twice as fast as numpy's own
+        for score in (baseline, challenger)
+    )
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is told by the mean
+        return _Examples(before, after, after - before)
 
 
-def _fewest(origins: Sequence[Sequence[int]]) -> int:
-    return min(len(set(split)) for split in origins)
+def _origins(pairs: Mapping[str, Pair]) -> tuple[list[Any], int]:
+    """The origin of each example of each split, an array of numbers from 0; and the count of origins."""
+    import numpy as np
 
-
-def _origins(pairs: Mapping[str, Pair]) -> list[Sequence[Hashable]]:
-    """The origin of each example of each split."""
-    lengths = {len(baseline.examples) for baseline, _, _ in pairs.values()}
-    aligned = len(lengths) == 1 and all(groups is None for _, _, groups in pairs.values())
-    return [
-        groups
-        if groups is not None
-        else [place if aligned else (split, place) for place in range(len(baseline.examples))]
-        for split, (baseline, _, groups) in pairs.items()
+    lengths = [len(baseline.examples) for baseline, _, _ in pairs.values()]
+    if all(groups is None for _, _, groups in pairs.values()):
+        aligned = len(set(lengths)) == 1
+        ends = [lengths[0]] * len(lengths) if aligned else np.cumsum(lengths).tolist()
+        return [np.arange(end - n, end) for n, end in zip(lengths, ends, strict=True)], ends[-1]
+    named = [
+        _numbered(tuple([(split, place) for place in range(n)] if groups is None else groups))
+        for (split, (_, _, groups)), n in zip(pairs.items(), lengths, strict=True)
     ]
+    if all(names is named[0][1] for _, names in named):
+        return [places for places, _ in named], len(named[0][1])
+    everywhere: dict[Hashable, int] = defaultdict(count().__next__)
+    numbers = [np.fromiter(map(everywhere.__getitem__, names), int, len(names)) for _, names in named]
+    return [number[places] for number, (places, _) in zip(numbers, named, strict=True)], len(everywhere)
+
+
+@lru_cache(maxsize=8)  # each recipe of a report asks for those of the same splits, twice
+def _numbered(groups: tuple[Hashable, ...]) -> tuple[Any, tuple[Hashable, ...]]:
+    """Of each example its group's place among all groups, and these, in the order of their appearance."""
+    import numpy as np
+
+    numbers: dict[Hashable, int] = defaultdict(count().__next__)
+    return np.fromiter(map(numbers.__getitem__, groups), int, len(groups)), tuple(numbers)
 
 
 def _interval(
-    scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence[int]], difference: float, level: float
+    examples: Sequence[_Examples], origins: Origins, difference: float, level: float
 ) -> tuple[float, float, str]:
     """Both ends, and the method's name. The table in `compare_mean` says which."""
-    origins = _origins_of(scores, places)
-    pairs = [(before.examples, after.examples) for before, after in scores]
-    right_or_wrong = all(_right_or_wrong(*pair) for pair in pairs)
-    reach = 1.0 if right_or_wrong else _range(pairs)
-    alone = len(scores) == 1 and origins.count == len(pairs[0][0])
+    right_or_wrong = all(split.right_or_wrong for split in examples)
+    reach = 1.0 if right_or_wrong else _range(examples)
+    alone = len(examples) == 1 and origins.count == len(examples[0].before)
     if right_or_wrong and (alone or origins.fewest >= FEWEST_FOR_RESAMPLING):
-        return (*_of_parts(origins, pairs, reach, level), "tango")
-    if error_of(origins) < ROUNDING:
+        return (*_of_parts(origins, examples, reach, level), "tango")
+    if origins.error < ROUNDING:
         return (*unmet(difference, origins.fewest, reach, level), "unmet")
-    few = origins.fewest < FEWEST_FOR_RESAMPLING or origins.differing < FEWEST_THAT_DIFFER
-    if few or origins.distinct > MOST_DISTINCT:
+    few = origins.fewest < FEWEST_FOR_RESAMPLING
+    if few or origins.many_kinds or origins.differing < FEWEST_THAT_DIFFER:
         low, high, method = *student(origins, difference, level), "student"
     else:
         low, high, method = *resampled(origins, level), "bootstrap"
     carried_by_few = origins.carrying < min(FEWEST_FOR_RESAMPLING, origins.count / 2)
     if not (right_or_wrong or carried_by_few):
         return low, high, method
-    lowest, highest = _of_parts(origins, pairs, reach, level)
+    lowest, highest = _of_parts(origins, examples, reach, level)
     return min(low, lowest), max(high, highest), "widened"
 
 
-def _of_parts(origins: Origins, pairs: Sequence[Examples], reach: float, level: float) -> tuple[float, float]:
+def _of_parts(
+    origins: Origins, examples: Sequence[_Examples], reach: float, level: float
+) -> tuple[float, float]:
     """Tango's interval, where a difference is the part of a whole pair that it is of `reach`.
 
     Of all scores within `reach`, those that are at one of its ends vary most. The interval is thus that of
     the worst scores with these gains and losses, and far too wide where all differ by a little.
     """
-    parts = [[(b - a) / reach for a, b in zip(*pair, strict=True) if a != b] for pair in pairs]
-    sizes = [len(before) for before, _ in pairs]
+    import numpy as np
 
-    def mean(of: Callable[[float], float]) -> float:
-        return exact_mean([math.fsum(map(of, split)) / n for split, n in zip(parts, sizes, strict=True)])
+    sizes = [len(split.before) for split in examples]
+    parts = [split.differences[split.differences != 0] / reach for split in examples]
 
-    gained, lost = mean(lambda part: max(part, 0.0)), mean(lambda part: max(-part, 0.0))
-    variance = mean(lambda part: part * part) - (gained - lost) ** 2
+    def mean(of: Callable[[Any], Any]) -> float:
+        return exact_mean([math.fsum(of(part).tolist()) / n for part, n in zip(parts, sizes, strict=True)])
+
+    gained, lost = mean(lambda part: np.maximum(part, 0)), mean(lambda part: np.maximum(-part, 0))
+    variance = mean(np.square) - (gained - lost) ** 2
     n = _as_many_pairs(origins, sum(sizes), variance * reach**2)
     low, high = tango(gained * n, lost * n, n, level)
     return low * reach, high * reach
 
 
-def _origins_of(scores: Sequence[tuple[Score, Score]], places: Sequence[Sequence[int]]) -> Origins:
+def _origins_of(examples: Sequence[_Examples], places: Sequence[Any], n: int) -> Origins:
     import numpy as np
 
-    n = 1 + max(map(max, places))
-    sums = [np.bincount(o, _differences(*s), n) for o, s in zip(places, scores, strict=True)]
+    sums = [np.bincount(o, split.differences, n) for o, split in zip(places, examples, strict=True)]
     return Origins(np.array(sums), np.array([np.bincount(o, minlength=n) for o in places], float))
 
 
@@ -201,28 +242,23 @@ def _as_many_pairs(origins: Origins, examples: int, variance: float) -> float:
 
     Source: Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48 (1992).
     """
-    error = error_of(origins) * math.sqrt(1 - 1 / origins.count)  # as a mean of independent pairs has it
+    error = origins.error * math.sqrt(1 - 1 / origins.count)  # as a mean of independent pairs has it
     sparse = origins.differing < min(FEWEST_THAT_DIFFER, origins.count / 2)
     most = float(origins.fewest if sparse else examples)
     return max(1.0, min(most, variance / error**2)) if error > ROUNDING else float(origins.fewest)
 
 
-def _range(pairs: Sequence[Examples]) -> float:
+def _range(examples: Sequence[_Examples]) -> float:
     """Of the scores that were seen: no difference is known to be larger."""
-    seen = [score for pair in pairs for side in pair for score in side]
-    return max(seen) - min(seen)
+    sides = [side for split in examples for side in (split.before, split.after)]
+    return float(max(side.max() for side in sides) - min(side.min() for side in sides))
 
 
-def _right_or_wrong(baseline: Sequence[float], challenger: Sequence[float]) -> bool:
-    return {*baseline, *challenger} <= {0.0, 1.0}
-
-
-def _mcnemar(baseline: Sequence[float], challenger: Sequence[float]) -> float | None:
+def _mcnemar(examples: _Examples) -> float | None:
     """Two-sided p; None unless every score is 0 or 1."""
-    if not _right_or_wrong(baseline, challenger):
+    if not examples.right_or_wrong:
         return None
-    gained = sum(after > before for before, after in zip(baseline, challenger, strict=True))
-    lost = sum(after < before for before, after in zip(baseline, challenger, strict=True))
+    gained, lost = int((examples.differences > 0).sum()), int((examples.differences < 0).sum())
     if gained == lost:
         return 1.0
     from scipy.special import bdtr  # scipy.stats takes a second to import
