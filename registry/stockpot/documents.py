@@ -4,12 +4,14 @@ The entities stay free of third-party code; pydantic reads their annotations.
 """
 
 import math
+from dataclasses import fields
 from functools import cache
 from threading import Lock
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from stockpot.entities import Conditions, Question
 from stockpot.errors import StockpotError
 
 T = TypeVar("T")
@@ -24,13 +26,35 @@ def to_document(entity: Any) -> Any:
 
 
 def from_document(kind: type[T], document: object) -> T:
-    """Read an entity back. Raises StockpotError naming every field that does not fit."""
+    """Read an entity back, also one that was written before protocols had two parts. Raises StockpotError
+    naming every field that does not fit.
+    """
     try:
-        entity: T = _adapter(cast("Any", kind)).validate_python(document)
+        entity: T = _adapter(cast("Any", kind)).validate_python(_in_two_parts(document))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise StockpotError(f"this document is no {kind.__name__}", faults=faults) from error
     return entity
+
+
+_PARTS = {
+    "question": {field.name for field in fields(Question)},
+    "conditions": {field.name for field in fields(Conditions)},
+}
+
+
+def _in_two_parts(document: Any) -> Any:
+    """The document with its protocols as they are today. Snapshots beside versions are never migrated."""
+    if isinstance(document, list | tuple):
+        return [_in_two_parts(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    if {"task_version", "torch_version"} <= document.keys():
+        return {
+            part: {name: document[name] for name in names & document.keys()} for part, names in _PARTS.items()
+        }
+    within = document.keys() & {"report", "protocols"}
+    return document | {name: _in_two_parts(document[name]) for name in within}
 
 
 def _without_nan(value: Any) -> Any:

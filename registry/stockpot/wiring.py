@@ -91,6 +91,7 @@ class Workplace:
         """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
         from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, all_seeded, choose_devices
         from stockpot.evaluation.shelves import shelf_at
+        from stockpot.tasks.arguments import NamedByContent
         from stockpot.tasks.loading import load_task, task_identity, task_source
 
         shelf = shelf_at(self.settings.outputs_place, self.settings.cache_limit)
@@ -108,7 +109,7 @@ class Workplace:
                 task,
                 identity=task_identity(task, source),
                 source=source,
-                task_args=request.task_args,
+                task_args=NamedByContent(request.task_args),
                 checkpoints=self.supply,
                 device=device,
                 outputs=outputs,

@@ -10,6 +10,7 @@ from stockpot.cli import printing
 from stockpot.documents import from_document
 from stockpot.entities import (
     EnsembleRow,
+    EvaluationProtocol,
     Exclusion,
     ExclusionReason,
     ModelVersion,
@@ -88,17 +89,26 @@ def test_show_prints_what_the_scores_were_measured_under(
 ) -> None:
     version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
     first, *others = old.report.protocols
-    more = replace(
-        first,
+    question = replace(
+        first.question,
+        task_args=(("data", f"sha256:{'fedcba98' * 8}"), ("n", "12")),
         modules=(("birds.scoring", "0123456789ab"),),
         distributions=(("timm", "1.0.9"),),
-        software=(("CUDA", "12.4"), ("driver", "550.54")),
     )
-    new = replace(old, report=replace(old.report, protocols=(more, *others)))
+    conditions = replace(first.conditions, software=(("CUDA", "12.4"), ("driver", "550.54")))
+    more = EvaluationProtocol(question, conditions)
+    request = replace(old.report.request, task_args={"data": "birds.npz", "n": "12"})
+    new = replace(old, report=replace(old.report, request=request, protocols=(more, *others)))
     printing.show_snapshot(version, new, MemoryTracker(), as_json=False)
     told = capsys.readouterr().out
-    for part in ("birds.scoring 0123456789ab", "timm 1.0.9", "CUDA 12.4, driver 550.54", first.task_version):
+    for part in (
+        "birds.scoring 0123456789ab",
+        "timm 1.0.9",
+        "CUDA 12.4, driver 550.54",
+        question.task_version,
+    ):
         assert part in told
+    assert "data=birds.npz (fedcba98fedc), n=12" in told, "as it was given, and what it held"
     printing.show_snapshot(version, old, MemoryTracker(), as_json=False)
     assert "below torch" not in capsys.readouterr().out
 
@@ -126,6 +136,8 @@ def test_runs_excluded_for_one_reason_are_counted_and_their_mend_is_told_once(
 
 
 def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
-    protocol = replace(old.report.protocols[0], modules=(("birds.scoring", "0123456789ab"),))
+    first = old.report.protocols[0]
+    question = replace(first.question, modules=(("birds.scoring", "0123456789ab"),))
+    protocol = replace(first, question=question)
     printing.show_plan(Plan((), (), (), 0, 0, 0, 0, protocol), as_json=False)
     assert "birds.scoring 0123456789ab" in capsys.readouterr().out

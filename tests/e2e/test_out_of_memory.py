@@ -52,7 +52,7 @@ def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     told = Listener()
     request = small_device(3)
     outcome = walk(request, Workplace(), in_turn, told)
-    assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
+    assert {protocol.conditions.batch_size for protocol in outcome.report.protocols} == {2}
     said = [line for line in told.said if "another protocol" in line]
     assert len(said) == 2
     assert "batches of 8 examples" in said[0]
@@ -77,7 +77,7 @@ def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(
 
     monkeypatch.setattr(forward, "gaps", on_small_device)
     outcome = walk(tiny_sweep, Workplace(), in_turn, Silent())
-    assert {protocol.batch_size for protocol in outcome.report.protocols} == {2}
+    assert {protocol.conditions.batch_size for protocol in outcome.report.protocols} == {2}
     assert len(outcome.soups) > 0
 
 

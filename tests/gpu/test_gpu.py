@@ -159,8 +159,8 @@ def test_scores_are_the_same_every_time_and_close_to_the_cpus(
 def test_the_protocol_names_the_device_model(tmp_path: Path, device: torch.device) -> None:
     cache, _ = sweep(tmp_path, "dense")
     protocol = bench(cache, "dense", device).evaluator("test").protocol
-    assert protocol.device == torch.cuda.get_device_name(device)
-    assert not protocol.tf32
+    assert protocol.conditions.device == torch.cuda.get_device_name(device)
+    assert not protocol.conditions.tf32
     measured = TorchBench(
         tiny.MeasuredTask(n="200"),
         identity=("tiny", "1"),
@@ -168,8 +168,8 @@ def test_the_protocol_names_the_device_model(tmp_path: Path, device: torch.devic
         checkpoints=CachedCheckpoints(cache),
         device=device,
     )
-    there, here = measured.evaluator("test").protocol.device.split(", metric on ")
-    assert (there, here.split()[0]) == (protocol.device, "cpu")
+    there, here = measured.evaluator("test").protocol.conditions.device.split(", metric on ")
+    assert (there, here.split()[0]) == (protocol.conditions.device, "cpu")
 
 
 def test_a_device_that_is_named_without_its_index_is_told_it(device: torch.device) -> None:
@@ -229,7 +229,7 @@ def test_matrix_products_are_exact_and_the_generator_is_left_as_it_was(device: t
 
 def test_the_protocol_names_what_computes_below_torch(tmp_path: Path, device: torch.device) -> None:
     cache, _ = sweep(tmp_path, "dense")
-    named = dict(bench(cache, "dense", device).evaluator("test").protocol.software)
+    named = dict(bench(cache, "dense", device).evaluator("test").protocol.conditions.software)
     assert named["CUDA"] == torch.version.cuda
     assert named["cuDNN"] == str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]  # torch leaves it so
     told = subprocess.run(

@@ -4,22 +4,48 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from stockpot.entities import Bound, Metric, Score
+from stockpot.entities import Bound, EvaluationProtocol, Metric, Score
 from stockpot.errors import SchemaMismatch, StoreError
 from stockpot.store import SqlStore, current, head, schema, upgrade
-from stockpot.store.tables import Row
-from stockpot.testing.store_values import VALIDATION, at_once, soup
+from stockpot.store.tables import ProtocolRow, Row
+from stockpot.testing.store_values import HALVED, VALIDATION, at_once, report, soup
 
 REPOSITORY = Path(__file__).parents[2]
+# As revision 0004 kept protocols: of an older program, and of one that knew the later fields.
+FLAT = {
+    "task": "arrays",
+    "task_version": "1+0123456789ab",
+    "task_args": [["path", "digits.npz"]],
+    "split": "validation",
+    "dataset": VALIDATION.dataset,
+    "n": 3,
+    "dtype": "float32",
+    "tf32": False,
+    "batch_size": 256,
+    "device": "cpu x86_64",
+    "torch_version": "2.13.0",
+}
+LATER_FLAT = {
+    **FLAT,
+    "modules": [["birds", "0123456789ab"]],
+    "distributions": [],
+    "software": [["CUDA", "13.0"]],
+}
+LATER = EvaluationProtocol(
+    replace(VALIDATION.question, modules=(("birds", "0123456789ab"),)),
+    replace(VALIDATION.conditions, software=(("CUDA", "13.0"),)),
+)
 
 
 def tables(url: str) -> set[str]:
@@ -99,6 +125,46 @@ def test_a_downgrade_keeps_means_and_drops_what_the_older_program_would_misread(
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0, 0.0))
         assert store.score(soup("b").digest, VALIDATION.digest) is None
         assert store.bound(soup("c").digest, VALIDATION.digest) is None
+
+
+def documents(url: str, table: str) -> list[Any]:
+    with schema.connected(url) as connection:
+        found = sa.select(sa.table(table, sa.column("document", sa.JSON)).c.document)
+        return list(connection.scalars(found))
+
+
+def test_protocols_get_two_parts_and_become_flat_again_for_the_older_program(empty_url: str) -> None:
+    with schema.connected(empty_url, writes=True) as connection:
+        command.upgrade(schema._config(connection), "0004")
+        rows = sa.table("stockpot_protocols", sa.column("digest"), sa.column("document", sa.JSON))
+        old = {VALIDATION.digest: FLAT, LATER.digest: LATER_FLAT}
+        connection.execute(
+            sa.insert(rows), [{"digest": digest, "document": flat} for digest, flat in old.items()]
+        )
+    upgrade(empty_url)
+    with closing(SqlStore(empty_url)) as store:
+        for protocol in (VALIDATION, LATER, HALVED):
+            store.commit_score(soup("a"), protocol, Score((1.0,)))
+        store.commit_report(report(soup("a")))
+    with schema.connected(empty_url) as connection:
+        found = connection.execute(sa.select(ProtocolRow.digest, ProtocolRow.document, ProtocolRow.question))
+        kept = {row.digest: (row.document, row.question) for row in found}
+    assert kept == {one.digest: (one, one.question.digest) for one in (VALIDATION, LATER, HALVED)}
+    with schema.connected(empty_url, writes=True) as connection:
+        command.downgrade(schema._config(connection), "0004")
+    halved = {**FLAT, "batch_size": 128, "modules": [], "distributions": [], "software": []}
+    back = documents(empty_url, "stockpot_protocols")
+    assert len(back) == 3
+    assert all(one in back for one in (FLAT, LATER_FLAT, halved))
+    (filed,) = documents(empty_url, "stockpot_reports")
+    assert [(one["split"], one["device"]) for one in filed["protocols"]] == [
+        ("validation", "cpu x86_64"),
+        ("test", "cpu x86_64"),
+    ]
+    upgrade(empty_url)
+    with closing(SqlStore(empty_url)) as store:
+        assert [one.report for one in store.reports(soup("a").digest)] == [report(soup("a"))]
+        assert store.score(soup("a").digest, HALVED.digest) == Score((1.0,))
 
 
 def test_upgrading_twice_changes_nothing(url: str) -> None:
@@ -194,7 +260,7 @@ def imported(program: str) -> set[str]:
 
 def test_migrations_import_nothing_of_this_program() -> None:
     for migration in (REPOSITORY / "alembic" / "versions").glob("*.py"):
-        assert imported(migration.read_text()) <= {"alembic", "sqlalchemy", "typing"}
+        assert imported(migration.read_text()) <= {"alembic", "sqlalchemy", *sys.stdlib_module_names}
 
 
 def test_import_alembic_means_the_library_even_in_the_checkout() -> None:

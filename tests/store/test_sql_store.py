@@ -16,9 +16,19 @@ from stockpot.ports import Store
 from stockpot.store import SqlStore, engine, sql_registrations, upgrade
 from stockpot.store.claims import require_claim
 from stockpot.store.schema import connected
-from stockpot.store.tables import EvaluationRow, IngredientRow, RecipeRow
+from stockpot.store.tables import EvaluationRow, IngredientRow, ProtocolRow, RecipeRow
 from stockpot.testing.store_contract import StoreContract
-from stockpot.testing.store_values import EVIDENCE, VALIDATION, bits, job, report, selection, soup
+from stockpot.testing.store_values import (
+    EVIDENCE,
+    HALVED,
+    TEST,
+    VALIDATION,
+    bits,
+    job,
+    report,
+    selection,
+    soup,
+)
 
 
 class TestSqlStore(StoreContract):
@@ -73,6 +83,20 @@ def test_what_a_job_keeps_in_another_programs_words_is_not_there(url: str) -> No
         assert store.opening(other.name) is None
         assert store.answer(other) is None
         assert store.answer(mine) is not None
+
+
+def test_sql_can_ask_what_was_measured_of_a_question_under_other_conditions(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        for protocol, score in ((VALIDATION, 1.0), (HALVED, 0.5), (TEST, 0.0)):
+            store.commit_score(soup("a"), protocol, Score((score,)))
+    asked = (
+        select(EvaluationRow.value)
+        .join(ProtocolRow, ProtocolRow.digest == EvaluationRow.protocol)
+        .where(ProtocolRow.question == VALIDATION.question.digest)
+        .order_by(EvaluationRow.value)
+    )
+    with connected(url) as connection:
+        assert connection.scalars(asked).all() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(("examples", "mean"), [((1.0, 0.0), 0.5), ((nan, 1.0), None), ((), None)])

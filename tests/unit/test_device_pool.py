@@ -199,7 +199,7 @@ def test_each_thread_computes_as_the_program_does() -> None:
 def test_devices_whose_data_differ_are_refused() -> None:
     with DevicePool([bench(), bench(tiny.TinyTask(n="40"))]) as pool, pytest.raises(BadRequest) as raised:
         pool.evaluator("validation")
-    assert any("n: 50 on the first, 40 on device 2" in fault for fault in raised.value.faults)
+    assert any("device 2: number of examples: 40 here, 50 there" in fault for fault in raised.value.faults)
 
 
 def test_a_task_that_draws_random_numbers_is_not_evaluated_side_by_side() -> None:
@@ -252,7 +252,7 @@ def test_splits_are_opened_and_batches_halved_on_the_devices_that_are_left() -> 
             assert pool.evaluator("test").evaluate(trials) == bench().evaluator("test").evaluate(trials)
             assert pool.halve_batch() == (8, 4)
             evaluator = pool.evaluator("validation")
-            assert evaluator.protocol.batch_size == 4
+            assert evaluator.protocol.conditions.batch_size == 4
             assert len(evaluator.evaluate(trials, then=[Trial(Recipe.mean(DIGESTS))])) == len(trials)
 
 

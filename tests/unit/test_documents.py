@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,15 @@ from stockpot.entities import (
     Accept,
     Digest,
     EnsembleRow,
+    EvaluationProtocol,
+    FiledReport,
     Metric,
+    Opening,
     Recipe,
     Score,
     Selection,
     Snapshot,
+    SoupOutcome,
     SoupReport,
     SoupRequest,
     Step,
@@ -25,6 +30,7 @@ from stockpot.errors import StockpotError
 
 OLD = Path(__file__).with_name("assets") / "snapshot_0.1.0.json"
 """`stockpot.json` as release 0.1.0 wrote it beside a soup. Never edit: users have such files."""
+PROTOCOL = "sha256:228f1ec1fe114028f45554e8890538bf643a9246055b6030a202342e9b126bf4"
 RECIPE = "sha256:f8f45043693f7ef53ce66a9f3028690b55fe392272cd1b319dd0e21e24288bee"
 A, B = Digest("sha256:a"), Digest("sha256:b")
 
@@ -63,6 +69,47 @@ def test_a_snapshot_that_an_earlier_release_wrote_is_still_read() -> None:
     assert (snapshot.report.ensembles, snapshot.report.notes) == ((), ())
     assert all(len(row.scores) == 4 for row in snapshot.report.rows)
     assert [run.run_name for run in snapshot.report.exclusions] == ["twin"]
+    assert snapshot.report.protocols[0].digest == PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "kind", [EvaluationProtocol, SoupReport, SoupOutcome, Snapshot, FiledReport, Opening]
+)
+def test_a_protocol_that_was_written_in_one_part_is_read_wherever_it_stands(kind: type) -> None:
+    snapshot = from_document(Snapshot, json.loads(OLD.read_text()))
+    entities = {
+        EvaluationProtocol: snapshot.report.protocols[0],
+        SoupReport: snapshot.report,
+        SoupOutcome: SoupOutcome(snapshot.report, (), 7),
+        Snapshot: snapshot,
+        FiledReport: FiledReport(snapshot.report, 1.0),
+        Opening: Opening("0.1.0", snapshot.report.protocols),
+    }
+    today = json.loads(json.dumps(to_document(entities[kind])))
+    flat = _flat(today)
+    assert '"conditions": {' in json.dumps(today)
+    assert '"conditions": {' not in json.dumps(flat)
+    assert from_document(kind, flat) == from_document(kind, today) == entities[kind]
+
+
+def _flat(document: Any) -> Any:
+    """As it was written before protocols had two parts."""
+    if isinstance(document, list):
+        return [_flat(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    if "conditions" in document:
+        return document["question"] | document["conditions"]
+    return {name: _flat(item) for name, item in document.items()}
+
+
+def test_a_protocol_in_one_part_names_the_fields_that_do_not_fit() -> None:
+    flat = json.loads(OLD.read_text())["report"]["protocols"][0]
+    del flat["n"]
+    with pytest.raises(StockpotError, match="no EvaluationProtocol") as caught:
+        from_document(EvaluationProtocol, {**flat, "batch_size": "many"})
+    found = {fault.split(":")[0] for fault in caught.value.faults}
+    assert found == {"question.n", "conditions.batch_size"}
 
 
 def test_a_request_from_outside_is_checked_field_by_field() -> None:

@@ -1,6 +1,7 @@
 """Recipes, digests and requests."""
 
 import math
+from dataclasses import asdict, fields, replace
 from itertools import permutations
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
+    Conditions,
     Digest,
     EvaluationProtocol,
     Ingredient,
+    Question,
     Recipe,
     Score,
     SoupRequest,
@@ -70,33 +73,73 @@ def test_nan_reaches_no_threshold() -> None:
     assert not Threshold(0.5, strict=True).met_by(0.5)
 
 
+QUESTION = Question(task="t", task_version="1", task_args=(("k", "v"),), split="s", dataset=A, n=3)
+CONDITIONS = Conditions(dtype="float32", tf32=False, batch_size=2, device="cpu", torch_version="2")
+CHANGED_QUESTION: dict[str, Any] = {
+    "task": "u",
+    "task_version": "2",
+    "task_args": (("k", "w"),),
+    "split": "r",
+    "dataset": B,
+    "n": 4,
+    "modules": (("own", "1"),),
+    "distributions": (("numpy", "2"),),
+}
+CHANGED_CONDITIONS: dict[str, Any] = {
+    "dtype": "bfloat16",
+    "tf32": True,
+    "batch_size": 3,
+    "device": "NVIDIA H100",
+    "torch_version": "3",
+    "software": (("CUDA", "12"),),
+}
+
+
 def test_every_field_of_a_protocol_is_part_of_its_name() -> None:
-    fields = {
-        "task": "t",
-        "task_version": "1",
-        "task_args": (("k", "v"),),
-        "split": "s",
-        "dataset": A,
-        "n": 3,
-        "dtype": "float32",
-        "tf32": False,
-        "batch_size": 2,
-        "device": "cpu",
-        "torch_version": "2",
-    }
-    changed: dict[str, object] = {
-        **{k: f"{v}x" for k, v in fields.items()},
-        "n": 4,
-        "tf32": True,
-        "batch_size": 3,
-    }
-    later = {"modules": (("own", "1"),), "distributions": (("numpy", "2"),), "software": (("CUDA", "12"),)}
-    changed |= later
-    reference = EvaluationProtocol(**fields).digest  # type: ignore[arg-type]  # a dict of mixed values
-    for name, value in changed.items():
-        other = EvaluationProtocol(**{**fields, name: value}).digest  # type: ignore[arg-type]  # as above
-        assert other != reference, name
-    assert reference == digest_of_document(fields), "protocols without the later fields keep their names"
+    protocol = EvaluationProtocol(QUESTION, CONDITIONS)
+    for part, changed in (("question", CHANGED_QUESTION), ("conditions", CHANGED_CONDITIONS)):
+        before = getattr(protocol, part)
+        assert {*changed} == {field.name for field in fields(before)}
+        for name, value in changed.items():
+            other = replace(protocol, **{part: replace(before, **{name: value})})
+            assert other.digest != protocol.digest, name
+            assert getattr(other, part).digest != before.digest, name
+            assert len(protocol.differences(other)) == 1, name
+
+
+def test_a_protocol_keeps_the_name_that_it_had_before_it_had_two_parts() -> None:
+    flat = {**asdict(QUESTION), **asdict(CONDITIONS)}
+    empty = {name: flat.pop(name) for name in ("modules", "distributions", "software")}
+    assert not any(empty.values())
+    assert EvaluationProtocol(QUESTION, CONDITIONS).digest == digest_of_document(flat)
+    question = replace(QUESTION, modules=(("own", "1"),), distributions=(("numpy", "2"),))
+    conditions = replace(CONDITIONS, software=(("CUDA", "12"),))
+    whole = {**asdict(question), **asdict(conditions)}
+    assert EvaluationProtocol(question, conditions).digest == digest_of_document(whole)
+
+
+def test_differences_of_protocols_are_told_one_by_one_in_plain_words() -> None:
+    ours = EvaluationProtocol(
+        replace(
+            QUESTION, task_args=(("data", "one"), ("kind", "dense")), modules=(("own", "1"), ("same", "3"))
+        ),
+        replace(CONDITIONS, device="NVIDIA H100", software=(("CUDA", "12.4"), ("driver", "550"))),
+    )
+    theirs = EvaluationProtocol(
+        replace(
+            QUESTION, task_args=(("data", "two"), ("kind", "dense")), modules=(("same", "3"), ("new", "4"))
+        ),
+        replace(CONDITIONS, device="NVIDIA A10", tf32=True, software=(("CUDA", "12.4"), ("driver", "535"))),
+    )
+    assert ours.differences(theirs) == (
+        "argument data: one here, two there",
+        "module new: none here, 4 there",
+        "module own: 1 here, none there",
+        "TF32: False here, True there",
+        "device: NVIDIA H100 here, NVIDIA A10 there",
+        "software driver: 550 here, 535 there",
+    )
+    assert ours.differences(ours) == ()
 
 
 def test_all_faults_of_a_request_are_told_at_once() -> None:

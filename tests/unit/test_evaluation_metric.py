@@ -224,12 +224,12 @@ def test_a_metric_that_is_none_is_none_at_all() -> None:
 
     bench = bench_for(Plain(n="75"))
     assert score(bench).metric is None
-    assert bench.evaluator("validation").protocol.task_version == "1"
+    assert bench.evaluator("validation").protocol.question.task_version == "1"
 
 
 def test_a_metric_is_another_protocol_than_the_mean() -> None:
     """An older release remembered the mean for the same task."""
-    assert bench_for().evaluator("validation").protocol.task_version == "1+metric"
+    assert bench_for().evaluator("validation").protocol.question.task_version == "1+metric"
 
 
 def test_other_blocks_of_the_jackknife_are_another_protocol() -> None:

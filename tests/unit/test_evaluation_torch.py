@@ -69,10 +69,12 @@ def test_splits_share_the_live_module_without_mixing_scores() -> None:
 
 def test_the_protocol_names_everything_a_score_depends_on() -> None:
     protocol = bench_for(tiny.TinyTask()).evaluator("test").protocol
-    assert (protocol.task, protocol.task_version, protocol.task_args) == ("tiny", "1+abc", (("n", "20"),))
-    assert (protocol.split, protocol.n, protocol.batch_size) == ("test", 20, 8)
-    assert (protocol.dtype, protocol.tf32, protocol.torch_version) == ("float32", False, torch.__version__)
-    assert protocol.device.startswith("cpu ")
+    question, conditions = protocol.question, protocol.conditions
+    assert (question.task, question.task_version, question.task_args) == ("tiny", "1+abc", (("n", "20"),))
+    assert (question.split, question.n, conditions.batch_size) == ("test", 20, 8)
+    assert (conditions.dtype, conditions.tf32) == ("float32", False)
+    assert conditions.torch_version == torch.__version__
+    assert conditions.device.startswith("cpu ")
     assert bench_for(tiny.TinyTask()).evaluator("test").protocol == protocol
     assert bench_for(tiny.TinyTask()).evaluator("validation").protocol.dataset != protocol.dataset
 
@@ -95,7 +97,7 @@ def test_what_torch_sums_with_other_threads_is_another_protocol_whichever_thread
         torch.set_num_threads(3 - threads)
         with ThreadPoolExecutor(1) as other:
             assert other.submit(score, made, split="test").result() == here
-        return made.evaluator("test").protocol.device, here
+        return made.evaluator("test").protocol.conditions.device, here
 
     before = torch.get_num_threads()
     try:

@@ -549,7 +549,7 @@ def test_devices_of_different_models_are_refused_with_what_differs() -> None:
         SpeculatingEvaluator(
             [TableEvaluator(published, n=1), TableEvaluator(published, n=1, split="test")], threads
         )
-    assert any("split: validation on the first, test on device 2" in fault for fault in raised.value.faults)
+    assert any("device 2: split: test here, validation there" in fault for fault in raised.value.faults)
     assert "STOCKPOT_DEVICE" in raised.value.mend
 
 

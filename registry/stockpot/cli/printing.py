@@ -125,7 +125,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",
         highlight=False,
     )
-    _show_protocol([plan.protocol] if plan.protocol else [])
+    _show_protocol([plan.protocol] if plan.protocol else [], {})
 
 
 def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
@@ -177,7 +177,7 @@ def show_snapshot(
     out.print(plain(f"recipe      {snapshot.recipe.digest}\ncheckpoint  {snapshot.checkpoint}"))
     out.print(plain("made with   " + ", ".join(f"{k} {v}" for k, v in snapshot.versions.items())))
     _show_report(snapshot.report)
-    _show_protocol(snapshot.report.protocols[:1])
+    _show_protocol(snapshot.report.protocols[:1], snapshot.report.request.task_args)
     _show_ingredients(snapshot, tracker)
     row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
     names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
@@ -238,10 +238,10 @@ def _show_report(report: SoupReport) -> None:
     out.print()
 
 
-def _show_protocol(protocols: Sequence[EvaluationProtocol]) -> None:
+def _show_protocol(protocols: Sequence[EvaluationProtocol], given: Mapping[str, str]) -> None:
     for protocol in protocols:
         _print_heading("Measured under", ": a score is remembered as long as all of this is the same")
-        for line in protocol_lines(protocol):
+        for line in protocol_lines(protocol, given):
             out.print(plain(line), soft_wrap=True)
         out.print()
 

@@ -5,7 +5,6 @@ from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document
 from stockpot.entities.evaluation import (
     Bound,
     Comparison,
-    EvaluationProtocol,
     Metric,
     Outcome,
     Score,
@@ -15,6 +14,7 @@ from stockpot.entities.evaluation import (
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
+from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
 from stockpot.entities.registration import (
     Measurement,
@@ -59,6 +59,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointPlace",
     "Comparison",
+    "Conditions",
     "Contender",
     "Digest",
     "Direction",
@@ -81,6 +82,7 @@ __all__ = [
     "Packaged",
     "Publication",
     "PublishedSoup",
+    "Question",
     "Recipe",
     "Register",
     "Registration",

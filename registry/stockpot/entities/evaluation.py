@@ -1,48 +1,10 @@
-"""Scores, and under which protocol they were measured."""
+"""Scores, what is asked for them, and how two are compared."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 
-from stockpot.entities.digest import Digest, digest_of_document
 from stockpot.entities.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class EvaluationProtocol:
-    """Everything that a score depends on, apart from the weights."""
-
-    task: str
-    task_version: str
-    """The task's own ``version`` and a hash of the modules that it consists of."""
-    task_args: tuple[tuple[str, str], ...]
-    split: str
-    dataset: Digest
-    n: int
-    """Number of examples in the split."""
-    dtype: str
-    tf32: bool
-    batch_size: int
-    device: str
-    """Device model, for example "cpu x86_64 AVX512" or "NVIDIA H100 80GB HBM3"."""
-    torch_version: str
-    modules: tuple[tuple[str, str], ...] = ()
-    """The user's own modules that the task consists of, each with a hash of its file."""
-    distributions: tuple[tuple[str, str], ...] = ()
-    """What is installed and imported by those, with its version."""
-    software: tuple[tuple[str, str], ...] = ()
-    """Below torch on the device: versions of CUDA, cuDNN and the driver."""
-
-    @cached_property
-    def digest(self) -> Digest:
-        """The name under which scores are remembered.
-
-        What is empty has no part in it: protocols that were stored before those fields keep their names.
-        """
-        later = ("modules", "distributions", "software")
-        document = asdict(self)
-        return digest_of_document({k: v for k, v in document.items() if v or k not in later})
 
 
 def exact_mean(values: Sequence[float]) -> float:

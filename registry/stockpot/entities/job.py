@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from stockpot.entities.digest import Digest, digest_of_document
-from stockpot.entities.evaluation import EvaluationProtocol
+from stockpot.entities.protocol import EvaluationProtocol
 from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run

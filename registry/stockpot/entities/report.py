@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stockpot.entities.digest import Digest
-from stockpot.entities.evaluation import Comparison, EvaluationProtocol
+from stockpot.entities.evaluation import Comparison
+from stockpot.entities.protocol import EvaluationProtocol
 from stockpot.entities.recipe import Recipe
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.selection import Selection

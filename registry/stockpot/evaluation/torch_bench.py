@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from stockpot.entities import (
+    Conditions,
     Digest,
     EvaluationProtocol,
+    Question,
     Recipe,
     Score,
     SourceIdentity,
@@ -37,7 +39,8 @@ T = TypeVar("T")
 class TorchBench:
     """A task on a device: makes evaluators, which share one live module.
 
-    `identity` is the task's name and version, `source` its code; `checkpoints` hands out weights.
+    `identity` is the task's name and version, `source` its code, `task_args` its arguments as the question
+    names them, which are asked for when a split was opened; `checkpoints` hands out weights.
     `outputs` remembers completed passes: several benches may share it. `say` is told, once each, what stands
     in the way of exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is
     asked. Every method raises BadTask where the task breaks its contract, an unknown or empty split included,
@@ -62,7 +65,7 @@ class TorchBench:
         self.task = CheckedTask(task, identity[0])
         self._identity = identity
         self._source = source
-        self._task_args = tuple(sorted(task_args.items()))
+        self._task_args = task_args
         self.models = TaskModels(self.task, checkpoints, device, self.say)
         self.outputs = outputs or RememberedOutputs()
         self._splits: dict[str, Split] = {}
@@ -191,22 +194,26 @@ class TorchBench:
 
     def _protocol(self, split: str) -> EvaluationProtocol:
         examples = self._split(split).examples
-        return EvaluationProtocol(
+        question = Question(
             task=self._identity[0],
             task_version=self._identity[1] + self._measuring(split),
-            task_args=self._task_args,
             split=split,
             dataset=self.task.digest(split, examples),
+            # Last, so that what the task downloads or makes when it opens its examples is there.
+            task_args=tuple(sorted(self._task_args.items())),
             n=len(examples),
+            modules=self._source.modules,
+            distributions=self._source.distributions,
+        )
+        conditions = Conditions(
             dtype=_float_dtypes(self.models.module),
             tf32=False,
             batch_size=self._batch_size or self.task.batch_size,
             device=self._computing,
             torch_version=torch.__version__,
-            modules=self._source.modules,
-            distributions=self._source.distributions,
             software=software(self.device),
         )
+        return EvaluationProtocol(question, conditions)
 
     def _measuring(self, split: str) -> str:
         """What a metric adds to the task's version: what an older release scored by the mean, or a base class

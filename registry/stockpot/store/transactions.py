@@ -63,4 +63,10 @@ def keep_recipe(session: Session, recipe: Recipe) -> None:
 
 def keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
     """Bring the protocol in, unless it is there."""
-    insert_once(session, ProtocolRow, digest=protocol.digest, document=protocol)
+    insert_once(
+        session,
+        ProtocolRow,
+        digest=protocol.digest,
+        document=protocol,
+        question=protocol.question.digest,
+    )

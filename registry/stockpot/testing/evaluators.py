@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 from stockpot.entities import (
     Bound,
+    Conditions,
     EvaluationProtocol,
     Outcome,
+    Question,
     Recipe,
     Score,
     Threshold,
@@ -31,17 +33,15 @@ class TableEvaluator:
         greatest: float | None = None,
     ) -> None:
         self.protocol = EvaluationProtocol(
-            task="table",
-            task_version="1",
-            task_args=(),
-            split=split,
-            dataset=digest_of_bytes(split.encode()),
-            n=n,
-            dtype="float32",
-            tf32=False,
-            batch_size=1,
-            device="cpu",
-            torch_version="none",
+            Question(
+                task="table",
+                task_version="1",
+                task_args=(),
+                split=split,
+                dataset=digest_of_bytes(split.encode()),
+                n=n,
+            ),
+            Conditions(dtype="float32", tf32=False, batch_size=1, device="cpu", torch_version="none"),
         )
         self.trials: list[Trial] = []
         self._scores = scores

@@ -11,6 +11,7 @@ from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.testing.store_values import (
     EVIDENCE,
+    HALVED,
     TEST,
     VALIDATION,
     at_once,
@@ -106,7 +107,7 @@ class JobsContract:
         assert store.opening(mine.name) is None
         store.open_job(mine, opening, owner="you")
         assert store.opening(mine.name) == opening
-        halved = replace(opening, protocols=(replace(VALIDATION, batch_size=128),), halved_from=256)
+        halved = replace(opening, protocols=(HALVED,), halved_from=256)
         store.open_job(mine, halved, owner="you")
         assert store.opening(mine.name) == halved
         store.begin_job(mine)

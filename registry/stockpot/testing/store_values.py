@@ -12,11 +12,13 @@ from stockpot.entities import (
     Candidate,
     CandidatePoint,
     Checkpoint,
+    Conditions,
     EvaluationProtocol,
     Evidence,
     FileStamp,
     IngestedSource,
     Job,
+    Question,
     Recipe,
     ReportRow,
     Run,
@@ -37,19 +39,25 @@ THREADS = 8
 NAN_WITH_PAYLOAD: float = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
 
 VALIDATION = EvaluationProtocol(
-    task="arrays",
-    task_version="1+0123456789ab",
-    task_args=(("path", "digits.npz"),),
-    split="validation",
-    dataset=digest_of_bytes(b"digits"),
-    n=3,
-    dtype="float32",
-    tf32=False,
-    batch_size=256,
-    device="cpu x86_64",
-    torch_version="2.13.0",
+    Question(
+        task="arrays",
+        task_version="1+0123456789ab",
+        task_args=(("path", "digits.npz"),),
+        split="validation",
+        dataset=digest_of_bytes(b"digits"),
+        n=3,
+    ),
+    Conditions(
+        dtype="float32",
+        tf32=False,
+        batch_size=256,
+        device="cpu x86_64",
+        torch_version="2.13.0",
+    ),
 )
-TEST = replace(VALIDATION, split="test")
+TEST = replace(VALIDATION, question=replace(VALIDATION.question, split="test"))
+HALVED = replace(VALIDATION, conditions=replace(VALIDATION.conditions, batch_size=128))
+"""The same question under other conditions."""
 
 
 def soup(*ingredients: str) -> Recipe:

@@ -1,7 +1,6 @@
 """Evaluates, on several devices at once, what would be asked for if everything until then is rejected."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 
 from stockpot.entities import Bound, Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial
@@ -171,10 +170,9 @@ class SpeculatingEvaluator:
 def _one_protocol(evaluators: Sequence[Evaluator]) -> EvaluationProtocol:
     first, *others = [evaluator.protocol for evaluator in evaluators]
     faults = [
-        f"{name}: {value} on the first, {found} on device {place}"
+        f"device {place}: {clause}"
         for place, other in enumerate(others, start=2)
-        for (name, value), found in zip(asdict(first).items(), asdict(other).values(), strict=True)
-        if found != value
+        for clause in other.differences(first)
     ]
     if faults:
         raise BadRequest(
