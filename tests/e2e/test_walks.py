@@ -1,7 +1,9 @@
 """Whole walks over sweeps of several kinds, with real MLflow, store and models, without Prefect."""
 
+import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +54,50 @@ def plant(client: "MlflowClient", experiment: str, home: Path) -> Plant:
 
 def _walk(request: SoupRequest) -> SoupOutcome:
     return walk(request, Workplace(), in_turn, Silent())
+
+
+class Counted:
+    """A SHA-256 that tells which digests it gave."""
+
+    def __init__(self, sha256: Any, given: Counter[str]) -> None:
+        self._sha256, self._given = sha256, given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sha256, name)
+
+    def hexdigest(self) -> str:
+        found: str = self._sha256.hexdigest()
+        self._given[found] += 1
+        return found
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each content was hashed, by its digest."""
+    given: Counter[str] = Counter()
+
+    def counted(make: Callable[..., Any]) -> Callable[..., Counted]:
+        return lambda *arguments, **more: Counted(make(*arguments, **more), given)
+
+    for name in ("sha256", "new"):  # the second is what hashlib.file_digest asks for
+        monkeypatch.setattr(hashlib, name, counted(getattr(hashlib, name)))
+    return given
+
+
+def test_a_soup_is_hashed_when_it_is_built_and_when_it_came_back_and_a_candidate_once_per_build(
+    plant: Plant, hashes: Counter[str]
+) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    outcome = _walk(request)
+    expected = {soup.checkpoint: 2 for soup in outcome.soups if soup.checkpoint}
+    assert expected
+    for (
+        candidate
+    ) in outcome.report.candidates:  # as they were logged, and in canonical form: here the same bytes
+        builds = [row for row in outcome.report.rows if row.recipe.is_soup]
+        used = sum(candidate.checkpoint in row.recipe.checkpoints for row in builds)
+        expected[candidate.checkpoint] = 2 + used
+    assert {digest: hashes[digest.removeprefix("sha256:")] for digest in expected} == expected
 
 
 @pytest.mark.parametrize("kind", ["conv", "attention", "tied"])

@@ -112,6 +112,47 @@ def test_a_file_that_only_looks_different_is_hashed_once_and_then_trusted(
         assert hashed == [path.name]
 
 
+def test_a_second_name_and_its_end_cost_no_hash(
+    cache: CheckpointCache, ingest: Ingest, hashed: list[str], tmp_path: Path
+) -> None:
+    digests = [ingest({"w": torch.randn(100)}).digest for _ in range(2)]
+    soup = build(Recipe.mean(digests), cache).digest
+    hashed.clear()
+    for digest in (soup, digests[0]):
+        cache.link(digest, tmp_path / "second")
+        cache.path(digest)
+        cache.unlink(digest, tmp_path / "second")
+        cache.path(digest)
+    assert hashed == []
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("spoil", [alter, truncate])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_altered_by_its_second_name_is_noticed(
+    cache: CheckpointCache, ingest: Ingest, tmp_path: Path, spoil: Callable[[Path], None], when: str
+) -> None:
+    digest = ingest({"w": torch.randn(100)}).digest
+    cache.link(digest, tmp_path / "second")
+    if when == "before":
+        spoil(tmp_path / "second")
+    cache.unlink(digest, tmp_path / "second")
+    if when == "after":
+        spoil(cache.folder / f"{digest.removeprefix('sha256:')}.safetensors")
+    with pytest.raises(BadCheckpoint, match="altered on disk"):
+        cache.path(digest)
+
+
+def test_the_end_of_a_second_name_brings_no_first_one_back(
+    cache: CheckpointCache, ingest: Ingest, kept: Kept, tmp_path: Path
+) -> None:
+    digest = ingest({"w": torch.ones(3)}).digest
+    cache.link(digest, tmp_path / "second")
+    cache.path(digest).unlink()
+    cache.unlink(digest, tmp_path / "second")
+    assert not cache.has(digest)
+
+
 def test_where_no_stamp_can_be_written_a_file_is_hashed_each_time_and_used(
     cache: CheckpointCache, ingest: Ingest, hashed: list[str]
 ) -> None:

@@ -85,11 +85,20 @@ class CheckpointCache:
         """
         with self.open(digest):
             try:
-                _link(self._path(digest), file)
+                with stamp.kept(self._path(digest)):
+                    _link(self._path(digest), file)
             except FileNotFoundError as error:  # another process has evicted it
                 raise self._missing(digest) from error
             except OSError as error:
                 raise disk_fault(self.folder, error) from error
+
+    def unlink(self, digest: Digest, file: Path) -> None:
+        """Take that second name away. Raises StockpotError where the disk fails."""
+        try:
+            with stamp.kept(self._path(digest)):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_fault(self.folder, error) from error
 
     @contextmanager
     def pinned(self, digests: Iterable[Digest]) -> Iterator[None]:

@@ -146,7 +146,11 @@ class Supply:
         """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises."""
         with _workroom(self._cache.folder, PACKAGE) as folder:
             file = folder / "model.safetensors"
-            yield self.build(recipe, file), file
+            built = self.build(recipe, file)
+            try:
+                yield built, file
+            finally:
+                self._cache.unlink(built.digest, file)
 
     def build(self, recipe: Recipe, link: Path | None = None) -> Checkpoint:
         """The recipe's average as a canonical file in the cache, and under this name beside it.
