@@ -47,7 +47,7 @@ QUICK = Scale(
     sweeps=2,
     candidates=4,
     examples=200,
-    drawn=500,
+    drawn=40,
     runs=30,
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
 )
