@@ -100,6 +100,20 @@ def test_a_soup_is_hashed_when_it_is_built_and_when_it_came_back_and_a_candidate
     assert {digest: hashes[digest.removeprefix("sha256:")] for digest in expected} == expected
 
 
+def test_a_machine_with_a_cache_of_its_own_finds_the_outputs_that_another_one_shared(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKPOT_OUTPUTS", f"memory://{tmp_path.name}")
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
+    here = _walk(request).report
+    assert here.ensembles
+    monkeypatch.setenv("STOCKPOT_CACHE", str(tmp_path / "elsewhere"))
+    there = _walk(replace(request, model="other")).report
+    assert (there.ensembles, there.notes) == (here.ensembles, here.notes)
+    monkeypatch.delenv("STOCKPOT_OUTPUTS")
+    assert not _walk(replace(request, model="third")).report.ensembles
+
+
 @pytest.mark.parametrize("kind", ["conv", "attention", "tied"])
 def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str) -> None:
     import mlflow.pytorch
