@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stockpot.calls import plan, soup
+    from stockpot.calls import help_out, plan, soup
     from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
     from stockpot.errors import NothingToSoup, StockpotError
     from stockpot.ports import SelectionMethod, Task, Watcher
@@ -31,11 +31,13 @@ __all__ = [
     "StockpotError",
     "Task",
     "Watcher",
+    "help_out",
     "plan",
     "soup",
 ]
 
 _HOMES = {
+    "help_out": "calls",
     "plan": "calls",
     **dict.fromkeys(("Accept", "Direction", "Register", "SoupOutcome", "SoupRequest"), "entities"),
     **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),

@@ -1,8 +1,9 @@
 """What the command does, for programs: the same settings, the same walk, the same errors."""
 
 import logging
+from collections.abc import Mapping
 
-from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.entities import Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest
 from stockpot.ports import Watcher
 from stockpot.settings import read_settings
@@ -37,6 +38,38 @@ def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | Non
 
     with Workplace(watch=watch) as place:
         return answer(request, place, in_turn, watch)
+
+
+def help_out(
+    *,
+    model: str | None = None,
+    job: str | None = None,
+    task_args: Mapping[str, str] | None = None,
+    wait: float = 0.0,
+    watch: Watcher | None = None,
+) -> int:
+    """Take part in the requests that other processes work on, with whom this one shares the store.
+
+    Evaluates what nobody else does, until those requests are answered; changes no answer. Safe to kill.
+
+    Args:
+        model: Help only with requests for this registered model.
+        job: Help only with the request of this name.
+        task_args: In place of the request's own of the same name: paths that are others on this machine.
+        wait: Seconds until a first such request may begin.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Returns the number of evaluations. Raises the errors of `stockpot.errors`, each with its mend: CannotHelp
+    where this process would not give the same scores.
+    """
+    from stockpot.workflow.helping import help_out
+
+    def wants(found: Job) -> bool:
+        return model in (None, found.request.model) and job in (None, found.name)
+
+    watch = _log_of(watch)
+    with Workplace(watch=watch) as place:
+        return help_out(place, watch, wants=wants, task_args=task_args, wait=wait)
 
 
 def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:

@@ -4,7 +4,8 @@ StockpotError
 ├── BadRequest            the request contradicts itself, or names what does not exist
 │   ├── UnknownSweep      no such run or experiment
 │   ├── UnknownPlugin     no such task or selection method
-│   └── BadModelName      MLflow refuses the registered model's name
+│   ├── BadModelName      MLflow refuses the registered model's name
+│   └── CannotHelp        this process would not give another one's scores
 ├── NothingToSoup         the sweep has fewer than two usable candidates
 ├── BadCheckpoint         weights that are damaged, hostile or not averageable
 │   ├── NotArrived        weights that the artifact store did not hand out whole
@@ -71,6 +72,10 @@ class UnknownPlugin(BadRequest):
 
 class BadModelName(BadRequest):
     """MLflow refuses the registered model's name."""
+
+
+class CannotHelp(BadRequest):
+    """This process cannot take part in another one's request."""
 
 
 class NothingToSoup(StockpotError):

@@ -78,8 +78,8 @@ class Settings(BaseSettings):
     knows and that machines share, such as s3://bucket/prefix (`pip install s3fs`). By default the folder
     ``outputs`` in the cache. `cache_limit` bounds it, too."""
     device: str = ""
-    """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1"; by default CUDA
-    where there is one, else the CPU."""
+    """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1": each further one
+    has a process of its own, which helps. By default CUDA where there is one, else the CPU."""
 
     @property
     def database(self) -> str:

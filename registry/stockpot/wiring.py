@@ -6,17 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from stockpot.entities import Evidence, SoupRequest
+from stockpot.entities import Evidence, Job, SoupRequest
 from stockpot.errors import StoreError
 from stockpot.evidence import Reads, change_since
+from stockpot.helpers import Helpers
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
 if TYPE_CHECKING:
-    import torch
-
-    from stockpot.evaluation import DevicePool, TorchBench
-    from stockpot.ports import MakeMethod, Store, TaskBench, Tracker, Watcher
+    from stockpot.evaluation import TorchBench
+    from stockpot.ports import Bench, MakeMethod, Store, Tracker, Watcher
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
@@ -37,8 +36,8 @@ def make_folder(folder: Path) -> None:
 class Workplace:
     """The adapters that the settings name, each made when it is first used.
 
-    Where those name several devices, use it in a ``with``: at its end their threads end. `watch` is told
-    what its adapters have to say.
+    Where those name several devices, use it in a ``with``: at its end the processes that help end. `watch` is
+    told what its adapters have to say.
     """
 
     def __init__(self, settings: Settings | None = None, watch: "Watcher | None" = None) -> None:
@@ -87,45 +86,46 @@ class Workplace:
 
         return Supply(self.tracker, self.store, self.cache, self.watch.say)
 
-    def bench(self, request: SoupRequest) -> "TorchBench | DevicePool":
-        """The request's task on this machine's devices. Raises UnknownPlugin or BadTask."""
-        from stockpot.evaluation import DevicePool, RememberedOutputs, TorchBench, all_seeded, choose_devices
+    def bench(self, request: SoupRequest) -> "TorchBench":
+        """The request's task on the first of the devices. Raises UnknownPlugin, BadTask or BadRequest."""
+        from stockpot.evaluation import RememberedOutputs, TorchBench, all_seeded, device_names
         from stockpot.evaluation.shelves import shelf_at
         from stockpot.tasks.arguments import NamedByContent
         from stockpot.tasks.loading import load_task, task_identity, task_source
 
+        device, *_ = device_names(self.settings.device)
         shelf = shelf_at(self.settings.outputs_place, self.settings.cache_limit)
         outputs = RememberedOutputs(shelf, say=self.watch.say)
-
-        def on(device: "torch.device") -> TorchBench:
-            with all_seeded():  # what it draws would be another question each time
-                task = load_task(request.task, request.task_args)  # one each: not all are safe for threads
-            source = task_source(task, request.task, request.task_args)
-            self._reads.take_code(name for name, _ in source.modules if not name.startswith("stockpot."))
-            for doubt in source.doubts:
-                self._reads.doubt(doubt)
-                self.watch.say(f"scores are remembered by the task's source, but {doubt}")
-            return TorchBench(
-                task,
-                identity=task_identity(task, source),
-                source=source,
-                task_args=NamedByContent(request.task_args),
-                checkpoints=self.supply,
-                device=device,
-                outputs=outputs,
-                say=self.watch.say,
-            )
-
-        devices = choose_devices(self.settings.device or None)
-        if len(devices) == 1:
-            return on(devices[0])
-        pool = DevicePool(
-            [on(device) for device in devices],
-            keep=self.store.commit_score,
+        with all_seeded():  # what it draws would be another question each time
+            task = load_task(request.task, request.task_args)
+        source = task_source(task, request.task, request.task_args)
+        self._reads.take_code(name for name, _ in source.modules if not name.startswith("stockpot."))
+        for doubt in source.doubts:
+            self._reads.doubt(doubt)
+            self.watch.say(f"scores are remembered by the task's source, but {doubt}")
+        return TorchBench(
+            task,
+            identity=task_identity(task, source),
+            source=source,
+            task_args=NamedByContent(request.task_args),
+            checkpoints=self.supply,
+            device=device or None,
+            outputs=outputs,
             say=self.watch.say,
         )
-        self._open.callback(pool.close)
-        return pool
+
+    def start_helpers(self, job: Job) -> None:
+        """Let the other devices take part in the job, each by a process of its own, unless they do."""
+        self._helpers.start(job)
+
+    @cached_property
+    def _helpers(self) -> Helpers:
+        from stockpot.evaluation import device_names
+
+        _, *others = device_names(self.settings.device)
+        helpers = Helpers(others, self.watch.say)
+        self._open.callback(helpers.close)
+        return helpers
 
     def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
         """The request's selection methods by name. Raises UnknownPlugin."""
@@ -157,7 +157,7 @@ class Workplace:
         """A clause that tells what does not look as it did; empty where all does."""
         return change_since(evidence)
 
-    def publisher(self, bench: "TaskBench", watch: "Watcher") -> "Publisher":
+    def publisher(self, bench: "Bench", watch: "Watcher") -> "Publisher":
         """What registers soups."""
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher

@@ -61,11 +61,34 @@ def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
 
 def speculation(_scratch: Path, _scale: Scale) -> Iterable[Row]:
     """Rounds on the published acceptance pattern."""
-    found = measured("speculation", "--devices", 8)
-    work = "greedy, 8 trials at once, ranks 1, 10, 16, 17 of 71 accepted"
+    found = measured("speculation", "--processes", 8)
+    work = "greedy by 8 processes, ranks 1, 10, 16, 17 of 71 accepted"
     plain = f"{found['plain']} rounds, one after the other"
     yield Row(work, plain, Goal("<=", 12, "rounds"), (found["rounds"],), "rounds")
     yield Row(work, f"{found['plain']} evaluations", "", (found["wasted"],), "wasted")
+
+
+def sharing(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """A ranking and a measuring that several processes share, and what that costs one."""
+    sizes = ("--candidates", scale.shared, "--points", scale.shared // 4)
+
+    def seconds(*options: str | float) -> tuple[float, ...]:
+        runs = [measured("sharing", *sizes, *map(str, options)) for _ in range(scale.few)]
+        units.update(run["units"] for run in runs)
+        return tuple(run["wall"] for run in runs)
+
+    units: set[int] = set()
+    alone = seconds("--processes", 1, "--seconds", scale.sleep)
+    for processes in (2, 4):
+        shared = seconds("--processes", processes, "--seconds", scale.sleep)
+        work = f"{processes} processes rank {scale.shared} candidates, and measure a quarter on 2 more splits"
+        linear = tuple(one / many / processes for one, many in zip(alone, shared, strict=True))
+        yield Row(work, f"one process, over {processes}", Goal(">=", 0.92), linear, "x")
+    (count,) = units
+    for database, limit in (("sqlite", 20), ("postgresql", 30)):
+        none = seconds("--processes", 1, "--seconds", 0, "--database", database)
+        work = f"an evaluation of 10,000 examples beyond its forward passes, {database}"
+        yield Row(work, "the clock", Goal("<=", limit, "ms"), tuple(1000 * s / count for s in none), "ms")
 
 
 def selection(_scratch: Path, scale: Scale) -> Iterable[Row]:

@@ -33,6 +33,10 @@ class Scale:
     """Examples of an interval."""
     runs: int = 10_000
     """Of the listed sweep."""
+    shared: int = 32
+    """Candidates that several processes rank."""
+    sleep: float = 0.5
+    """Seconds that each of their evaluations takes."""
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
 
 
@@ -49,6 +53,8 @@ QUICK = Scale(
     examples=200,
     drawn=40,
     runs=30,
+    shared=4,
+    sleep=0.01,
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
 )
 CUDA_SELECTION: tuple[str | int, ...] = (

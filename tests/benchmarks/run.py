@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "comparisons": evaluation_rows.comparisons,
     "early-rejection": evaluation_rows.early_rejection,
     "speculation": evaluation_rows.speculation,
+    "sharing": evaluation_rows.sharing,
     "selection": evaluation_rows.selection,
     "listing": flow_rows.listing,
     "orchestration": flow_rows.orchestration,

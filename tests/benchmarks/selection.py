@@ -35,13 +35,14 @@ from stockpot.entities import (
     Trial,
     WeightsFormat,
 )
-from stockpot.evaluation import RememberingEvaluator, TorchBench, choose_device
+from stockpot.evaluation import TorchBench, choose_device
 from stockpot.evaluation.devices.device import reproducible
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import CachedCheckpoints
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 ALONE, ROUNDS = 3, 5
 """Candidates that are evaluated after as many passes of nothing but the model, and how often in turn."""
@@ -196,7 +197,7 @@ def turn(
         say=told,
     )
     inner = bench.evaluator("validation")
-    evaluator = RememberingEvaluator(inner, MemoryStore())
+    evaluator = SharedEvaluator(inner, MemoryStore())
     trials = [Trial(Recipe.mean([c.checkpoint])) for c in contenders]
     inner.evaluate(trials[:1])  # decodes the data, and warms up
     ranking, outcomes = clock(lambda: evaluator.evaluate(trials))

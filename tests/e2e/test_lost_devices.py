@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stockpot import soup
 from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import DeviceLost
 from stockpot.ports import Watcher
@@ -16,47 +17,41 @@ from stockpot.workflow.walk import in_turn, walk
 
 pytestmark = pytest.mark.slow
 TASK = """
-import os
+import sys
+import time
 from pathlib import Path
-from threading import Event
 
 import torch
 from stockpot.testing.tiny import TinyTask
 
-lost = Event()
-tasks = []
+HELPS = sys.argv[1:2] == ["help"]
 
 class Mortal(TinyTask):
-    # On the first device nothing works after so many batches, ten to a pass, while `alive` is missing.
+    # On the device that dies nothing works after so many batches, ten to a pass, while `alive` is missing.
 
     def __init__(self, **args):
         super().__init__(**args)
         self.left = {batches}
-        self.first = not tasks
-        tasks.append(self)
 
     def require_device(self):
-        if Path("alive").exists():
-            return
-        if self.first and self.left < 0:
-            lost.set()
+        if {dies} and self.left < 0 and not Path("alive").exists():
+            Path("lost").touch()
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-        if not self.first:
-            lost.wait(2)  # the first one may have nothing to do yet
 
     def model(self):
-        if self.first:
-            self.require_device()
+        self.require_device()
         return super().model()
 
     def collate(self, examples):
-        if self.first:
-            self.require_device()
+        self.require_device()
         return super().collate(examples)
 
     def predict(self, model, batch):
         self.left -= 1
         self.require_device()
+        end = time.monotonic() + 120
+        while {waits} and not Path("lost").exists() and time.monotonic() < end:
+            time.sleep(0.02)  # the other one may have nothing to do yet
         return super().predict(model, batch)
 
     def score(self, outputs, batch):
@@ -68,12 +63,12 @@ class Mortal(TinyTask):
 @pytest.fixture
 def mortal(
     tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, int], SoupRequest]:
-    """The tiny sweep, with a task whose first device is lost while the candidates are ranked."""
+) -> Callable[..., SoupRequest]:
+    """The tiny sweep, with a task whose device is lost while the candidates are ranked."""
     monkeypatch.chdir(tmp_path)
 
-    def made(name: str, batches: int) -> SoupRequest:
-        (tmp_path / f"{name}.py").write_text(TASK.format(batches=batches))
+    def made(name: str, batches: int, *, dies: str = "True", waits: str = "False") -> SoupRequest:
+        (tmp_path / f"{name}.py").write_text(TASK.format(batches=batches, dies=dies, waits=waits))
         return replace(tiny_sweep, task=f"{name}:Mortal")
 
     return made
@@ -93,20 +88,20 @@ def require_that_of_one_device(found: SoupOutcome, request: SoupRequest) -> None
     assert len(found.soups) == len(plain.soups) > 0
 
 
-def test_the_walk_ends_on_the_devices_that_are_left(
-    mortal: Callable[[str, int], SoupRequest], monkeypatch: pytest.MonkeyPatch
+def test_what_a_lost_device_was_evaluating_is_taken_over_by_the_others(
+    mortal: Callable[..., SoupRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STOCKPOT_DEVICE", "cpu,cpu")
-    request = mortal("first_of_two", 5)
+    request = mortal("second_of_two", 5, dies="HELPS", waits="not HELPS")
     told = Listener()
-    found = walked(request, told)
-    assert sum("a device is gone" in line for line in told.said) == 1
+    found = soup(request, flow=False, watch=told)
+    assert any("helper on cpu: " in line and "cpu is gone: CUDA error" in line for line in told.said)
     monkeypatch.delenv("STOCKPOT_DEVICE")
     require_that_of_one_device(found, request)
 
 
 def test_after_the_only_device_is_lost_the_same_command_goes_on_from_there(
-    mortal: Callable[[str, int], SoupRequest], tmp_path: Path
+    mortal: Callable[..., SoupRequest], tmp_path: Path
 ) -> None:
     request = mortal("only_one", 20 + 5)  # a few batches prove the hot swap
     with pytest.raises(DeviceLost, match="cpu is gone: CUDA error: unspecified launch failure") as raised:

@@ -445,23 +445,6 @@ def test_whoever_was_overtaken_while_it_packaged_uploads_nothing(
     assert _statuses(client) == ["RUNNING"], "the run is the other's, who goes on with it"
 
 
-def test_two_devices_find_and_register_what_one_does(
-    plant: Plant, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(6)})
-    one = _walk(request)
-    monkeypatch.setenv("STOCKPOT_HOME", str(home.with_name("another")))
-    monkeypatch.setenv("STOCKPOT_DEVICE", "cpu,cpu")
-    with Workplace() as place:
-        two = walk(replace(request, model="spread"), place, in_turn, Silent())
-        threads = place.bench(request)
-    assert two.report.selections == one.report.selections
-    assert two.report.rows == one.report.rows
-    assert [soup.checkpoint for soup in two.soups] == [soup.checkpoint for soup in one.soups]
-    with pytest.raises(ValueError, match="closed"):
-        threads.evaluator("test")
-
-
 def _statuses(client: "MlflowClient") -> list[str]:
     """Of the soups' runs."""
     experiment = client.get_experiment_by_name("sweeps")

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stockpot.entities import Digest, Recipe, Score, Trial, WeightsFormat
-from stockpot.errors import BadCheckpoint, BadRequest, NotFinite, OutOfDeviceMemory
+from stockpot.errors import BadCheckpoint, NotFinite, OutOfDeviceMemory
 from stockpot.evaluation import TorchBench
-from stockpot.evaluation.devices.device import choose_device, choose_devices, reproducible
+from stockpot.evaluation.devices.device import choose_device, reproducible
 from stockpot.evaluation.devices.device_faults import device_blamed, no_way_around
 from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.live_module import LiveModule
@@ -175,8 +175,6 @@ def test_the_protocol_names_the_device_model(tmp_path: Path, device: torch.devic
 def test_a_device_that_is_named_without_its_index_is_told_it(device: torch.device) -> None:
     first = torch.device("cuda", torch.cuda.current_device())
     assert choose_device() == choose_device("cuda") == first != device
-    with pytest.raises(BadRequest, match="twice"):
-        choose_devices(f"cuda,{first}")
 
 
 def test_scores_may_be_made_on_the_cpu(tmp_path: Path, device: torch.device) -> None:

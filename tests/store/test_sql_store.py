@@ -85,6 +85,15 @@ def test_what_a_job_keeps_in_another_programs_words_is_not_there(url: str) -> No
         assert store.answer(mine) is not None
 
 
+def test_leases_that_dead_processes_left_go_when_a_job_begins(url: str) -> None:
+    with closing(SqlStore(url)) as store, connected(url) as connection:
+        for name, seconds in (("long ago", -90_000), ("lately", -1), ("now", 60)):
+            store.take_lease(name, owner="me", seconds=seconds)
+        store.begin_job(job("one"))
+        left = connection.execute(text("SELECT name FROM stockpot_leases ORDER BY name")).scalars()
+        assert list(left) == ["lately", "now"]
+
+
 def test_sql_can_ask_what_was_measured_of_a_question_under_other_conditions(url: str) -> None:
     with closing(SqlStore(url)) as store:
         for protocol, score in ((VALIDATION, 1.0), (HALVED, 0.5), (TEST, 0.0)):

@@ -31,6 +31,7 @@ from stockpot.workflow.gathering.expected import doubts, expected_sweep
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.ranking import Ranking, rank
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""
@@ -92,7 +93,7 @@ class Sweep:
         return Arrivals(self.gather(request), self.supply, _fits, Silent())
 
     def rank(self, evaluator: TableEvaluator, stop: Callable[[], bool] = lambda: False) -> Ranking:
-        return rank(self.arrivals(), evaluator, Silent(), stop)
+        return rank(self.arrivals(), SharedEvaluator(evaluator, MemoryStore()), Silent(), stop)
 
     def name(self, recipe: Recipe) -> str:
         (digest,) = recipe.checkpoints
@@ -374,7 +375,8 @@ def test_an_evaluation_that_fails_stops_the_downloads(tmp_path: Path) -> None:
 def test_progress_ends_where_it_said(tmp_path: Path) -> None:
     sweep, watch = Sweep(tmp_path, MIXED), Counting()
     prospects = gather(REQUEST, sweep.tracker, sweep.supply, _fits, watch)
-    rank(Arrivals(prospects, sweep.supply, _fits, watch), _evaluator(), watch)
+    evaluator = SharedEvaluator(_evaluator(), MemoryStore())
+    rank(Arrivals(prospects, sweep.supply, _fits, watch), evaluator, watch)
     assert watch.totals == {"list runs": 0, "find weights": 9, "read weights": 6, "rank": 6}
     assert watch.done == {**watch.totals, "list runs": 9}
 

@@ -2,20 +2,20 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from stockpot.entities import Bound, Recipe, Score, Threshold, Trial, digest_of_bytes
-from stockpot.evaluation import DevicePool, RememberingEvaluator, SpeculatingEvaluator, TorchBench
-from stockpot.evaluation.speculation.device_threads import DeviceThreads
+from stockpot.evaluation import TorchBench
 from stockpot.ports import Evaluator
 from stockpot.store.memory import MemoryStore
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.evaluator_contract import EvaluatorContract
 from stockpot.testing.evaluators import TableEvaluator
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(4)]
 RECIPES = [
@@ -61,12 +61,10 @@ def test_a_table_stops_at_a_bound_unless_it_meets_a_nan_before(place: int, kind:
     assert type(outcome) is kind
 
 
-class TestRememberingEvaluator(EvaluatorContract):
+class TestSharedEvaluator(EvaluatorContract):
     @pytest.fixture(params=[None, 1.0], ids=["full passes", "early rejection"])
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
-        return RememberingEvaluator(
-            TableEvaluator(right_or_wrong, n=20, greatest=request.param), MemoryStore()
-        )
+        return SharedEvaluator(TableEvaluator(right_or_wrong, n=20, greatest=request.param), MemoryStore())
 
     @pytest.fixture
     def recipes(self) -> Sequence[Recipe]:
@@ -99,31 +97,6 @@ class TestTorchEvaluatorOfAMetric(EvaluatorContract):
     @pytest.fixture(params=[False, True], ids=["fast", "plain"])
     def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
         return bench("dense", tiny.MeasuredTask).evaluator("validation", plain=request.param)
-
-    @pytest.fixture
-    def recipes(self) -> Sequence[Recipe]:
-        return RECIPES
-
-
-class TestSpeculatingEvaluator(EvaluatorContract):
-    @pytest.fixture(params=[None, 1.0], ids=["full passes", "early rejection"])
-    def evaluator(self, request: pytest.FixtureRequest) -> Iterator[Evaluator]:
-        tables = [TableEvaluator(right_or_wrong, n=20, greatest=request.param) for _ in range(3)]
-        with DeviceThreads(["a", "b", "c"]) as threads:
-            yield SpeculatingEvaluator(tables, threads)
-
-    @pytest.fixture
-    def recipes(self) -> Sequence[Recipe]:
-        return RECIPES
-
-
-class TestDevicePool(EvaluatorContract):
-    @pytest.fixture(params=["dense", "conv", "metric"])
-    def evaluator(self, request: pytest.FixtureRequest) -> Iterator[Evaluator]:
-        task = tiny.MeasuredTask if request.param == "metric" else tiny.TinyTask
-        kind = "dense" if request.param == "metric" else request.param
-        with DevicePool([bench(kind, task), bench(kind, task)]) as pool:
-            yield pool.evaluator("validation")
 
     @pytest.fixture
     def recipes(self) -> Sequence[Recipe]:

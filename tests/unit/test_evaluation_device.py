@@ -1,21 +1,19 @@
-import contextlib
 import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from threading import Event, Thread
 from typing import Any
 
 import pytest
 import torch
 
-from stockpot.errors import BadRequest, BadTask
+from stockpot.errors import BadRequest
 from stockpot.evaluation.devices.device import (
     choose_device,
-    choose_devices,
     device_model,
+    device_names,
     reproducible,
     software,
 )
@@ -170,69 +168,16 @@ def test_random_numbers_are_the_same_every_time_inside() -> None:
     assert draws[0] == draws[1]
 
 
-def test_several_devices_are_named_with_commas() -> None:
-    assert choose_devices("cpu, cpu") == (CPU, CPU)
-    assert choose_devices("cpu") == (CPU,)
-    assert choose_devices() == choose_devices("") == (choose_device(),)
-    with pytest.raises(BadRequest, match="'nonsense' cannot be used"):
-        choose_devices("cpu,nonsense")
+def test_several_devices_are_named_with_commas_and_none_is_opened() -> None:
+    assert device_names("cpu, cpu") == ("cpu", "cpu")
+    assert device_names("cuda:0,cuda:7") == ("cuda:0", "cuda:7")
+    assert device_names() == ("",)
 
 
-def test_a_device_named_twice_is_refused() -> None:
-    with pytest.raises(BadRequest, match="names meta twice"):
-        choose_devices("meta,cpu,meta")
-
-
-def test_settings_last_until_the_last_thread_has_left() -> None:
-    before, inside, leave = settings(), Event(), Event()
-    alone: list[object] = []
-
-    def stay() -> None:
-        with reproducible(CPU):
-            inside.set()
-            assert leave.wait(30)
-            alone.extend(settings())
-
-    thread = Thread(target=stay)
-    with reproducible(CPU):
-        during = settings()
-        thread.start()
-        assert inside.wait(30)
-    assert settings() == during
-    leave.set()
-    thread.join()
-    assert alone == during
-    assert settings() == before
-
-
-@pytest.mark.parametrize("when", ["before the other comes", "while the other is there"])
-def test_random_numbers_for_two_threads_at_once_are_refused(when: str) -> None:
-    inside, leave = Event(), Event()
-
-    def stay() -> None:
-        with contextlib.suppress(BadTask), reproducible(CPU):  # whoever leaves first or last may tell
-            inside.set()
-            assert leave.wait(30)
-
-    thread = Thread(target=stay)
-
-    def draw_beside() -> None:
-        with reproducible(CPU):
-            if when == "before the other comes":
-                torch.rand(1)
-            thread.start()
-            assert inside.wait(30)
-            if when == "while the other is there":
-                torch.rand(1)
-
-    with pytest.raises(BadTask, match="random numbers"):
-        draw_beside()
-    leave.set()
-    thread.join()
-    with reproducible(CPU):
-        first = torch.rand(3)
-    with reproducible(CPU):
-        assert torch.equal(torch.rand(3), first), "alone, they may be drawn"
+@pytest.mark.parametrize("names", ["meta,cpu,meta", "cuda,cuda:0"])
+def test_a_device_named_twice_is_refused(names: str) -> None:
+    with pytest.raises(BadRequest, match="twice"):
+        device_names(names)
 
 
 def test_a_protocol_names_what_computes_below_torch_on_a_cuda_device_and_nothing_on_a_cpu() -> None:

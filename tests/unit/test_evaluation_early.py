@@ -21,23 +21,21 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadTask
 from stockpot.evaluation import (
-    DevicePool,
     RememberedOutputs,
-    RememberingEvaluator,
     TorchBench,
     torch_evaluator,
 )
 from stockpot.evaluation.passes import batches
 from stockpot.evaluation.passes.checked_task import CheckedTask
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
-from stockpot.evaluation.speculation.interruption import Interrupted
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
+from stockpot.ports import Interrupted, OrderDependent
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.soup.arithmetic import RunningSum
 from stockpot.store import MemoryStore
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(6)]
@@ -156,14 +154,14 @@ def test_what_another_process_ranked_saves_as_many_passes_as_a_ranking_of_ones_o
     store, alone = MemoryStore(), [Trial(recipe) for recipe in ALONE]
 
     def passes_of_greedy(bench: TorchBench, store: MemoryStore) -> float:
-        evaluator = RememberingEvaluator(bench.evaluator("validation"), store, heed=bench.heed)
+        evaluator = SharedEvaluator(bench.evaluator("validation"), store, heed=bench.heed)
         evaluator.evaluate(alone)
         ranked = bench.passes
         run_selection(Greedy(CONTENDERS, accept=Accept.NOT_WORSE), evaluator)
         return bench.passes - ranked
 
     ranked_here = passes_of_greedy(bench_for(), MemoryStore())
-    RememberingEvaluator(bench_for().evaluator("validation"), store).evaluate(alone)
+    SharedEvaluator(bench_for().evaluator("validation"), store).evaluate(alone)
     assert passes_of_greedy(bench_for(), store) == ranked_here < len(ALONE) - 1
 
 
@@ -266,12 +264,10 @@ def test_an_evaluation_that_is_called_off_stops_at_the_next_batch() -> None:
     evaluator = bench_for().evaluator("validation")
     full = measured(evaluator, PAIR)
     before = evaluator.batches_done
-    evaluator.interrupted = lambda: evaluator.batches_done >= before + 3
     for threshold in (None, Threshold(0.1, strict=False)):
         with pytest.raises(Interrupted):
-            evaluator.evaluate([Trial(PAIR, threshold)])
+            evaluator.evaluate([Trial(PAIR, threshold)], wanted=lambda: evaluator.batches_done < before + 3)
         assert evaluator.batches_done == before + 3
-    evaluator.interrupted = lambda: False
     assert measured(evaluator, PAIR) == full
 
 
@@ -523,11 +519,11 @@ def test_what_one_probe_overlooked_and_anothers_found_decides_nothing(
 ) -> None:
     bench, (mistaken, found) = doubtful
     store = MemoryStore()
-    first = RememberingEvaluator(bench.evaluator("validation"), store)
+    first = SharedEvaluator(bench.evaluator("validation"), store)
     (bound,) = first.evaluate([mistaken])
     assert isinstance(bound, Bound)
     assert bound.mixed
-    second = RememberingEvaluator(beside(bench).evaluator("validation"), store)
+    second = SharedEvaluator(beside(bench).evaluator("validation"), store)
     assert isinstance(second.evaluate([found])[0], Score)
     (score,) = second.evaluate([mistaken])
     assert isinstance(score, Score)
@@ -536,26 +532,3 @@ def test_what_one_probe_overlooked_and_anothers_found_decides_nothing(
     with pytest.raises(OrderDependent):
         first.confirm()
     assert first.evaluate([mistaken]) == [score]
-
-
-def test_what_one_devices_probe_found_starts_the_search_again_on_all(
-    doubtful: tuple[TorchBench, list[Trial]],
-) -> None:
-    bench, (mistaken, found) = doubtful
-    benches = [bench, beside(bench)]
-    with DevicePool(benches) as pool:
-        evaluator = pool.evaluator("validation")
-        (bound,) = evaluator.evaluate([mistaken])
-        assert isinstance(bound, Bound)
-        assert bound.mixed
-        evaluator.confirm()  # nothing runs, so that the other device's evaluator can be used here
-        (idle,) = (e for b in benches if (e := b.evaluator("validation"))._mixable is None)
-        idle.evaluate([found])
-        with pytest.raises(OrderDependent):
-            evaluator.confirm()
-        outcomes = evaluator.evaluate([mistaken, found])
-        evaluator.confirm()
-    for trial, outcome in zip((mistaken, found), outcomes, strict=True):
-        assert isinstance(outcome, Score)
-        assert trial.must_reach is not None
-        assert trial.must_reach.met_by(outcome.value)

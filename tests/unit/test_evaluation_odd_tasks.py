@@ -22,15 +22,16 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.errors import BadTask, Incompatible
-from stockpot.evaluation import DevicePool, RememberedOutputs, RememberingEvaluator, TorchBench
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.evaluation import RememberedOutputs, TorchBench
 from stockpot.evaluation.weights.swap_proof import swapped
+from stockpot.ports import OrderDependent
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.store import MemoryStore
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
-from stockpot.workflow.selecting.watched import PlainEvaluator, WatchedEvaluator
+from stockpot.workflow.selecting.watched import Heard, PlainEvaluator
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 CPU = torch.device("cpu")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(5)]
@@ -374,14 +375,13 @@ def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
         made = bench(Padded(seed), states, said)
         found = []
         for evaluator in (
-            RememberingEvaluator(made.evaluator("validation"), MemoryStore()),
+            SharedEvaluator(made.evaluator("validation"), MemoryStore()),
             PlainEvaluator(made.evaluator("validation", plain=True)),
         ):
-            watched = WatchedEvaluator(evaluator, lambda: None)
+            heard = Heard(lambda: None)
             contenders = [Contender(digest, f"run-{i}", i) for i, digest in enumerate(DIGESTS)]
-            found.append(
-                (run_selection(Greedy(contenders, accept=Accept.NOT_WORSE), watched), watched.outcomes)
-            )
+            method = Greedy(contenders, accept=Accept.NOT_WORSE)
+            found.append((run_selection(method, evaluator, heard=heard), heard.outcomes))
         (fast, told), (plain, scored) = found
         assert fast.recipe == plain.recipe
         for trial, outcome in told.items():
@@ -439,22 +439,3 @@ def test_scores_whose_sum_is_beyond_the_floats_reject_nothing_early_and_raise_no
     assert math.isnan(full.value)
     assert isinstance(outcome, Score)
     assert outcome.examples == full.examples
-
-
-class Augmented(Odd):
-    """Draws whenever it makes a batch."""
-
-    def collate(self, examples: list[tiny.Example]) -> tuple[Tensor, Tensor]:
-        x, labels = super().collate(examples)
-        return x + torch.randn(x.shape), labels
-
-
-def test_devices_draw_for_their_batches_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stockpot.evaluation.passes.batches.SHARE", 0.0)  # made again for each pass
-    states = weights_of(Plain)
-    expected = scores(bench(Augmented(Plain), states))
-    trials = [Trial(recipe) for recipe in ALONE]
-    for _ in range(20):
-        with DevicePool([bench(Augmented(Plain), states) for _ in "ab"]) as pool:
-            outcomes = pool.evaluator("validation").evaluate(trials)
-        assert [outcome.value for outcome in outcomes if isinstance(outcome, Score)] == expected

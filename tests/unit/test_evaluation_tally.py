@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockpot.entities import Bound, Score, Threshold
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
 from stockpot.evaluation.rejection.tally import Tally
+from stockpot.ports import OrderDependent
 
 N = 7
 scores = st.lists(st.floats(0.0, 1.0) | st.sampled_from([0.0, 1.0, 0.1, 1 / 3]), min_size=N, max_size=N)

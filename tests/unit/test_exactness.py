@@ -18,6 +18,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadTask, NotExact
 from stockpot.evaluation.exactness import Agreement, require_same_scores, require_same_search
+from stockpot.ports import Wanted, always
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.testing.evaluators import TableEvaluator
@@ -41,8 +42,10 @@ class Told(TableEvaluator):
         super().__init__(scores, n=N, greatest=greatest)
         self.outcomes: dict[Trial, Outcome] = {}
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-        outcomes = super().evaluate(trials, then=then)
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
+        outcomes = super().evaluate(trials, then=then, wanted=wanted)
         self.outcomes |= dict(zip(trials, outcomes, strict=True))
         return outcomes
 

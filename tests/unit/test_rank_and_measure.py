@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
@@ -28,7 +28,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import BadRequest, BadTask, NothingToSoup
-from stockpot.evaluation import RememberingEvaluator
+from stockpot.ports import Wanted, always
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
 from stockpot.soup import CheckpointCache
@@ -39,21 +39,26 @@ from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.measure import measure, open_splits
-from stockpot.workflow.selecting.ranking import AT_ONCE, Ranking, rank
+from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import search
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
-    from stockpot.ports import MakeMethod
+    from stockpot.ports import Bench, Evaluator, MakeMethod
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", shifts=("fog", "night"))
 N = 10
+
+
+def digest(number: int) -> Digest:
+    return Digest(f"sha256:{number:064x}")
 
 
 def _candidate(number: int, started: int | None = None) -> Candidate:
     began = number if started is None else started
     run = Run(f"id{number}", f"tune-{number}", "1", "FINISHED", began, {}, {}, {})
     source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", run.run_id, None, 1)
-    return Candidate(run, source, "", Checkpoint(Digest(f"sha256:{number}"), 1, (), Digest("sha256:e")))
+    return Candidate(run, source, "", Checkpoint(digest(number), 1, (), Digest("sha256:e")))
 
 
 def _right(count: float) -> list[float]:
@@ -63,7 +68,7 @@ def _right(count: float) -> list[float]:
 
 def _scores(recipe: Recipe) -> list[float]:
     """Candidate k alone gets k right; a soup as many as its best, and one more for each further one."""
-    numbers = [int(checkpoint.removeprefix("sha256:")) for checkpoint in recipe.checkpoints]
+    numbers = [int(checkpoint.removeprefix("sha256:"), 16) for checkpoint in recipe.checkpoints]
     return _right(max(numbers) + len(numbers) - 1)
 
 
@@ -88,6 +93,20 @@ class TableBench:
         return Score(tuple(_right(sum(_scores(recipe)) + 1)))
 
 
+def shared(evaluator: "Evaluator") -> SharedEvaluator:
+    """Over a store of its own."""
+    return SharedEvaluator(evaluator, MemoryStore())
+
+
+def opened(request: SoupRequest, bench: "Bench") -> dict[str, SharedEvaluator]:
+    return {split: shared(evaluator) for split, evaluator in open_splits(request, bench).items()}
+
+
+def table_bench(scores: object = _scores, *, same: bool = False, forgotten: Sequence[str] = ()) -> "Bench":
+    """As much of one as these use cases need."""
+    return cast("Bench", TableBench(scores, same=same, forgotten=forgotten))
+
+
 def _rank(count: int, evaluator: TableEvaluator) -> Ranking:
     return _rank_all([_candidate(number) for number in range(count)], evaluator)
 
@@ -107,7 +126,8 @@ def _rank_all(
     )
     with TemporaryDirectory() as folder:
         supply = Supply(MemoryTracker(), store, CheckpointCache(Path(folder)))
-        return rank(Arrivals(prospects, supply, lambda _: [], Silent()), evaluator, Silent(), stop)
+        arrivals = Arrivals(prospects, supply, lambda _: [], Silent())
+        return rank(arrivals, shared(evaluator), Silent(), stop)
 
 
 def _ranked(count: int) -> Ranking:
@@ -122,7 +142,7 @@ def test_the_ranking_is_best_first_and_ties_go_to_the_earlier_run_then_to_the_le
 
 
 def test_those_that_time_is_too_short_for_are_not_said_to_have_no_score() -> None:
-    found = [_candidate(number, number) for number in range(AT_ONCE + 3)]
+    found = [_candidate(number, number) for number in range(5)]
     ranking = _rank_all(found, TableEvaluator(_scores, n=N), lambda: True)
     told = {(exclusion.reason, exclusion.detail) for exclusion in ranking.sweep.exclusions}
     assert told == {(ExclusionReason.TIME_IS_UP, "its turn to be ranked did not come")}
@@ -130,7 +150,7 @@ def test_those_that_time_is_too_short_for_are_not_said_to_have_no_score() -> Non
 
 def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:
     def scores(recipe: Recipe) -> list[float]:
-        return [0.5, math.nan, 0.5] if recipe.checkpoints == (Digest("sha256:1"),) else [0.5] * 3
+        return [0.5, math.nan, 0.5] if recipe.checkpoints == (digest(1),) else [0.5] * 3
 
     ranking = _rank(3, TableEvaluator(scores, n=3))
     assert [candidate.run.started for candidate in ranking.candidates] == [0, 2]
@@ -146,11 +166,14 @@ def test_a_task_that_scores_nan_for_everything_is_to_blame() -> None:
 
 def test_a_candidate_whose_metric_is_nan_is_excluded_though_each_example_has_a_score() -> None:
     class Undefined(TableEvaluator):
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - nothing to prepare
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            super().evaluate(trials, then=then, wanted=wanted)
             return [Score((1.0, 1.0), Metric(_undefined(trial), ())) for trial in trials]
 
     def _undefined(trial: Trial) -> float:
-        return math.nan if trial.recipe.checkpoints == (Digest("sha256:1"),) else 0.5
+        return math.nan if trial.recipe.checkpoints == (digest(1),) else 0.5
 
     ranking = _rank(3, Undefined(_scores, n=2))
     (exclusion,) = ranking.sweep.exclusions
@@ -160,7 +183,7 @@ def test_a_candidate_whose_metric_is_nan_is_excluded_though_each_example_has_a_s
 
 def test_one_scored_candidate_is_no_soup() -> None:
     def scores(recipe: Recipe) -> list[float]:
-        return [1.0] if recipe.checkpoints == (Digest("sha256:1"),) else [math.nan]
+        return [1.0] if recipe.checkpoints == (digest(1),) else [math.nan]
 
     with pytest.raises(NothingToSoup, match="one usable run"):
         _rank(3, TableEvaluator(scores, n=1))
@@ -170,7 +193,7 @@ def test_a_search_that_runs_out_of_time_keeps_the_best_until_then() -> None:
     evaluator = TableEvaluator(_scores, n=N)
     late = iter([False, False])  # two soups are tried, then time is up
     (selection,) = search(
-        REQUEST, _ranked(4), {"greedy": Greedy}, evaluator, lambda: next(late, True), Silent()
+        REQUEST, _ranked(4), {"greedy": Greedy}, shared(evaluator), lambda: next(late, True), Silent()
     )
     assert not selection.complete
     assert len(selection.recipe.checkpoints) == 3
@@ -179,12 +202,12 @@ def test_a_search_that_runs_out_of_time_keeps_the_best_until_then() -> None:
 
 def test_splits_that_hold_the_same_data_are_refused_whatever_their_names() -> None:
     with pytest.raises(BadRequest, match="validation and test hold the same data"):
-        open_splits(REQUEST, TableBench(same=True))
+        open_splits(REQUEST, table_bench(same=True))
 
 
 def test_methods_that_end_in_the_same_ingredients_made_one_soup() -> None:
-    bench, ranking = TableBench(), _ranked(4)
-    evaluators = open_splits(REQUEST, bench)
+    bench, ranking = table_bench(), _ranked(4)
+    evaluators = opened(REQUEST, bench)
     methods: dict[str, MakeMethod] = {"greedy": Greedy, "uniform": Uniform}
     never = lambda: False  # noqa: E731 - a name for what it means
     selections = search(REQUEST, ranking, methods, evaluators["validation"], never, Silent())
@@ -200,8 +223,8 @@ def test_methods_that_end_in_the_same_ingredients_made_one_soup() -> None:
 
 
 def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_not() -> None:
-    bench, ranking = TableBench(), _ranked(4)
-    evaluators = open_splits(REQUEST, bench)
+    bench, ranking = table_bench(), _ranked(4)
+    evaluators = opened(REQUEST, bench)
     selections = search(
         REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], lambda: False, Silent()
     )
@@ -213,11 +236,11 @@ def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_n
 
 
 def _measured(
-    bench: TableBench, methods: "dict[str, MakeMethod]", request: SoupRequest = REQUEST, candidates: int = 4
+    bench: "Bench", methods: "dict[str, MakeMethod]", request: SoupRequest = REQUEST, candidates: int = 4
 ) -> tuple[SoupReport, int]:
     """The report on these candidates, and how many evaluations it took."""
     ranking = _ranked(candidates)
-    evaluators = {s: RememberingEvaluator(e, MemoryStore()) for s, e in open_splits(request, bench).items()}
+    evaluators = opened(request, bench)
     never = lambda: False  # noqa: E731 - a name for what it means
     selections = search(request, ranking, methods, evaluators["validation"], never, Silent())
     report = measure(request, ranking, selections, evaluators, bench, never, Silent())
@@ -225,7 +248,7 @@ def _measured(
 
 
 def test_beside_each_soup_stands_the_ensemble_of_its_ingredients() -> None:
-    report, _ = _measured(TableBench(), {"greedy": Greedy, "uniform": Uniform})
+    report, _ = _measured(table_bench(), {"greedy": Greedy, "uniform": Uniform})
     best, soup = report.rows
     (ensemble,) = report.ensembles
     assert report.table == (best, soup, ensemble)
@@ -240,7 +263,7 @@ def test_beside_each_soup_stands_the_ensemble_of_its_ingredients() -> None:
 
 def test_the_ensemble_costs_no_evaluation() -> None:
     every = ("validation", "test", "fog", "night")
-    with_it, without = TableBench(), TableBench(forgotten=every)
+    with_it, without = table_bench(), table_bench(forgotten=every)
     (report, started), (bare, started_without) = (
         _measured(bench, {"uniform": Uniform}) for bench in (with_it, without)
     )
@@ -249,8 +272,8 @@ def test_the_ensemble_costs_no_evaluation() -> None:
 
 
 def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same() -> None:
-    report, _ = _measured(TableBench(forgotten=("test",)), {"uniform": Uniform})
-    whole, _ = _measured(TableBench(), {"uniform": Uniform})
+    report, _ = _measured(table_bench(forgotten=("test",)), {"uniform": Uniform})
+    whole, _ = _measured(table_bench(), {"uniform": Uniform})
     assert (report.rows, report.ensembles) == (whole.rows, ())
     assert report.notes == (
         "no ensemble row for the uniform soup: outputs of its ingredients on test are not remembered",
@@ -259,7 +282,7 @@ def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same
 
 @pytest.mark.parametrize("forgotten", ["validation", "fog"])
 def test_a_split_without_remembered_outputs_leaves_a_cell_empty(forgotten: str) -> None:
-    report, _ = _measured(TableBench(forgotten=(forgotten,)), {"uniform": Uniform})
+    report, _ = _measured(table_bench(forgotten=(forgotten,)), {"uniform": Uniform})
     (ensemble,) = report.ensembles
     unknown = {forgotten} if forgotten == "validation" else {forgotten, MEAN_OF_SHIFTS}
     assert report.rows[0].scores.keys() - ensemble.scores.keys() == unknown
@@ -270,7 +293,7 @@ def test_a_split_without_remembered_outputs_leaves_a_cell_empty(forgotten: str) 
 
 def test_a_single_candidate_has_no_ensemble_and_misses_none() -> None:
     alone: MakeMethod = lambda contenders, accept: Greedy(contenders[:1], accept=accept)  # noqa: E731 - a method
-    report, _ = _measured(TableBench(), {"greedy": alone})
+    report, _ = _measured(table_bench(), {"greedy": alone})
     assert (report.ensembles, report.notes) == ((), ())
     assert not report.rows[1].recipe.is_soup
 
@@ -280,7 +303,7 @@ def test_beside_the_best_single_only_so_many_candidates_are_measured_for_the_fig
     points: Literal["all"] | int, measured: int
 ) -> None:
     request = replace(REQUEST, points=points)
-    report, started = _measured(TableBench(), {"uniform": Uniform}, request, candidates=12)
+    report, started = _measured(table_bench(), {"uniform": Uniform}, request, candidates=12)
     shown = [point.report is not None for point in report.candidates]
     assert shown == [True] * measured + [False] * (12 - measured)
     assert report.rows[0].scores["test"] == report.candidates[0].report
@@ -290,14 +313,14 @@ def test_beside_the_best_single_only_so_many_candidates_are_measured_for_the_fig
 
 def test_a_request_as_large_as_the_demos_takes_less_than_ninety_passes() -> None:
     request = replace(REQUEST, shifts=("fog", "night", "rain"))
-    bench = TableBench()
+    bench = table_bench()
     _, started = _measured(bench, {"greedy": Greedy, "uniform": Uniform}, request, candidates=24)
     assert started <= 90
 
 
 def test_methods_are_merged_by_recipe_and_not_by_their_checkpoints() -> None:
-    bench, ranking = TableBench(), _ranked(4)
-    evaluators = open_splits(REQUEST, bench)
+    bench, ranking = table_bench(), _ranked(4)
+    evaluators = opened(REQUEST, bench)
     never = lambda: False  # noqa: E731 - a name for what it means
     (found,) = search(REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], never, Silent())
     backwards = replace(found.recipe, ingredients=found.recipe.ingredients[::-1])

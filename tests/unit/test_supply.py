@@ -74,6 +74,7 @@ class Kitchen:
         (run,) = (r for r in self.tracker.runs(SweepSelector(experiment="e")) if r.run_id == run_id)
         (source,) = self.tracker.weights(run)
         found = self.supply.ingest(source)
+        assert found is not None
         assert found.checkpoint is not None
         self.supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
         self.cache.path(found.checkpoint.digest).unlink()
@@ -233,9 +234,10 @@ def test_after_that_it_is_read_as_it_is_now(kitchen: Kitchen) -> None:
     (source,) = kitchen.tracker.weights(run)
     with pytest.raises(BadCheckpoint, match="is not what it was"), kitchen.supply.open(digest):
         pass
-    now = kitchen.supply.ingest(source).checkpoint
+    now = kitchen.supply.ingest(source)
     assert now is not None
-    assert now.digest != digest
+    assert now.checkpoint is not None
+    assert now.checkpoint.digest != digest
 
 
 def test_an_artifact_of_another_size_is_read_anew(kitchen: Kitchen) -> None:
@@ -243,9 +245,10 @@ def test_an_artifact_of_another_size_is_read_anew(kitchen: Kitchen) -> None:
     (run,) = kitchen.tracker.runs(SweepSelector(experiment="e"))
     kitchen.tracker.add_file("run-0", "model.safetensors", save(weights("conv")))
     (source,) = kitchen.tracker.weights(run)
-    now = kitchen.supply.ingest(source).checkpoint
+    now = kitchen.supply.ingest(source)
     assert now is not None
-    assert now.digest != digest
+    assert now.checkpoint is not None
+    assert now.checkpoint.digest != digest
     assert len(kitchen.tracker.fetched) == 1
 
 

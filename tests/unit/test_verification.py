@@ -25,9 +25,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import BadTask, NotExact
-from stockpot.evaluation import RememberingEvaluator
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
-from stockpot.ports import Evaluator, MakeMethod
+from stockpot.ports import Evaluator, MakeMethod, OrderDependent, Wanted, always
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
 from stockpot.store.memory import MemoryStore
@@ -35,6 +33,7 @@ from stockpot.testing.evaluators import TableEvaluator
 from stockpot.testing.listener import Listener
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.search import search
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s", verify_exact=True)
 N = 10
@@ -71,7 +70,8 @@ def carried_out(
 ) -> tuple[Selection, ...]:
     methods: dict[str, MakeMethod] = {"greedy": Greedy, "uniform": Uniform}
     chosen = {name: methods[name] for name in request.methods}
-    return search(request, ranked(), chosen, fast, stop, listener or Listener(), plain)
+    shared = fast if isinstance(fast, SharedEvaluator) else SharedEvaluator(fast, MemoryStore())
+    return search(request, ranked(), chosen, shared, stop, listener or Listener(), plain)
 
 
 def early() -> TableEvaluator:
@@ -122,8 +122,10 @@ def test_what_differs_from_pass_to_pass_behind_a_bound_is_the_tasks_fault() -> N
 
 def test_a_false_bound_of_scores_that_stay_is_our_fault() -> None:
     class Lying(TableEvaluator):
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-            outcomes = super().evaluate(trials, then=then)
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            outcomes = super().evaluate(trials, then=then, wanted=wanted)
             return [o if t.must_reach is None else Bound(0.0) for t, o in zip(trials, outcomes, strict=True)]
 
     with pytest.raises(NotExact) as raised:
@@ -165,25 +167,27 @@ class OrderedFromTheThirdSoup(TableEvaluator):
         super().__init__(scores, n=N)
         self.finds = finds
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         (trial,) = trials
         if trial.recipe.is_soup and self.finds:
             if sum(trial.recipe.is_soup for trial in self.trials) == 2:
                 self.finds -= 1
                 self.trials.clear()
                 raise OrderDependent("scores depend on the order of the examples")
-            super().evaluate(trials, then=then)
+            super().evaluate(trials, then=then, wanted=wanted)
             return (
                 [Bound(-math.inf, mixed=True)] if trial.must_reach else [Score(tuple(scores(trial.recipe)))]
             )
-        return super().evaluate(trials, then=then)
+        return super().evaluate(trials, then=then, wanted=wanted)
 
 
 @pytest.mark.parametrize("finds", [1, 3])
 def test_a_search_whose_bounds_turn_out_doubtful_starts_again_and_says_so_once(finds: int) -> None:
     listener, evaluator = Listener(), OrderedFromTheThirdSoup(finds)
     request = replace(REQUEST, methods=("greedy",), verify_exact=False)
-    remembering = RememberingEvaluator(evaluator, MemoryStore())
+    remembering = SharedEvaluator(evaluator, MemoryStore())
     found = carried_out(remembering, None, listener=listener, request=request)
     assert found == carried_out(TableEvaluator(scores, n=N), None, request=request)
     (said,) = listener.said
@@ -203,20 +207,19 @@ def test_bounds_that_are_withdrawn_during_a_later_search_start_the_earlier_one_a
         def keep_batches(self) -> None:
             self.order_dependent = True
 
-        def confirm(self) -> None:
-            """It found nothing itself."""
-
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
             (trial,) = trials
             if trial.must_reach is None:
                 if trial.recipe.is_soup:  # uniform's: another process finds out
                     store.withdraw_mixed_bounds(self.protocol)
-                return super().evaluate(trials, then=then)
-            honest = super().evaluate(trials, then=then)
+                return super().evaluate(trials, then=then, wanted=wanted)
+            honest = super().evaluate(trials, then=then, wanted=wanted)
             return honest if self.order_dependent else [Bound(-math.inf, mixed=True)]
 
     request = replace(REQUEST, methods=("greedy", "uniform"), verify_exact=False)
-    remembering = RememberingEvaluator(LyingUntilWithdrawn(), store)
+    remembering = SharedEvaluator(LyingUntilWithdrawn(), store)
     found = carried_out(remembering, None, listener=listener, request=request)
     assert found == carried_out(TableEvaluator(scores, n=N), None, request=request)
     assert listener.stages == ["select: greedy", "select: uniform"] * 2

@@ -25,7 +25,7 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.errors import BadTask
-from stockpot.evaluation import RememberingEvaluator, TorchBench
+from stockpot.evaluation import TorchBench
 from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.block_feed import Block
 from stockpot.selection.greedy import Greedy
@@ -38,6 +38,7 @@ from stockpot.testing.listener import Listener
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.search import search
 from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REQUEST = SoupRequest(model="m", task="tiny", sweep="s", verify_exact=True)
@@ -64,7 +65,7 @@ def candidate(number: int) -> Candidate:
 def verified(bench: TorchBench, *, methods: Sequence[str] = ("greedy", "uniform")) -> list[str]:
     """Rank, search and verify, as a request does. Returns what was said."""
     known: dict[str, type[Greedy | Uniform]] = {"greedy": Greedy, "uniform": Uniform}
-    evaluator = RememberingEvaluator(bench.evaluator("validation"), MemoryStore())
+    evaluator = SharedEvaluator(bench.evaluator("validation"), MemoryStore())
     found = [candidate(number) for number in range(len(DIGESTS))]
     held_out = {digest: score_in_full(Recipe.mean([digest]), evaluator).value for digest in DIGESTS}
     ordered = sorted(found, key=lambda c: -held_out[c.checkpoint.digest])

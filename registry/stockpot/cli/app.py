@@ -1,5 +1,6 @@
 """The commands."""
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
 from stockpot.errors import BadRequest
+from stockpot.prose import counted
 from stockpot.wiring import Workplace, make_folder
 
 
@@ -119,6 +121,25 @@ def soup(  # noqa: PLR0913 - one parameter per option
     else:
         outcome = watched(lambda watch: calls.soup(request, flow=flow, watch=watch))
         printing.show_outcome(outcome, as_json=as_json)
+
+
+@app.command("help", epilog="Example: stockpot help --model birds --wait 600")
+def help_out(
+    *,
+    model: options.HelpedModel = None,
+    job: options.HelpedJob = None,
+    task_arg: options.TaskArg = None,
+    wait: options.WaitForWork = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Take part in the evaluations of requests that other processes work on."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives back what it has leased
+    done = watched(
+        lambda watch: calls.help_out(
+            model=model, job=job, task_args=_pairs(task_arg or ()), wait=wait, watch=watch
+        )
+    )
+    printing.tell({"evaluations": done}, f"helped with {counted(done, 'evaluation')}", as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot show models:/birds@challenger")

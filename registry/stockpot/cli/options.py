@@ -73,5 +73,11 @@ Flow = Annotated[
     ),
 ]
 
+HelpedModel = Annotated[
+    str | None, typer.Option("--model", help="Help only with requests for this registered model.")
+]
+HelpedJob = Annotated[str | None, typer.Option("--job", help="Help only with this request.", hidden=True)]
+WaitForWork = Annotated[float, typer.Option("--wait", help="Seconds until a first request may begin.")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 """Of every command."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stockpot.entities import Digest, Recipe, short
 from stockpot.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
-from stockpot.evaluation.devices.device import seeded
+from stockpot.evaluation.devices.device import choose_device, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.weights.live_module import Checkpoints, LiveModule
@@ -27,23 +27,30 @@ class TaskModels:
     """
 
     def __init__(
-        self, task: CheckedTask, checkpoints: Checkpoints, device: torch.device, say: Callable[[str], None]
+        self,
+        task: CheckedTask,
+        checkpoints: Checkpoints,
+        device: str | torch.device | None,
+        say: Callable[[str], None],
     ) -> None:
         self._task = task
         self._checkpoints = checkpoints
-        self._device = device
+        self._named = device
         self._say = say
         self._first_held: Recipe | None = None
         self._proven = False
         """Whether the module's answers were compared with another's, for two recipes that differ."""
-        self._shared = False
-        """Whether the task hands out one model again and again, which another bench holds."""
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the live model is."""
+        return choose_device(self._named)
 
     @cached_property
     def module(self) -> nn.Module:
         """The live one."""
         with self._weighing("as the task's model was moved there"):
-            return _staying_flat(self._model.to(self._device))
+            return _staying_flat(self.made.to(self.device))
 
     def holding(self, recipe: Recipe) -> nn.Module:
         """The live module with the recipe's weights."""
@@ -73,15 +80,6 @@ class TaskModels:
         """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
         self._live.prepare(checkpoint)
 
-    def keep_apart(self, others: "list[TaskModels]") -> None:
-        """Have a model of one's own, where the task hands out that of others: one module cannot hold two
-        recipes' weights. Before anything else is asked.
-        """
-        taken = {id(tensor) for other in others for tensor in named_tensors(other._model).values()}  # noqa: SLF001  # of its own class
-        if not taken.isdisjoint(map(id, named_tensors(self._model).values())):
-            self._model = copy.deepcopy(self._model)
-            self._shared = True
-
     def prove_swap(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor], where: str) -> None:
         """That the live module, whose weights were swapped, answers as one made anew does.
 
@@ -93,11 +91,11 @@ class TaskModels:
         if self._proven or first == recipe:
             return
         try:
-            with device_blamed(self._device, where):
+            with device_blamed(self.device, where):
                 same = self._swapped(first, recipe, answers)
         except OutOfDeviceMemory:
             self._proven = True
-            self._say(f"{self._device} has no room for another model beside the live one to compare it with")
+            self._say(f"{self.device} has no room for another model beside the live one to compare it with")
             return
         self._proven = same is not None
         if same is False:
@@ -134,23 +132,23 @@ class TaskModels:
     def _another(self) -> nn.Module | None:
         """On the device; None where the task hands out but one."""
         module = self._made()
-        return None if self._is_held(module) else _staying_flat(module.to(self._device))
+        return None if self._is_held(module) else _staying_flat(module.to(self.device))
 
     def _is_held(self, module: nn.Module) -> bool:
-        """Whether somebody's live weights are in it."""
+        """Whether the live weights are in it."""
         live = set(map(id, named_tensors(self.module).values()))
-        return self._shared or not live.isdisjoint(map(id, named_tensors(module).values()))
+        return not live.isdisjoint(map(id, named_tensors(module).values()))
 
     @cached_property
     def _live(self) -> LiveModule:
         module = self.module
-        with device_blamed(self._device, "before the first weights"):
-            return LiveModule(module, self._checkpoints, self._device)
+        with device_blamed(self.device, "before the first weights"):
+            return LiveModule(module, self._checkpoints, self.device)
 
     @cached_property
-    def _model(self) -> nn.Module:
-        """The live one, not on the device yet."""
-        with device_blamed(self._device, "as the task's model was made"):
+    def made(self) -> nn.Module:
+        """The live one, perhaps not on the device yet."""
+        with device_blamed(torch.device("cpu"), "as the task's model was made"):
             return self._made()
 
     def _made(self) -> nn.Module:
@@ -162,7 +160,7 @@ class TaskModels:
     def _weighing(self, where: str) -> Iterator[None]:
         """Put something onto the device that is as large however small the batches are."""
         try:
-            with device_blamed(self._device, where):
+            with device_blamed(self.device, where):
                 yield
         except OutOfDeviceMemory as error:
             raise NoRoomForWeights(

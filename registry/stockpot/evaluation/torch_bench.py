@@ -42,8 +42,9 @@ class TorchBench:
     `identity` is the task's name and version, `source` its code, `task_args` its arguments as the question
     names them, which are asked for when a split was opened; `checkpoints` hands out weights.
     `outputs` remembers completed passes: several benches may share it. `say` is told, once each, what stands
-    in the way of exact early rejection. Nothing is evaluated, and no batch is made, before an evaluator is
-    asked. Every method raises BadTask where the task breaks its contract, an unknown or empty split included,
+    in the way of exact early rejection. `device` is a name of torch's; without it CUDA where there is one. It
+    is opened for the first evaluator; nothing is evaluated, and no batch is made, before one is asked. Every
+    method raises BadTask where the task breaks its contract, an unknown or empty split included,
     and DeviceLost where the device cannot be used any more.
     """
 
@@ -55,11 +56,10 @@ class TorchBench:
         source: SourceIdentity = SourceIdentity(),  # noqa: B008 - frozen
         task_args: Mapping[str, str],
         checkpoints: Checkpoints,
-        device: torch.device,
+        device: str | torch.device | None = None,
         outputs: RememberedOutputs | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self.device = device
         self._tell = say
         self._said: set[str] = set()
         self.task = CheckedTask(task, identity[0])
@@ -72,15 +72,19 @@ class TorchBench:
         self._batches: dict[str, Batches] = {}
         self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
         self._threads = torch.get_num_threads()
-        self._batch_size: int | None = None
-        """None: the task's own."""
+        self._halvings = 0
         self._passes = 0.0
         """By evaluators that are gone."""
 
     @property
+    def device(self) -> torch.device:
+        """Opened when it is first asked for."""
+        return self.models.device
+
+    @property
     def architecture(self) -> tuple[TensorSpec, ...]:
         """The tensors of the task's model under their canonical names."""
-        return architecture_of(self.models.module)
+        return architecture_of(self.models.made)
 
     @property
     def passes(self) -> float:
@@ -94,7 +98,7 @@ class TorchBench:
 
     def fits(self, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
-        return fits(self.models.module, tensors)
+        return fits(self.models.made, tensors)
 
     def evaluator(self, split: str, *, plain: bool = False) -> TorchEvaluator:
         """Scores recipes on this split; the same one each time.
@@ -152,20 +156,18 @@ class TorchBench:
             self._said.add(sentence)
             self._tell(sentence)
 
-    def halve_batch(self) -> tuple[int, int] | None:
-        """Make the evaluators that are opened from now on take half of the examples at a time.
+    @property
+    def batch_size(self) -> int:
+        """Examples that are evaluated at a time."""
+        return max(1, self.task.batch_size >> self._halvings)
 
-        Returns the numbers before and after; None, with nothing changed, where it is one example already.
-        """
-        before = self._batch_size or self.task.batch_size
-        if before == 1:
-            return None
-        self._batch_size = before // 2
+    def halve_batch(self) -> None:
+        """Make the evaluators that are opened from now on take half as many examples at a time, or one."""
+        self._halvings += 1
         self._passes = self.passes
         self._batches.clear()
         self._evaluators.clear()
         self._free_blocks()  # in the sizes of the larger batches
-        return before, self._batch_size
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""
@@ -179,13 +181,6 @@ class TorchBench:
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
         return self.models.on_cpu(recipe)
-
-    def keep_apart(self, others: "Sequence[TorchBench]") -> None:
-        """Give this bench a model of its own, where its task hands out that of another bench.
-
-        Before anything else is asked of it: one module cannot hold two recipes' weights.
-        """
-        self.models.keep_apart([other.models for other in others])
 
     def _free_blocks(self) -> None:
         """Give back what torch keeps of memory that it does not use."""
@@ -208,7 +203,7 @@ class TorchBench:
         conditions = Conditions(
             dtype=_float_dtypes(self.models.module),
             tf32=False,
-            batch_size=self._batch_size or self.task.batch_size,
+            batch_size=self.batch_size,
             device=self._computing,
             torch_version=torch.__version__,
             software=software(self.device),
@@ -241,8 +236,7 @@ class TorchBench:
         return self._batches[split]
 
     def _made_batches(self, split: str, *, fresh: bool = False) -> Batches:
-        size = self._batch_size or self.task.batch_size
-        return Batches(self._split(split), size, self.task, self.device, fresh=fresh)
+        return Batches(self._split(split), self.batch_size, self.task, self.device, fresh=fresh)
 
     def _split(self, name: str) -> Split:
         if name not in self._splits:

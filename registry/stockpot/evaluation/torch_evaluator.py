@@ -20,10 +20,9 @@ from stockpot.evaluation.passes.forward import Forward
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.rejection.early_pass import EarlyPass
 from stockpot.evaluation.rejection.forecast import Floats, Forecast, Forecaster
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
 from stockpot.evaluation.rejection.probe import PROBED, independent
-from stockpot.evaluation.speculation.interruption import Interrupted
 from stockpot.evaluation.weights.unchanged import unchanged
+from stockpot.ports import Interrupted, OrderDependent, Wanted, always
 
 if TYPE_CHECKING:
     from stockpot.evaluation.torch_bench import TorchBench
@@ -44,8 +43,6 @@ class TorchEvaluator:
         self, bench: "TorchBench", batches: Batches, protocol: EvaluationProtocol, *, plain: bool = False
     ) -> None:
         self.protocol = protocol
-        self.interrupted: Callable[[], bool] = _never
-        """Asked before each batch: when true, `evaluate` raises Interrupted."""
         self.batches_done = 0
         """Forward batches so far, those of probes and of trials that were called off included."""
         self._bench = bench
@@ -58,6 +55,7 @@ class TorchEvaluator:
         self.whole = WholeSplit(bench.task, batches) if bench.task.measures_whole else None
         """Where the task has a metric."""
         self._keeping = not plain  # outputs, until a pass is done
+        self._wanted = always
 
     @property
     def passes(self) -> float:
@@ -75,15 +73,18 @@ class TorchEvaluator:
             return "nothing"
         return "batches" if self._mixable is False or not self._batches.mixable else "examples"
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order.
 
         Raises BadTask or Incompatible; OutOfDeviceMemory where a batch does not fit the device, DeviceLost
-        where that is gone; Interrupted when called off; OrderDependent when a probe had found that outputs do
-        not depend on the batch, and they turned out to: start the search anew then, since mixed Bounds under
-        this protocol may be false. Scores are true, and it is exact from then on.
+        where that is gone; Interrupted once nothing is `wanted`; OrderDependent when a probe had found
+        that outputs do not depend on the batch, and they turned out to: start the search anew then, since
+        mixed Bounds under this protocol may be false. Scores are true, and it is exact from then on.
         A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
         """
+        self._wanted = wanted
         outcomes: list[Outcome] = []
         for place, trial in enumerate(trials, start=1):
             outcomes.append(self._where_it_fits(trial, [*trials[place:], *then]))
@@ -97,9 +98,6 @@ class TorchEvaluator:
     def keep_batches(self) -> None:
         """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
         self._mixable = False
-
-    def confirm(self) -> None:
-        """What it found, it has said already: nothing is evaluated beside its caller."""
 
     def _prepare(self, following: Sequence[Trial]) -> None:
         """Let the bench load the next trial's last checkpoint while this one, whose weights are held by
@@ -270,7 +268,7 @@ class TorchEvaluator:
         self._bench.say(f"split {self._batches.split.name!r}: {sentence}")
 
     def _count(self) -> None:
-        if self.interrupted():
+        if not self._wanted():
             raise Interrupted
         self.batches_done += 1
 
@@ -286,7 +284,3 @@ class TorchEvaluator:
         ):
             before = random_state(device)
             yield lambda: not torch.equal(before, random_state(device))
-
-
-def _never() -> bool:
-    return False

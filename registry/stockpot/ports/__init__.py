@@ -3,8 +3,16 @@
 Each docstring is a contract that the suites in `stockpot.testing` hold every adapter to.
 """
 
-from stockpot.ports.bench import Bench, TaskBench
-from stockpot.ports.search import Evaluator, MakeMethod, SelectionMethod
+from stockpot.ports.bench import Bench
+from stockpot.ports.search import (
+    Evaluator,
+    Interrupted,
+    MakeMethod,
+    OrderDependent,
+    SelectionMethod,
+    Wanted,
+    always,
+)
 from stockpot.ports.store import Store
 from stockpot.ports.task import MeasuresWhole, Task
 from stockpot.ports.tracker import Tracker
@@ -13,12 +21,15 @@ from stockpot.ports.watcher import Watcher
 __all__ = [
     "Bench",
     "Evaluator",
+    "Interrupted",
     "MakeMethod",
     "MeasuresWhole",
+    "OrderDependent",
     "SelectionMethod",
     "Store",
     "Task",
-    "TaskBench",
     "Tracker",
+    "Wanted",
     "Watcher",
+    "always",
 ]

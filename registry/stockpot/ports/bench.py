@@ -12,7 +12,21 @@ if TYPE_CHECKING:
 
 
 class Bench(Protocol):
-    """Makes evaluators for the splits of one task."""
+    """Makes evaluators for the splits of one task, and models for what is exported."""
+
+    @property
+    def passes(self) -> float:
+        """Forward work of all its evaluators so far, in full passes over a split."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples that are evaluated at a time."""
+        ...
+
+    def halve_batch(self) -> None:
+        """Evaluate half as many examples at a time from now on, at least one: under another protocol."""
+        ...
 
     def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
         """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
@@ -31,28 +45,12 @@ class Bench(Protocol):
         """
         ...
 
-
-class TaskBench(Bench, Protocol):
-    """The whole of it: also what fits the task's model, and models for what is exported."""
-
-    @property
-    def passes(self) -> float:
-        """Forward work of all its evaluators so far, in full passes over a split."""
-        ...
-
     def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
         """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
         ...
 
     def fits(self, tensors: Sequence[TensorSpec]) -> Sequence[str]:
         """How these tensors differ from the task's model; empty when they fit."""
-        ...
-
-    def halve_batch(self) -> tuple[int, int] | None:
-        """Evaluate half as many examples at a time from now on, under another protocol.
-
-        Returns the numbers before and after; None where it is one example already.
-        """
         ...
 
     def module_with(self, recipe: Recipe) -> "nn.Module":

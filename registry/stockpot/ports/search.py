@@ -5,6 +5,26 @@ from typing import Protocol
 
 from stockpot.entities import EvaluationProtocol, Outcome, Selection, Trial
 
+Wanted = Callable[[], bool]
+"""Asked now and then, by whoever works on something, whether anybody still wants it."""
+
+
+def always() -> bool:
+    """Whether something is wanted of which nobody will say that it is not."""
+    return True
+
+
+class Interrupted(Exception):
+    """An evaluation ended before its outcome was known, because nobody wants it any more."""
+
+
+class OrderDependent(Exception):
+    """Bounds were given although examples score differently in another order: they may be false.
+
+    Scores stand: they come from canonical batches. Decisions made from mixed bounds do not, so the search
+    starts again. The evaluator that raises it re-orders no examples from then on.
+    """
+
 
 class Evaluator(Protocol):
     """Scores recipes on one split under one protocol.
@@ -18,15 +38,27 @@ class Evaluator(Protocol):
         """Under which every outcome of this evaluator was measured."""
         ...
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    @property
+    def order_dependent(self) -> bool:
+        """Whether outputs are known to depend on the batch: it re-orders no examples, and mixes no bounds."""
+        ...
+
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order.
 
         `then`, in this order, may be asked for next: weights may be fetched, or evaluations begun, ahead
-        of time. It changes no outcome.
+        of time. It changes no outcome. `wanted` is asked before each batch.
 
         Raises BadTask when the task breaks its contract, naming the recipe and the example;
-        Incompatible when the weights do not fit the task's model.
+        Incompatible when the weights do not fit the task's model; OrderDependent when bounds that were given
+        turn out to be doubtful; Interrupted once the outcomes are not wanted.
         """
+        ...
+
+    def keep_batches(self) -> None:
+        """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
         ...
 
 

@@ -46,10 +46,13 @@ class Store(Protocol):
         """The committed evaluation of this recipe under this protocol, if there is one."""
         ...
 
-    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+    def commit_score(
+        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+    ) -> Score:
         """Commit an evaluation. The first one wins: returns the committed one, whoever committed it.
 
-        Scores and metrics come back bit-identical, NaN and signed zeros included.
+        Scores and metrics come back bit-identical, NaN and signed zeros included. `lease`, under which it was
+        measured, is given up with that.
         """
         ...
 
@@ -63,10 +66,12 @@ class Store(Protocol):
         """
         ...
 
-    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+    def commit_bound(
+        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+    ) -> Bound:
         """Commit what an evaluation that stopped early has shown. Returns the least bound known, whoever
         committed it, that was not withdrawn, and this one if there is none. Raises StoreError for NaN,
-        which bounds nothing.
+        which bounds nothing. Gives up the lease, as `commit_score` does.
         """
         ...
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Selection
+from stockpot.entities import Outcome, Selection, Trial
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, SelectionMethod
@@ -21,9 +21,13 @@ def _never() -> bool:
 
 
 def run_selection(
-    method: "SelectionMethod", evaluator: "Evaluator", *, stop: Callable[[], bool] = _never
+    method: "SelectionMethod",
+    evaluator: "Evaluator",
+    *,
+    stop: Callable[[], bool] = _never,
+    heard: Callable[[Trial, Outcome], object] = lambda _trial, _outcome: None,
 ) -> Selection:
-    """Ask, evaluate, tell, until the search is over or `stop` is true between two asks.
+    """Ask, evaluate, tell, until the search is over or `stop` is true between two asks. `heard` is told, too.
 
     The first ask, which ranks the contenders, is always carried out. A stopped search's result has
     ``complete=False``.
@@ -35,5 +39,6 @@ def run_selection(
         outcomes = evaluator.evaluate(trials, then=method.foresee(FORESEEN))
         for trial, outcome in zip(trials, outcomes, strict=True):
             method.tell(trial, outcome)
+            heard(trial, outcome)
         started = True
     return method.result()

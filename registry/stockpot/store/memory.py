@@ -73,20 +73,26 @@ class MemoryStore(Store):
         with self._lock:
             return frozenset(recipe for recipe in recipes if (recipe, protocol) in self._scores)
 
-    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+    def commit_score(
+        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+    ) -> Score:
         with self._lock:
             self._recipes[recipe.digest] = recipe
+            self._give_up(lease)
             return self._scores.setdefault((recipe.digest, protocol.digest), score)
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._lock:
             return self._bound(recipe, protocol)
 
-    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+    def commit_bound(
+        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+    ) -> Bound:
         require_number(recipe, bound)
         key = (recipe.digest, protocol.digest, bound.mixed)
         with self._lock:
             self._recipes[recipe.digest] = recipe
+            self._give_up(lease)
             self._bounds[key] = min(self._bounds.get(key, bound), bound, key=lambda known: known.upper)
             return self._bound(recipe.digest, protocol.digest) or bound
 
@@ -152,9 +158,16 @@ class MemoryStore(Store):
 
     def release_lease(self, name: str, *, owner: str) -> None:
         with self._lock:
-            held = self._leases.get(name)
-            if held and held.owner == owner:
-                del self._leases[name]
+            self._release(name, owner)
+
+    def _give_up(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self._release(lease.name, lease.owner)
+
+    def _release(self, name: str, owner: str) -> None:
+        held = self._leases.get(name)
+        if held and held.owner == owner:
+            del self._leases[name]
 
     def holder(self, name: str) -> Lease | None:
         with self._lock:

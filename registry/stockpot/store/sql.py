@@ -14,6 +14,7 @@ from stockpot.entities import (
     Digest,
     EvaluationProtocol,
     IngestedSource,
+    Lease,
     Metric,
     Recipe,
     Score,
@@ -24,7 +25,7 @@ from stockpot.ports import Store
 from stockpot.store.claims import require_number
 from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
-from stockpot.store.sql_registrations import SqlRegistrations
+from stockpot.store.sql_registrations import SqlRegistrations, release
 from stockpot.store.sql_reports import SqlReports
 from stockpot.store.tables import (
     BoundRow,
@@ -71,7 +72,9 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
             found = [session.scalars(known.where(EvaluationRow.recipe.in_(part))).all() for part in parts]
         return frozenset(recipe for part in found for recipe in part)
 
-    def commit_score(self, recipe: Recipe, protocol: EvaluationProtocol, score: Score) -> Score:
+    def commit_score(
+        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+    ) -> Score:
         with self._transaction(self._writes) as session:
             keep_recipe(session, recipe)
             keep_protocol(session, protocol)
@@ -87,13 +90,17 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
                 gaps=score.gaps,
                 created_at=time.time(),
             )
+            if lease is not None:
+                release(session, lease.name, lease.owner)
             return _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._transaction(self._reads) as session:
             return _least_bound(session, recipe, protocol)
 
-    def commit_bound(self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound) -> Bound:
+    def commit_bound(
+        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+    ) -> Bound:
         require_number(recipe, bound)
         key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
         with self._transaction(self._writes) as session:
@@ -106,6 +113,8 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
                 where=statement.excluded.upper < BoundRow.upper,
             )
             session.execute(smaller)
+            if lease is not None:
+                release(session, lease.name, lease.owner)
             return _least_bound(session, recipe.digest, protocol.digest) or bound
 
     def withdraw_mixed_bounds(self, protocol: EvaluationProtocol) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, literal, select, type_coerce, update
+from sqlalchemy import JSON, delete, literal, select, type_coerce, update
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
@@ -27,6 +27,7 @@ from stockpot.store.tables import CandidateRow, JobRow, LeaseRow
 from stockpot.store.transactions import Transactions, insert_once
 
 T = TypeVar("T")
+DAY = 24 * 3600
 
 
 class SqlJobs(Transactions):
@@ -34,6 +35,8 @@ class SqlJobs(Transactions):
 
     def begin_job(self, job: Job) -> None:
         with self._transaction(self._writes) as session:
+            # What a dead process held, and nobody took over, since another one had done it.
+            session.execute(delete(LeaseRow).where(LeaseRow.until < Clock() - DAY))
             insert_once(
                 session,
                 JobRow,

@@ -81,7 +81,7 @@ class SqlRegistrations(Transactions):
 
     def release_lease(self, name: str, *, owner: str) -> None:
         with self._transaction(self._writes) as session:
-            session.execute(delete(LeaseRow).where(LeaseRow.name == name, LeaseRow.owner == owner))
+            release(session, name, owner)
 
     def begin_registration(self, model: str, recipe: Recipe) -> Registration:
         new = Registration(model, recipe.digest, RegistrationState.REGISTERING)
@@ -123,6 +123,11 @@ def lease_of(session: Session, name: str) -> Lease | None:
     """Who holds it, until the transaction ends."""
     row = session.get(LeaseRow, name, with_for_update=True)
     return _lease(row) if row else None
+
+
+def release(session: Session, name: str, owner: str) -> None:
+    """End a lease, if this owner has it still."""
+    session.execute(delete(LeaseRow).where(LeaseRow.name == name, LeaseRow.owner == owner))
 
 
 def _after(seconds: float) -> ColumnElement[float]:

@@ -15,6 +15,7 @@ from stockpot.entities import (
     Trial,
     digest_of_bytes,
 )
+from stockpot.ports import Wanted, always
 
 
 class TableEvaluator:
@@ -43,14 +44,24 @@ class TableEvaluator:
             ),
             Conditions(dtype="float32", tf32=False, batch_size=1, device="cpu", torch_version="none"),
         )
+        self.order_dependent = False
         self.trials: list[Trial] = []
         self._scores = scores
         self._greatest = greatest
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:  # noqa: ARG002 - nothing to prepare
+    def evaluate(
+        self,
+        trials: Sequence[Trial],
+        *,
+        then: Sequence[Trial] = (),  # noqa: ARG002 - nothing to prepare
+        wanted: Wanted = always,  # noqa: ARG002 - takes no time
+    ) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order."""
         self.trials.extend(trials)
         return [self._evaluate(trial) for trial in trials]
+
+    def keep_batches(self) -> None:
+        """Its bounds are not mixed."""
 
     def _evaluate(self, trial: Trial) -> Outcome:
         score = Score(tuple(self._scores(trial.recipe)))

@@ -6,7 +6,16 @@ from math import inf, nan
 
 import pytest
 
-from stockpot.entities import CheckpointPlace, Job, Lease, Opening, SoupOutcome, digest_of_bytes
+from stockpot.entities import (
+    Bound,
+    CheckpointPlace,
+    Job,
+    Lease,
+    Opening,
+    Score,
+    SoupOutcome,
+    digest_of_bytes,
+)
 from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.testing.store_values import (
@@ -83,6 +92,16 @@ class JobsContract:
         store.release_lease("soup", owner="me")
         store.release_lease("unheard of", owner="me")
         assert take(store, "me") == held
+
+    def test_a_lease_is_given_up_with_what_was_measured_under_it(self, store: Store) -> None:
+        store.commit_score(soup("a"), VALIDATION, Score((0.5,)), lease=take(store, "me"))
+        assert store.holder("soup") is None
+        store.commit_bound(soup("b"), VALIDATION, Bound(0.5), lease=take(store, "me"))
+        assert store.holder("soup") is None
+        lost, held = take(store, "me", seconds=-1), take(store, "you")
+        store.commit_score(soup("c"), VALIDATION, Score((0.5,)), lease=lost)
+        store.commit_bound(soup("d"), VALIDATION, Bound(0.5), lease=lost)
+        assert store.holder("soup") == held, "another's by now"
 
     def test_the_holder_of_a_lease_is_seen_while_it_holds_it(self, store: Store) -> None:
         assert store.holder("soup") is None

@@ -21,7 +21,7 @@ from stockpot.errors import BadRequest, Busy, StoreError
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
 from stockpot.workflow.publishing.standing import without_model
-from stockpot.workflow.walk import Place, Stage, walk
+from stockpot.workflow.walk import Leader, Place, Stage, walk
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
@@ -147,7 +147,7 @@ def _evidence(outcome: SoupOutcome, place: Office) -> Evidence:
 
 
 def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
-    outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, job)
+    outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, Leader(job, hold.owner))
     try:
         place.store.finish_job(job, outcome, _evidence(outcome, place), owner=hold.owner)
     except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer

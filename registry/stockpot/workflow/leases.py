@@ -29,6 +29,8 @@ class Hold:
     """A lease, as one thread of one process wants it or holds it. `work` says what it is for."""
 
     def __init__(self, store: "Store", name: str, work: str, seconds: float | None = None) -> None:
+        self.lease: Lease | None = None
+        """Ours, until it is given up: by whoever takes this away, or in the end."""
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
         self._store = store
         self._name = name
@@ -38,7 +40,8 @@ class Hold:
     def attempt(self) -> Lease | None:
         """Try to take it. Returns the lease of whoever holds it instead, None where it is ours now."""
         lease = self._store.take_lease(self._name, owner=self.owner, seconds=self._seconds)
-        return None if lease.owner == self.owner else lease
+        self.lease = lease if lease.owner == self.owner else None
+        return None if self.lease else lease
 
     def renew(self) -> None:
         """Go on holding it. Raises StoreError if another process has taken it over meanwhile.
@@ -62,19 +65,13 @@ class Hold:
         finally:
             ended.set()
             beating.join()
-            with suppress(StoreError):  # no database: it runs out
-                self._store.release_lease(self._name, owner=self.owner)
+            if self.lease is not None:
+                with suppress(StoreError):  # no database: it runs out
+                    self._store.release_lease(self._name, owner=self.owner)
 
     def pauses(self) -> Iterator[None]:
-        """Between two questions to the database, without end. Meanwhile it lends no connection: it has but a
-        hundred, and many may wait.
-        """
-        seconds, most = POLL_SECONDS
-        while True:
-            self._store.close()
-            time.sleep(seconds)
-            seconds = min(1.2 * seconds, most)
-            yield
+        """Between two questions to the database, without end."""
+        return pauses(self._store, *POLL_SECONDS)
 
     def _beat(self, ended: Event) -> None:
         for _ in range(MOST_RENEWALS):
@@ -83,6 +80,18 @@ class Hold:
             # Lost, or no database: the next step of the work meets it, too, and tells.
             with suppress(StoreError):
                 self.renew()
+
+
+def pauses(store: "Store", first: float, most: float) -> Iterator[None]:
+    """Wait for ever longer, from the first to the most seconds. Meanwhile the database lends no connection:
+    it has but a hundred, and many may wait.
+    """
+    seconds = first
+    while True:
+        store.close()
+        time.sleep(seconds)
+        seconds = min(1.2 * seconds, most)
+        yield
 
 
 def wait_for(hold: Hold) -> None:

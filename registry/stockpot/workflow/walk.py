@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import Job, SoupOutcome, SoupReport, SoupRequest
+from stockpot.entities import Job, Recipe, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
-from stockpot.evaluation import RememberingEvaluator
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
@@ -20,9 +20,11 @@ from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
+from stockpot.workflow.sharing.opening import halve_as_before, opening_of
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, MakeMethod, Store, TaskBench, Tracker, Watcher
+    from stockpot.ports import Bench, Evaluator, MakeMethod, Store, Tracker, Watcher
 
 T = TypeVar("T")
 
@@ -61,25 +63,38 @@ class Place(Protocol):
         """Notes what the request's task reads in its ``with`` blocks, of which there may be several."""
         ...
 
-    def bench(self, request: SoupRequest) -> "TaskBench":
+    def bench(self, request: SoupRequest) -> "Bench":
         """The request's task."""
         ...
 
-    def publisher(self, bench: "TaskBench", watch: "Watcher") -> Publisher:
+    def publisher(self, bench: "Bench", watch: "Watcher") -> Publisher:
         """What registers soups."""
         ...
 
+    def start_helpers(self, job: Job) -> None:
+        """Let this machine's other devices take part in the job, unless they do already."""
+        ...
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The process that works on a job: the owner of its lease."""
+
+    job: Job
+    owner: str
+
 
 def walk(
-    request: SoupRequest, place: Place, stage: Stage, watch: "Watcher", job: Job | None = None
+    request: SoupRequest, place: Place, stage: Stage, watch: "Watcher", leader: Leader | None = None
 ) -> SoupOutcome:
     """Gather, prove permissions, rank, select, measure, publish.
 
-    The sweep is looked up first: its faults are told before the task's splits are opened, which may take
-    long. Nothing is kept between the stages but what the store and MLflow hold: a second walk for the same
-    request asks the same questions, finds them answered, and ends in the same versions. Where batches do not
-    fit the device, what follows the look-up begins again with half of them: raises OutOfDeviceMemory where
-    not even a single example fits, or where that is no help. The candidates are kept as those of `job`.
+    The sweep is looked up first: its faults are told before the task's splits and the device are opened,
+    which may take long. Nothing is kept between the stages but what the store and MLflow hold: a second walk
+    for the same request asks the same questions, finds them answered, and ends in the same versions. Where
+    batches do not fit the device, what follows the look-up begins again with half of them: raises
+    OutOfDeviceMemory where not even a single example fits, or where that is no help. What the splits were
+    opened with, and the candidates, are kept as those of the leader's job, so that other processes can help.
     """
     stop = _deadline(request.max_seconds)
     reading = place.reading(request)
@@ -89,22 +104,27 @@ def walk(
     prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
     experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
+    own = bench.batch_size
+    if leader is not None:
+        halve_as_before(bench, own, place.store.opening(leader.job.name))
     while True:
         try:
             with reading:
                 splits = open_splits(request, bench)
-            return _walk(prospects, place, methods, bench, splits, stop, stage, watch, job)
+            if leader is not None:
+                place.store.open_job(leader.job, opening_of(splits, bench, own), owner=leader.owner)
+            return _walk(prospects, place, methods, bench, splits, stop, stage, watch, leader)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
             clear_frames(error.__traceback__)  # whoever keeps the error keeps no tensors
-            sizes = bench.halve_batch()
-            if sizes is None:
+            before = bench.batch_size
+            if before == 1:
                 raise
-        before, after = sizes
+        bench.halve_batch()
         watch.say(
-            f"batches of {before} examples do not fit the device: all is evaluated in batches of {after}, "
-            "which is another protocol; scores under the first are not used"
+            f"batches of {before} examples do not fit the device: all is evaluated in batches of "
+            f"{bench.batch_size}, which is another protocol; scores under the first are not used"
         )
 
 
@@ -112,25 +132,32 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     prospects: Prospects,
     place: Place,
     methods: Mapping[str, "MakeMethod"],
-    bench: "TaskBench",
+    bench: "Bench",
     splits: Mapping[str, "Evaluator"],
     stop: Callable[[], bool],
     stage: Stage,
     watch: "Watcher",
-    job: Job | None,
+    leader: Leader | None,
 ) -> SoupOutcome:
     request = prospects.request
     publisher = place.publisher(bench, watch)
     rehearsal = Rehearsal(publisher, request)
+
+    def before(recipe: Recipe) -> None:
+        """There is something to evaluate."""
+        rehearsal(recipe)
+        if leader is not None:
+            place.start_helpers(leader.job)
+
     evaluators = {
-        split: RememberingEvaluator(evaluator, place.store, before=rehearsal, heed=bench.heed)
+        split: SharedEvaluator(evaluator, place.store, before=before, heed=bench.heed)
         for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
     ranking = stage("rank", lambda: rank(arrivals, held_out, watch, stop))
-    if job is not None:
-        place.store.commit_candidates(job, ranking.candidates)
+    if leader is not None:
+        place.store.commit_candidates(leader.job, ranking.candidates)
     plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:

@@ -8,25 +8,20 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import RLock, get_ident
 from typing import Any
 
 import numpy as np
 import torch
 
-from stockpot.errors import BadRequest, BadTask
+from stockpot.errors import BadRequest
 
-generator_lock = RLock()
-"""Held around every look at the CPU's generator, and every change. torch holds a lock of its own meanwhile,
-and may collect garbage under it: a thread that waits for that one does not give the interpreter away, and
-all stand still. One that waits for this does."""
 _Switch = tuple[Any, str, object]
 """An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
 _CHOOSES_KERNELS = "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"
 """Variables of the libraries below torch."""
 
 
-def choose_device(name: str | None = None) -> torch.device:
+def choose_device(name: str | torch.device | None = None) -> torch.device:
     """The named device; else CUDA where there is one, else the CPU.
 
     Raises BadRequest for a name that torch does not know, or a device that this machine lacks.
@@ -46,17 +41,16 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def choose_devices(names: str | None = None) -> tuple[torch.device, ...]:
-    """The named devices, separated by commas, such as "cuda:0,cuda:1"; else the one of `choose_device`.
+def device_names(names: str = "") -> tuple[str, ...]:
+    """Those that are named, separated by commas, such as "cuda:0,cuda:1"; none of them is opened.
 
-    "cpu" may be named several times, to try things out. Raises BadRequest as `choose_device` does, and for
-    any other device that is named twice.
+    "cpu" may be named several times, to try things out. Raises BadRequest for any other that is named twice.
     """
-    devices = tuple(choose_device(name.strip() or None) for name in (names or "").split(","))
-    twice = sorted({str(d) for d in devices if d.type != "cpu" and devices.count(d) > 1})
+    found = tuple("cuda:0" if name.strip() == "cuda" else name.strip() for name in names.split(","))
+    twice = sorted({name for name in found if name != "cpu" and found.count(name) > 1})
     if twice:
         raise BadRequest(f"{names!r} names {', '.join(twice)} twice", mend="name each device once")
-    return devices
+    return found
 
 
 def device_model(device: torch.device, threads: int) -> str:
@@ -114,8 +108,7 @@ def _vendor() -> list[str]:
 
 def random_state(device: torch.device) -> torch.Tensor:
     """Of the CPU's generator, and of the device's."""
-    with generator_lock:
-        state = torch.get_rng_state()
+    state = torch.get_rng_state()
     return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
 
 
@@ -131,13 +124,17 @@ def compute_with(threads: int) -> None:
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """Full float32 precision, deterministic convolutions, torch's own choice of kernels and a fixed seed,
-    whatever the program around has switched; afterwards all is as before.
-
-    Several threads may be inside, each with a device of its own: torch's switches are the process's, so the
-    first one sets them and the last one restores them. So is the CPU's random generator: raises BadTask for
-    a task that draws from it while another thread is inside, since nobody could say who gets which numbers.
+    whatever the program around has switched; afterwards all is as before. For one thread at a time: torch's
+    switches are the process's, and so is the CPU's random generator.
     """
-    with _inside.entered(), _device_seeded(device), ExitStack() as stack:
+    with ExitStack() as stack:
+        _switch(stack)
+        stack.callback(torch.set_rng_state, torch.get_rng_state())
+        torch.default_generator.manual_seed(0)
+        if device.type == "cuda":
+            stack.callback(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))  # this thread's
         yield
@@ -145,11 +142,8 @@ def reproducible(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """The CPU's generator seeded for something else than a pass, and afterwards as it was.
-
-    Meanwhile no thread begins or ends a pass: it would look at the generator.
-    """
-    with generator_lock, torch.random.fork_rng([]):
+    """The CPU's generator seeded for something else than a pass, and afterwards as it was."""
+    with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
         yield
 
@@ -166,72 +160,6 @@ def all_seeded() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(arrays)  # noqa: NPY002
-
-
-class _Inside:
-    """What belongs to the process, while any thread is inside."""
-
-    def __init__(self) -> None:
-        self._threads: list[int] = []
-        self._restore = ExitStack()
-        self._crowded = self._drawn = False
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        self._enter()
-        try:
-            yield
-        finally:
-            spoilt = self._leave()
-        if spoilt:
-            raise BadTask(
-                "the task draws random numbers from the CPU's generator, which several devices share",
-                mend="draw from a seeded torch.Generator of your own, or name one device in STOCKPOT_DEVICE",
-            )
-
-    def _enter(self) -> None:
-        with generator_lock:
-            if not self._threads:
-                self._crowded = self._drawn = False
-                _switch(self._restore)
-                self._restore.callback(torch.set_rng_state, torch.get_rng_state())
-            else:
-                self._crowded |= get_ident() not in self._threads
-                self._drawn |= _has_drawn()
-            self._threads.append(get_ident())
-            torch.default_generator.manual_seed(0)
-
-    def _leave(self) -> bool:
-        """Whether random numbers may have gone to the wrong thread."""
-        with generator_lock:
-            self._drawn |= self._crowded and _has_drawn()
-            spoilt = self._crowded and self._drawn
-            self._threads.remove(get_ident())
-            if not self._threads:
-                self._restore.close()
-            return spoilt
-
-
-_inside = _Inside()
-
-
-def _has_drawn() -> bool:
-    """Whether the CPU's generator is not as it is right after it was seeded."""
-    return not torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(0).get_state())
-
-
-@contextmanager
-def _device_seeded(device: torch.device) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.cuda.get_rng_state(device)
-    with torch.cuda.device(device):
-        torch.cuda.manual_seed(0)
-    try:
-        yield
-    finally:
-        torch.cuda.set_rng_state(before, device)
 
 
 def _switch(restore: ExitStack) -> None:

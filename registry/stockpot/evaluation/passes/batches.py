@@ -4,7 +4,6 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import OutOfDeviceMemory
-from stockpot.evaluation.devices.device import generator_lock, reproducible, seeded
+from stockpot.evaluation.devices.device import reproducible, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.devices.host_memory import available_memory
 from stockpot.evaluation.passes.tensor_nests import alike, each_tensor, leaves, shapes
@@ -139,15 +138,12 @@ class Batches:
         """All batches, where they fit."""
         if self._fresh:
             return None
-        with reproducible(self._device), torch.inference_mode(mode=False), ExitStack() as drawing:
-            drawing.enter_context(seeded())
+        with reproducible(self._device), torch.inference_mode(mode=False), seeded():
             before = torch.get_rng_state()
             first = self._make(self.places(0))
             self._random = not torch.equal(before, torch.get_rng_state())
             if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * _free(self._device):
                 return None
-            if not self._random:
-                drawing.close()  # other devices need not wait for the rest
             rest = (self._make(self.places(batch)) for batch in range(1, self.count))
             return self._where_it_fits(lambda: [first, *rest])
 
@@ -212,8 +208,7 @@ class Batches:
         at = [torch.device("cpu"), *([self._device] if self._device.type == "cuda" else [])]
         states = [torch.Generator(device).manual_seed(0).get_state() for device in at]
         for batch in range(self.count):
-            # Several devices share the CPU's generator: nobody looks at it before it is as it was.
-            with generator_lock, torch.random.fork_rng(at[1:]):  # the CPU's always is forked
+            with torch.random.fork_rng(at[1:]):  # the CPU's always is forked
                 _go_on_from(states, at)
                 made = self._make(self.places(batch))
                 states = [_random_state(device) for device in at]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot.entities import Bound, Score, Threshold, exact_mean
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
+from stockpot.ports import OrderDependent
 
 
 class Tally:

@@ -75,6 +75,10 @@ class _Group:
         return self.best, -len(self.met)
 
 
+_Read = tuple[Prospect, IngestedSource | BadCheckpoint | None]
+"""What reading a prospect's file found; None where another process reads it."""
+
+
 class Arrivals:
     """The candidates among the prospects, in their order, each as soon as its weights are here.
 
@@ -107,18 +111,27 @@ class Arrivals:
 
         These are no twins, and can be averaged with at least one other, in what is so far the group that
         will be used: so nothing is scored where there is nothing to average. Some that are candidates in
-        the end may never be due.
+        the end may never be due. What another process reads is waited for last, where nothing else is left.
         """
         self._watch.start(STAGE, self.total)
-        for prospects in self._rounds():
-            with closing(ahead(self._read, prospects, at_once=DOWNLOADS)) as batches:
-                for batch in batches:
-                    for prospect, found in batch:
-                        self._admit(prospect, found)
-                        self._watch.advance(STAGE)
-                    yield self._worth_a_score()
+        for round_ in self._rounds():
+            prospects, waiting = round_, self._supply.pauses()
+            while prospects:
+                elsewhere: list[Prospect] = []
+                with closing(ahead(self._read, prospects, at_once=DOWNLOADS)) as batches:
+                    for batch in batches:
+                        elsewhere += [prospect for prospect, found in batch if found is None]
+                        self._admit_all(batch)
+                        yield self._worth_a_score()
+                if len(elsewhere) == len(prospects):
+                    next(waiting)
+                prospects = elsewhere
         for _ in self._unread:
             self._watch.advance(STAGE)
+
+    def is_here(self, candidate: Candidate) -> bool:
+        """Whether its weights are in this machine's cache."""
+        return self._supply.is_here(candidate.checkpoint.digest)
 
     def sweep(self) -> Sweep:
         """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""
@@ -171,11 +184,17 @@ class Arrivals:
             self._gathering.exclude_faulty(candidate.run, candidate.source, fault)
             self._groups[candidate.checkpoint.tensors, candidate.checkpoint.exact].met.pop(digest, None)
 
-    def _read(self, prospect: Prospect) -> tuple[Prospect, IngestedSource | BadCheckpoint]:
+    def _read(self, prospect: Prospect) -> _Read:
         try:
             return prospect, self._supply.ingest(prospect.source)
         except BadCheckpoint as error:
             return prospect, error
+
+    def _admit_all(self, batch: Sequence[_Read]) -> None:
+        for prospect, found in batch:
+            if found is not None:
+                self._admit(prospect, found)
+                self._watch.advance(STAGE)
 
     def _admit(self, prospect: Prospect, found: IngestedSource | BadCheckpoint) -> None:
         run, source = prospect.run, prospect.source

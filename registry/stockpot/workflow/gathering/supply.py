@@ -27,6 +27,7 @@ from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import CODES, disk_fault
 from stockpot.soup.weights_file import WeightsFile
+from stockpot.workflow.leases import Hold, pauses
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
@@ -37,6 +38,8 @@ PART = ".fetch-"
 """Downloads lie in folders of such names in the cache, until they are whole."""
 PACKAGE = ".package-"
 """Soups lie in such folders while they are uploaded."""
+POLL_SECONDS = 0.05, 2.0
+"""Between two looks at what other processes read: the first of these at first, the second in the end."""
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
 DAY = 24 * 3600
@@ -74,13 +77,20 @@ class Supply:
         self._background = ThreadPoolExecutor(PREFETCHES)
         _remove_abandoned(cache.folder)
 
-    def ingest(self, source: WeightsSource) -> IngestedSource:
-        """Read a weights file, or remember what reading it found."""
+    def ingest(self, source: WeightsSource) -> IngestedSource | None:
+        """Read a weights file, or remember what reading it found. None while another process reads it."""
         found = self._remembered(source)
-        if found is None:
-            found = self.read(source)
-            self._store.remember_ingested(found)
-        return found
+        if found is not None:
+            return found
+        hold = Hold(self._store, f"read {source.uri}", f"the reading of {source.path}")
+        if hold.attempt() is not None:
+            return None
+        with hold.kept_alive():
+            found = self._remembered(source)
+            if found is None:
+                found = self.read(source)
+                self._store.remember_ingested(found)
+            return found
 
     def read(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
@@ -114,6 +124,14 @@ class Supply:
                 return differing_values(reference, file)
         except (Altered, NotCached):  # whoever needs them downloads them
             return ()
+
+    def pauses(self) -> Iterator[None]:
+        """Between two looks at what other processes read."""
+        return pauses(self._store, *POLL_SECONDS)
+
+    def is_here(self, digest: Digest) -> bool:
+        """Whether the cache holds this checkpoint."""
+        return self._cache.has(digest)
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
         """Make these candidates' checkpoints available by digest."""

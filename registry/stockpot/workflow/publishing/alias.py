@@ -33,7 +33,7 @@ from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
     from stockpot.entities import WeightsSource
-    from stockpot.ports import Evaluator, Store, TaskBench, Tracker
+    from stockpot.ports import Bench, Evaluator, Store, Tracker
 
 CHALLENGER = "challenger"
 
@@ -56,7 +56,7 @@ class Aliases:
     tracker: "Tracker"
     store: "Store"
     supply: Supply
-    bench: "TaskBench"
+    bench: "Bench"
     evaluator: "Evaluator"
     """Of the report split: the holder is measured there, too."""
     report: SoupReport

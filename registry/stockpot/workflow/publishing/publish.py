@@ -46,7 +46,7 @@ from stockpot.workflow.publishing.standing import copied_from, is_registered_as,
 from stockpot.workflow.publishing.transfer import differences, require_same
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, Store, TaskBench, Tracker, Watcher
+    from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
 REQUIREMENTS_NAMED = 5
@@ -61,7 +61,7 @@ class Publisher:
     tracker: "Tracker"
     store: "Store"
     supply: Supply
-    bench: "TaskBench"
+    bench: "Bench"
     draw: Draw
     watch: "Watcher"
 

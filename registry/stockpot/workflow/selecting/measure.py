@@ -1,6 +1,6 @@
 """Measure what was found on data that selection never saw, and compare it with the best single."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,11 @@ from stockpot.errors import BadRequest
 from stockpot.evaluation import compare, compare_mean
 from stockpot.prose import counted
 from stockpot.workflow.selecting.ranking import Ranking
-from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.units import Unit, settled
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator, Watcher
+    from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 BEST_SINGLE = "best single"
 STAGE = "measure"
@@ -45,11 +46,23 @@ def open_splits(request: SoupRequest, bench: "Bench") -> dict[str, "Evaluator"]:
     return evaluators
 
 
+def singles(request: SoupRequest, ranking: Ranking) -> list[Recipe]:
+    """Of the candidates that are measured on all splits: the best one, and the figure's points."""
+    first, *others = ranking.candidates
+    wanted = others if request.points == "all" else others[: request.points]
+    return [Recipe.mean([candidate.checkpoint.digest]) for candidate in (first, *wanted)]
+
+
+def units_of(recipes: Iterable[Recipe], evaluators: Mapping[str, "SharedEvaluator"]) -> list[Unit]:
+    """Each of the recipes on each split."""
+    return [Unit(recipe, evaluator) for recipe in recipes for evaluator in evaluators.values()]
+
+
 def measure(
     request: SoupRequest,
     ranking: Ranking,
     selections: Sequence[Selection],
-    evaluators: Mapping[str, "Evaluator"],
+    evaluators: Mapping[str, "SharedEvaluator"],
     bench: "Bench",
     stop: Callable[[], bool],
     watch: "Watcher",
@@ -60,40 +73,40 @@ def measure(
     figure, as long as `stop` is false. Beside each soup stands the ensemble of its ingredients, where their
     outputs are remembered by then.
     """
-    found = _merged(selections)
-    first, *others = ranking.candidates
-    wanted = others if request.points == "all" else others[: request.points]
-    watch.start(STAGE, 1 + len(found) + len(wanted))
-
-    def scores(recipe: Recipe) -> dict[str, Score]:
-        measured = {split: score_in_full(recipe, evaluator) for split, evaluator in evaluators.items()}
-        watch.advance(STAGE)
-        return measured
-
-    best = Recipe.mean([first.checkpoint.digest])
-    baseline = scores(best)
-    rows = [ReportRow(BEST_SINGLE, (), best, _values(request, baseline), {})]
+    found = merged(selections)
+    best, *points = singles(request, ranking)
+    compared = dict.fromkeys([best, *(recipe for _, recipe in found)])
+    shown = [recipe for recipe in points if recipe not in compared]
+    watch.start(STAGE, len(compared) + len(shown))
+    scores: dict[Recipe, dict[str, Score]] = {recipe: {} for recipe in compared}
+    values: dict[Recipe, dict[str, float]] = {recipe: {} for recipe in (*compared, *shown)}
+    for unit, score in settled(units_of(compared, evaluators), units_of(shown, evaluators), stop):
+        values[unit.recipe][unit.split] = score.value
+        if unit.recipe in scores:  # all scores of the points would fill the memory
+            scores[unit.recipe][unit.split] = score
+        if len(values[unit.recipe]) == len(evaluators):
+            values[unit.recipe] = _with_mean(request, values[unit.recipe])
+            watch.advance(STAGE)
+    rows = [ReportRow(BEST_SINGLE, (), best, values[best], {})]
     for methods, recipe in found:
-        measured = scores(recipe)
-        gains = _compare(request, bench, baseline, measured)
-        rows.append(ReportRow(_label(methods), methods, recipe, _values(request, measured), gains))
-    values = {first.checkpoint.digest: rows[0].scores}
-    for candidate in wanted:
-        if stop():
-            break
-        digest = candidate.checkpoint.digest
-        values[digest] = _values(request, scores(Recipe.mean([digest])))
-    points = [_point(request, c, ranking, values.get(c.checkpoint.digest)) for c in ranking.candidates]
-    ensembles, notes = _ensembles(request, bench, baseline, rows)
-    if unmeasured := 1 + len(wanted) - len(values):
+        gains = _compare(request, bench, scores[best], scores[recipe])
+        rows.append(ReportRow(_label(methods), methods, recipe, values[recipe], gains))
+    whole = {
+        recipe.checkpoints[0]: values[recipe]
+        for recipe in (best, *points)
+        if len(values[recipe]) >= len(evaluators)
+    }
+    shown_points = [_point(request, c, ranking, whole.get(c.checkpoint.digest)) for c in ranking.candidates]
+    ensembles, notes = _ensembles(request, bench, scores[best], rows)
+    if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
-            f"time is up; missing from the figure: {unmeasured} of {counted(len(wanted), 'candidate')}",
+            f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
         )
     return SoupReport(
         request,
         tuple(rows),
         tuple(selections),
-        tuple(points),
+        tuple(shown_points),
         ranking.sweep.exclusions,
         tuple(evaluator.protocol for evaluator in evaluators.values()),
         ensembles,
@@ -101,7 +114,7 @@ def measure(
     )
 
 
-def _merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
+def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
     """Methods whose recipes differ in the order of their ingredients alone made one soup: the first one's."""
     found: dict[Recipe, tuple[tuple[str, ...], Recipe]] = {}
     for selection in selections:
@@ -112,11 +125,12 @@ def _merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Reci
     return list(found.values())
 
 
-def _values(request: SoupRequest, scores: Mapping[str, Score]) -> dict[str, float]:
-    values = {split: score.value for split, score in scores.items()}
+def _with_mean(request: SoupRequest, values: Mapping[str, float]) -> dict[str, float]:
+    """In the order of the splits, and the mean of the shifted ones where all are known."""
+    ordered = {s: values[s] for s in (request.select_on, request.report_on, *request.shifts) if s in values}
     if request.shifts and values.keys() >= set(request.shifts):
-        values[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
-    return values
+        ordered[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
+    return ordered
 
 
 def _compare(
@@ -151,7 +165,8 @@ def _ensembles(
             continue
         if missing:
             notes.append(f"the ensemble of the {row.label} has empty cells: {why}")
-        values, gains = _values(request, known), _compare(request, bench, baseline, known)
+        values = _with_mean(request, {split: score.value for split, score in known.items()})
+        gains = _compare(request, bench, baseline, known)
         label, cost = f"ensemble of the {row.label}", len(row.recipe.ingredients)
         ensembles.append(EnsembleRow(label, row.recipe, values, gains, cost))
     return tuple(ensembles), tuple(notes)

@@ -11,13 +11,13 @@ from stockpot.entities import (
     Digest,
     Exclusion,
     ExclusionReason,
-    Outcome,
     Recipe,
     Sweep,
     Trial,
 )
 from stockpot.errors import Altered, BadCheckpoint, BadTask, NotCached
 from stockpot.prose import counted
+from stockpot.selection import FORESEEN
 from stockpot.selection.telling import full_score
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.selecting.watched import score_in_full
@@ -25,9 +25,7 @@ from stockpot.workflow.selecting.watched import score_in_full
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, Watcher
     from stockpot.workflow.gathering.arrivals import Arrivals
-
-AT_ONCE = 8
-"""Candidates handed to an evaluator together, which may have as many devices."""
+    from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 _LONGER = "give it more time: a greater --max-seconds; a repeated request goes on from there"
 
@@ -48,27 +46,83 @@ class Ranking:
 
 
 def rank(
-    arrivals: "Arrivals", evaluator: "Evaluator", watch: "Watcher", stop: Callable[[], bool] = _never
+    arrivals: "Arrivals", evaluator: "SharedEvaluator", watch: "Watcher", stop: Callable[[], bool] = _never
 ) -> Ranking:
     """Score every candidate by itself: the best single is measured here, not trusted from a log.
 
-    Once `stop` is true and two can be averaged, those that have no score are excluded, and that is said. A
-    candidate whose score is NaN is excluded. Raises BadTask when that is every candidate, NothingToSoup when
-    it leaves fewer than two, or when fewer arrive.
+    Other processes may do the same at the same time: each takes what nobody else evaluates, those first whose
+    weights it has. Once `stop` is true and two can be averaged, those that have no score are excluded, and
+    that is said. A candidate whose score is NaN is excluded. Raises BadTask when that is every candidate,
+    NothingToSoup when it leaves fewer than two, or when fewer arrive.
     """
     watch.start("rank", arrivals.total)
-    scores: dict[Digest, float] = {}
+    scores = _Scores(arrivals, evaluator, watch, stop)
     with closing(arrivals.due()) as batches:
         for due in batches:
-            _score(due, scores, arrivals, evaluator, watch, stop)
-            if stop() and len(scores) > 1:
+            scores.waiting += due
+            scores.take([c for c in scores.waiting if arrivals.is_here(c)] if due else scores.waiting)
+            if stop() and len(scores.known) > 1:
                 break
-    sweep = arrivals.sweep()
-    while _score(sweep.candidates, scores, arrivals, evaluator, watch, stop):
-        sweep = arrivals.sweep()
-    for _ in range(len(scores), arrivals.total):
+    sweep = scores.complete()
+    for _ in range(len(scores.known), arrivals.total):
         watch.advance("rank")  # those that turned out to be no candidates
-    return _ranked(_without_late(sweep, scores, arrivals, watch), scores, evaluator)
+    return _ranked(_without_late(sweep, scores.known, arrivals, watch), scores.known, evaluator)
+
+
+class _Scores:
+    """The candidates' scores, as they are measured here or elsewhere."""
+
+    def __init__(
+        self, arrivals: "Arrivals", evaluator: "SharedEvaluator", watch: "Watcher", stop: Callable[[], bool]
+    ) -> None:
+        self.known: dict[Digest, float] = {}
+        self.waiting: list[Candidate] = []
+        self._arrivals = arrivals
+        self._evaluator = evaluator
+        self._watch = watch
+        self._stop = stop
+
+    def complete(self) -> Sweep:
+        """Wait for all, until it is time to stop. The sweep of those whose weights are good."""
+        while True:
+            sweep = self._arrivals.sweep()
+            self.waiting = [c for c in sweep.candidates if c.checkpoint.digest not in self.known]
+            waiting, refused = self._evaluator.pauses(), False
+            while self.waiting and not refused and not self._enough(sweep.candidates):
+                before = len(self.waiting)
+                refused = self.take(self.waiting)
+                if len(self.waiting) == before:
+                    next(waiting)
+            if not refused:
+                return sweep
+
+    def take(self, candidates: Sequence[Candidate]) -> bool:
+        """Score those that nobody else is about to score. Whether some were refused: their first use told a
+        fault.
+        """
+        trials = {c.checkpoint.digest: Trial(Recipe.mean([c.checkpoint.digest])) for c in candidates}
+        coming, refused = [*trials.values()], set()
+        for place, (digest, trial) in enumerate(trials.items(), start=1):
+            if self._enough(candidates):
+                break
+            try:
+                outcome = self._evaluator.attempt(trial, then=coming[place : place + FORESEEN])
+            except (Altered, NotCached):
+                raise  # the disk's fault
+            except BadCheckpoint as fault:
+                self._arrivals.refuse(digest, fault)
+                refused.add(digest)
+                continue
+            if outcome is not None:
+                self.known[digest] = full_score(outcome).value
+                self._watch.advance("rank")
+        done = {*self.known, *refused}
+        self.waiting = [c for c in self.waiting if c.checkpoint.digest not in done]
+        return bool(refused)
+
+    def _enough(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether time is up, and two can be averaged."""
+        return self._stop() and sum(c.checkpoint.digest in self.known for c in candidates) > 1
 
 
 def _without_late(
@@ -88,56 +142,6 @@ def _without_late(
         for r in late
     )
     return replace(sweep, candidates=scored, exclusions=(*sweep.exclusions, *cut))
-
-
-def _score(
-    candidates: Sequence[Candidate],
-    scores: dict[Digest, float],
-    arrivals: "Arrivals",
-    evaluator: "Evaluator",
-    watch: "Watcher",
-    stop: Callable[[], bool],
-) -> bool:
-    """Score those that have no score yet, until `stop` is true and two have one.
-
-    Whether some were refused: their first use told a fault.
-    """
-    trials = {
-        c.checkpoint.digest: Trial(Recipe.mean([c.checkpoint.digest]))
-        for c in candidates
-        if c.checkpoint.digest not in scores
-    }
-    refused = False
-    digests = [*trials]
-    for begin in range(0, len(digests), AT_ONCE):
-        if stop() and sum(c.checkpoint.digest in scores for c in candidates) > 1:
-            break
-        end = begin + AT_ONCE
-        batch, then = digests[begin:end], [trials[digest] for digest in digests[end:]]
-        outcomes: Sequence[Outcome | None]
-        try:
-            outcomes = evaluator.evaluate([trials[digest] for digest in batch], then=then)
-        except BadCheckpoint:
-            outcomes = [_alone(digest, arrivals, evaluator) for digest in batch]  # whose fault it is
-        for digest, outcome in zip(batch, outcomes, strict=True):
-            if outcome is None:
-                refused = True
-            else:
-                scores[digest] = full_score(outcome).value
-                watch.advance("rank")
-    return refused
-
-
-def _alone(digest: Digest, arrivals: "Arrivals", evaluator: "Evaluator") -> Outcome | None:
-    """None for weights that turn out to be faulty: their runs are excluded."""
-    try:
-        (outcome,) = evaluator.evaluate([Trial(Recipe.mean([digest]))])
-    except (Altered, NotCached):
-        raise  # the disk's fault
-    except BadCheckpoint as fault:
-        arrivals.refuse(digest, fault)
-        return None
-    return outcome
 
 
 def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator") -> Ranking:

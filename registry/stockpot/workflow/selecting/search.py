@@ -13,15 +13,16 @@ from stockpot.entities import (
     SoupRequest,
     Trial,
 )
-from stockpot.evaluation.rejection.order_dependence import OrderDependent, Reordering
+from stockpot.ports import OrderDependent
 from stockpot.prose import counted
 from stockpot.selection import FORESEEN, run_selection
 from stockpot.workflow.selecting.verification import Verification
-from stockpot.workflow.selecting.watched import WatchedEvaluator
+from stockpot.workflow.selecting.watched import Heard
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, SelectionMethod, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
+    from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 
 def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
@@ -33,7 +34,7 @@ def search(
     request: SoupRequest,
     ranking: "Ranking",
     methods: Mapping[str, "MakeMethod"],
-    evaluator: "Evaluator",
+    evaluator: "SharedEvaluator",
     stop: Callable[[], bool],
     watch: "Watcher",
     plain: "Evaluator | None" = None,
@@ -65,7 +66,7 @@ _Search = tuple[Selection, Mapping[Trial, Outcome]]
 
 def _carried_out(
     begin: Mapping[str, Callable[[], "SelectionMethod"]],
-    evaluator: "Evaluator",
+    evaluator: "SharedEvaluator",
     stop: Callable[[], bool],
     watch: "Watcher",
 ) -> dict[str, _Search]:
@@ -78,10 +79,9 @@ def _carried_out(
         try:
             for name, make in begin.items():
                 searches[name] = _search(name, make(), evaluator, stop, watch)
-            if isinstance(evaluator, Reordering):
-                evaluator.confirm()
+            evaluator.confirm()
         except OrderDependent as found:
-            if attempt == FORESEEN:  # more often than there are devices that could each find it once
+            if attempt == FORESEEN:  # more often than processes could each find it once
                 raise
             if attempt == 0:
                 watch.say(f"{found}; every search starts again, completed scores are remembered")
@@ -93,11 +93,11 @@ def _carried_out(
 def _search(
     name: str,
     method: "SelectionMethod",
-    evaluator: "Evaluator",
+    evaluator: "SharedEvaluator",
     stop: Callable[[], bool],
     watch: "Watcher",
 ) -> _Search:
     stage = f"select: {name}"
     watch.start(stage, method.most_soups)
-    watched = WatchedEvaluator(evaluator, partial(watch.advance, stage))
-    return run_selection(method, watched, stop=stop), watched.outcomes
+    heard = Heard(partial(watch.advance, stage))
+    return run_selection(method, evaluator, stop=stop, heard=heard), heard.outcomes

@@ -8,7 +8,7 @@ from stockpot.entities import Bound, Outcome, Recipe, Score, Selection, Trial, s
 from stockpot.errors import NotExact
 from stockpot.evaluation.exactness import require_same_scores, require_same_search
 from stockpot.selection import run_selection
-from stockpot.workflow.selecting.watched import PlainEvaluator, WatchedEvaluator, score_in_full
+from stockpot.workflow.selecting.watched import Heard, PlainEvaluator, score_in_full
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, SelectionMethod, Watcher
@@ -54,12 +54,12 @@ class Verification:
     def _run(self, name: str, fast: Selection, method: "SelectionMethod") -> Selection:
         stage = f"verify: {name}"
         self._watch.start(stage, method.most_soups)
-        watched = WatchedEvaluator(self._plain, partial(self._watch.advance, stage))
+        heard = Heard(partial(self._watch.advance, stage))
 
         def as_far_as_the_fast_one() -> bool:
-            return not fast.complete and len(watched.outcomes) >= len(fast.steps)
+            return not fast.complete and len(heard.outcomes) >= len(fast.steps)
 
-        return run_selection(method, watched, stop=as_far_as_the_fast_one)
+        return run_selection(method, self._plain, stop=as_far_as_the_fast_one, heard=heard)
 
     def _score(self, recipe: Recipe) -> Score:
         return self._plain.scores.get(recipe) or self._plain.score(recipe)

@@ -1,9 +1,10 @@
-"""Whole scores, and evaluators that a search is seen through."""
+"""Whole scores, and what a search has heard."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Outcome, Recipe, Score, Trial
+from stockpot.ports import Wanted, always
 from stockpot.selection.telling import full_score
 
 if TYPE_CHECKING:
@@ -16,24 +17,18 @@ def score_in_full(recipe: Recipe, evaluator: "Evaluator", then: Sequence[Trial] 
     return full_score(outcome)
 
 
-class WatchedEvaluator:
-    """Tells of each soup that it has scored, and knows what came of every trial."""
+class Heard:
+    """What came of every trial of a search; tells of each soup among them."""
 
-    def __init__(self, inner: "Evaluator", advance: Callable[[], None]) -> None:
-        self.protocol = inner.protocol
+    def __init__(self, advance: Callable[[], None]) -> None:
         self.outcomes: dict[Trial, Outcome] = {}
-        self._inner = inner
         self._advance = advance
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-        """Score each trial; outcomes in the trials' order."""
-        outcomes = []
-        for place, trial in enumerate(trials, start=1):
-            outcomes += self._inner.evaluate([trial], then=[*trials[place:], *then])
-            self.outcomes[trial] = outcomes[-1]
-            if trial.recipe.is_soup:
-                self._advance()
-        return outcomes
+    def __call__(self, trial: Trial, outcome: Outcome) -> None:
+        """Take note of it."""
+        self.outcomes[trial] = outcome
+        if trial.recipe.is_soup:
+            self._advance()
 
 
 class PlainEvaluator:
@@ -44,7 +39,21 @@ class PlainEvaluator:
         self.scores: dict[Recipe, Score] = {}
         self._inner = inner
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    @property
+    def order_dependent(self) -> bool:
+        """The inner one's: it bounds nothing."""
+        return self._inner.order_dependent
+
+    def keep_batches(self) -> None:
+        """It keeps them anyway."""
+
+    def evaluate(
+        self,
+        trials: Sequence[Trial],
+        *,
+        then: Sequence[Trial] = (),
+        wanted: Wanted = always,  # noqa: ARG002 - what is verified is wanted
+    ) -> list[Outcome]:
         """Score each trial; outcomes in the trials' order."""
         certain = [trial for trial in then if trial.must_reach is None]
         return [self.score(trial.recipe, then=certain) for trial in trials]

@@ -22,13 +22,12 @@ from stockpot.entities import (
     Trial,
     digest_of_bytes,
 )
-from stockpot.evaluation import RememberingEvaluator
-from stockpot.evaluation.rejection.order_dependence import OrderDependent
-from stockpot.ports import Store
+from stockpot.ports import OrderDependent, Store, Wanted, always
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.store import MemoryStore, SqlStore
 from stockpot.testing.evaluators import TableEvaluator
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 RECIPES = [Recipe.mean([digest_of_bytes(bytes([place]))]) for place in range(4)]
 TRIALS = [Trial(recipe) for recipe in RECIPES]
@@ -41,17 +40,19 @@ def scores(recipe: Recipe) -> list[float]:
 class BreaksDown(TableEvaluator):
     """Fails at one recipe."""
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         if RECIPES[2] in [trial.recipe for trial in trials]:
             raise RuntimeError("killed")
-        return super().evaluate(trials, then=then)
+        return super().evaluate(trials, then=then, wanted=wanted)
 
 
 def test_a_committed_score_is_never_evaluated_again() -> None:
     store, inner = MemoryStore(), TableEvaluator(scores, n=2)
-    first = RememberingEvaluator(inner, store)
+    first = SharedEvaluator(inner, store)
     outcomes = first.evaluate(TRIALS)
-    second = RememberingEvaluator(inner, store)
+    second = SharedEvaluator(inner, store)
     assert repr(second.evaluate(TRIALS)) == repr(outcomes), "NaN included"
     assert (first.started, second.started, len(inner.trials)) == (4, 0, 4)
 
@@ -59,9 +60,9 @@ def test_a_committed_score_is_never_evaluated_again() -> None:
 def test_scores_that_arrived_before_a_crash_are_kept() -> None:
     store = MemoryStore()
     with pytest.raises(RuntimeError, match="killed"):
-        RememberingEvaluator(BreaksDown(scores, n=2), store).evaluate(TRIALS)
+        SharedEvaluator(BreaksDown(scores, n=2), store).evaluate(TRIALS)
     inner = TableEvaluator(scores, n=2)
-    resumed = RememberingEvaluator(inner, store)
+    resumed = SharedEvaluator(inner, store)
     resumed.evaluate(TRIALS)
     assert [trial.recipe for trial in inner.trials] == RECIPES[2:]
     assert resumed.started == 2
@@ -73,11 +74,13 @@ def test_the_score_that_was_committed_first_is_the_answer() -> None:
     theirs = Score((0.25, 0.25))
 
     class Slower(TableEvaluator):
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
             store.commit_score(RECIPES[0], inner.protocol, theirs)
-            return super().evaluate(trials, then=then)
+            return super().evaluate(trials, then=then, wanted=wanted)
 
-    assert RememberingEvaluator(Slower(scores, n=2), store).evaluate(TRIALS[:1]) == [theirs]
+    assert SharedEvaluator(Slower(scores, n=2), store).evaluate(TRIALS[:1]) == [theirs]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -93,9 +96,9 @@ def asked(recipe: Recipe, reach: float, *, strict: bool = False) -> Trial:
     return Trial(recipe, Threshold(reach, strict=strict))
 
 
-def early(store: Store, inner: TableEvaluator | None = None) -> RememberingEvaluator:
+def early(store: Store, inner: TableEvaluator | None = None) -> SharedEvaluator:
     """One whose evaluations stop early: recipe 0 scores 0, at most 0.5 after the first of two examples."""
-    return RememberingEvaluator(inner or TableEvaluator(scores, n=2, greatest=1.0), store)
+    return SharedEvaluator(inner or TableEvaluator(scores, n=2, greatest=1.0), store)
 
 
 def test_an_evaluation_that_stopped_early_is_never_begun_again(store: Store) -> None:
@@ -156,26 +159,25 @@ def test_outcomes_that_arrived_before_a_crash_are_kept_bounds_too() -> None:
 class Mixes(TableEvaluator):
     """Its bounds are mixed until it learns that outputs depend on the batch, or is told."""
 
-    order_dependent = False
-
     def keep_batches(self) -> None:
         self.order_dependent = True
 
-    def confirm(self) -> None:
-        """Nothing goes on beside its caller."""
-
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         mixed = not self.order_dependent
-        outcomes = super().evaluate(trials, then=then)
+        outcomes = super().evaluate(trials, then=then, wanted=wanted)
         return [replace(o, mixed=mixed) if isinstance(o, Bound) else o for o in outcomes]
 
 
 class LearnsAtTheLast(Mixes):
     """Fails its probe with the second of the recipes."""
 
-    def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
         self.order_dependent |= trials[0].recipe == RECIPES[1]
-        return super().evaluate(trials, then=then)
+        return super().evaluate(trials, then=then, wanted=wanted)
 
 
 def test_a_failed_probe_withdraws_what_others_have_given_and_goes_on(store: Store) -> None:
@@ -209,11 +211,13 @@ def test_a_search_that_an_evaluation_has_ended_is_started_again_once(store: Stor
     class Contradicted(Mixes):
         """Sees the second recipe's examples score differently in another order."""
 
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
             if trials[0].recipe == RECIPES[1] and not self.order_dependent:
                 self.order_dependent = True
                 raise OrderDependent
-            return super().evaluate(trials, then=then)
+            return super().evaluate(trials, then=then, wanted=wanted)
 
     evaluator = early(store, Contradicted(scores, n=2, greatest=1.0))
     trials = [asked(recipe, 0.9) for recipe in RECIPES[:2]]
@@ -232,10 +236,12 @@ def test_what_others_have_found_is_heeded_before_anything_is_evaluated(store: St
 
 def test_bounds_given_under_an_assumption_that_failed_are_withdrawn_and_scores_stay(store: Store) -> None:
     class Discovers(Mixes):
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
             if RECIPES[2] in [trial.recipe for trial in trials]:
                 raise OrderDependent
-            return super().evaluate(trials, then=then)
+            return super().evaluate(trials, then=then, wanted=wanted)
 
     early(store, Mixes(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[0], 0.9)])
     other = early(store, Mixes(scores, n=2, split="test", greatest=1.0))
@@ -259,20 +265,35 @@ def test_no_other_error_withdraws_a_bound() -> None:
     assert store.bound(RECIPES[0].digest, early(store).protocol.digest) == Bound(0.5)
 
 
+class Listening(TableEvaluator):
+    heard: Sequence[Trial] = ()
+
+    def evaluate(
+        self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+    ) -> list[Outcome]:
+        self.heard = then
+        return super().evaluate(trials, then=then, wanted=wanted)
+
+
+def lease(recipe: Recipe, evaluator: TableEvaluator) -> str:
+    """The name under which it is evaluated."""
+    return f"evaluate {recipe.digest} under {evaluator.protocol.digest}"
+
+
 def test_nobody_prepares_for_what_is_remembered() -> None:
-    class Listening(TableEvaluator):
-        heard: Sequence[Trial] = ()
-
-        def evaluate(self, trials: Sequence[Trial], *, then: Sequence[Trial] = ()) -> list[Outcome]:
-            self.heard = then
-            return super().evaluate(trials, then=then)
-
     store, inner = MemoryStore(), Listening(scores, n=2)
     store.commit_score(RECIPES[1], inner.protocol, Score((0.5, 0.5)))
     store.commit_bound(RECIPES[2], inner.protocol, Bound(0.5))
     then = [asked(RECIPES[1], 0.9), asked(RECIPES[2], 0.9), asked(RECIPES[2], 0.4), asked(RECIPES[3], 0.9)]
-    RememberingEvaluator(inner, store).evaluate(TRIALS[:1], then=then)
-    assert inner.heard == then[2:]
+    SharedEvaluator(inner, store).evaluate(TRIALS[:1], then=then)
+    assert inner.heard == then[2:3]
+
+
+def test_nobody_prepares_for_what_another_process_evaluates() -> None:
+    store, inner = MemoryStore(), Listening(scores, n=2)
+    store.take_lease(lease(RECIPES[1], inner), owner="another", seconds=60)
+    SharedEvaluator(inner, store).evaluate(TRIALS[:1], then=TRIALS[1:])
+    assert inner.heard == TRIALS[2:3]
 
 
 def test_a_search_answered_from_bounds_is_the_same_search(store: Store) -> None:
@@ -295,8 +316,8 @@ def test_a_search_answered_from_bounds_is_the_same_search(store: Store) -> None:
 
 def test_scores_of_another_split_are_not_taken() -> None:
     store = MemoryStore()
-    RememberingEvaluator(TableEvaluator(scores, n=2, split="validation"), store).evaluate(TRIALS)
-    other = RememberingEvaluator(TableEvaluator(scores, n=2, split="test"), store)
+    SharedEvaluator(TableEvaluator(scores, n=2, split="validation"), store).evaluate(TRIALS)
+    other = SharedEvaluator(TableEvaluator(scores, n=2, split="test"), store)
     other.evaluate(TRIALS[:2])
     assert other.started == 2
 

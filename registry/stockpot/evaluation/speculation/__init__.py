@@ -1,1 +1,0 @@
-"""Several devices at work ahead of the search, whose answer stays that of one."""

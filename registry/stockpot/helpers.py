@@ -1,0 +1,65 @@
+"""Processes that help a request on this machine's other devices."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from threading import Thread
+
+from stockpot.entities import Job
+
+PATIENCE_SECONDS = 10.0
+"""After which a helper that does not end by itself is killed."""
+
+
+class Helpers:
+    """One `stockpot help` per device, each in a process of its own. What they print is said, with the device.
+
+    Close it: they end.
+    """
+
+    def __init__(self, devices: Sequence[str], say: Callable[[str], object]) -> None:
+        self._devices = tuple(devices)
+        self._say = say
+        self._started: list[tuple[subprocess.Popen[str], Thread]] = []
+
+    def start(self, job: Job) -> None:
+        """Start them for this job, unless they were started already."""
+        if not self._started:
+            self._started = [self._begin(device, job) for device in self._devices]
+
+    def close(self) -> None:
+        """End them; return when they have ended."""
+        for process, _ in self._started:
+            process.terminate()
+        for process, listening in self._started:
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            listening.join()
+        self._started = []
+
+    def _begin(self, device: str, job: Job) -> tuple[subprocess.Popen[str], Thread]:
+        paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109 - one text among others
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stockpot", "help", "--job", job.name],
+            env={**os.environ, "STOCKPOT_DEVICE": device, "PYTHONPATH": paths},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        listening = Thread(
+            target=self._listen, args=(device, process), name=f"helper on {device}", daemon=True
+        )
+        listening.start()
+        return process, listening
+
+    def _listen(self, device: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: it was asked for
+        with process.stdout as lines:
+            for line in filter(str.strip, lines):
+                self._say(f"helper on {device}: {line.rstrip()}")

@@ -1,0 +1,39 @@
+"""How a job's splits were opened, for those who help: one protocol for all."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Opening
+from stockpot.errors import CannotHelp
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench, Evaluator
+
+
+def opening_of(splits: Mapping[str, "Evaluator"], bench: "Bench", own: int) -> Opening:
+    """`own`: the task's own batch size."""
+    halved_from = own if bench.batch_size < own else None
+    return Opening(version("stockpot"), tuple(e.protocol for e in splits.values()), halved_from)
+
+
+def halve_as_before(bench: "Bench", own: int, opening: Opening | None) -> None:
+    """Halve the batches as the job did, where they did not fit the device, unless the task has others now."""
+    if opening is not None and opening.halved_from == own:
+        while bench.batch_size > opening.protocols[0].conditions.batch_size:
+            bench.halve_batch()
+
+
+def require_alike(splits: Mapping[str, "Evaluator"], opening: Opening) -> None:
+    """Raises CannotHelp where this process would not give the same scores, with every field that differs."""
+    faults = []
+    if (ours := version("stockpot")) != opening.program:
+        faults.append(f"Stockpot: {ours} here, {opening.program} there")
+    for theirs, evaluator in zip(opening.protocols, splits.values(), strict=True):
+        faults += [fault for fault in evaluator.protocol.differences(theirs) if fault not in faults]
+    if faults:
+        raise CannotHelp(
+            "this process would not give the scores of the request that it is to help",
+            faults=faults,
+            mend="help with the same Stockpot, torch, task, data and kind of device as the request runs with",
+        )

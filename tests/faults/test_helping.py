@@ -1,0 +1,187 @@
+"""Processes that take part in a request: it is answered as by one, whatever becomes of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockpot import SoupOutcome, SoupRequest, soup
+from stockpot.documents import to_document
+from stockpot.testing.listener import Listener
+from stockpot.watching import Silent
+from stockpot.workflow import leases
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+HERE = Path(__file__).parent
+TASK = """
+import sys
+import time
+from pathlib import Path
+from stockpot.testing.tiny import TinyTask
+
+HELPS = Path(sys.argv[0]).name == "helping_process.py" or sys.argv[1:2] == ["help"]
+
+def wait_for(name):
+    end = time.monotonic() + 240
+    while not Path(name).exists():
+        assert time.monotonic() < end, name + " never came"
+        time.sleep(0.02)
+
+class Meeting(TinyTask):
+    '''Who helps tells that it is there; who leads goes no further than its first batch before that.'''
+
+    version = "1"
+
+    def predict(self, model, batch):
+        if HELPS:
+            Path("helps").touch()
+            if Path("stand still").exists():
+                wait_for("never")
+        else:
+            wait_for("helps")
+        return super().predict(model, batch)
+"""
+
+
+@pytest.fixture
+def meeting(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoupRequest:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    (tmp_path / "meeting.py").write_text(TASK)
+    return replace(tiny_sweep, task="meeting:Meeting")
+
+
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def begun(processes: list[Process], *command: str, **variables: str) -> Process:
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    processes.append(process)
+    return process
+
+
+def helping(processes: list[Process]) -> Process:
+    return begun(processes, str(HERE / "helping_process.py"))
+
+
+def require_answer_of_one(found: SoupOutcome, request: SoupRequest) -> None:
+    """The same as one process finds, for the same task without the waiting."""
+    alone = soup(replace(request, task="stockpot.testing.tiny:TinyTask", model="alone"), flow=False)
+    assert [s.recipe for s in found.report.selections] == [s.recipe for s in alone.report.selections]
+    assert [row.scores for row in found.report.table] == [row.scores for row in alone.report.table]
+    assert [row.versus_best for row in found.report.table] == [row.versus_best for row in alone.report.table]
+    assert [point.report for point in found.report.candidates] == [
+        point.report for point in alone.report.candidates
+    ]
+    assert [s.checkpoint for s in found.soups] == [s.checkpoint for s in alone.soups] != []
+    assert found.evaluations < alone.evaluations
+
+
+def test_two_processes_share_a_request_and_its_answer_is_that_of_one(
+    meeting: SoupRequest, processes: list[Process]
+) -> None:
+    helper = helping(processes)
+    found = soup(meeting, flow=False, watch=Silent())
+    said, _ = helper.communicate(timeout=60)
+    assert helper.returncode == 0, said
+    assert int(said.splitlines()[-1]) > 0, said
+    require_answer_of_one(found, meeting)
+
+
+def test_each_further_device_has_a_process_of_its_own_which_ends_with_the_request(
+    meeting: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKPOT_DEVICE", "cpu,cpu")
+    told = Listener()
+    found = soup(meeting, flow=False, watch=told)
+    assert any(line.startswith("helper on cpu: ") and "helping with" in line for line in told.said)
+    monkeypatch.delenv("STOCKPOT_DEVICE")
+    require_answer_of_one(found, meeting)
+
+
+def test_a_helper_that_is_killed_in_the_middle_of_an_evaluation_loses_that_one(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    (tmp_path / "stand still").touch()
+    helper = helping(processes)
+    killing = begun(
+        processes,
+        "-c",
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "while not Path('helps').exists(): time.sleep(0.02)\n"
+        f"os.kill({helper.pid}, {int(signal.SIGKILL)})\n",
+    )
+    found = soup(meeting, flow=False, watch=Silent())
+    assert killing.wait(60) == 0
+    assert helper.wait(60) == -signal.SIGKILL
+    alone = soup(replace(meeting, task="stockpot.testing.tiny:TinyTask", model="alone"), flow=False)
+    assert [s.recipe for s in found.report.selections] == [s.recipe for s in alone.report.selections]
+    assert found.evaluations == alone.evaluations, "what the helper had begun was begun again"
+
+
+def test_a_helper_of_another_kind_says_what_differs_and_takes_no_part(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    document = json.dumps(to_document(meeting))
+    leader = begun(processes, str(HERE / "leading_process.py"), document, OMP_NUM_THREADS="1")
+    assert leader.stdout is not None
+    assert leader.stdout.readline().strip() == "leads"
+    other = begun(processes, "-m", "stockpot", "help", "--wait", "60", OMP_NUM_THREADS="2")
+    said, _ = other.communicate(timeout=120)
+    assert other.returncode == 3, said
+    assert "device: " in said
+    assert " 2 threads here, " in said
+    assert " 1 thread there" in said
+    assert not (tmp_path / "helps").exists()
+    (tmp_path / "helps").touch()
+    leader.communicate(timeout=120)
+    assert leader.returncode == 0
+
+
+def test_a_helper_of_a_request_that_nobody_leads_any_more_ends_and_says_so(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    (tmp_path / "stand still").touch()
+    (tmp_path / "meeting.py").write_text(TASK.replace('wait_for("never")', 'wait_for("go on")'))
+    leader = begun(processes, str(HERE / "leading_process.py"), json.dumps(to_document(meeting)))
+    helper = helping(processes)
+    while not (tmp_path / "helps").exists():
+        assert leader.poll() is None
+        assert helper.poll() is None
+    leader.kill()
+    leader.communicate()
+    (tmp_path / "go on").touch()
+    said, _ = helper.communicate(timeout=120)
+    assert helper.returncode == 0, said
+
+
+def test_nobody_needs_help(home: Path, mlflow_uri: str, processes: list[Process]) -> None:
+    idle = begun(processes, "-m", "stockpot", "help", "--json")
+    said, _ = idle.communicate(timeout=60)
+    assert idle.returncode == 0, said
+    assert json.loads(said) == {"evaluations": 0}
