@@ -9,7 +9,6 @@ takes no time.
 """
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,11 +53,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class CallablePackage(ModuleType):
-    """What `stockpot.soup` is: a package of the house, and the call of that name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What `stockpot.calls.soup` does."""
-        return import_module(f"{__name__}.calls").soup(*args, **kwargs)

@@ -17,11 +17,11 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.errors import BadTask, NotExact
-from stockpot.evaluation.exactness import Agreement, require_same_scores, require_same_search
 from stockpot.ports import Wanted, always
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.testing.evaluators import TableEvaluator
+from stockpot.workflow.selecting.exactness import Agreement, require_same_scores, require_same_search
 
 DIGESTS = [digest_of_bytes(b"weights %d" % place) for place in range(6)]
 CONTENDERS = [Contender(digest, f"run-{place}", place) for place, digest in enumerate(DIGESTS)]

@@ -28,6 +28,13 @@ def test_making_a_request_loads_nothing_heavy() -> None:
     assert _python(program) == "[]\n"
 
 
+def test_searching_and_deciding_a_rejection_load_no_torch() -> None:
+    program = (
+        "import sys, stockpot.selection, stockpot.evaluation.rejection.tally; print('torch' in sys.modules)"
+    )
+    assert _python(program) == "False\n"
+
+
 def test_every_name_of_the_face_is_there_and_a_misspelt_one_is_not() -> None:
     for name in stockpot.__all__:
         assert getattr(stockpot, name)

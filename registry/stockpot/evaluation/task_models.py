@@ -13,10 +13,11 @@ from stockpot.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import choose_device, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.passes.checked_task import CheckedTask
-from stockpot.evaluation.weights.live_module import Checkpoints, LiveModule
+from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
 from stockpot.evaluation.weights.plain_weights import put_plainly
 from stockpot.evaluation.weights.swap_proof import swapped
+from stockpot.ports import Checkpoints
 
 
 class TaskModels:

@@ -29,9 +29,8 @@ from stockpot.evaluation.passes.batches import Batches, Split
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.task_models import TaskModels
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
-from stockpot.evaluation.weights.live_module import Checkpoints
 from stockpot.evaluation.weights.module_weights import architecture_of, fits
-from stockpot.ports import Task
+from stockpot.ports import Checkpoints, Task
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ Each docstring is a contract that the suites in `stockpot.testing` hold every ad
 """
 
 from stockpot.ports.bench import Bench
+from stockpot.ports.checkpoints import Checkpoints
 from stockpot.ports.search import (
     Evaluator,
     Interrupted,
@@ -20,6 +21,7 @@ from stockpot.ports.watcher import Watcher
 
 __all__ = [
     "Bench",
+    "Checkpoints",
     "Evaluator",
     "Interrupted",
     "MakeMethod",

@@ -4,8 +4,10 @@ Nothing here imports torch before tensors are touched.
 """
 
 import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
-from stockpot import CallablePackage
 from stockpot.soup.average import averaged_tensors, build
 from stockpot.soup.canonical import canonical_names
 from stockpot.soup.checkpoint_cache import CheckpointCache
@@ -27,5 +29,14 @@ __all__ = [
     "open_safetensors",
 ]
 
+
+class _CallablePackage(ModuleType):
+    """A package of the house, and the call of that name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What `stockpot.calls.soup` does."""
+        return import_module("stockpot.calls").soup(*args, **kwargs)
+
+
 # `from stockpot import soup` finds this package in place of the call of that name, so it can be called.
-sys.modules[__name__].__class__ = CallablePackage
+sys.modules[__name__].__class__ = _CallablePackage

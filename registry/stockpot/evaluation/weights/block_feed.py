@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from stockpot.entities import Digest
+from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import RunningSum, bytes_of
 from stockpot.soup.weights_file import WeightsFile
-
-if TYPE_CHECKING:
-    from stockpot.evaluation.weights.live_module import Checkpoints
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +64,7 @@ class Feed(Protocol):
 class ThreadedFeed:
     """Reads, and does the work, in as many threads as torch uses, while a block is in the cache."""
 
-    def __init__(self, checkpoints: "Checkpoints", device: torch.device) -> None:
+    def __init__(self, checkpoints: Checkpoints, device: torch.device) -> None:
         self._checkpoints = checkpoints
         self._device = device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1

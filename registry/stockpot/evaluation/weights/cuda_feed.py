@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,11 +11,9 @@ from torch import Tensor
 from stockpot.entities import Digest
 from stockpot.evaluation.devices.host_memory import available_memory
 from stockpot.evaluation.weights.block_feed import Block, Work
+from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import bytes_of
 from stockpot.soup.weights_file import PIECE
-
-if TYPE_CHECKING:
-    from stockpot.evaluation.weights.live_module import Checkpoints
 
 _SLOTS = 3  # one is read from the file, one is copied, one is added
 
@@ -43,7 +40,7 @@ class CudaFeed:
     slots, that is one checkpoint's size, and used again for the next.
     """
 
-    def __init__(self, checkpoints: "Checkpoints", device: torch.device) -> None:
+    def __init__(self, checkpoints: Checkpoints, device: torch.device) -> None:
         self._checkpoints = checkpoints
         self._device = device
         self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch does not type it

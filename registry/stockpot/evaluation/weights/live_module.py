@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from stockpot.errors import Incompatible
 from stockpot.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
 from stockpot.evaluation.weights.cuda_feed import CudaFeed
 from stockpot.evaluation.weights.module_weights import Placement, placement
+from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from stockpot.soup.checkpoint_cache import exact_digest
 from stockpot.soup.compatibility import differences
@@ -23,18 +22,6 @@ from stockpot.soup.weights_file import WeightsFile
 
 _BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
 _CUDA_BLOCK = 1 << 22  # elements: a launch costs as much as copying some ten thousand
-
-
-class Checkpoints(Protocol):
-    """Hands out checkpoints by digest, from any thread."""
-
-    def open(self, digest: Digest) -> AbstractContextManager[WeightsFile]:
-        """The checkpoint's canonical file; fetched first where it is missing."""
-        ...
-
-    def prefetch(self, digest: Digest) -> None:
-        """It is wanted soon: may begin to fetch it. Never fails."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,17 @@
 Nothing here is shared with `stockpot.evaluation.weights.live_module` but the list of which tensor goes where.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from stockpot.entities import Recipe, TensorSpec, short
 from stockpot.errors import Incompatible
 from stockpot.evaluation.weights.module_weights import placement
+from stockpot.ports import Checkpoints
 from stockpot.soup.refusals import misfit, overflow, require_no_overlay
 
-if TYPE_CHECKING:
-    from stockpot.evaluation.weights.live_module import Checkpoints
 
-
-def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: "Checkpoints") -> None:
+def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: Checkpoints) -> None:
     """Copy the recipe's average into the module's own parameters and buffers.
 
     Everything is read anew and averaged on the CPU, which takes memory for a sum of all ingredients. Raises
@@ -42,7 +38,7 @@ def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: "Checkpoints") -
             target.copy_(mean[name])
 
 
-def _mean(recipe: Recipe, checkpoints: "Checkpoints") -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
+def _mean(recipe: Recipe, checkpoints: Checkpoints) -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
     """The first ingredient's tensors, and the average of each."""
     first, *others = recipe.checkpoints
     with checkpoints.open(first) as weights:

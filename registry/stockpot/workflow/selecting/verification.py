@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Bound, Outcome, Recipe, Score, Selection, Trial, short
 from stockpot.errors import NotExact
-from stockpot.evaluation.exactness import require_same_scores, require_same_search
 from stockpot.selection import run_selection
+from stockpot.workflow.selecting.exactness import require_same_scores, require_same_search
 from stockpot.workflow.selecting.watched import Heard, PlainEvaluator, score_in_full
 
 if TYPE_CHECKING:

@@ -1,0 +1,21 @@
+"""Where weights come from."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from stockpot.entities import Digest
+
+if TYPE_CHECKING:
+    from stockpot.soup.weights_file import WeightsFile
+
+
+class Checkpoints(Protocol):
+    """Hands out checkpoints by digest, from any thread."""
+
+    def open(self, digest: Digest) -> "AbstractContextManager[WeightsFile]":
+        """The checkpoint's canonical file; fetched first where it is missing."""
+        ...
+
+    def prefetch(self, digest: Digest) -> None:
+        """It is wanted soon: may begin to fetch it. Never fails."""
+        ...
