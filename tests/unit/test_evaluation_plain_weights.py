@@ -12,6 +12,7 @@ from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
 from stockpot.evaluation.weights.plain_weights import put_plainly
+from stockpot.soup import arithmetic
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 
@@ -80,8 +81,10 @@ def test_a_fault_of_the_hot_swap_is_none_of_it(monkeypatch: pytest.MonkeyPatch) 
     def fails(*_: object) -> None:
         raise AssertionError("used")
 
-    for name in ("_copy", "_copy_mean", "_add", "_rounded", "RunningSum", "LiveModule", "ThreadedFeed"):
+    for name in ("_copy", "_copy_mean", "_add", "RunningSum", "LiveModule", "ThreadedFeed"):
         monkeypatch.setattr(live_module, name, fails)
+    for name in ("RunningSum", "rounded"):
+        monkeypatch.setattr(arithmetic, name, fails)
     assert bits(filled(tiny.dense(), SOUP, states)) == right
 
 

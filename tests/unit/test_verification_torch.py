@@ -30,6 +30,7 @@ from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.block_feed import Block
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
+from stockpot.soup import arithmetic
 from stockpot.soup.arithmetic import RunningSum
 from stockpot.store.memory import MemoryStore
 from stockpot.testing import tiny
@@ -212,8 +213,8 @@ def test_the_plain_evaluator_makes_its_batches_anew_for_each_pass_in_the_same_or
 
 
 def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = live_module._rounded
-    monkeypatch.setattr(live_module, "_rounded", lambda c, dtype: -right(c, dtype))
+    right = arithmetic.rounded
+    monkeypatch.setattr(arithmetic, "rounded", lambda c, dtype: -right(c, dtype))
 
 
 def an_ingredient_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

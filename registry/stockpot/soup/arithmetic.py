@@ -1,18 +1,22 @@
-"""Torch on bytes: element types, the finite check, and the arithmetic ``mean/1``.
+"""Torch on bytes: element types, the finite check, and the arithmetic of recipes.
+
+`averaged` is its definition, which the faster ways are held against: `RunningSum` in memory, `part_means`
+from file to file.
 
 The one module of this package that imports torch, so that headers are read without it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import cache
+from threading import Barrier
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from stockpot.entities import TensorSpec
+from stockpot.entities import Recipe, TensorSpec
 
 DTYPES = MappingProxyType(
     {
@@ -37,16 +41,27 @@ DTYPES = MappingProxyType(
 _BLOCK = 1 << 15
 
 
-@contextmanager
-def single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, in each of which torch wakes no threads of its own."""
-    threads = torch.get_num_threads()
+def single_threaded(workers: int) -> ThreadPoolExecutor:
+    """A pool of threads, all started, in each of which torch wakes no threads of its own."""
+    before, started = torch.get_num_threads(), Barrier(workers + 1)
+    pool = ThreadPoolExecutor(workers, "weights", initializer=_become_single_threaded)
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        for _ in range(workers):
+            pool.submit(started.wait)
+        started.wait()
+    except BaseException:
+        started.abort()  # an interrupt leaves nobody waiting
+        raise
     finally:
         # The number counts for the thread that sets it, and for all threads that start after that.
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+    return pool
+
+
+def _become_single_threaded() -> None:
+    # Once, when it first looks, a thread takes the number that then counts for all: here, not later.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def empty(tensor: TensorSpec) -> Tensor:
@@ -90,8 +105,26 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def averaged(tensors: Iterable[Tensor], recipe: Recipe) -> Tensor:
+    """The recipe's average of one tensor, as the definition of its arithmetic reads.
+
+    `tensors`: the ingredients' own, in recipe order, of one shape, dtype and device. Integer and boolean ones
+    are equal, which is not looked at; the sum of others may overflow.
+    """
+    ingredients = iter(tensors)
+    first = next(ingredients)
+    if not recipe.is_soup or not first.is_floating_point():
+        return first
+    total = first.to(accumulator(first.dtype))
+    for tensor in ingredients:
+        total = total + tensor.to(total.dtype)
+    coefficient = torch.tensor(recipe.ingredients[0].coefficient, dtype=total.dtype)
+    return (total * coefficient).to(first.dtype)
+
+
 class RunningSum:
-    """The sum of tensors of one shape and floating-point dtype, in the order of their arrival.
+    """The fast way to ``mean/1``: the sum of tensors of one shape and floating-point dtype, in the order of
+    their arrival.
 
     A mean taken after each of several additions has the same bits as one that starts anew, on any
     device: every operation is a single correctly rounded one per element.
@@ -116,26 +149,30 @@ class RunningSum:
 
         The sum stays as it is, unless `out` is the sum.
         """
-        rounded = self._rounded(coefficient)
+        factor = rounded(coefficient, self.total.dtype)
         if out is None:
-            return self.total.mul(rounded).to(self._dtype)
+            return self.total.mul(factor).to(self._dtype)
         if out.dtype == self.total.dtype:
-            return torch.mul(self.total, rounded, out=out)
-        return out.copy_(torch.mul(self.total, rounded, out=self._wide))
+            return torch.mul(self.total, factor, out=out)
+        return out.copy_(torch.mul(self.total, factor, out=self._wide))
 
     def mean_with(self, tensor: Tensor, coefficient: float, out: Tensor) -> Tensor:
         """What `mean` gives after `add(tensor)`, written into `out`. The sum stays as it is.
 
-        `out` has the ingredients' dtype, the sum's shape and device, and is returned; it may be a live
-        parameter, under ``torch.no_grad()``. Nothing is allocated, but for 16-bit tensors without `wide`.
+        `out` has the ingredients' dtype, the sum's shape and device, and is returned; it may be `tensor`, or
+        a live parameter, under ``torch.no_grad()``. Nothing is allocated, but for 16-bit tensors without
+        `wide`.
         """
-        rounded = self._rounded(coefficient)
+        factor = rounded(coefficient, self.total.dtype)
         if out.dtype == self.total.dtype:
-            return torch.add(self.total, tensor, out=out).mul_(rounded)
-        return out.copy_(self._widened(tensor).add_(self.total).mul_(rounded))
+            return torch.add(self.total, tensor, out=out).mul_(factor)
+        return out.copy_(self._widened(tensor).add_(self.total).mul_(factor))
 
     def _widened(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.total.dtype) if self._wide is None else self._wide.copy_(tensor)
 
-    def _rounded(self, coefficient: float) -> float:
-        return torch.tensor(coefficient, dtype=self.total.dtype).item()
+
+@cache
+def rounded(coefficient: float, dtype: torch.dtype) -> float:
+    """The nearest number that this dtype holds."""
+    return torch.tensor(coefficient, dtype=dtype).item()

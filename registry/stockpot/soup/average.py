@@ -1,8 +1,8 @@
-"""From a recipe to its average: tensor by tensor for a live module, or streamed into the cache."""
+"""From a recipe to its average: tensor by tensor by its definition, or streamed into the cache."""
 
 import resource
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Checkpoint, Digest, Recipe, short
@@ -25,25 +25,19 @@ _OTHER_FILES = 256
 def averaged_tensors(
     recipe: Recipe, cache: CheckpointCache, device: "str | torch.device" = "cpu"
 ) -> "Iterator[tuple[str, Tensor]]":
-    """The recipe's average on this device, one tensor at a time, by name.
-
-    The bits are those that `build` writes. Raises BadCheckpoint for an ingredient that is not in the
+    """The recipe's average on this device, one tensor at a time, by name, as `arithmetic.averaged` defines
+    it: the bits that `build` writes. Raises BadCheckpoint for an ingredient that is not in the
     cache, Incompatible for ingredients that differ in layout or in integer or boolean tensors,
     NotFinite for a sum that overflows.
     """
-    from stockpot.soup.arithmetic import RunningSum, is_finite
+    from stockpot.soup.arithmetic import averaged, is_finite
 
-    with _open_ingredients(recipe, cache) as files:
-        for spec in files[0].tensors:
-            tensor = files[0].read(spec.name).to(device)
-            if recipe.is_soup and spec.dtype in FLOATS:
-                total = RunningSum(tensor)
-                for file in files[1:]:
-                    total.add(file.read(spec.name).to(device))
-                tensor = total.mean(recipe.ingredients[0].coefficient)
-                if not is_finite(tensor):
-                    raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {spec.name}")
-            yield spec.name, tensor
+    with _fitting(recipe, cache) as files:
+        for name, dtype in ((spec.name, spec.dtype) for spec in files[0].tensors):
+            tensor = averaged((file.read(name).to(device) for file in files), recipe)
+            if recipe.is_soup and dtype in FLOATS and not is_finite(tensor):
+                raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {name}")
+            yield name, tensor
 
 
 def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None) -> Checkpoint:
@@ -58,11 +52,11 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
     removed from the cache; and StockpotError where the disk fails. Nothing else is left behind then.
     """
     if not recipe.is_soup:
-        with _open_ingredients(recipe, cache):
+        with _fitting(recipe, cache):
             return cache.checkpoint(recipe.checkpoints[0])
     from stockpot.soup.one_pass import OnePass
 
-    with _open_ingredients(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
+    with _fitting(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
         average = OnePass(files, recipe.ingredients[0].coefficient, draft, hashing=known is None)
         digests = average.run()
         found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
@@ -74,11 +68,23 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
 
 
 @contextmanager
-def _open_ingredients(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
+def opened(
+    recipe: Recipe, open_one: Callable[[Digest], AbstractContextManager[WeightsFile]]
+) -> Iterator[list[WeightsFile]]:
+    """The ingredients' files, in recipe order, all open at once.
+
+    Raises BadCheckpoint for an overlay, StockpotError where the system opens no more files, and what
+    `open_one` raises.
+    """
     require_no_overlay(recipe)
     _allow_open_files(len(recipe.ingredients))
     with ExitStack() as stack:
-        files = [stack.enter_context(cache.open(digest)) for digest in recipe.checkpoints]
+        yield [stack.enter_context(open_one(digest)) for digest in recipe.checkpoints]
+
+
+@contextmanager
+def _fitting(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
+    with opened(recipe, cache.open) as files:
         if faults := list(_misfits(recipe, files)):
             raise misfit(recipe, faults)
         yield files

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stockpot.entities import Digest
 from stockpot.ports import Checkpoints
-from stockpot.soup.arithmetic import RunningSum, bytes_of
+from stockpot.soup.arithmetic import RunningSum, bytes_of, single_threaded
 from stockpot.soup.weights_file import WeightsFile
 
 
@@ -31,7 +31,7 @@ class Block:
     own: tuple[Tensor, memoryview] | None
     """The target, flat, and its bytes, where these are laid out as in the file, in this process's memory."""
     sum: RunningSum | None = None
-    """Of the blocks added so far, flat."""
+    """Of the blocks added so far, in the target's shape."""
 
     @property
     def size(self) -> int:
@@ -41,7 +41,8 @@ class Block:
 
 Work = Callable[[Block, Tensor], Tensor | None]
 """Does something with a block and what a file holds for it: a flat tensor on the block's device, valid
-until the work returns. Where the work overwrites the module, it may be the block's own target."""
+until the work returns, which may write into it. Where the work overwrites the module, it may be the block's
+own target."""
 
 
 class Feed(Protocol):
@@ -68,7 +69,7 @@ class ThreadedFeed:
         self._checkpoints = checkpoints
         self._device = device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = _single_threaded_pool(self._threads)
+        self._pool = single_threaded(self._threads)
         self._own = threading.local()
 
     def each(
@@ -118,21 +119,3 @@ class ThreadedFeed:
         if buffer is None or len(buffer) < size:
             buffer = self._own.buffer = torch.empty(size, dtype=torch.uint8)
         return buffer[:size]
-
-
-def _single_threaded_pool(threads: int) -> ThreadPoolExecutor:
-    """A pool that lasts, in each of whose threads torch wakes no threads of its own."""
-    before, started = torch.get_num_threads(), threading.Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, "weights", initializer=_become_single_threaded)
-    for _ in range(threads):
-        pool.submit(started.wait)
-    started.wait()
-    # The number counts for the thread that sets it, and for all threads that start after that.
-    torch.set_num_threads(before)
-    return pool
-
-
-def _become_single_threaded() -> None:
-    # Once, when it first looks, a thread takes the number that then counts for all: here, not later.
-    torch.get_num_threads()
-    torch.set_num_threads(1)

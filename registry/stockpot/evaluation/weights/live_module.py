@@ -3,16 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stockpot.entities import Digest, Recipe, TensorSpec, short
-from stockpot.errors import Incompatible
 from stockpot.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
 from stockpot.evaluation.weights.cuda_feed import CudaFeed
-from stockpot.evaluation.weights.module_weights import Placement, placement
+from stockpot.evaluation.weights.module_weights import Placement, placement, unfit
 from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from stockpot.soup.checkpoint_cache import exact_digest
@@ -134,11 +133,7 @@ class LiveModule:
             *(f"{short(digest)}: {fault}" for digest, fault in torn),
         ]
         if faults:
-            raise Incompatible(
-                f"these weights do not fit {type(self._module).__name__}, the task's model",
-                faults=faults,
-                mend="make Task.model() build the architecture that the sweep trained",
-            )
+            raise unfit(self._module, faults)
 
     def _misfits(self, recipe: Recipe) -> Iterator[str]:
         first = self._known[recipe.checkpoints[0]]
@@ -207,6 +202,7 @@ def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
 
 
 def _add(block: Block, content: Tensor) -> None:
+    content = content.view(block.target.shape)
     if block.sum is None:
         block.sum = RunningSum(content)
     else:
@@ -214,26 +210,19 @@ def _add(block: Block, content: Tensor) -> None:
 
 
 def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool) -> Tensor | None:
-    """Put (sum + content) x coefficient into the module, with the bits of `RunningSum`.
+    """Put (sum + content) x coefficient into the module.
 
     Returns, if it is to look, a sum that is not finite if any element is not.
     """
     if block.sum is None:
         _copy(block, content)
         return None
-    total, target = block.sum.total, block.target
-    rounded = _rounded(coefficient, total.dtype)
-    if content.dtype == target.dtype == total.dtype:
-        torch.add(total.view(target.shape), content.view(target.shape), out=target).mul_(rounded)
-    else:
-        mean = torch.add(total, content.to(total.dtype)).mul_(rounded)
-        _copy(block, mean.to(content.dtype))
+    target, content = block.target, content.view(block.target.shape)
+    if content.dtype == target.dtype:
+        block.sum.mean_with(content, coefficient, out=target)
+    else:  # it is rounded as the file holds it, and widened then
+        target.copy_(block.sum.mean_with(content, coefficient, out=content))
     return target.sum(dtype=accumulator(target.dtype)) if look else None
-
-
-@cache
-def _rounded(coefficient: float, dtype: torch.dtype) -> float:
-    return torch.tensor(coefficient, dtype=dtype).item()
 
 
 def _not_finite(checks: Sequence[tuple[Block, Tensor]]) -> set[str]:

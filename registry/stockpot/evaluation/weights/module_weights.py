@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.entities import TensorSpec
-from stockpot.errors import BadTask
+from stockpot.errors import BadTask, Incompatible
 from stockpot.soup.arithmetic import DTYPES
 from stockpot.soup.canonical import canonical_names
 
@@ -71,6 +71,15 @@ def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
 def fits(module: nn.Module, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
     """How these tensors, under canonical names, differ from what the module takes; empty if they fit."""
     return placement(module, tensors).faults
+
+
+def unfit(module: nn.Module, faults: Sequence[str]) -> Incompatible:
+    """Weights that this module does not take."""
+    return Incompatible(
+        f"these weights do not fit {type(module).__name__}, the task's model",
+        faults=faults,
+        mend="make Task.model() build the architecture that the sweep trained",
+    )
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
