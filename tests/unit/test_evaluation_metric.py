@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from stockpot.entities import (
     Accept,
@@ -26,7 +26,6 @@ from stockpot.entities import (
 from stockpot.errors import BadTask, OutOfDeviceMemory
 from stockpot.evaluation import RememberedOutputs, TorchBench, blocks, compare
 from stockpot.evaluation.passes import batches
-from stockpot.evaluation.passes.rows import Rows
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.testing import tiny
@@ -68,8 +67,10 @@ def bench_for(
     )
 
 
-def score(bench: TorchBench, recipe: Recipe = ALONE[0], *, plain: bool = False) -> Score:
-    (outcome,) = bench.evaluator("validation", plain=plain).evaluate([Trial(recipe)])
+def score(
+    bench: TorchBench, recipe: Recipe = ALONE[0], *, compared: bool = True, plain: bool = False
+) -> Score:
+    (outcome,) = bench.evaluator("validation", compared=compared, plain=plain).evaluate([Trial(recipe)])
     assert isinstance(outcome, Score)
     return outcome
 
@@ -232,6 +233,37 @@ def test_a_metric_is_another_protocol_than_the_mean() -> None:
     assert bench_for().evaluator("validation").protocol.question.task_version == "1+metric"
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_metric_that_is_not_compared_is_called_once_and_is_a_protocol_of_its_own(plain: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    class Counted(tiny.MeasuredTask):
+        calls = 0
+
+        def metric(self, outputs: Tensor, batch: Any) -> Tensor:
+            self.calls += 1
+            return super().metric(outputs, batch)
+
+    task = Counted(n="75")
+    bench = bench_for(task)
+    value = score(bench, compared=False, plain=plain)
+    assert value.metric == Metric(value.value, ())
+    assert task.calls == 1
+    assert bench.ensemble(ALONE[0], "validation") is None
+    assert (bench.ensemble(ALONE[0], "validation", compared=False) == value) is not plain
+    task.calls = 0
+    assert score(bench, plain=plain).value == value.value
+    assert task.calls == 51
+    versions = [
+        bench.evaluator("validation", compared=compared, plain=plain).protocol.question.task_version
+        for compared in (True, False)
+    ]
+    assert versions == ["1+metric", "1+metric-value"]
+
+
+def test_what_is_compared_is_one_protocol_where_there_is_no_metric() -> None:
+    bench = bench_for(tiny.TinyTask(n="75"))
+    assert bench.evaluator("validation", compared=False) is bench.evaluator("validation")
+
+
 def test_other_blocks_of_the_jackknife_are_another_protocol() -> None:
     class Grouped(tiny.MeasuredTask):
         def __init__(self, origins: int) -> None:
@@ -357,14 +389,22 @@ def test_a_metric_that_changes_what_it_is_given_spoils_nothing() -> None:
     assert bench.ensemble(SOUP, "validation") is not None
 
 
-class Large(tiny.MeasuredTask):
-    """With inputs of 4 KiB, beside labels. `looks`: the metric does look at them."""
+class Pictures(tiny.MeasuredTask):
+    """With inputs of 4 KiB, beside labels, which are all that the metric wants."""
 
-    looks = False
+    def __init__(self) -> None:
+        super().__init__(n="75")
+        self.collated = self.told = 0
 
     def collate(self, examples: list[tiny.Example]) -> Any:
+        self.collated += 1
         x, labels = super().collate(examples)
-        return {"large": x.repeat(1, 128), "labels": labels}
+        return {"large": x.repeat(1, 128), "labels": labels, "name": "x"}
+
+    def targets(self, batch: Any) -> Any:
+        self.told += 1
+        classes = nn.functional.one_hot(batch["labels"], tiny.CLASSES)
+        return [batch["labels"], {"classes": classes[:, :2], "first": classes[:, 0]}]
 
     def predict(self, model: Any, batch: Any) -> Tensor:
         return super().predict(model, (batch["large"][:, : tiny.FEATURES], None))  # type: ignore[arg-type]  # only x
@@ -372,40 +412,31 @@ class Large(tiny.MeasuredTask):
     def score(self, outputs: Tensor, batch: Any) -> Tensor:
         return super().score(outputs, (outputs, batch["labels"]))
 
-    def metric(self, outputs: Tensor, batch: Any) -> Tensor:
-        assert (type(batch["large"]), type(batch["labels"])) == (Rows, Tensor)
-        seen = batch["large"].double().mean() if self.looks else 0.0
-        return super().metric(outputs, (outputs, batch["labels"])) + seen
+    def metric(self, outputs: Tensor, targets: Any) -> Tensor:
+        labels, more = targets
+        assert torch.equal(more["classes"], nn.functional.one_hot(labels, tiny.CLASSES)[:, :2])
+        assert torch.equal(more["first"], (labels == 0).long())
+        return super().metric(outputs, (outputs, labels))
 
 
-def test_inputs_are_joined_only_where_the_metric_looks_at_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metric_gets_the_targets_of_all_examples_joined_once_for_all_recipes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(batches, "SHARE", 0.0)
-    made: list[int] = []
-
-    class Watched(Large):
-        def collate(self, examples: list[tiny.Example]) -> Any:
-            made.append(len(examples))
-            return super().collate(examples)
-
-    bench, one_pass = bench_for(Watched(n="75")), 10
-    score(bench)
-    first = len(made)
-    score(bench)
-    assert len(made) - first == one_pass, "labels are kept"
-    task = Large(n="75")
-    task.looks = True
-    found = score(bench_for(task)).metric
-    inputs = torch.stack([x for x, _ in task.examples("validation")]).double().mean()
-    assert found is not None
-    assert found.value - score(bench).value == pytest.approx(float(inputs))
-    assert len(set(found.without)) > 1
+    task, one_pass = Pictures(), 10
+    bench = bench_for(task)
+    assert bits(score(bench)) == bits(score(bench_for()))
+    assert task.told == one_pass
+    before = task.collated
+    assert score(bench).metric == score(bench_for()).metric
+    assert (task.told, task.collated - before) == (one_pass, one_pass)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("looks", [False, True])
-def test_inputs_that_the_metric_does_not_look_at_take_no_memory(
+@pytest.mark.parametrize("chosen", [True, False])
+def test_inputs_take_memory_only_where_they_are_targets(
     monkeypatch: pytest.MonkeyPatch,
-    looks: bool,  # noqa: FBT001 - a parameter of the test
+    chosen: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     monkeypatch.setattr(batches, "SHARE", 0.0)
 
@@ -414,29 +445,30 @@ def test_inputs_that_the_metric_does_not_look_at_take_no_memory(
         shape = (75, 128 * tiny.FEATURES)
         return sum(type(o) is Tensor and o.shape == shape for o in gc.get_objects())
 
-    task, before = Large(n="75"), joined()
-    task.looks = looks
+    class Whole(Pictures):
+        targets = None  # type: ignore[assignment]  # as a subclass may take it back
+
+        def metric(self, outputs: Tensor, targets: Any) -> Tensor:
+            assert targets["name"] == "x"
+            return tiny.MeasuredTask.metric(self, outputs, (targets["large"], targets["labels"]))
+
+    before, task = joined(), Pictures() if chosen else Whole()
     bench = bench_for(task)
-    score(bench)
-    assert joined() - before == looks
+    assert bits(score(bench)) == bits(score(bench_for()))
+    assert joined() - before == (not chosen)
 
 
-def test_rows_are_a_tensor_in_all_respects_once_they_are_looked_at() -> None:
-    picked: list[int] = []
-
-    def pick() -> Tensor:
-        picked.append(1)
-        return torch.arange(6.0).view(3, 2)
-
-    rows = Rows((3, 2), torch.float32, pick)
-    assert isinstance(rows, Tensor)
-    assert picked == []
-    assert rows.shape == (3, 2)
-    assert rows.tolist() == np.asarray(rows).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert type(rows + 1) is Tensor
-    assert torch.cat([rows, rows]).shape == torch.cat(tensors=[rows, rows]).shape == (6, 2)
-    assert float(torch.nn.functional.l1_loss(input=torch.zeros(3, 2), target=rows)) == 2.5
-    assert [float(row.sum()) for row in rows] == [1, 5, 9]
-    rows.add_(1)
-    assert float(rows.sum()) == 21
-    assert picked == [1]
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (raising(KeyError("labels")), r"targets\(\) raised KeyError: 'labels', split 'validation', examples"),
+        (lambda batch: batch[1].sum(), r"one row per example.*split 'validation', examples from 0"),
+        (lambda batch: [str(batch[1])], r"differs from the first.*split 'validation', examples from 8"),
+    ],
+)
+def test_targets_that_cannot_be_joined_are_refused(targets: Any, message: str) -> None:
+    task: Any = tiny.MeasuredTask(n="75")
+    task.targets = targets
+    with pytest.raises(BadTask, match=message) as caught:
+        score(bench_for(task))
+    assert "targets()" in caught.value.mend

@@ -69,7 +69,7 @@ class TorchBench:
         self.outputs = outputs or RememberedOutputs()
         self._splits: dict[str, Split] = {}
         self._batches: dict[str, Batches] = {}
-        self._evaluators: dict[tuple[str, bool], TorchEvaluator] = {}
+        self._evaluators: dict[tuple[str, bool, bool], TorchEvaluator] = {}
         self._threads = torch.get_num_threads()
         self._halvings = 0
         self._passes = 0.0
@@ -99,26 +99,28 @@ class TorchBench:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
         return fits(self.models.made, tensors)
 
-    def evaluator(self, split: str, *, plain: bool = False) -> TorchEvaluator:
+    def evaluator(self, split: str, *, compared: bool = True, plain: bool = False) -> TorchEvaluator:
         """Scores recipes on this split; the same one each time.
 
-        `plain`: always in full, in order, on batches made anew for each pass, from weights set anew without
+        `compared`: a metric of the whole split has the replicates of the jackknife. `plain`: always in full, in order, on batches made anew for each pass, from weights set anew without
         the hot swap, and remembering nothing: what every faster way must agree with. Names the split's
         content, which may read every example.
         """
-        if (split, plain) not in self._evaluators:
-            other = self._evaluators.get((split, not plain))
-            protocol = other.protocol if other is not None else self._protocol(split)
+        compared &= self.task.measures_whole  # else it makes no difference
+        key = split, compared, plain
+        if key not in self._evaluators:
+            other = self._evaluators.get((split, compared, not plain))
+            protocol = other.protocol if other is not None else self._protocol(split, compared=compared)
             batches = self._made_batches(split, fresh=True) if plain else self._batches_of(split)
-            self._evaluators[split, plain] = TorchEvaluator(self, batches, protocol, plain=plain)
-        return self._evaluators[split, plain]
+            self._evaluators[key] = TorchEvaluator(self, batches, protocol, compared=compared, plain=plain)
+        return self._evaluators[key]
 
-    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+    def ensemble(self, recipe: Recipe, split: str, *, compared: bool = True) -> Score | None:
         """What the recipe's ingredients score as an ensemble: the mean of their outputs, no forward pass.
 
         None where the outputs of one are not remembered, or cannot be averaged.
         """
-        evaluator = self.evaluator(split)
+        evaluator = self.evaluator(split, compared=compared)
         protocol = evaluator.protocol.digest
         alone = [Recipe.mean([checkpoint]).digest for checkpoint in recipe.checkpoints]
         passes = [self.outputs.get(digest, protocol, outputs=True) for digest in alone]
@@ -186,11 +188,11 @@ class TorchBench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _protocol(self, split: str) -> EvaluationProtocol:
+    def _protocol(self, split: str, *, compared: bool) -> EvaluationProtocol:
         examples = self._split(split).examples
         question = Question(
             task=self._identity[0],
-            task_version=self._identity[1] + self._measuring(split),
+            task_version=self._identity[1] + self._measuring(split, compared=compared),
             split=split,
             dataset=self.task.digest(split, examples),
             # Last, so that what the task downloads or makes when it opens its examples is there.
@@ -209,12 +211,14 @@ class TorchBench:
         )
         return EvaluationProtocol(question, conditions)
 
-    def _measuring(self, split: str) -> str:
+    def _measuring(self, split: str, *, compared: bool) -> str:
         """What a metric adds to the task's version: what an older release scored by the mean, or a base class
-        measures now, is another protocol; so are other blocks of the jackknife, which groups decide.
+        measures now, is another protocol; so are other blocks of the jackknife, which groups decide, and none.
         """
         if not self.task.measures_whole:
             return ""
+        if not compared:
+            return "+metric-value"
         groups = self.groups(split)
         if groups is None:
             return "+metric"

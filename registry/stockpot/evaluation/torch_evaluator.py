@@ -40,7 +40,13 @@ class TorchEvaluator:
     """
 
     def __init__(
-        self, bench: "TorchBench", batches: Batches, protocol: EvaluationProtocol, *, plain: bool = False
+        self,
+        bench: "TorchBench",
+        batches: Batches,
+        protocol: EvaluationProtocol,
+        *,
+        compared: bool,
+        plain: bool,
     ) -> None:
         self.protocol = protocol
         self.batches_done = 0
@@ -52,7 +58,7 @@ class TorchEvaluator:
         self._forecaster = Forecaster(self._bounds or (0.0, 1.0))
         self._mixable: bool | None = None  # not probed yet
         self._random = False  # whether predicting drew random numbers
-        self.whole = WholeSplit(bench.task, batches) if bench.task.measures_whole else None
+        self.whole = WholeSplit(bench.task, batches, compared=compared) if bench.task.measures_whole else None
         """Where the task has a metric."""
         self._keeping = not plain  # outputs, until a pass is done
         self._wanted = always

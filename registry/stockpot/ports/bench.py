@@ -28,8 +28,10 @@ class Bench(Protocol):
         """Evaluate half as many examples at a time from now on, at least one: under another protocol."""
         ...
 
-    def evaluator(self, split: str, *, plain: bool = False) -> "Evaluator":
-        """`plain`: always in full, in order, and remembering nothing, to check a faster way against.
+    def evaluator(self, split: str, *, compared: bool = True, plain: bool = False) -> "Evaluator":
+        """`compared`: its scores are to be compared in pairs, for which a metric has replicates; else they are
+        another protocol's. `plain`: always in full, in order, and remembering nothing, to check a faster way
+        against.
 
         Raises BadTask for a split that does not exist or is empty.
         """
@@ -39,9 +41,9 @@ class Bench(Protocol):
         """The origin of each example, where several share one."""
         ...
 
-    def ensemble(self, recipe: Recipe, split: str) -> Score | None:
+    def ensemble(self, recipe: Recipe, split: str, *, compared: bool = True) -> Score | None:
         """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
-        not all remembered.
+        not all remembered under the protocol of ``evaluator(split, compared=compared)``.
         """
         ...
 

@@ -22,9 +22,11 @@ class Task(Protocol):
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
       arguments that make the architecture without the task's data, for a model that is served as code;
     - ``batch_size``: examples in a batch; 256 without it;
-    - ``metric(outputs, batch) -> float``: for a split that is measured as a whole, by what is no mean over
+    - ``metric(outputs, targets) -> float``: for a split that is measured as a whole, by what is no mean over
       its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
       pass. More in `MeasuresWhole`.
+    - ``targets(batch)``: what ``metric`` needs of a batch, such as labels or masks: a tensor, or tuples, lists
+      or dicts of tensors, each with one row per example. Without it ``metric`` gets the batches themselves.
     """
 
     version: str
@@ -65,20 +67,21 @@ class Task(Protocol):
 class MeasuresWhole(Protocol):
     """What a task may have besides: a number of the whole split that is no mean over its examples."""
 
-    def metric(self, outputs: "Tensor", batch: "Any") -> "float | Tensor":
+    def metric(self, outputs: "Tensor", targets: "Any") -> "float | Tensor":
         """One real number, or a tensor of shape ``[]``; higher is better.
 
         `outputs`: what ``predict`` returned for all examples, ``[n, ...]``, in the split's order and without
-        padding, on the CPU. `batch`: what ``collate`` made of the same examples, in one: its tensors, each of
-        which has one row per example, are below each other, on the CPU too; all else must be alike in all
-        batches, and is as it is in each. Large ones are picked when they are first looked at. For the time
-        of a pass, memory holds the outputs up to three times: let ``predict`` return no more than ``score``
-        and ``metric`` need.
+        padding, on the CPU. `targets`: what ``targets`` gave of the same examples, in one: its tensors, each
+        of which has one row per example, are below each other, on the CPU too; all else must be alike in all
+        batches, and is as it is in each. Where the task has no ``targets``, it is what ``collate`` made,
+        joined in the same way: define ``targets`` where batches hold images, since all of them would lie in
+        memory, and be copied for each call. For the time of a pass, memory holds the outputs up to three
+        times: let ``predict`` return no more than ``score`` and ``metric`` need.
 
-        Also called without each block of examples in turn (`stockpot.evaluation.blocks`), for the interval:
-        up to 51 times per pass, with fewer examples. NaN where the metric is undefined, as it may be without
-        some examples, or where an output is NaN: a candidate of which the whole is NaN is excluded, and a
-        difference with a NaN has no interval. Infinity is refused, minus infinity is not. What it raises
-        ends the run as a BadTask.
+        On splits of which the report gives an interval, also called without each block of examples in turn
+        (`stockpot.evaluation.blocks`): up to 51 times per pass, with fewer examples. NaN where the metric is
+        undefined, as it may be without some examples, or where an output is NaN: a candidate of which the
+        whole is NaN is excluded, and a difference with a NaN has no interval. Infinity is refused, minus
+        infinity is not. What it raises ends the run as a BadTask.
         """
         ...

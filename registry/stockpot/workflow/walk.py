@@ -158,7 +158,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     ranking = stage("rank", lambda: rank(arrivals, held_out, watch, stop))
     if leader is not None:
         place.store.commit_candidates(leader.job, ranking.candidates)
-    plain = bench.evaluator(request.select_on, plain=True) if request.verify_exact else None
+    plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)

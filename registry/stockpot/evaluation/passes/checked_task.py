@@ -20,7 +20,7 @@ from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError
 from stockpot.evaluation.devices.device import all_seeded
 from stockpot.evaluation.devices.device_faults import is_out_of_memory
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples, require_same
-from stockpot.evaluation.passes.tensor_nests import alike, leaves, packing
+from stockpot.evaluation.passes.tensor_nests import alike, packing
 from stockpot.ports import Task
 from stockpot.prose import counted
 
@@ -171,13 +171,13 @@ class CheckedTask:
         """Whether a metric of the whole split is what counts, not the mean of scores."""
         metric = getattr(self._task, "metric", None)
         if metric is not None and not callable(metric):
-            raise self._broken(f"metric is {_kind(metric)}", "make it a method metric(outputs, batch)")
+            raise self._broken(f"metric is {_kind(metric)}", "make it a method metric(outputs, targets)")
         return metric is not None
 
-    def metric(self, outputs: Tensor, batch: Any, where: str) -> float:
-        """The number of `outputs`, ``[examples, ...]``, and the batch of all these examples; NaN passes."""
+    def metric(self, outputs: Tensor, targets: Any, where: str) -> float:
+        """The number of `outputs`, ``[examples, ...]``, and the targets of these examples; NaN passes."""
         with self.blame("metric()", where):
-            found = self._task.metric(outputs, batch)
+            found = self._task.metric(outputs, targets)
             number = float(found) if _is_number(found) else None
         if number is None:
             mend = "return one real number: a float, or a tensor of shape []"
@@ -187,15 +187,24 @@ class CheckedTask:
             raise self._broken(f"metric() returned {number}, {where}", mend)
         return number
 
-    def rows(self, batch: Any, first: Any, size: int, where: str) -> list[Tensor]:
-        """The batch's tensors, ``[size, ...]`` each. Refuses one that cannot be put below the first one."""
-        if not alike(first, batch, size):
-            raise self._broken(
-                f"metric() needs all examples in one batch, but collate() made one that has tensors without "
-                f"one row per example, or differs from the first in more than its tensors' content, {where}",
-                "let collate() give tensors of shape [examples, ...], and nothing else that changes",
-            )
-        return leaves(batch)
+    def targets(self, batch: Any, first: Any, size: int, where: str) -> Any:
+        """What the metric needs of a batch of `size`: the batch itself, where the task does not tell.
+
+        Refuses what cannot be joined with the targets of the `first` batch; those are asked for with None.
+        """
+        targets = getattr(self._task, "targets", None)
+        with self.blame("targets()", where):
+            found = batch if targets is None else targets(batch)
+        if alike(found if first is None else first, found, size):
+            return found
+        call = "collate()" if targets is None else "targets()"
+        mend = "tensors of shape [examples, ...], and nothing else that changes"
+        raise self._broken(
+            f"metric() needs what {call} gives of all examples in one, but here it has tensors without one row "
+            f"per example, or differs from the first batch's in more than its tensors' content, {where}",
+            f"let {call} give {mend}"
+            + ("; or define targets(batch), which picks what metric() needs" if targets is None else ""),
+        )
 
     def check_bounds(self, scores: Sequence[float], places: Iterable[int], where: str) -> None:
         """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes.

@@ -2,7 +2,7 @@
 
 import copy
 from collections import UserDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,6 +44,12 @@ def leaves(batch: Any) -> list[Tensor]:
 
     each_tensor(batch, remember)
     return found
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Nests that are `alike`, as one: their tensors below each other, and all else as it is in the first."""
+    columns = map(torch.cat, zip(*map(leaves, parts), strict=True))
+    return each_tensor(parts[0], lambda _: next(columns))
 
 
 def packing(batch: Any) -> str | None:

@@ -33,7 +33,10 @@ STAGE = "measure"
 
 def open_splits(request: SoupRequest, bench: "Bench") -> dict[str, "Evaluator"]:
     """An evaluator per split, held-out first. Raises BadRequest when two splits hold the same data."""
-    evaluators = {s: bench.evaluator(s) for s in (request.select_on, request.report_on, *request.shifts)}
+    evaluators = {
+        split: bench.evaluator(split, compared=split != request.select_on)
+        for split in (request.select_on, request.report_on, *request.shifts)
+    }
     names: dict[str, str] = {}
     for split, evaluator in evaluators.items():
         twin = names.setdefault(evaluator.protocol.dataset, split)
@@ -156,7 +159,10 @@ def _ensembles(
     for row in rows:
         if not row.recipe.is_soup:
             continue
-        found = {split: bench.ensemble(row.recipe, split) for split in baseline}
+        found = {
+            split: bench.ensemble(row.recipe, split, compared=split != request.select_on)
+            for split in baseline
+        }
         known = {split: score for split, score in found.items() if score is not None}
         missing = ", ".join(split for split in found if split not in known)
         why = f"outputs of its ingredients on {missing} are not remembered"
