@@ -69,8 +69,8 @@ def test_bounds_that_cannot_be_read_are_the_tasks_fault() -> None:
         def bounds(self, _: Any) -> None: ...
 
     made = bench(None)
-    made.task._task = Boundless()
-    vars(made.task).pop("bounds", None)
+    made.workspace.task._task = Boundless()
+    vars(made.workspace.task).pop("bounds", None)
     with pytest.raises(BadTask, match="bounds raised OSError: gone"):
         made.evaluator("validation")
 

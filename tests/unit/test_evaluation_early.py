@@ -20,13 +20,10 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.errors import BadTask
-from stockpot.evaluation import (
-    RememberedOutputs,
-    TorchBench,
-    torch_evaluator,
-)
+from stockpot.evaluation import RememberedOutputs, TorchBench
 from stockpot.evaluation.passes import batches
 from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.rejection import early_rejection
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
 from stockpot.ports import Interrupted, OrderDependent
 from stockpot.selection import run_selection
@@ -49,7 +46,11 @@ class Small(tiny.TinyTask):
 
 
 def bench_for(
-    task: Any = None, kind: str = "dense", said: list[str] | None = None, spread: float = 0.1
+    task: Any = None,
+    kind: str = "dense",
+    said: list[str] | None = None,
+    spread: float = 0.1,
+    outputs: RememberedOutputs | None = None,
 ) -> TorchBench:
     states = [tiny.weights(kind, seed=seed, spread=spread) for seed in range(len(DIGESTS))]
 
@@ -59,6 +60,7 @@ def bench_for(
         task_args={},
         checkpoints=MadeCheckpoints(lambda digest: states[DIGESTS.index(digest)]),
         device=torch.device("cpu"),
+        outputs=outputs,
         say=None if said is None else said.append,
     )
 
@@ -234,8 +236,7 @@ class InAGap(Small):
 
 @pytest.mark.parametrize(("task", "kept"), [(InAnOutput, 20), (InAScore, 20), (InAGap, 4)])
 def test_the_probe_finds_batches_out_wherever_they_show(task: type[Small], kept: int) -> None:
-    made = bench_for(task(n="202"))
-    made.outputs = RememberedOutputs(bytes_per_example=kept)
+    made = bench_for(task(n="202"), outputs=RememberedOutputs(bytes_per_example=kept))
     evaluator = made.evaluator("validation")
     measured(evaluator, *ALONE[:2])
     (outcome,) = evaluator.evaluate([Trial(PAIR, Threshold(0.9, strict=False))])
@@ -245,7 +246,7 @@ def test_the_probe_finds_batches_out_wherever_they_show(task: type[Small], kept:
 
 
 def test_a_probe_that_was_mistaken_is_found_out_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_evaluator, "independent", lambda _: True)
+    monkeypatch.setattr(early_rejection, "independent", lambda _: True)
     said: list[str] = []
     evaluator = bench_for(kind="mates", said=said).evaluator("validation")
     singles = [measured(evaluator, recipe) for recipe in ALONE[:2]]
@@ -421,7 +422,8 @@ def test_an_ensembles_outputs_are_averaged_with_the_arithmetic_of_weights() -> N
     first, *others = (
         known.outputs
         for recipe in ALONE[:3]
-        if (known := made.outputs.get(recipe.digest, evaluator.protocol.digest)) and known.outputs is not None
+        if (known := made.workspace.outputs.get(recipe.digest, evaluator.protocol.digest))
+        and known.outputs is not None
     )
     total = RunningSum(first)
     for other in others:
@@ -468,14 +470,14 @@ def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(
 ) -> None:
     bench = bench_for()
     seen: list[Digest] = []
-    holding = bench.models.holding
+    holding = bench.workspace.models.holding
 
     def held(recipe: Recipe) -> nn.Module:
         seen.append(recipe.checkpoints[-1])
         return holding(recipe)
 
-    monkeypatch.setattr(bench.models, "holding", held)
-    monkeypatch.setattr(bench.models, "prepare", seen.append)
+    monkeypatch.setattr(bench.workspace.models, "holding", held)
+    monkeypatch.setattr(bench.workspace.models, "prepare", seen.append)
     trials = [Trial(recipe) for recipe in ALONE[:3]]
     bench.evaluator("validation").evaluate(trials[:2], then=trials[2:])
     assert seen == [digest for place in range(2) for digest in DIGESTS[place : place + 2]]
@@ -509,9 +511,7 @@ def doubtful() -> tuple[TorchBench, list[Trial]]:
 
 def beside(bench: TorchBench) -> TorchBench:
     """Another process's, or device's, that remembers the same passes."""
-    other = bench_for(Loud(n="202"), spread=0.3)
-    other.outputs = bench.outputs
-    return other
+    return bench_for(Loud(n="202"), spread=0.3, outputs=bench.workspace.outputs)
 
 
 def test_what_one_probe_overlooked_and_anothers_found_decides_nothing(

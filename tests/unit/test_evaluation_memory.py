@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stockpot.entities import Recipe, Score, Trial, digest_of_bytes, short
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
-from stockpot.evaluation import TorchBench, ensemble, task_models, torch_evaluator
+from stockpot.evaluation import TorchBench, outputs, task_models, torch_evaluator
 from stockpot.evaluation.passes import batches, forward
 from stockpot.evaluation.weights import live_module
 from stockpot.soup.arithmetic import RunningSum
@@ -59,7 +59,7 @@ def scores(made: TorchBench, recipes: Sequence[Recipe] = ALONE) -> list[Score]:
     [
         (batches, "each_tensor"),  # copies to the device, and clones there
         (forward, "gaps"),
-        (torch_evaluator.TorchEvaluator, "_remember"),
+        (outputs.PassMemory, "keep"),
     ],
 )
 def test_a_shortage_outside_the_tasks_methods_is_one_of_batches(
@@ -77,7 +77,7 @@ def test_a_shortage_over_an_ensemble_is_one_of_batches(monkeypatch: pytest.Monke
     expected = made.ensemble(SOUP, "validation")
     assert expected is not None
     with monkeypatch.context() as patched:
-        patched.setattr(ensemble, "reproducible", full)
+        patched.setattr(torch_evaluator, "reproducible", full)
         with pytest.raises(OutOfDeviceMemory, match="the ensemble of recipe"):
             made.ensemble(SOUP, "validation")
     assert made.ensemble(SOUP, "validation") == expected
@@ -87,7 +87,7 @@ def test_batches_that_are_kept_give_way_before_their_size_is_halved() -> None:
     task, said = Tight(), list[str]()
     made = bench(task, said)
     protocol = made.evaluator("validation").protocol
-    task.full = lambda: vars(made._batches["validation"]).get("_kept") is not None
+    task.full = lambda: vars(made.workspace.batches("validation")).get("_kept") is not None
     assert scores(made, [*ALONE, SOUP]) == scores(bench(), [*ALONE, SOUP])
     assert made.evaluator("validation").protocol == protocol
     assert said == ["cpu has no room to keep batches: they are made again for each pass"]
@@ -97,7 +97,7 @@ def test_outputs_that_are_kept_give_way_before_batches_are_halved() -> None:
     task, said = Tight(), list[str]()
     made = bench(task, said)
     evaluator = made.evaluator("validation")
-    task.full = lambda: evaluator._keeping
+    task.full = lambda: evaluator._memory.keeps_outputs
     assert scores(made) == scores(bench())
     assert said[-1] == "split 'validation': the device has no room to keep outputs"
     assert made.ensemble(SOUP, "validation") is None
@@ -119,7 +119,7 @@ def test_batches_are_made_for_each_pass_where_making_all_of_them_does_not_fit() 
 def test_batches_are_not_joined_where_there_is_no_room_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench()
     made.evaluator("validation")
-    split = made._batches["validation"]
+    split = made.workspace.batches("validation")
     with monkeypatch.context() as patched:
         patched.setattr(torch, "cat", full)
         assert split.mixable
@@ -133,7 +133,7 @@ def test_kept_batches_give_way_to_a_sum_of_weights(monkeypatch: pytest.MonkeyPat
     scores(made)
 
     def with_room(content: Tensor) -> RunningSum:
-        kept = vars(made._batches["validation"]).get("_kept") is not None
+        kept = vars(made.workspace.batches("validation")).get("_kept") is not None
         return full() if kept else RunningSum(content)
 
     monkeypatch.setattr(live_module, "RunningSum", with_room)

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from stockpot.evaluation.outputs import Remembered
-from stockpot.evaluation.rejection.forecast import Forecast, Forecaster
-from stockpot.evaluation.rejection.policy import Lead, acceptance, lead, next_batch, next_examples
+from stockpot.evaluation.rejection.forecast import (
+    Forecast,
+    Forecaster,
+    Lead,
+    acceptance,
+    lead,
+    next_batch,
+    next_examples,
+)
 
 RNG = np.random.default_rng(0)
 NONE = np.zeros(8, dtype=bool)

@@ -363,12 +363,16 @@ def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> 
 
 def test_a_recipe_made_anew_owes_nothing_to_what_was_held_before() -> None:
     bench, soup = bench_for(tiny.TinyTask()), Recipe.mean(DIGESTS)
-    right = {name: tensor.clone() for name, tensor in bench.models.holding(soup).state_dict().items()}
+    right = {
+        name: tensor.clone() for name, tensor in bench.workspace.models.holding(soup).state_dict().items()
+    }
     with torch.no_grad():
-        for parameter in bench.models.holding(soup).parameters():
+        for parameter in bench.workspace.models.holding(soup).parameters():
             parameter.zero_()
-    assert not any(tensor.any() for tensor in bench.models.holding(soup).state_dict().values()), "it is held"
-    made = bench.models.made_anew(soup)
+    assert not any(tensor.any() for tensor in bench.workspace.models.holding(soup).state_dict().values()), (
+        "it is held"
+    )
+    made = bench.workspace.models.made_anew(soup)
     assert all(torch.equal(tensor, right[name]) for name, tensor in made.state_dict().items())
     assert not made.training
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stockpot.entities import Digest
+from stockpot.entities import Digest, Recipe
 from stockpot.evaluation.shelves import Shelf
 from stockpot.secrets import without_secrets
 from stockpot.soup.disk_faults import CODES
@@ -26,12 +26,15 @@ MEMORY = 2 << 30
 _ELSEWHERE = "The search goes on with what it has in memory; STOCKPOT_OUTPUTS names another place"
 
 
+Floats = NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class Remembered:
     """One recipe's completed pass; arrays and tensors on the CPU, in the split's order."""
 
-    scores: NDArray[np.float64]
-    gaps: NDArray[np.float64]
+    scores: Floats
+    gaps: Floats
     """Between the two greatest outputs."""
     outputs: Tensor | None
     """``[n, ...]``, in the dtype that the model gave them; None where they are too large, or no floats."""
@@ -155,6 +158,43 @@ class RememberedOutputs:
             self._said.add(message)
         if new:
             self._say(without_secrets(message))
+
+
+class PassMemory:
+    """Completed passes under one protocol, by recipe. Without `outputs`, nothing is remembered."""
+
+    def __init__(self, outputs: RememberedOutputs | None, protocol: Digest) -> None:
+        self._outputs = outputs
+        self._protocol = protocol
+        self._roomy = True
+
+    def known(self, recipe: Recipe, *, outputs: bool = False) -> Remembered | None:
+        """The recipe's pass, if it is remembered; with `outputs`, only if they are."""
+        if self._outputs is None:
+            return None
+        return self._outputs.get(recipe.digest, self._protocol, outputs=outputs)
+
+    def keep(self, recipe: Recipe, scores: Floats, gaps: Floats, outputs: Sequence[Tensor | None]) -> None:
+        """`outputs`: those of each canonical batch, None where they are not kept."""
+        if self._outputs is not None:
+            parts = [part for part in outputs if part is not None and self._outputs.wants(part)]
+            # Of a soup nobody asks for outputs: it is no ingredient.
+            whole = len(parts) == len(outputs) and not recipe.is_soup
+            joined = torch.cat(parts).cpu() if whole else None
+            self._outputs.keep(recipe.digest, self._protocol, Remembered(scores, gaps, joined))
+
+    def wants(self, outputs: Tensor) -> bool:
+        """Whether such outputs, ``[examples, ...]``, are kept until the pass is over, and remembered then."""
+        return self.keeps_outputs and self._outputs is not None and self._outputs.wants(outputs)
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether any are kept on the device while a pass goes on."""
+        return self._roomy and self._outputs is not None
+
+    def keep_no_outputs(self) -> None:
+        """From now on: the device has no room for them."""
+        self._roomy = False
 
 
 def _name(recipe: Digest, protocol: Digest) -> str:

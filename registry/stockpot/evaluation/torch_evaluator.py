@@ -4,30 +4,22 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import Bound, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
+from stockpot.entities import EvaluationProtocol, Outcome, Recipe, Score, Trial, short
 from stockpot.errors import NotFinite, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import random_state, reproducible
 from stockpot.evaluation.devices.device_faults import no_way_around
-from stockpot.evaluation.outputs import Remembered
+from stockpot.evaluation.outputs import PassMemory
 from stockpot.evaluation.passes.batches import Batches
-from stockpot.evaluation.passes.forward import Forward
+from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model
 from stockpot.evaluation.passes.whole_split import WholeSplit
-from stockpot.evaluation.rejection.early_pass import EarlyPass
-from stockpot.evaluation.rejection.forecast import Floats, Forecast, Forecaster
-from stockpot.evaluation.rejection.probe import PROBED, independent
+from stockpot.evaluation.rejection.early_rejection import EarlyRejection, Reorders
 from stockpot.evaluation.weights.unchanged import unchanged
-from stockpot.ports import Interrupted, OrderDependent, Wanted, always
-
-if TYPE_CHECKING:
-    from stockpot.evaluation.torch_bench import TorchBench
-
-Reorders = Literal["examples", "batches", "nothing"]
+from stockpot.evaluation.workspace import Workspace
+from stockpot.ports import Interrupted, Wanted, always
 
 
 class TorchEvaluator:
@@ -35,33 +27,30 @@ class TorchEvaluator:
 
     A trial with a threshold stops with a Bound once it cannot be accepted, where the task's scores are
     bounded; its batches then come in another order, of other examples where that changes no bit of what
-    the model says. A Score is always that of the canonical batches. `plain`: everything in full and in order,
-    with weights set anew; where predicting draws random numbers, with others than it draws at first.
+    the model says. A Score is always that of the canonical batches. `whole`: where the task has a metric.
+    `plain`: everything in full and in order, with weights set anew; where predicting draws random numbers,
+    with others than it draws at first.
     """
 
     def __init__(
         self,
-        bench: "TorchBench",
+        shared: Workspace,
         batches: Batches,
         protocol: EvaluationProtocol,
         *,
-        compared: bool,
+        whole: WholeSplit | None,
         plain: bool,
     ) -> None:
         self.protocol = protocol
         self.batches_done = 0
         """Forward batches so far, those of probes and of trials that were called off included."""
-        self._bench = bench
+        self._shared = shared
         self._batches = batches
+        self._whole = whole
         self._plain = plain
-        self._bounds = bench.task.bounds
-        self._forecaster = Forecaster(self._bounds or (0.0, 1.0))
-        self._mixable: bool | None = None  # not probed yet
-        self._random = False  # whether predicting drew random numbers
-        self.whole = WholeSplit(bench.task, batches, compared=compared) if bench.task.measures_whole else None
-        """Where the task has a metric."""
-        self._keeping = not plain  # outputs, until a pass is done
-        self._wanted = always
+        self._memory = PassMemory(None if plain else shared.outputs, protocol.digest)
+        never = "" if plain else "the task measures the split as a whole" if whole is not None else None
+        self._rejection = EarlyRejection(batches, shared.task.bounds, self._memory, self._say, never=never)
 
     @property
     def passes(self) -> float:
@@ -70,14 +59,17 @@ class TorchEvaluator:
 
     @property
     def reorders(self) -> Reorders:
-        """What comes in another order in a trial with a threshold, as far as is known by now.
+        """What comes in another order in a trial with a threshold, as far as is known by now."""
+        return self._rejection.reorders
 
-        Bounds of "examples" are mixed: true unless `order_dependent` turns out. Those of "batches" are true
-        for good.
-        """
-        if self._obstacle() is not None or self._batches.count == 1:
-            return "nothing"
-        return "batches" if self._mixable is False or not self._batches.mixable else "examples"
+    @property
+    def order_dependent(self) -> bool:
+        """Whether outputs are known to depend on the batch: only whole batches are re-ordered then."""
+        return self._rejection.order_dependent
+
+    def keep_batches(self) -> None:
+        """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
+        self._rejection.keep_batches()
 
     def evaluate(
         self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
@@ -90,198 +82,130 @@ class TorchEvaluator:
         mixed Bounds under this protocol may be false. Scores are true, and it is exact from then on.
         A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
         """
-        self._wanted = wanted
         outcomes: list[Outcome] = []
         for place, trial in enumerate(trials, start=1):
-            outcomes.append(self._where_it_fits(trial, [*trials[place:], *then]))
+            following = next(iter([*trials[place:], *then]), None)
+            where = self._where(f"recipe {short(trial.recipe.digest)}")
+            outcomes.append(
+                self._where_it_fits(partial(self._outcome, trial, following, wanted, where), where)
+            )
         return outcomes
 
-    @property
-    def order_dependent(self) -> bool:
-        """Whether outputs are known to depend on the batch: only whole batches are re-ordered then."""
-        return self._mixable is False or not self._batches.even
+    def ensemble(self, recipe: Recipe) -> Score | None:
+        """What the ingredients score as an ensemble: the mean of their outputs, no forward pass.
 
-    def keep_batches(self) -> None:
-        """Re-order no examples any more: another evaluator of this split knows that outputs depend on it."""
-        self._mixable = False
-
-    def _prepare(self, following: Sequence[Trial]) -> None:
-        """Let the bench load the next trial's last checkpoint while this one, whose weights are held by
-        now, is evaluated.
+        None where the outputs of one are not remembered, or cannot be averaged.
         """
-        if following and not self._plain:
-            self._bench.models.prepare(following[0].recipe.checkpoints[-1])
+        alone = [Recipe.mean([checkpoint]) for checkpoint in recipe.checkpoints]
+        passes = [self._memory.known(single, outputs=True) for single in alone]
+        outputs = [known.outputs for known in passes if known is not None and known.outputs is not None]
+        if len(outputs) < len(alone):
+            return None
+        where = self._where(f"the ensemble of recipe {short(recipe.digest)}")
+        return self._shared.on_device(partial(self._ensemble, outputs, where), where)
 
-    def _module(self, recipe: Recipe) -> nn.Module:
-        """The live module with the recipe's weights; the plain evaluator takes another each time."""
-        models = self._bench.models
-        return models.made_anew(recipe) if self._plain else models.holding(recipe)
+    def _ensemble(self, outputs: Sequence[Tensor], where: str) -> Score:
+        device = self._shared.device
+        answer = of_ensemble(outputs, device, self._batches.size)
+        forward = Forward(
+            self._shared.task, self._batches, answer, where=where, keeps=lambda _: self._whole is not None
+        )
+        with reproducible(device), torch.inference_mode():
+            return self._measured(forward)
 
-    def _where_it_fits(self, trial: Trial, following: Sequence[Trial]) -> Outcome:
+    def _where_it_fits(self, work: Callable[[], Outcome], where: str) -> Outcome:
         """The outcome. Where it does not fit, what is kept on the device gives way: batches, then outputs."""
-        where = f"split {self._batches.split.name!r}, recipe {short(trial.recipe.digest)}"
-        work = partial(self._outcome, trial, following, where)
         try:
-            return self._bench.on_device(work, where)
+            return self._shared.on_device(work, where)
         except OutOfDeviceMemory:
-            if not self._keeping:
+            if not self._memory.keeps_outputs:
                 raise
-        self._keeping = False
-        outcome = self._bench.on_device(work, where)
+        self._memory.keep_no_outputs()
+        outcome = self._shared.on_device(work, where)
         self._say("the device has no room to keep outputs")
         return outcome
 
-    def _outcome(self, trial: Trial, following: Sequence[Trial], where: str) -> Outcome:
-        recipe = trial.recipe
+    def _outcome(self, trial: Trial, following: Trial | None, wanted: Wanted, where: str) -> Outcome:
+        """With the weights that it takes. Those of the trial that follows are loaded meanwhile."""
+        models, recipe = self._shared.models, trial.recipe
         self._batches.make()
         try:
-            module = self._module(recipe)
+            module = models.made_anew(recipe) if self._plain else models.holding(recipe)
         except NotFinite:
             if not recipe.is_soup:
                 raise
-            return Score((math.nan,) * self.protocol.n, self.whole.undefined() if self.whole else None)
+            return Score((math.nan,) * self.protocol.n, self._whole.undefined() if self._whole else None)
         if not self._plain:
-            self._bench.models.prove_swap(recipe, partial(self._first_outputs, where), where)
-        self._prepare(following)
+            models.prove_swap(recipe, partial(self._first_outputs, where), where)
+            if following is not None:
+                models.prepare(following.recipe.checkpoints[-1])
         forward = Forward(
-            self._bench.task, module, self._batches, where=where, count=self._count, keeps=self._keeps
+            self._shared.task,
+            self._batches,
+            of_model(self._shared.task, module, self._batches.size),
+            where=where,
+            keeps=lambda outputs: self._whole is not None or self._memory.wants(outputs),
+            count=partial(self._count, wanted),
         )
-        if trial.must_reach is not None and self._early():
-            with self._settled(module, where) as drew:
-                outcome = self._until_decided(forward, recipe, trial.must_reach)
-                if not drew():
-                    return outcome
-            # In another order it drew other random numbers: all over again, from the seed.
-            self._random = True
-            self._early()
-        with self._settled(module, where) as drew:
-            score = self._in_full(forward, recipe)
-            self._random |= drew()
-            if self._plain and drew():
-                # From one seed it repeats itself; with other numbers it is seen whether they count.
-                score = self._in_full(forward, recipe)
-        return score
+        outcome = self._early(trial, module, forward)
+        return self._in_full(recipe, module, forward) if outcome is None else outcome
 
-    def _first_outputs(self, where: str, module: nn.Module) -> Tensor:
-        """What a module says to the first batch."""
-        with self._settled(module, where):
-            return self._bench.task.outputs(module, self._batches.first(), self._batches.size, where).clone()
-
-    def _early(self) -> bool:
-        """Whether a trial with a threshold may stop early; if not, that is said."""
-        obstacle = self._obstacle()
-        if obstacle:
-            self._say(f"{obstacle}: every trial takes a full pass")
-        return obstacle is None
-
-    def _obstacle(self) -> str | None:
-        """What stands in the way of stopping early; said unless empty."""
-        if self._plain:
-            return ""
-        if self.whole is not None:
-            return "the task measures the split as a whole"
-        if self._bounds is None or not math.isfinite(self._bounds[1]):
-            return "scores have no upper bound"
-        if self._random:
-            return "predicting or scoring draws random numbers"
-        if not self._batches.any_order:
-            return "making batches draws random numbers, and they do not fit into memory"
+    def _early(self, trial: Trial, module: nn.Module, forward: Forward) -> Outcome | None:
+        """The outcome of a trial that may stop early; None where it may not, or should not have."""
+        if trial.must_reach is None or not self._rejection.possible():
+            return None
+        with self._settled(module, forward.where) as drew:
+            ended = self._rejection.decide(forward, trial.recipe, trial.must_reach)
+            if not drew():
+                if isinstance(ended.outcome, Score):
+                    self._memory.keep(trial.recipe, ended.tally.scores, ended.tally.gaps, ended.outputs)
+                return ended.outcome
+        # In another order it drew other random numbers: all over again, from the seed.
+        self._rejection.take_for_random()
+        self._rejection.possible()
         return None
 
-    def _in_full(self, forward: Forward, recipe: Recipe) -> Score:
-        """All canonical batches in order; read once, at the end."""
+    def _in_full(self, recipe: Recipe, module: nn.Module, forward: Forward) -> Score:
+        with self._settled(module, forward.where) as drew:
+            score = self._measured(forward, recipe)
+            if drew():
+                self._rejection.take_for_random()
+                if self._plain:
+                    # From one seed it repeats itself; with other numbers it is seen whether they count.
+                    score = self._measured(forward, recipe)
+        return score
+
+    def _measured(self, forward: Forward, recipe: Recipe | None = None) -> Score:
+        """All canonical batches in order; read once, at the end. Remembered as the pass of this recipe."""
         readings, kept = [], []
         for place, batch in enumerate(self._batches):
             answers = forward.answers(batch, self._batches.places(place), canonical=True)
             readings.append(answers.readings)
-            kept.append(self._at_hand(answers.outputs))
+            outputs = answers.outputs
+            if outputs is not None and (recipe is None or not self._memory.wants(outputs)):
+                outputs = outputs.cpu()  # those that will not be remembered leave the device at once
+            kept.append(outputs)
         scores, gaps = forward.checked(torch.cat(readings, dim=1).cpu(), range(self.protocol.n))
-        metric = self.whole.metric(kept, forward.where) if self.whole is not None else None
-        self._remember(recipe, scores, gaps, kept)
+        metric = self._whole.metric(kept, forward.where) if self._whole is not None else None
+        if recipe is not None:
+            self._memory.keep(recipe, scores, gaps, kept)
         return Score(tuple(scores.tolist()), metric, tuple(gaps.tolist()))
 
-    # Sums beyond the floats forecast nothing; the tally tells them exactly.
-    @np.errstate(over="ignore", invalid="ignore")
-    def _until_decided(self, forward: Forward, recipe: Recipe, threshold: Threshold) -> Score | Bound:
-        assert self._bounds is not None  # noqa: S101 - for the type checker: _early() said so
-        forecast = self._forecast(recipe)
-        trial = EarlyPass(forward, threshold, self._bounds, forecast, self._mixes)
-        try:
-            ended = trial.run()
-            self._require_even()
-        except OrderDependent:
-            self._mixable = False
-            self._say("an example's outputs changed with its batch: whole batches are re-ordered from now on")
-            raise
-        tally = ended.tally
-        if forecast is not None:
-            self._forecaster.learn(forecast, tally.scores, tally.gaps, tally.seen)
-        if isinstance(ended.outcome, Score):
-            self._remember(recipe, tally.scores, tally.gaps, ended.outputs)
-        return ended.outcome
+    def _first_outputs(self, where: str, module: nn.Module) -> Tensor:
+        """What a module says to the first batch."""
+        with self._settled(module, where):
+            first = self._batches.first()
+            return self._shared.task.outputs(module, first, self._batches.size, where).clone()
 
-    def _require_even(self) -> None:
-        """Once examples were gathered: no batch made since then has another shape."""
-        if self._mixable and not self._batches.even:
-            raise OrderDependent("batches differ in shape")
-
-    def _mixes(self, trial: EarlyPass) -> bool:
-        """Whether examples may be gathered into other batches: probed once."""
-        if not self._batches.mixable and self._batches.count > 1:
-            why = "making batches draws random numbers" if self._batches.even else "batches differ in shape"
-            self._say(f"{why}: whole batches are re-ordered")
-        if self.reorders != "examples" or (self._mixable is None and trial.left < PROBED):
-            return False
-        if self._mixable is None:
-            self._mixable = independent(trial)
-            if not self._mixable:
-                self._say("an example's outputs depend on its batch: whole batches are re-ordered")
-        return self._mixable
-
-    def _forecast(self, recipe: Recipe) -> Forecast | None:
-        """From the passes of the running soup and the candidate, where both are remembered."""
-        *running, candidate = recipe.checkpoints
-        parts = [self._remembered(Recipe.mean(part)) for part in (running, [candidate]) if part]
-        if len(parts) < 2 or parts[0] is None or parts[1] is None:
-            return None
-        return self._forecaster.forecast(parts[0], parts[1], len(recipe.ingredients))
-
-    def _remembered(self, recipe: Recipe) -> Remembered | None:
-        return self._bench.outputs.get(recipe.digest, self.protocol.digest)
-
-    def _remember(
-        self, recipe: Recipe, scores: Floats, gaps: Floats, outputs: Sequence[Tensor | None]
-    ) -> None:
-        """`outputs`: those of each canonical batch, None where they are not kept."""
-        if not self._plain:
-            parts = [part for part in outputs if part is not None and self._bench.outputs.wants(part)]
-            # Of a soup nobody asks for outputs: it is no ingredient.
-            whole = len(parts) == len(outputs) and not recipe.is_soup
-            joined = torch.cat(parts).cpu() if whole else None
-            self._bench.outputs.keep(recipe.digest, self.protocol.digest, Remembered(scores, gaps, joined))
-
-    def _keeps(self, outputs: Tensor) -> bool:
-        return self.whole is not None or self._remembers(outputs)
-
-    def _at_hand(self, outputs: Tensor | None) -> Tensor | None:
-        """Until the pass is over; those that will not be remembered leave the device at once."""
-        return outputs if outputs is None or self._remembers(outputs) else outputs.cpu()
-
-    def _remembers(self, outputs: Tensor) -> bool:
-        return self._keeping and self._bench.outputs.wants(outputs)
-
-    def _say(self, sentence: str) -> None:
-        self._bench.say(f"split {self._batches.split.name!r}: {sentence}")
-
-    def _count(self) -> None:
-        if not self._wanted():
+    def _count(self, wanted: Wanted) -> None:
+        if not wanted():
             raise Interrupted
         self.batches_done += 1
 
     @contextmanager
     def _settled(self, module: nn.Module, where: str) -> Iterator[Callable[[], bool]]:
         """A reproducible pass, which leaves the module as it is. Gives: whether it drew random numbers."""
-        device = self._bench.device
+        device = self._shared.device
         with (
             no_way_around(device, where),
             reproducible(device),
@@ -290,3 +214,9 @@ class TorchEvaluator:
         ):
             before = random_state(device)
             yield lambda: not torch.equal(before, random_state(device))
+
+    def _where(self, what: str) -> str:
+        return f"split {self._batches.split.name!r}, {what}"
+
+    def _say(self, sentence: str) -> None:
+        self._shared.say(f"split {self._batches.split.name!r}: {sentence}")

@@ -29,9 +29,9 @@ class Bench(Protocol):
         ...
 
     def evaluator(self, split: str, *, compared: bool = True, plain: bool = False) -> "Evaluator":
-        """`compared`: its scores are to be compared in pairs, for which a metric has replicates; else they are
-        another protocol's. `plain`: always in full, in order, and remembering nothing, to check a faster way
-        against.
+        """`compared`: its scores will be compared in pairs, for which a metric has replicates; without them
+        they are another protocol's. `plain`: always in full, in order, and remembering nothing, to check a
+        faster way against.
 
         Raises BadTask for a split that does not exist or is empty.
         """

@@ -25,8 +25,8 @@ class Task(Protocol):
     - ``metric(outputs, targets) -> float``: for a split that is measured as a whole, by what is no mean over
       its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
       pass. More in `MeasuresWhole`.
-    - ``targets(batch)``: what ``metric`` needs of a batch, such as labels or masks: a tensor, or tuples, lists
-      or dicts of tensors, each with one row per example. Without it ``metric`` gets the batches themselves.
+    - ``targets(batch)``: what ``metric`` needs of a batch, such as labels or masks: a tensor, or a tuple,
+      list or dict of tensors, each with one row per example. Without it ``metric`` gets the batches.
     """
 
     version: str

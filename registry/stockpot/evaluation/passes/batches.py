@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,10 +16,8 @@ from stockpot.errors import OutOfDeviceMemory
 from stockpot.evaluation.devices.device import reproducible, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.devices.host_memory import available_memory
+from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.tensor_nests import alike, each_tensor, leaves, shapes
-
-if TYPE_CHECKING:
-    from stockpot.evaluation.passes.checked_task import CheckedTask
 
 T = TypeVar("T")
 
@@ -57,7 +55,7 @@ class Batches:
     """
 
     def __init__(
-        self, split: Split, size: int, task: "CheckedTask", device: torch.device, *, fresh: bool = False
+        self, split: Split, size: int, task: CheckedTask, device: torch.device, *, fresh: bool = False
     ) -> None:
         self.split = split
         self.size = size

@@ -198,13 +198,14 @@ class CheckedTask:
         if alike(found if first is None else first, found, size):
             return found
         call = "collate()" if targets is None else "targets()"
-        mend = "tensors of shape [examples, ...], and nothing else that changes"
-        raise self._broken(
-            f"metric() needs what {call} gives of all examples in one, but here it has tensors without one row "
-            f"per example, or differs from the first batch's in more than its tensors' content, {where}",
-            f"let {call} give {mend}"
-            + ("; or define targets(batch), which picks what metric() needs" if targets is None else ""),
+        mend = f"let {call} give tensors of shape [examples, ...], and nothing else that changes"
+        if targets is None:
+            mend += "; or define targets(batch), which picks what metric() needs"
+        what = (
+            f"metric() needs what {call} gives of all examples, but it gave tensors without one row per "
+            f"example, or what differs from the first batch's in more than its tensors' content, {where}"
         )
+        raise self._broken(what, mend)
 
     def check_bounds(self, scores: Sequence[float], places: Iterable[int], where: str) -> None:
         """Refuse a score outside the task's bounds, and infinitely good ones; NaN passes.

@@ -1,20 +1,24 @@
-"""Forward passes of one recipe, batch by batch."""
+"""A pass over a split, batch by batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stockpot.evaluation.outputs import Floats
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.checked_task import CheckedTask
+
+Answer = Callable[[Any, Sequence[int], str], Tensor]
+"""What is said, ``[size, ...]``, to a batch: of the examples at these places, padded; the text says where."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the model said to one batch, padding left out; the examples' places, and tensors on the device."""
+    """What was said to one batch, padding left out; the examples' places, and tensors on the device."""
 
     places: Sequence[int]
     canonical: bool
@@ -25,7 +29,7 @@ class Answers:
 
 
 class Forward:
-    """Evaluates batches with one recipe's weights.
+    """Evaluates batches by what `answer` says to them.
 
     `where` names split and recipe; `count` is told each batch; `keeps` says whether outputs are kept.
     """
@@ -33,19 +37,19 @@ class Forward:
     def __init__(
         self,
         task: CheckedTask,
-        module: nn.Module,
         batches: Batches,
+        answer: Answer,
         *,
         where: str,
-        count: Callable[[], None],
         keeps: Callable[[Tensor], bool],
+        count: Callable[[], None] = lambda: None,
     ) -> None:
-        self.task = task
         self.batches = batches
         self.where = where
-        self._module = module
-        self._count = count
+        self._task = task
+        self._answer = answer
         self._keeps = keeps
+        self._count = count
 
     def canonical(self, batch: int) -> Answers:
         """A canonical batch."""
@@ -56,26 +60,45 @@ class Forward:
         return self.answers(self.batches.gathered(places), places, canonical=False)
 
     def answers(self, batch: object, places: Sequence[int], *, canonical: bool) -> Answers:
-        """What the model says to this batch. Raises BadTask, and whatever `count` raises."""
+        """What is said to this batch. Raises BadTask, and whatever `count` raises."""
         self._count()
         size = self.batches.size
         span = (
             f"examples {places[0]} to {places[0] + size - 1}" if canonical else "a batch of chosen examples"
         )
-        outputs = self.task.outputs(self._module, batch, size, f"{span} of {self.where}")
-        scores = self.task.scores(outputs, batch, size, f"{span} of {self.where}")
+        outputs = self._answer(batch, places, f"{span} of {self.where}")
+        scores = self._task.scores(outputs, batch, size, f"{span} of {self.where}")
         readings = torch.stack([scores, gaps(outputs)])
         # A copy: what a model returns may be a view of something large, or written to again.
         kept = outputs[: len(places)].clone() if self._keeps(outputs) else None
         return Answers(places, canonical, kept, readings[:, : len(places)])
 
-    def checked(
-        self, readings: Tensor, places: Sequence[int]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def checked(self, readings: Tensor, places: Sequence[int]) -> tuple[Floats, Floats]:
         """Scores and gaps, on the CPU. Raises BadTask for a score outside the task's bounds."""
         scores, gaps = readings.numpy()
-        self.task.check_bounds(scores.tolist(), places, self.where)
+        self._task.check_bounds(scores.tolist(), places, self.where)
         return scores, gaps
+
+
+def of_model(task: CheckedTask, module: nn.Module, size: int) -> Answer:
+    """What a model says to batches of this size."""
+    return lambda batch, _, where: task.outputs(module, batch, size, where)
+
+
+def of_ensemble(outputs: Sequence[Tensor], device: torch.device, size: int) -> Answer:
+    """The mean of what several models said to all examples, ``[n, ...]`` each, in float32 and in this order.
+
+    A sum times the rounded 1 / n, whose bits are the same on every device: a quotient's are not.
+    """
+
+    def answer(_: Any, places: Sequence[int], __: str) -> Tensor:
+        at = slice(places[0], places[-1] + 1)
+        mean = reduce(torch.add, (each[at].to(device, torch.float32) for each in outputs)) * (
+            1.0 / len(outputs)
+        )
+        return torch.cat([mean, mean[-1:].expand(size - len(places), *mean.shape[1:])])
+
+    return answer
 
 
 def gaps(outputs: Tensor) -> Tensor:

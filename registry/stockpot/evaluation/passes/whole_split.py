@@ -73,9 +73,10 @@ class WholeSplit:
         where = f"split {self._batches.split.name!r}"
         first, parts = None, []
         for place, batch in enumerate(self._batches):
-            at = self._batches.places(place)
-            found = self._task.targets(batch, first, self._batches.size, f"{where}, examples from {at.start}")
+            begin = self._batches.places(place).start
+            found = self._task.targets(batch, first, self._batches.size, f"{where}, examples from {begin}")
             first = found if first is None else first
-            parts.append(each_tensor(found, lambda tensor, n=len(at): tensor[:n].cpu()))  # type: ignore[misc]  # default binds it
+            # A copy, also on the CPU: it may be a view of something large.
+            parts.append(each_tensor(found, lambda tensor: tensor.to("cpu", copy=True)))
         with self._task.blame("joining its targets", where):
-            return joined(parts)
+            return each_tensor(joined(parts), lambda column: column[: self._batches.n])

@@ -1,0 +1,99 @@
+"""A task on a device: what the evaluators of its splits share."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from stockpot.errors import OutOfDeviceMemory
+from stockpot.evaluation.devices.device import compute_with
+from stockpot.evaluation.devices.device_faults import device_blamed
+from stockpot.evaluation.outputs import RememberedOutputs
+from stockpot.evaluation.passes.batches import Batches, Split
+from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.task_models import TaskModels
+from stockpot.ports import Checkpoints
+
+T = TypeVar("T")
+
+
+class Workspace:
+    """The task's models, its splits in batches, and the outputs that completed passes left behind."""
+
+    def __init__(
+        self,
+        task: CheckedTask,
+        checkpoints: Checkpoints,
+        device: str | torch.device | None,
+        outputs: RememberedOutputs,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self.task = task
+        self.outputs = outputs
+        self.models = TaskModels(task, checkpoints, device, self.say)
+        self.threads = torch.get_num_threads()
+        """That compute on the CPU, whoever asks for it."""
+        self._tell = say
+        self._said: set[str] = set()
+        self._splits: dict[str, Split] = {}
+        self._batches: dict[str, Batches] = {}
+        self._halvings = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Opened when it is first asked for."""
+        return self.models.device
+
+    @property
+    def batch_size(self) -> int:
+        """Examples that are evaluated at a time."""
+        return max(1, self.task.batch_size >> self._halvings)
+
+    def say(self, sentence: str) -> None:
+        """Tell whoever listens, once."""
+        if self._tell is not None and sentence not in self._said:
+            self._said.add(sentence)
+            self._tell(sentence)
+
+    def split(self, name: str) -> Split:
+        """The split's examples, opened once."""
+        if name not in self._splits:
+            self._splits[name] = Split(name, self.task.examples(name))
+        return self._splits[name]
+
+    def batches(self, split: str, *, fresh: bool = False) -> Batches:
+        """The split's batches: the same each time, unless they are to be made `fresh` for each pass."""
+        if fresh:
+            return Batches(self.split(split), self.batch_size, self.task, self.device, fresh=True)
+        if split not in self._batches:
+            self._batches[split] = Batches(self.split(split), self.batch_size, self.task, self.device)
+        return self._batches[split]
+
+    def halve_batch(self) -> None:
+        """Make batches of half as many examples from now on, or of one."""
+        self._halvings += 1
+        self._batches.clear()
+        self._free_blocks()  # in the sizes of the larger batches
+
+    def on_device(self, work: Callable[[], T], where: str) -> T:
+        """Do this work; where it does not fit the device, once more with no batches kept there.
+
+        Raises OutOfDeviceMemory where it does not fit then, and DeviceLost.
+        """
+        compute_with(self.threads)
+        try:
+            with device_blamed(self.device, where):
+                return work()
+        except OutOfDeviceMemory:
+            if not sum(batches.let_go() for batches in self._batches.values()):
+                raise
+        with device_blamed(self.device, where):
+            self._free_blocks()
+            done = work()
+        self.say(f"{self.device} has no room to keep batches: they are made again for each pass")
+        return done
+
+    def _free_blocks(self) -> None:
+        """Give back what torch keeps of memory that it does not use."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
