@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 
 from stockpot.errors import BadRequest
 
-_Switch = tuple[Any, str, object]
-"""An object, its attribute, and the value that makes float32 exact or a kernel deterministic."""
+_Switch = tuple[Callable[[], object], Callable[[Any], object], object]
+"""Reads it, writes it, and the value that makes float32 exact or a kernel deterministic."""
 _CHOOSES_KERNELS = "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"
 """Variables of the libraries below torch."""
 
@@ -164,65 +165,48 @@ def all_seeded() -> Iterator[None]:
 
 def _switch(restore: ExitStack) -> None:
     # The older switches drag the newer ones along: they are set first, and restored first.
-    switches = [s for s in (*_newer_switches(), *_older_switches()) if _restore_later(s, restore)]
-    for owner, attribute, value in reversed(switches):
-        if getattr(owner, attribute) not in (value, "none"):
-            setattr(owner, attribute, value)
+    switches = [switch for switch in (*_newer_switches(), *_older_switches()) if _kept(switch, restore)]
+    for read, write, value in reversed(switches):
+        if read() not in (value, "none"):
+            write(value)
 
 
-class _Pair:
-    """Makes an attribute of a pair of functions."""
+def _kept(switch: _Switch, restore: ExitStack) -> bool:
+    """False where torch refuses to read it, because the program uses the newer switches."""
+    read, write, _ = switch
+    try:
+        restore.callback(write, read())
+    except RuntimeError:
+        return False
+    return True
 
-    def __init__(self, read: Callable[[], object], write: Callable[[Any], object]) -> None:
-        self._read = read
-        self._write = write
 
-    @property
-    def value(self) -> object:
-        return self._read()
-
-    @value.setter
-    def value(self, value: object) -> None:
-        self._write(value)
+def _attribute(owner: Any, name: str, *, to: object) -> _Switch:
+    return partial(getattr, owner, name), partial(setattr, owner, name), to
 
 
 def _older_switches() -> list[_Switch]:
     cudnn, cuda, mha = torch.backends.cudnn, torch.backends.cuda, torch.backends.mha
-    attention = [
-        _Pair(cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
-        _Pair(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
-        _Pair(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
-        _Pair(cuda.math_sdp_enabled, cuda.enable_math_sdp),
-        _Pair(mha.get_fastpath_enabled, mha.set_fastpath_enabled),
-    ]
     return [
-        (cudnn, "enabled", True),
-        (cudnn, "deterministic", True),
-        (cudnn, "benchmark", False),
-        (cudnn, "allow_tf32", False),
-        (cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
-        (cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
-        (torch.backends.mkldnn, "enabled", True),
-        *[(way, "value", True) for way in attention],
-        (_Pair(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "value", "highest"),
+        _attribute(cudnn, "enabled", to=True),
+        _attribute(cudnn, "deterministic", to=True),
+        _attribute(cudnn, "benchmark", to=False),
+        _attribute(cudnn, "allow_tf32", to=False),
+        _attribute(cuda.matmul, "allow_fp16_reduced_precision_reduction", to=False),
+        _attribute(cuda.matmul, "allow_bf16_reduced_precision_reduction", to=False),
+        _attribute(torch.backends.mkldnn, "enabled", to=True),
+        (cuda.flash_sdp_enabled, cuda.enable_flash_sdp, True),
+        (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, True),
+        (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, True),
+        (cuda.math_sdp_enabled, cuda.enable_math_sdp, True),
+        (mha.get_fastpath_enabled, mha.set_fastpath_enabled, True),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
     ]
 
 
 def _newer_switches() -> list[_Switch]:
     """Those that torch 2.9 brought. A program that uses them may rule out reading the older ones."""
     backends: Any = torch.backends
-    if not hasattr(backends.cudnn, "conv"):
-        return []
     owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-    return [(owner, "fp32_precision", "ieee") for owner in owners]
-
-
-def _restore_later(switch: _Switch, stack: ExitStack) -> bool:
-    """False where torch refuses to read it, because the program uses the newer switches."""
-    owner, attribute, _ = switch
-    try:
-        stack.callback(setattr, owner, attribute, getattr(owner, attribute))
-    except RuntimeError:
-        return False
-    return True
+    return [_attribute(owner, "fp32_precision", to="ieee") for owner in owners]

@@ -82,11 +82,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return driver or (isinstance(error, RuntimeError) and any(status in str(error) for status in _NO_MEMORY))
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether this error, or what it was raised from, says that a device cannot be used any more."""
-    return any(isinstance(cause, DeviceLost) for cause in _causes(error))
-
-
 def _answer(error: BaseException, probe: Probe | None) -> torch.AcceleratorError | None:
     """What a device answers that cannot be used any more, where it may have caused this error.
 

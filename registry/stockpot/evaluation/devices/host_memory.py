@@ -4,6 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_NAMES = "memory.max", "memory.current", "inactive_file"
+"""What a control group's limit is called, what it uses, and what of that it would give up."""
+_NAMES_BEFORE = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+"""In the first version of control groups."""
+
 
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes that can be had without swapping, or being killed.
@@ -20,23 +25,15 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    for version, folder in _groups(root):
-        if version == 2:
-            limit, used, reclaimable = "memory.max", "memory.current", "inactive_file"
-        else:
-            limit, used, reclaimable = (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file",
-            )
+    for folder, limit, used, reclaimable in _groups(root):
         most, taken = _number(_text(folder / limit)), _number(_text(folder / used))
         if most is not None and taken is not None:  # else "max", or not a group that counts memory
             spare = _number(_fields(folder / "memory.stat").get(reclaimable)) or 0
             yield max(0, most - taken + spare)
 
 
-def _groups(root: Path) -> Iterator[tuple[int, Path]]:
-    """The folders of the control groups that this process is in, and those around them, with the version.
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """The folders of the control groups that this process is in, and those around them, with `_NAMES`.
 
     Inside a container its own group may be mounted where the host's first one is: the outermost folder is
     looked at whatever the path says.
@@ -49,7 +46,7 @@ def _groups(root: Path) -> Iterator[tuple[int, Path]]:
         inner = mounted / path.lstrip("/")
         around = [folder for folder in inner.parents if folder.is_relative_to(mounted)]
         for folder in (inner, *around):
-            yield (1 if controllers else 2), folder
+            yield folder, *(_NAMES_BEFORE if controllers else _NAMES)
 
 
 def _text(file: Path) -> str:
