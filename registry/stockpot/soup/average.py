@@ -9,7 +9,7 @@ from stockpot.entities import Checkpoint, Digest, Recipe, short
 from stockpot.errors import NotFinite, StockpotError
 from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
-from stockpot.soup.compatibility import differences
+from stockpot.soup.compatibility import misfits
 from stockpot.soup.refusals import misfit, overflow, require_no_overlay, title
 from stockpot.soup.weights_file import WeightsFile
 
@@ -107,14 +107,11 @@ def _allow_open_files(count: int) -> None:
 
 
 def _misfits(recipe: Recipe, files: Sequence[WeightsFile]) -> Iterator[str]:
-    first, exact = files[0], exact_digest(files[0])
+    first, named = files[0], dict(zip(recipe.checkpoints, files, strict=True))
+    yield from misfits(recipe, {digest: (file.tensors, exact_digest(file)) for digest, file in named.items()})
     header = header_of(in_layout_order(first.tensors))
     if first.file.read(0, min(len(header), first.file.size)) != header:
         yield f"{short(recipe.checkpoints[0])}: its file is not in canonical form"
-    for digest, file in zip(recipe.checkpoints[1:], files[1:], strict=True):
-        if faults := differences(first.tensors, file.tensors):
-            yield from (f"{short(digest)}: {fault}" for fault in faults)
-        elif exact_digest(file) != exact:
-            yield f"{short(digest)}: its integer or boolean tensors hold other values"
-        elif file.places != first.places:
+    for digest, file in named.items():
+        if file.tensors == first.tensors and file.places != first.places:
             yield f"{short(digest)}: its file is not in canonical form"

@@ -1,10 +1,10 @@
 """Which checkpoints can be averaged with each other, told from their headers alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import unpack_from
 
-from stockpot.entities import Checkpoint, Digest, TensorSpec
+from stockpot.entities import Checkpoint, Digest, Recipe, TensorSpec, short
 from stockpot.soup.canonical import FLOATS, ITEM_SIZES
 from stockpot.soup.weights_file import WeightsFile
 
@@ -21,6 +21,9 @@ _FORMATS = {
     "BOOL": "<?",
 }
 """Of `struct`, for each dtype that is not averaged."""
+
+Layout = tuple[tuple[TensorSpec, ...], Digest]
+"""A checkpoint's tensors, and the digest of what its integer and boolean ones hold."""
 
 
 def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -43,6 +46,18 @@ def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) ->
             if have.shape != want.shape:
                 groups["other shapes"].append(f"{name} {list(have.shape)} instead of {list(want.shape)}")
     return tuple(f"{kind}: {_listed(names)}" for kind, names in groups.items())
+
+
+def misfits(recipe: Recipe, layouts: Mapping[Digest, Layout]) -> Iterator[str]:
+    """Every way in which a recipe's ingredients differ from its first."""
+    first, *others = recipe.checkpoints
+    tensors, exact = layouts[first]
+    for digest in others:
+        found, values = layouts[digest]
+        if found != tensors:
+            yield from (f"{short(digest)}: {fault}" for fault in differences(tensors, found))
+        elif values != exact:
+            yield f"{short(digest)}: its integer or boolean tensors hold other values"
 
 
 def differing_values(reference: WeightsFile, other: WeightsFile) -> tuple[str, ...]:

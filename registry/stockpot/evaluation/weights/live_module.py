@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,22 +14,12 @@ from stockpot.evaluation.weights.module_weights import Placement, placement, unf
 from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from stockpot.soup.checkpoint_cache import exact_digest
-from stockpot.soup.compatibility import differences
+from stockpot.soup.compatibility import Layout, misfits
 from stockpot.soup.refusals import misfit, overflow, require_no_overlay
 from stockpot.soup.weights_file import WeightsFile
 
 _BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
 _CUDA_BLOCK = 1 << 22  # elements: a launch costs as much as copying some ten thousand
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is read of a checkpoint once."""
-
-    tensors: tuple[TensorSpec, ...]
-    exact: Digest
-    torn: tuple[str, ...]
-    """Tied tensors that differ."""
 
 
 class LiveModule:
@@ -49,7 +38,8 @@ class LiveModule:
         self._feed: Feed = CudaFeed(checkpoints, device) if on_cuda else ThreadedFeed(checkpoints, device)
         self._block = _CUDA_BLOCK if on_cuda else _BLOCK
         self._placements: dict[tuple[TensorSpec, ...], Placement] = {}
-        self._known: dict[Digest, _Known] = {}
+        self._layouts: dict[Digest, Layout] = {}  # read once, as is which tied tensors differ:
+        self._torn: dict[Digest, list[str]] = {}
         self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
         self._tensors: tuple[TensorSpec, ...] = ()
         self._blocks: list[Block] = []  # of such tensors
@@ -79,7 +69,7 @@ class LiveModule:
 
     def _put(self, recipe: Recipe) -> None:
         self._check(recipe)
-        self._cut(self._known[recipe.checkpoints[0]].tensors)
+        self._cut(self._layouts[recipe.checkpoints[0]][0])
         *others, last = recipe.checkpoints
         if not others:
             peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
@@ -123,38 +113,24 @@ class LiveModule:
     def _check(self, recipe: Recipe) -> None:
         require_no_overlay(recipe)
         for digest in recipe.checkpoints:
-            if digest not in self._known:
-                self._known[digest] = self._read(digest)
-        if faults := list(self._misfits(recipe)):
+            if digest not in self._layouts:
+                self._read(digest)
+        if faults := list(misfits(recipe, self._layouts)):
             raise misfit(recipe, faults)
-        torn = ((digest, fault) for digest in recipe.checkpoints for fault in self._known[digest].torn)
-        faults = [
-            *self._placement(self._known[recipe.checkpoints[0]].tensors).faults,
-            *(f"{short(digest)}: {fault}" for digest, fault in torn),
-        ]
-        if faults:
+        place = self._placement(self._layouts[recipe.checkpoints[0]][0])
+        torn = (fault for digest in recipe.checkpoints for fault in self._torn[digest])
+        if faults := [*place.faults, *torn]:
             raise unfit(self._module, faults)
 
-    def _misfits(self, recipe: Recipe) -> Iterator[str]:
-        first = self._known[recipe.checkpoints[0]]
-        for digest in recipe.checkpoints[1:]:
-            known = self._known[digest]
-            if known.tensors != first.tensors:
-                yield from (
-                    f"{short(digest)}: {fault}" for fault in differences(first.tensors, known.tensors)
-                )
-            elif known.exact != first.exact:
-                yield f"{short(digest)}: its integer or boolean tensors hold other values"
-
-    def _read(self, digest: Digest) -> _Known:
+    def _read(self, digest: Digest) -> None:
         with self._checkpoints.open(digest) as weights:
             place = self._placement(weights.tensors)
-            torn = [
-                f"{first} and {name} are one tensor in the model, but hold different values"
+            self._torn[digest] = [
+                f"{short(digest)}: {first} and {name} are one tensor in the model, but hold different values"
                 for first, name in place.ties
                 if not place.faults and not _equal(weights, first, name)
             ]
-            return _Known(place.tensors, exact_digest(weights), tuple(torn))
+            self._layouts[digest] = place.tensors, exact_digest(weights)
 
     def _placement(self, tensors: tuple[TensorSpec, ...]) -> Placement:
         if tensors not in self._placements:
