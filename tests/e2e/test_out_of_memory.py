@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from stockpot.evaluation.weights import live_module
 from stockpot.testing.listener import Listener
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.jobs import answer
 from stockpot.workflow.walk import in_turn, walk
 
+T = TypeVar("T")
 TASK = """
 import torch
 from stockpot.testing.tiny import TinyTask
@@ -65,6 +68,22 @@ def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     assert again.evaluations == 0
     assert again.report == outcome.report
     assert all(soup.adopted for soup in again.soups)
+
+
+def test_a_job_that_halved_its_batches_begins_with_those_when_it_is_worked_on_again(
+    small_device: Callable[[int], SoupRequest],
+) -> None:
+    def stops(name: str, work: Callable[[], T], /) -> T:
+        if name == "measure":
+            raise RuntimeError("killed")
+        return work()
+
+    request, told = small_device(3), Listener()
+    with pytest.raises(RuntimeError, match="killed"):
+        answer(request, Workplace(), stops, Silent())
+    outcome = answer(request, Workplace(), in_turn, told)
+    assert not [line for line in told.said if "another protocol" in line]
+    assert {protocol.conditions.batch_size for protocol in outcome.report.protocols} == {2}
 
 
 def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(

@@ -28,7 +28,7 @@ from stockpot.testing.tiny import TinyTask
 HELPS = Path(sys.argv[0]).name == "helping_process.py" or sys.argv[1:2] == ["help"]
 
 def wait_for(name):
-    end = time.monotonic() + 240
+    end = time.monotonic() + 90
     while not Path(name).exists():
         assert time.monotonic() < end, name + " never came"
         time.sleep(0.02)
@@ -46,6 +46,12 @@ class Meeting(TinyTask):
         else:
             wait_for("helps")
         return super().predict(model, batch)
+"""
+
+
+SMALL_DEVICE = """
+        if len(batch[0]) > 3:
+            raise __import__("torch").OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 """
 
 
@@ -84,8 +90,8 @@ def begun(processes: list[Process], *command: str, **variables: str) -> Process:
     return process
 
 
-def helping(processes: list[Process]) -> Process:
-    return begun(processes, str(HERE / "helping_process.py"))
+def helping(processes: list[Process], clock: float = 0.0) -> Process:
+    return begun(processes, str(HERE / "helping_process.py"), str(clock))
 
 
 def require_answer_of_one(found: SoupOutcome, request: SoupRequest) -> None:
@@ -101,10 +107,11 @@ def require_answer_of_one(found: SoupOutcome, request: SoupRequest) -> None:
     assert found.evaluations < alone.evaluations
 
 
+@pytest.mark.parametrize("clock", [0.0, 3600.0], ids=["right", "an hour fast"])
 def test_two_processes_share_a_request_and_its_answer_is_that_of_one(
-    meeting: SoupRequest, processes: list[Process]
+    meeting: SoupRequest, processes: list[Process], clock: float
 ) -> None:
-    helper = helping(processes)
+    helper = helping(processes, clock)
     found = soup(meeting, flow=False, watch=Silent())
     said, _ = helper.communicate(timeout=60)
     assert helper.returncode == 0, said
@@ -178,6 +185,35 @@ def test_a_helper_of_a_request_that_nobody_leads_any_more_ends_and_says_so(
     (tmp_path / "go on").touch()
     said, _ = helper.communicate(timeout=120)
     assert helper.returncode == 0, said
+
+
+def test_where_batches_are_halved_the_helper_follows(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    (tmp_path / "meeting.py").write_text(
+        TASK.replace("        if HELPS:", SMALL_DEVICE + "        if HELPS:") + "    batch_size = 8\n"
+    )
+    helper = helping(processes)
+    found = soup(meeting, flow=False, watch=Silent())
+    said, _ = helper.communicate(timeout=120)
+    assert helper.returncode == 0, said
+    assert int(said.splitlines()[-1]) > 0, said
+    assert {protocol.conditions.batch_size for protocol in found.report.protocols} == {2}
+    require_answer_of_one(found, meeting)
+
+
+def test_a_helper_with_less_memory_takes_no_part_and_makes_no_other_protocol(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    small = SMALL_DEVICE.replace("if len", "if HELPS and len")
+    told = small.replace("raise", "Path('helps').touch()\n            raise")
+    (tmp_path / "meeting.py").write_text(TASK.replace("        if HELPS:", told + "        if HELPS:"))
+    helper = helping(processes)
+    found = soup(meeting, flow=False, watch=Silent())
+    said, _ = helper.communicate(timeout=120)
+    assert helper.returncode == 0, said
+    assert "no more help with batches of 8 examples: " in said
+    assert {protocol.conditions.batch_size for protocol in found.report.protocols} == {8}
 
 
 def test_nobody_needs_help(home: Path, mlflow_uri: str, processes: list[Process]) -> None:

@@ -30,20 +30,22 @@ POLL_SECONDS = 0.2, 5.0
 
 
 class AtWork:
-    """Whether some process still works on a job: looked up every few seconds."""
+    """Whether some process still works on a job, as it was opened: looked up every few seconds."""
 
-    def __init__(self, store: "Store", job: Job) -> None:
+    def __init__(self, store: "Store", job: Job, opening: Opening) -> None:
         self._store = store
         self._job = job
+        self._opening = opening
         self._looked = -LOOK_SECONDS
         self._found = True
 
     def __call__(self) -> bool:
-        """Whether its lease is held."""
+        """Whether its lease is held, and its opening the same."""
         now = monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._found = self._store.holder(self._job.lease) is not None
+            held = self._store.holder(self._job.lease) is not None
+            self._found = held and self._store.opening(self._job.name) == self._opening
         return self._found
 
 
@@ -62,7 +64,7 @@ def help_out(
     paths that are others here. `wait`: seconds until a first job may begin. Raises CannotHelp where this
     process cannot help with any.
     """
-    begin, evaluations, helped = monotonic(), 0, False
+    begin, evaluations = monotonic(), 0
     done: dict[Digest, Opening] = {}
     refused: dict[Digest, CannotHelp] = {}
     for _ in pauses(place.store, *POLL_SECONDS):
@@ -73,49 +75,61 @@ def help_out(
             opening = place.store.opening(job.name)
             if opening is None or done.get(job.name) == opening:
                 continue
+            helped = _Help(job, opening, place, watch)
             try:
-                evaluations += _help(job, opening, place, watch, task_args or {})
-                helped = True
+                if helped.give(task_args or {}):
+                    done[job.name] = opening
             except CannotHelp as error:
                 watch.say(f"no help for {job.request.model}: {error.what}: {'; '.join(error.faults)}")
                 refused[job.name] = error
-            done[job.name] = opening
-    if refused and not helped:
+            evaluations += helped.evaluations
+    if refused and not done:
         raise next(iter(refused.values()))
     return evaluations
 
 
-def _help(job: Job, opening: Opening, place: "Place", watch: "Watcher", task_args: Mapping[str, str]) -> int:
-    request = replace(job.request, task_args={**job.request.task_args, **task_args}, verify_exact=False)
-    held = place.store.holder(job.lease)
-    watch.say(f"helping with a request for {request.model}{f', of {holder(held)}' if held else ''}")
-    methods, bench = place.methods(request), place.bench(request)
-    own = bench.batch_size
-    halve_as_before(bench, own, opening)
-    prospects = gather(request, place.tracker, place.supply, bench.fits, watch)
-    at_work = AtWork(place.store, job)
-    try:
-        splits = open_splits(request, bench)
-        require_alike(splits, opening)
-        evaluators = {
-            split: SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=at_work)
-            for split, evaluator in splits.items()
-        }
+class _Help:
+    """With one job, as it was opened."""
+
+    def __init__(self, job: Job, opening: Opening, place: "Place", watch: "Watcher") -> None:
+        self._job = job
+        self._opening = opening
+        self._place = place
+        self._watch = watch
+        self._evaluators: dict[str, SharedEvaluator] = {}
+
+    @property
+    def evaluations(self) -> int:
+        """That were begun here."""
+        return sum(evaluator.started for evaluator in self._evaluators.values())
+
+    def give(self, task_args: Mapping[str, str]) -> bool:
+        """Evaluate what nobody else does. Whether nothing is left to do here."""
+        place, asked, watch = self._place, self._job.request, self._watch
+        request = replace(asked, task_args={**asked.task_args, **task_args}, verify_exact=False)
+        led = place.store.holder(self._job.lease)
+        watch.say(f"helping with a request for {request.model}{f', of {holder(led)}' if led else ''}")
+        methods, bench = place.methods(request), place.bench(request)
+        halve_as_before(bench, bench.batch_size, self._opening)
+        prospects = gather(request, place.tracker, place.supply, bench.fits, watch)
         try:
-            _evaluate(request, prospects, methods, evaluators, bench, place, watch)
+            splits = open_splits(request, bench)
+            require_alike(splits, self._opening)
+            wanted = AtWork(place.store, self._job, self._opening)
+            for split, evaluator in splits.items():
+                shared = SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=wanted)
+                self._evaluators[split] = shared
+            _evaluate(request, prospects, methods, self._evaluators, bench, place, watch)
         except Interrupted:
-            watch.say("nobody works on the request any more")
-    except NoRoomForWeights:
-        raise
-    except OutOfDeviceMemory as error:
-        raise CannotHelp(
-            f"batches of {bench.batch_size} examples fit the device of the request's own process, but not "
-            f"this one: {error.what}",
-            mend="help with a device of as much memory, or end what else uses this one",
-        ) from error
-    started = sum(evaluator.started for evaluator in evaluators.values())
-    watch.say(f"helped with {counted(started, 'evaluation')}")
-    return started
+            watch.say("nobody works on this any more, or not in batches of this size")
+            return False
+        except NoRoomForWeights:
+            raise
+        except OutOfDeviceMemory as error:
+            # One device's shortage makes no other protocol: whoever leads may halve the batches, for all.
+            watch.say(f"no more help with batches of {bench.batch_size} examples: {error.what}")
+        watch.say(f"helped with {counted(self.evaluations, 'evaluation')}")
+        return True
 
 
 def _evaluate(
