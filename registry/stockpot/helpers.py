@@ -44,7 +44,7 @@ class Helpers:
     def _begin(self, device: str, job: Job) -> tuple[subprocess.Popen[str], Thread]:
         paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109 - one text among others
         process = subprocess.Popen(
-            [sys.executable, "-m", "stockpot", "help", "--job", job.name],
+            [sys.executable, "-m", "stockpot", "help", "--quiet", "--job", job.name],
             env={**os.environ, "STOCKPOT_DEVICE": device, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -75,6 +75,17 @@ class Lines:
         self._write(f"{name}: {stage.done:,}{of} after {stage.told - stage.begun:.0f} s")
 
 
+class Sayings(Silent):
+    """A watcher who passes on what is said, and no progress."""
+
+    def __init__(self, inner: Watcher) -> None:
+        self._inner = inner
+
+    def say(self, message: str) -> None:
+        """Pass it on."""
+        self._inner.say(message)
+
+
 class Several:
     """Several watchers as one."""
 

@@ -16,7 +16,9 @@ from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
 from stockpot.errors import BadRequest
+from stockpot.ports import Watcher
 from stockpot.prose import counted
+from stockpot.watching import Sayings
 from stockpot.wiring import Workplace, make_folder
 
 
@@ -130,15 +132,17 @@ def help_out(
     job: options.HelpedJob = None,
     task_arg: options.TaskArg = None,
     wait: options.WaitForWork = 0.0,
+    quiet: options.Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Take part in the evaluations of requests that other processes work on."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives back what it has leased
-    done = watched(
-        lambda watch: calls.help_out(
-            model=model, job=job, task_args=_pairs(task_arg or ()), wait=wait, watch=watch
-        )
-    )
+
+    def helped(watch: Watcher) -> int:
+        told = Sayings(watch) if quiet else watch
+        return calls.help_out(model=model, job=job, task_args=_pairs(task_arg or ()), wait=wait, watch=told)
+
+    done = watched(helped)
     printing.tell({"evaluations": done}, f"helped with {counted(done, 'evaluation')}", as_json=as_json)
 
 

@@ -77,6 +77,7 @@ HelpedModel = Annotated[
     str | None, typer.Option("--model", help="Help only with requests for this registered model.")
 ]
 HelpedJob = Annotated[str | None, typer.Option("--job", help="Help only with this request.", hidden=True)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Tell what happens, and no progress.")]
 WaitForWork = Annotated[float, typer.Option("--wait", help="Seconds until a first request may begin.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
