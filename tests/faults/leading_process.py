@@ -1,4 +1,4 @@
-"""A process of its own that soups a request, and tells when others can help.
+"""A process of its own that soups a request, and tells when others can help, and how much it evaluated.
 
 Run by the tests beside this file. Argument: the request as JSON.
 """
@@ -27,4 +27,5 @@ def stage(name: str, work: Callable[[], T], /) -> T:
 
 
 with Workplace() as place:
-    answer(from_document(SoupRequest, json.loads(sys.argv[1])), place, stage, Silent())
+    outcome = answer(from_document(SoupRequest, json.loads(sys.argv[1])), place, stage, Silent())
+print(outcome.evaluations)  # noqa: T201 - to the test

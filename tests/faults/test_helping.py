@@ -151,6 +151,19 @@ def test_a_helper_that_is_killed_in_the_middle_of_an_evaluation_loses_that_one(
     assert found.evaluations == alone.evaluations, "what the helper had begun was begun again"
 
 
+def test_two_requests_at_once_about_one_sweep_evaluate_nothing_twice(
+    tiny_sweep: SoupRequest, processes: list[Process]
+) -> None:
+    requests = [replace(tiny_sweep, model=model, methods=("uniform",)) for model in ("one", "other", "alone")]
+    *both, alone = [json.dumps(to_document(request)) for request in requests]
+    leaders = [begun(processes, str(HERE / "leading_process.py"), document) for document in both]
+    shares = [leader.communicate(timeout=240)[0].splitlines() for leader in leaders]
+    again = begun(processes, str(HERE / "leading_process.py"), alone)
+    assert again.communicate(timeout=240)[0].splitlines() == ["leads", "0"]
+    measured = (5 + 1) * 3
+    assert sum(int(count) for _, count in shares) == measured
+
+
 def test_a_helper_of_another_kind_says_what_differs_and_takes_no_part(
     meeting: SoupRequest, processes: list[Process], tmp_path: Path
 ) -> None:
