@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stockpot.entities import MEAN_OF_SHIFTS, Score
-from stockpot.evaluation import compare, compare_mean
+from stockpot.statistics import compare, compare_mean
 
 RECIPES = 3
 SHIFTS = ("a", "b", "c", "d", "e")

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from scipy import stats
 
-from stockpot.evaluation.intervals import RESAMPLES, Origins, resampled
+from stockpot.statistics.intervals import RESAMPLES, Origins, resampled
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from stockpot.entities import MEAN_OF_SHIFTS, Recipe, Score, SoupRequest
 from stockpot.errors import BadTask
-from stockpot.evaluation import compare
+from stockpot.statistics import compare
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.publishing.verdict import sentence

@@ -24,10 +24,11 @@ from stockpot.entities import (
     short,
 )
 from stockpot.errors import BadTask, OutOfDeviceMemory
-from stockpot.evaluation import RememberedOutputs, TorchBench, blocks, compare
+from stockpot.evaluation import RememberedOutputs, TorchBench
 from stockpot.evaluation.passes import batches
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
+from stockpot.statistics import blocks, compare
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stockpot.entities import Metric, Score
-from stockpot.evaluation import blocks, compare, compare_mean
-from stockpot.evaluation.jackknife import BLOCKS
+from stockpot.statistics import blocks, compare, compare_mean
+from stockpot.statistics.jackknife import BLOCKS
 
 Outputs = Any
 """An array ``[n]``: a model's score of each example for the positive class."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpot.evaluation import intervals
-from stockpot.evaluation.intervals import Origins
+from stockpot.statistics import intervals
+from stockpot.statistics.intervals import Origins
 
 FEW = st.sampled_from([-1.0, 0.0, 0.0, 0.0, 0.5])
 ROWS = st.lists(st.tuples(FEW, FEW, st.sampled_from([0.0, 1.0, 2.0]), st.just(1.0)), min_size=1, max_size=12)

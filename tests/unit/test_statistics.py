@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from stockpot.entities import Comparison, Score
-from stockpot.evaluation import statistics
-from stockpot.evaluation.intervals import tango
+from stockpot.statistics import comparison as statistics
+from stockpot.statistics.intervals import tango
 
 Pairs = tuple[Sequence[float], Sequence[float], Sequence[Hashable] | None]
 
@@ -412,7 +412,7 @@ def test_the_mean_over_no_splits_is_refused() -> None:
 
 def test_the_same_scores_give_the_same_interval_in_another_process() -> None:
     baseline, challenger = right_or_wrong(both=40, gained=9, lost=3)
-    code = "import sys, json; from stockpot.entities import Score; from stockpot.evaluation import compare\n"
+    code = "import sys, json; from stockpot.entities import Score; from stockpot.statistics import compare\n"
     code += "found = compare('t', *(Score(tuple(examples)) for examples in json.load(sys.stdin)))\n"
     code += "print(json.dumps([found.low, found.high]))"
     answer = subprocess.run(

@@ -21,7 +21,7 @@ class Metric:
 
     value: float
     without: tuple[float, ...]
-    """The same of the split without each block of `stockpot.evaluation.blocks`, in their order: the
+    """The same of the split without each block of `stockpot.statistics.blocks`, in their order: the
     replicates of the jackknife. Empty where scores are not compared: on the split that selects."""
 
 

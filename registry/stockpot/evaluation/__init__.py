@@ -1,13 +1,10 @@
-"""Scores recipes on a device, and compares the scores in pairs.
+"""Scores recipes on a device.
 
-What needs torch is imported when it is first asked for: statistics do not.
+Each name is imported when it is first asked for: what decides a rejection needs no torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from stockpot.evaluation.jackknife import blocks
-from stockpot.evaluation.statistics import compare, compare_mean
 
 if TYPE_CHECKING:
     from stockpot.evaluation.devices.device import all_seeded, choose_device, device_names
@@ -18,15 +15,12 @@ __all__ = [
     "RememberedOutputs",
     "TorchBench",
     "all_seeded",
-    "blocks",
     "choose_device",
-    "compare",
-    "compare_mean",
     "device_names",
 ]
 
 
-_NEEDS_TORCH = {
+_HOMES = {
     "RememberedOutputs": "stockpot.evaluation.outputs",
     "TorchBench": "stockpot.evaluation.torch_bench",
     "choose_device": "stockpot.evaluation.devices.device",
@@ -36,6 +30,6 @@ _NEEDS_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_TORCH[name]), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -20,7 +20,6 @@ from stockpot.entities import (
     short,
 )
 from stockpot.evaluation.devices.device import device_model, software
-from stockpot.evaluation.jackknife import blocks
 from stockpot.evaluation.outputs import RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.whole_split import WholeSplit
@@ -28,6 +27,7 @@ from stockpot.evaluation.torch_evaluator import TorchEvaluator
 from stockpot.evaluation.weights.module_weights import architecture_of, fits
 from stockpot.evaluation.workspace import Workspace
 from stockpot.ports import Checkpoints, Task
+from stockpot.statistics.jackknife import blocks
 
 
 class TorchBench:

@@ -79,7 +79,7 @@ class MeasuresWhole(Protocol):
         times: let ``predict`` return no more than ``score`` and ``metric`` need.
 
         On splits of which the report gives an interval, also called without each block of examples in turn
-        (`stockpot.evaluation.blocks`): up to 51 times per pass, with fewer examples. NaN where the metric is
+        (`stockpot.statistics.blocks`): up to 51 times per pass, with fewer examples. NaN where the metric is
         undefined, as it may be without some examples, or where an output is NaN: a candidate of which the
         whole is NaN is excluded, and a difference with a NaN has no interval. Infinity is refused, minus
         infinity is not. What it raises ends the run as a BadTask.

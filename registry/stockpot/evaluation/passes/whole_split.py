@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from stockpot.entities import Metric
-from stockpot.evaluation.jackknife import blocks
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.tensor_nests import each_tensor, joined
+from stockpot.statistics.jackknife import blocks
 
 
 class WholeSplit:

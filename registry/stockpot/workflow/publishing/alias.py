@@ -25,7 +25,7 @@ from stockpot.errors import (
     TrackingError,
     Unreachable,
 )
-from stockpot.evaluation import compare
+from stockpot.statistics import compare
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.standing import SOUP_FILE
 from stockpot.workflow.publishing.verdict import POINT, earns_alias, gain

@@ -18,8 +18,8 @@ from stockpot.entities import (
     SoupRequest,
 )
 from stockpot.errors import BadRequest
-from stockpot.evaluation import compare, compare_mean
 from stockpot.prose import counted
+from stockpot.statistics import compare, compare_mean
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.sharing.units import Unit, settled
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from hashlib import sha256
 
 from stockpot.entities import Score
-from stockpot.evaluation.intervals import student_quantile
+from stockpot.statistics.intervals import student_quantile
 
 BLOCKS = 50
 """Blocks of a split: a metric is computed once more for each, from remembered outputs. With 50, Student's t

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from stockpot.entities import Comparison, Score, exact_mean
-from stockpot.evaluation.intervals import (
+from stockpot.statistics.intervals import (
     FEWEST_FOR_RESAMPLING,
     FEWEST_THAT_DIFFER,
     Origins,
@@ -19,7 +19,7 @@ from stockpot.evaluation.intervals import (
     tango,
     unmet,
 )
-from stockpot.evaluation.jackknife import jackknife
+from stockpot.statistics.jackknife import jackknife
 
 ROUNDING = 1e-12
 """Standard errors of less are none."""
