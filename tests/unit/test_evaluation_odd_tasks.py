@@ -23,7 +23,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadTask, Incompatible
 from stockpot.evaluation import RememberedOutputs, TorchBench
-from stockpot.evaluation.weights.swap_proof import swapped
+from stockpot.evaluation.weights.proofs import swapped
 from stockpot.ports import OrderDependent
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy

@@ -16,7 +16,7 @@ from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
 from stockpot.evaluation.weights.plain_weights import put_plainly
-from stockpot.evaluation.weights.swap_proof import swapped
+from stockpot.evaluation.weights.proofs import swapped
 from stockpot.ports import Checkpoints
 
 

@@ -17,7 +17,7 @@ from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.rejection.early_rejection import EarlyRejection, Reorders
-from stockpot.evaluation.weights.unchanged import unchanged
+from stockpot.evaluation.weights.proofs import unchanged
 from stockpot.evaluation.workspace import Workspace
 from stockpot.ports import Interrupted, Wanted, always
 
