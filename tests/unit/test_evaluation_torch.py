@@ -17,6 +17,7 @@ from stockpot.entities import Digest, Recipe, Score, Trial, digest_of_bytes, sho
 from stockpot.errors import BadTask, Incompatible, NotFinite
 from stockpot.evaluation import TorchBench
 from stockpot.evaluation.passes.tensor_nests import each_tensor
+from stockpot.evaluation.weights.module_weights import architecture_of
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 
@@ -358,7 +359,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> 
         score(bench, ALONE[0])
     assert score(bench, ALONE[1]) == expected
     assert bench.fits([]) != ()
-    assert bench.fits(bench.architecture) == ()
+    assert bench.fits(architecture_of(bench.workspace.models.made)) == ()
 
 
 def test_a_recipe_made_anew_owes_nothing_to_what_was_held_before() -> None:

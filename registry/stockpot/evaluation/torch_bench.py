@@ -24,7 +24,7 @@ from stockpot.evaluation.outputs import RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
-from stockpot.evaluation.weights.module_weights import architecture_of, fits
+from stockpot.evaluation.weights.module_weights import fits
 from stockpot.evaluation.workspace import Workspace
 from stockpot.ports import Checkpoints, Task
 from stockpot.statistics.jackknife import blocks
@@ -62,11 +62,6 @@ class TorchBench:
         self._evaluators: dict[tuple[str, bool, bool], TorchEvaluator] = {}
         self._passes = 0.0
         """By evaluators that are gone."""
-
-    @property
-    def architecture(self) -> tuple[TensorSpec, ...]:
-        """The tensors of the task's model under their canonical names."""
-        return architecture_of(self.workspace.models.made)
 
     @property
     def passes(self) -> float:

@@ -73,7 +73,7 @@ class Workspace:
         """Make batches of half as many examples from now on, or of one."""
         self._halvings += 1
         self._batches.clear()
-        self._free_blocks()  # in the sizes of the larger batches
+        torch.cuda.empty_cache()  # blocks in the sizes of the larger batches
 
     def on_device(self, work: Callable[[], T], where: str) -> T:
         """Do this work; where it does not fit the device, once more with no batches kept there.
@@ -88,12 +88,7 @@ class Workspace:
             if not sum(batches.let_go() for batches in self._batches.values()):
                 raise
         with device_blamed(self.device, where):
-            self._free_blocks()
+            torch.cuda.empty_cache()
             done = work()
         self.say(f"{self.device} has no room to keep batches: they are made again for each pass")
         return done
-
-    def _free_blocks(self) -> None:
-        """Give back what torch keeps of memory that it does not use."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()

@@ -203,26 +203,18 @@ class Batches:
 
     def _made_in_turn(self) -> Iterator[Any]:
         """With random numbers of their own, the same as if all had been made at once."""
-        at = [torch.device("cpu"), *([self._device] if self._device.type == "cuda" else [])]
-        states = [torch.Generator(device).manual_seed(0).get_state() for device in at]
+        cuda = [self._device] if self._device.type == "cuda" else []
+        states = [
+            torch.Generator(device).manual_seed(0).get_state() for device in (torch.device("cpu"), *cuda)
+        ]
         for batch in range(self.count):
-            with torch.random.fork_rng(at[1:]):  # the CPU's always is forked
-                _go_on_from(states, at)
+            with torch.random.fork_rng(cuda):  # the CPU's always is forked
+                torch.set_rng_state(states[0])
+                for device in cuda:
+                    torch.cuda.set_rng_state(states[1], device)
                 made = self._make(self.places(batch))
-                states = [_random_state(device) for device in at]
+                states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, cuda)]
             yield made
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _go_on_from(states: Sequence[Tensor], devices: Sequence[torch.device]) -> None:
-    for state, device in zip(states, devices, strict=True):
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state, device)
-        else:
-            torch.set_rng_state(state)
 
 
 def _free(device: torch.device) -> int:

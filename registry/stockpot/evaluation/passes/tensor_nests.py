@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 
-def _same(other: Any) -> Any:
-    return other
-
-
-def each_tensor(batch: Any, change: Callable[[Tensor], Tensor], others: Callable[[Any], Any] = _same) -> Any:
+def each_tensor(
+    batch: Any, change: Callable[[Tensor], Any], others: Callable[[Any], Any] = lambda other: other
+) -> Any:
     """The same nest of tuples, lists and mappings, with every tensor changed, and all else as it is unless
     `others` changes it.
     """
@@ -37,12 +35,7 @@ def each_tensor(batch: Any, change: Callable[[Tensor], Tensor], others: Callable
 def leaves(batch: Any) -> list[Tensor]:
     """The batch's tensors, in the order of `each_tensor`."""
     found: list[Tensor] = []
-
-    def remember(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    each_tensor(batch, remember)
+    each_tensor(batch, found.append)
     return found
 
 
@@ -80,5 +73,4 @@ def shapes(batch: Any) -> list[tuple[torch.dtype, torch.Size]]:
 
 def _forms(batch: Any) -> Any:
     """The batch with a dtype, a shape and strides in place of each tensor."""
-    describe: Callable[[Tensor], Any] = lambda tensor: (tensor.dtype, tensor.shape, tensor.stride())  # noqa: E731 - typed so
-    return each_tensor(batch, describe)
+    return each_tensor(batch, lambda tensor: (tensor.dtype, tensor.shape, tensor.stride()))

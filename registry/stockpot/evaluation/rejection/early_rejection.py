@@ -77,7 +77,7 @@ class EarlyPass:
             # On a device one batch late: it works on this one while the one before is looked at.
             late = answers is not None and answers.readings.device.type == "cuda"
             while len(waiting) > late:
-                self._take(*waiting.popleft())
+                self.take(*waiting.popleft())
             outcome = self.tally.score() or self.tally.bound()  # what was completed is a Score
             if outcome is not None:
                 return Ended(outcome, self.tally, self._outputs)
@@ -87,17 +87,21 @@ class EarlyPass:
         """Canonical batches not evaluated yet."""
         return int(self._left.sum())
 
-    def measure(self, batch: int) -> Answers:
-        """Evaluate a canonical batch."""
+    def measure(self) -> Answers:
+        """Evaluate the next canonical batch."""
+        batches = self.forward.batches
+        batch = next_batch(self._forecast, ~self._asked, self._left, batches.size)
         self._left[batch] = False
-        self._asked[self.forward.batches.places(batch)] = True
+        self._asked[batches.places(batch)] = True
         answers = self.forward.canonical(batch)
         self._outputs[batch] = answers.outputs
         return answers
 
-    def hardest(self) -> int:
-        """The canonical batch to evaluate next."""
-        return next_batch(self._forecast, ~self._asked, self._left, self.forward.batches.size)
+    def take(self, answers: Answers, reading: Reading | None = None) -> None:
+        """Count a batch that was evaluated. `reading`: of its readings, where it has begun."""
+        arrived = (reading or Reading(answers.readings)).arrived()
+        scores, gaps = self.forward.checked(arrived, answers.places)
+        self.tally.add(answers.places, scores, gaps, canonical=answers.canonical)
 
     def _next(self) -> Answers | None:
         """Evaluate the next batch; None where every canonical one was."""
@@ -108,15 +112,7 @@ class EarlyPass:
                 places = next_examples(self._forecast, ~self._asked, chosen, self.forward.batches.size)
                 self._asked[places] = True
                 return self.forward.gathered(places.tolist())
-        return self.measure(self.hardest()) if self.left else None
-
-    def take(self, answers: Answers) -> None:
-        """Count a batch that was evaluated."""
-        self._take(answers, Reading(answers.readings))
-
-    def _take(self, answers: Answers, reading: Reading) -> None:
-        scores, gaps = self.forward.checked(reading.arrived(), answers.places)
-        self.tally.add(answers.places, scores, gaps, canonical=answers.canonical)
+        return self.measure() if self.left else None
 
 
 class EarlyRejection:
@@ -236,7 +232,7 @@ def independent(trial: EarlyPass) -> bool:
 
     The canonical batches count for the trial: half of the probe is no waste. Asks for at least two.
     """
-    measured = [trial.measure(trial.hardest()) for _ in range(PROBED)]
+    measured = [trial.measure() for _ in range(PROBED)]
     for answers in measured:
         trial.take(answers)
     places = [place for answers in measured for place in answers.places]
