@@ -33,7 +33,9 @@ def from_document(kind: type[T], document: object) -> T:
         entity: T = _adapter(cast("Any", kind)).validate_python(_in_two_parts(document))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise StockpotError(f"this document is no {kind.__name__}", faults=faults) from error
+        raise StockpotError(
+            f"this document is no {getattr(kind, '__name__', kind)}", faults=faults
+        ) from error
     return entity
 
 

@@ -67,7 +67,8 @@ def test_a_sweep_is_ranked_searched_and_reported_by_the_metric_with_the_jackknif
             assert -math.inf < gain.low <= gain.difference <= gain.high < math.inf
         assert MEAN_OF_SHIFTS in row.versus_best
         assert "McNemar" not in sentence(row, "test")
-    assert len(outcome.report.ensembles) == len([row for row in soups if row.recipe.is_soup])
+    labels = [f"ensemble of the {row.label}" for row in soups if row.recipe.is_soup]
+    assert [row.label for row in outcome.report.ensembles] == [*labels, "greedy ensemble"]
     again = walk(request, place, in_turn, Silent())
     assert again.evaluations == 0
     assert again.report == outcome.report

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from stockpot.documents import from_document
-from stockpot.entities import ExclusionReason, Packaged, SoupOutcome, SoupRequest, SoupState
+from stockpot.entities import (
+    MEAN_OF_SHIFTS,
+    Ensemble,
+    ExclusionReason,
+    Packaged,
+    Recipe,
+    SoupOutcome,
+    SoupRequest,
+    SoupState,
+)
 from stockpot.errors import BadCheckpoint, BadRequest, RegistryConflict, StoreError, TrackingError
 from stockpot.testing.tiny import dense, weights
 from stockpot.watching import Silent
@@ -105,13 +114,57 @@ def test_a_machine_with_a_cache_of_its_own_finds_the_outputs_that_another_one_sh
 ) -> None:
     monkeypatch.setenv("STOCKPOT_OUTPUTS", f"memory://{tmp_path.name}")
     request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(3)})
-    here = _walk(request).report
-    assert here.ensembles
+    here = _walk(replace(request, methods=("greedy",))).report
+    assert here.ensembles[0].label == "ensemble of the greedy soup"
     monkeypatch.setenv("STOCKPOT_CACHE", str(tmp_path / "elsewhere"))
-    there = _walk(replace(request, model="other")).report
-    assert (there.ensembles, there.notes) == (here.ensembles, here.notes)
-    monkeypatch.delenv("STOCKPOT_OUTPUTS")
-    assert not _walk(replace(request, model="third")).report.ensembles
+    with monkeypatch.context() as alone:
+        alone.delenv("STOCKPOT_OUTPUTS")
+        report = _walk(replace(request, model="other", methods=("uniform",))).report
+        assert "no row for the ensemble of the uniform soup: outputs" in report.notes[0]
+        same = _walk(replace(request, model="other", methods=("greedy",))).report
+        assert (same.ensembles, same.notes) == (here.ensembles, here.notes), "they are committed"
+    there = _walk(replace(request, model="third", methods=("uniform",))).report
+    assert there.ensembles[0].label == "ensemble of the uniform soup"
+    assert there.notes == here.notes
+
+
+def test_the_greedy_ensemble_is_that_of_a_plain_loop_over_the_candidates_outputs(plant: Plant) -> None:
+    request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(6)})
+    request = replace(request, task_args={"kind": "dense", "n": "80"}, shifts=("shifted",))
+    place = Workplace()
+    outcome = walk(request, place, in_turn, Silent())
+    bench = place.bench(request)
+    x, y = bench.workspace.task.collate(list(bench.workspace.task.examples("validation")), "all")
+    with torch.no_grad():
+        outputs = [
+            bench.module_with(Recipe.mean([point.checkpoint]))(x) for point in outcome.report.candidates
+        ]
+
+    def score(members: list[int]) -> float:
+        mean = torch.stack([outputs[place] for place in members]).mean(dim=0)
+        return math.fsum((mean.argmax(dim=1) == y).tolist()) / len(y)
+
+    ranked = [score([place]) for place in range(6)]
+    assert ranked == sorted(ranked, reverse=True)
+    kept, best, steps = [0], ranked[0], []
+    for place_ in range(1, 6):
+        found = score([*kept, place_])
+        steps.append((found, found >= best))
+        if found >= best:
+            kept, best = [*kept, place_], found
+    assert {accepted for _, accepted in steps} == {True, False}
+
+    search, row = outcome.report.selections[-1], outcome.report.ensembles[-1]
+    members = [outcome.report.candidates[place_].checkpoint for place_ in kept]
+    assert search.method == row.label == "greedy ensemble"
+    assert [(step.score, step.kept) for step in search.steps[6:]] == steps
+    assert row.recipe == search.recipe == Ensemble.of(members)
+    assert (row.scores["validation"], row.inference_cost) == (best, len(kept))
+    assert row.versus_best.keys() == {"test", "shifted", MEAN_OF_SHIFTS}
+    assert place.store.recipe(row.recipe.digest) == row.recipe
+    assert row.recipe.digest not in {soup.recipe for soup in outcome.soups}
+    again = walk(request, place, in_turn, Silent())
+    assert (again.evaluations, again.report) == (0, outcome.report)
 
 
 @pytest.mark.parametrize("kind", ["conv", "attention", "tied"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.entities import Recipe, Score, Trial, digest_of_bytes
+from stockpot.entities import Ensemble, Recipe, Score, Trial, digest_of_bytes
 from stockpot.evaluation import RememberedOutputs, TorchBench
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
@@ -48,5 +48,5 @@ def test_fast_and_plain_agree_bit_for_bit(bytes_per_example: int, device: torch.
     assert fast == plain
     assert all(isinstance(outcome, Score) and outcome.metric is not None for outcome in fast)
     assert task.devices == {"cpu"}
-    ensemble = bench.ensemble(Recipe.mean(DIGESTS), "validation")
+    ensemble = bench.ensemble(Ensemble.of(DIGESTS), "validation")
     assert (ensemble is not None) == (bytes_per_example == 8192)

@@ -13,6 +13,7 @@ from stockpot.entities import (
     CheckpointPlace,
     Digest,
     Metric,
+    Recipe,
     RegistrationState,
     Score,
     Selection,
@@ -103,6 +104,7 @@ def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:
         store.commit_selection(search, VALIDATION)
         store.commit_selection(Selection("uniform", "", (), recipe, 0.5), VALIDATION)
         assert [found.method for found in store.selections(RECIPE)] == ["greedy", "uniform"]
+        assert isinstance(recipe, Recipe)
         row = store.begin_registration("digits", recipe)
         store.take_lease(row.lease, owner="me", seconds=1000)
         with pytest.raises(StoreError, match="version 3"):

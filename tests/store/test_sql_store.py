@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from stockpot.entities import Bound, Lease, Metric, Opening, Registration, Score, SoupOutcome
+from stockpot.entities import Bound, Ensemble, Lease, Metric, Opening, Registration, Score, SoupOutcome
 from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.store import SqlStore, engine, sql_registrations, upgrade
@@ -58,6 +58,8 @@ def test_sql_can_ask_which_recipes_hold_a_checkpoint(url: str) -> None:
     with closing(SqlStore(url)) as store:
         for recipe in recipes:
             store.commit_score(recipe, VALIDATION, Score((1.0,)))
+        ensemble = Ensemble.of(recipes[0].checkpoints)  # averages no weights
+        store.commit_score(ensemble, VALIDATION, Score((1.0,)))
     shared = recipes[0].checkpoints[1]
     with connected(url) as connection:
         rows = connection.execute(

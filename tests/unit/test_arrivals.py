@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stockpot.entities import (
+    Composition,
     ExclusionReason,
     Recipe,
     Run,
@@ -95,7 +96,7 @@ class Sweep:
     def rank(self, evaluator: TableEvaluator, stop: Callable[[], bool] = lambda: False) -> Ranking:
         return rank(self.arrivals(), SharedEvaluator(evaluator, MemoryStore()), Silent(), stop)
 
-    def name(self, recipe: Recipe) -> str:
+    def name(self, recipe: Composition) -> str:
         (digest,) = recipe.checkpoints
         with self.supply.open(digest) as file:
             return f"{file.read('w')[0, 0].item():.0f}"

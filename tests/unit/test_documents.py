@@ -12,6 +12,7 @@ from stockpot.documents import from_document, to_document
 from stockpot.entities import (
     Accept,
     Digest,
+    Ensemble,
     EnsembleRow,
     EvaluationProtocol,
     FiledReport,
@@ -54,10 +55,15 @@ def test_metrics_ensembles_and_notes_survive_json() -> None:
     assert from_document(Score, json.loads(json.dumps(to_document(score)))) == score
     old = from_document(Snapshot, json.loads(OLD.read_text())).report
     ensemble = EnsembleRow("ensemble of the greedy soup", Recipe.mean([A, B]), {"test": 0.5}, {}, 2)
-    report = replace(old, ensembles=(ensemble,), notes=("a note",))
+    searched = EnsembleRow("greedy ensemble", Ensemble.of([A, B]), {"test": 0.5}, {}, 2)
+    search = Selection(
+        "greedy ensemble", "not_worse", (), Ensemble((Recipe.mean([A]), Recipe.mean([A, B])), (1, 2)), 0.5
+    )
+    report = replace(old, ensembles=(ensemble, searched), selections=(search,), notes=("a note",))
     document = json.loads(json.dumps(to_document(report)))
     assert from_document(SoupReport, document) == report
     assert document["ensembles"][0]["inference_cost"] == 2
+    assert document["ensembles"][1]["recipe"]["members"][0]["ingredients"][0]["checkpoint"] == A
     assert [row["inference_cost"] for row in document["rows"]] == [1] * len(report.rows)
 
 

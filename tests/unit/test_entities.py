@@ -11,6 +11,7 @@ from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Conditions,
     Digest,
+    Ensemble,
     EvaluationProtocol,
     Ingredient,
     Question,
@@ -38,6 +39,39 @@ def test_the_digest_of_a_recipe_never_changes() -> None:
     # Rebuilding in a year stands on this: a changed value here is a changed name of every soup.
     expected = "sha256:4904657eb177e673b21b70ff029f61f4afe3fb962edee94fe4cb084451bb716c"
     assert Recipe.mean([A, B]).digest == expected
+
+
+def test_the_digest_of_an_ensemble_never_changes_and_is_no_recipes() -> None:
+    expected = "sha256:a3b4efdec97dec80907754da67c716f046777f7324b8c73745a60052c8576883"
+    assert Ensemble.of([A, B]).digest == expected
+    assert Ensemble.of([A]).digest != Recipe.mean([A]).digest
+
+
+def test_each_ensemble_has_one_name() -> None:
+    members = (Recipe.mean([A]), Recipe.mean([B, C]))
+    assert Ensemble(members).checkpoints == (A, B, C)
+    names = [Ensemble(members), Ensemble(members[::-1]), Ensemble(members, (1, 2)), Ensemble(members, (2, 1))]
+    assert len({ensemble.digest for ensemble in names}) == 4
+
+
+@pytest.mark.parametrize(
+    ("members", "weights"),
+    [
+        ([], ()),
+        ([A, A], ()),
+        ([A, B], (1,)),
+        ([A, B], (1, 0)),
+        ([A, B], (1, 1)),
+        ([A, B], (2, 4)),
+        ([A], (1,)),
+    ],
+    ids=["none", "twice", "too few", "zero", "equal", "not reduced", "one"],
+)
+def test_an_ensemble_that_has_another_name_or_means_nothing_is_refused(
+    members: list[Digest], weights: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"ensemble|weights"):
+        Ensemble(tuple(Recipe.mean([member]) for member in members), weights)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Bound,
     Contender,
     Digest,
+    Ensemble,
     Recipe,
     Score,
     Selection,
@@ -125,7 +126,7 @@ def test_on_twenty_sweeps_the_answers_are_the_plain_loops_also_where_many_are_ac
             for plain in (False, True)
         )
         require_same(fast, plain)
-        accepted.append(len(fast.recipe.ingredients))
+        accepted.append(len(fast.recipe.checkpoints))
         bounded += sum(step.bound is not None for step in fast.steps)
     assert min(accepted) == 1
     assert max(accepted) >= 6
@@ -171,7 +172,7 @@ def test_a_rejection_that_took_every_batch_is_a_score_that_is_remembered() -> No
     made, (alone, *_) = bench_for(tiny.TinyTask(n="8")), ALONE
     full = measured(bench_for(tiny.TinyTask(n="8")).evaluator("validation"), alone)
     assert made.evaluator("validation").evaluate([Trial(alone, Threshold(2.0, strict=False))]) == [full]
-    assert made.ensemble(alone, "validation") == full
+    assert made.ensemble(Ensemble.of(alone.checkpoints), "validation") == full
 
 
 def test_unbounded_scores_take_full_passes_and_that_is_said_once() -> None:
@@ -385,7 +386,7 @@ def test_the_plain_evaluator_ignores_thresholds_and_remembers_nothing() -> None:
     assert bench.evaluator("validation").protocol == plain.protocol
     (outcome,) = plain.evaluate([Trial(ALONE[0], Threshold(2.0, strict=False))])
     assert isinstance(outcome, Score)
-    assert bench.ensemble(ALONE[0], "validation") is None
+    assert bench.ensemble(Ensemble.of(ALONE[0].checkpoints), "validation") is None
     assert plain.reorders == "nothing"
 
 
@@ -393,16 +394,16 @@ def test_the_ensemble_of_the_ingredients_is_scored_from_what_ranking_left() -> N
     task, bench = Small(n="202"), bench_for()
     evaluator = bench.evaluator("validation")
     measured(evaluator, ALONE[0])
-    assert bench.ensemble(PAIR, "validation") is None
+    assert bench.ensemble(Ensemble.of(PAIR.checkpoints), "validation") is None
     measured(evaluator, ALONE[1])
     before = evaluator.batches_done
-    found = bench.ensemble(PAIR, "validation")
+    found = bench.ensemble(Ensemble.of(PAIR.checkpoints), "validation")
     assert evaluator.batches_done == before
     x, y = task.collate(list(task.examples("validation")))
     with torch.no_grad():
         mean = sum(bench.module_with(recipe)(x) for recipe in ALONE[:2]) / 2
     assert found == Score(tuple((mean.argmax(dim=1) == y).double().tolist()))
-    assert bench.ensemble(PAIR, "test") is None
+    assert bench.ensemble(Ensemble.of(PAIR.checkpoints), "test") is None
 
 
 def test_an_ensembles_outputs_are_averaged_with_the_arithmetic_of_weights() -> None:
@@ -430,8 +431,59 @@ def test_an_ensembles_outputs_are_averaged_with_the_arithmetic_of_weights() -> N
         total.add(other)
     assert not torch.equal(total.mean(1 / 3), total.total / 3)
     task.seen.clear()
-    made.ensemble(Recipe.mean(DIGESTS[:3]), "validation")
+    made.ensemble(Ensemble.of(DIGESTS[:3]), "validation")
     assert torch.equal(torch.cat(task.seen)[:202], total.mean(1 / 3))
+
+
+def test_an_ensemble_is_a_trial_whose_members_are_evaluated_where_nothing_is_remembered() -> None:
+    """Of soups, too; and each member once."""
+    members, weights = (PAIR, ALONE[2], ALONE[3]), (2, 1, 3)
+    trial = Trial(Ensemble(members, weights), Threshold(2.0, strict=False))
+    task, bench = Small(n="202"), bench_for()
+    evaluator = bench.evaluator("validation")
+    measured(evaluator, PAIR, ALONE[2])
+    assert bench.ensemble(Ensemble(members, weights), "validation") is None
+    before = evaluator.passes
+    (found,) = evaluator.evaluate([trial])
+    assert evaluator.passes - before == 2, "the soup's outputs, which ranking does not keep, and the third's"
+    assert evaluator.evaluate([trial]) == [found]
+    assert evaluator.passes - before == 2
+    x, y = task.collate(list(task.examples("validation")))
+    with torch.no_grad():
+        outputs = [bench.module_with(recipe)(x) * w for recipe, w in zip(members, weights, strict=True)]
+    mean = sum(outputs[1:], outputs[0]) / sum(weights)
+    assert found == Score(tuple((mean.argmax(dim=1) == y).double().tolist()))
+
+
+def test_a_greedy_ensemble_reads_each_models_outputs_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = RememberedOutputs()
+    bench = bench_for(outputs=outputs)
+    measured(bench.evaluator("validation"), *ALONE)
+
+    def anew(size: int) -> Score | None:
+        fresh = bench_for(outputs=outputs)
+        return fresh.ensemble(Ensemble.of(DIGESTS[:size]), "validation")
+
+    expected = [anew(size) for size in range(2, 7)]
+    reads: list[Digest] = []
+    get = outputs.get
+
+    def counted(recipe: Digest, *args: Any, **kwargs: Any) -> Any:
+        reads.append(recipe)
+        return get(recipe, *args, **kwargs)
+
+    monkeypatch.setattr(outputs, "get", counted)
+    found = [bench.ensemble(Ensemble.of(DIGESTS[:size]), "validation") for size in range(2, 7)]
+    assert found == expected
+    assert None not in found
+    assert len(reads) == 2 * 5, "the one that is new, and that which was new before"
+
+
+def test_an_ensemble_of_outputs_that_cannot_be_kept_says_so() -> None:
+    made = bench_for(outputs=RememberedOutputs(bytes_per_example=1))
+    with pytest.raises(BadTask, match="outputs of its models are not kept") as raised:
+        made.evaluator("validation").evaluate([Trial(Ensemble.of(DIGESTS[:2]))])
+    assert "at most 1 bytes per example" in raised.value.mend
 
 
 def test_an_ensembles_score_out_of_bounds_is_the_tasks_fault() -> None:
@@ -445,8 +497,8 @@ def test_an_ensembles_score_out_of_bounds_is_the_tasks_fault() -> None:
     made = bench_for(task)
     measured(made.evaluator("validation"), *ALONE[:2])
     task.broken = True
-    with pytest.raises(BadTask, match=r"for example 0, outside \[0.0, 1.0\], .* the ensemble of recipe"):
-        made.ensemble(PAIR, "validation")
+    with pytest.raises(BadTask, match=r"for example 0, outside \[0.0, 1.0\], .* the ensemble"):
+        made.ensemble(Ensemble.of(PAIR.checkpoints), "validation")
 
 
 def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer() -> None:
@@ -462,7 +514,7 @@ def test_outputs_that_cannot_be_averaged_make_no_ensemble_and_change_no_answer()
     evaluator, plain = made.evaluator("validation"), made.evaluator("validation", plain=True)
     require_same(greedy(evaluator, Accept.BETTER), greedy(plain, Accept.BETTER))
     assert evaluator.passes < plain.passes
-    assert made.ensemble(PAIR, "validation") is None
+    assert made.ensemble(Ensemble.of(PAIR.checkpoints), "validation") is None
 
 
 def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(

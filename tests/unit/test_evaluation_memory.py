@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import Recipe, Score, Trial, digest_of_bytes, short
+from stockpot.entities import Ensemble, Recipe, Score, Trial, digest_of_bytes, short
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import TorchBench, outputs, task_models, torch_evaluator
 from stockpot.evaluation.passes import batches, forward
@@ -74,13 +74,13 @@ def test_a_shortage_outside_the_tasks_methods_is_one_of_batches(
 def test_a_shortage_over_an_ensemble_is_one_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench()
     scores(made)
-    expected = made.ensemble(SOUP, "validation")
+    expected = made.ensemble(Ensemble.of(SOUP.checkpoints), "validation")
     assert expected is not None
     with monkeypatch.context() as patched:
         patched.setattr(torch_evaluator, "reproducible", full)
-        with pytest.raises(OutOfDeviceMemory, match="the ensemble of recipe"):
-            made.ensemble(SOUP, "validation")
-    assert made.ensemble(SOUP, "validation") == expected
+        with pytest.raises(OutOfDeviceMemory, match="the ensemble"):
+            made.ensemble(Ensemble.of(SOUP.checkpoints), "validation")
+    assert made.ensemble(Ensemble.of(SOUP.checkpoints), "validation") == expected
 
 
 def test_batches_that_are_kept_give_way_before_their_size_is_halved() -> None:
@@ -100,7 +100,7 @@ def test_outputs_that_are_kept_give_way_before_batches_are_halved() -> None:
     task.full = lambda: evaluator._memory.keeps_outputs
     assert scores(made) == scores(bench())
     assert said[-1] == "split 'validation': the device has no room to keep outputs"
-    assert made.ensemble(SOUP, "validation") is None
+    assert made.ensemble(Ensemble.of(SOUP.checkpoints), "validation") is None
 
 
 def test_batches_are_made_for_each_pass_where_making_all_of_them_does_not_fit() -> None:

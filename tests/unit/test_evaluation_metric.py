@@ -15,6 +15,7 @@ from stockpot.entities import (
     Accept,
     Contender,
     Digest,
+    Ensemble,
     Metric,
     Recipe,
     Score,
@@ -183,7 +184,7 @@ def test_an_ensemble_is_measured_by_the_metric_of_the_mean_outputs() -> None:
     bench = bench_for(task)
     for recipe in ALONE:
         score(bench, recipe)
-    ensemble = bench.ensemble(SOUP, "validation")
+    ensemble = bench.ensemble(Ensemble.of(SOUP.checkpoints), "validation")
     modules = [bench.module_with(recipe) for recipe in ALONE]
     batch = task.collate(list(task.examples("validation")))
     with torch.inference_mode():
@@ -248,8 +249,10 @@ def test_a_metric_that_is_not_compared_is_called_once_and_is_a_protocol_of_its_o
     value = score(bench, compared=False, plain=plain)
     assert value.metric == Metric(value.value, ())
     assert task.calls == 1
-    assert bench.ensemble(ALONE[0], "validation") is None
-    assert (bench.ensemble(ALONE[0], "validation", compared=False) == value) is not plain
+    assert bench.ensemble(Ensemble.of(ALONE[0].checkpoints), "validation") is None
+    assert (
+        bench.ensemble(Ensemble.of(ALONE[0].checkpoints), "validation", compared=False) == value
+    ) is not plain
     task.calls = 0
     assert score(bench, plain=plain).value == value.value
     assert task.calls == 51
@@ -387,7 +390,7 @@ def test_a_metric_that_changes_what_it_is_given_spoils_nothing() -> None:
     score(bench, SOUP)
     for recipe in ALONE:
         score(bench, recipe)
-    assert bench.ensemble(SOUP, "validation") is not None
+    assert bench.ensemble(Ensemble.of(SOUP.checkpoints), "validation") is not None
 
 
 class Pictures(tiny.MeasuredTask):

@@ -9,6 +9,7 @@ import pytest
 from stockpot.entities import (
     Accept,
     Bound,
+    Composition,
     Contender,
     Outcome,
     Recipe,
@@ -28,7 +29,7 @@ CONTENDERS = [Contender(digest, f"run-{place}", place) for place, digest in enum
 N = 10
 
 
-def scores(recipe: Recipe) -> list[float]:
+def scores(recipe: Composition) -> list[float]:
     """Runs 0 to 2 help each other; any further one breaks the soup."""
     places = [DIGESTS.index(digest) for digest in recipe.checkpoints]
     right = 7 - places[0] + len(places) if max(places) <= 2 else 2
@@ -72,7 +73,7 @@ class Searches:
         self.plain = replace(self.plain, steps=tuple(steps))
 
 
-def name(recipe: Recipe) -> str:
+def name(recipe: Composition) -> str:
     return "+".join(str(DIGESTS.index(digest)) for digest in recipe.checkpoints)
 
 

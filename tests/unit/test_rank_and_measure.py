@@ -13,7 +13,9 @@ from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
     Checkpoint,
+    Composition,
     Digest,
+    Ensemble,
     ExclusionReason,
     IngestedSource,
     Metric,
@@ -41,6 +43,7 @@ from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import search
+from stockpot.workflow.selecting.together import greedy_ensemble
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ def _right(count: float) -> list[float]:
     return [1.0] * right + [0.0] * (N - right)
 
 
-def _scores(recipe: Recipe) -> list[float]:
+def _scores(recipe: Composition) -> list[float]:
     """Candidate k alone gets k right; a soup as many as its best, and one more for each further one."""
     numbers = [int(checkpoint.removeprefix("sha256:"), 16) for checkpoint in recipe.checkpoints]
     return _right(max(numbers) + len(numbers) - 1)
@@ -87,12 +90,12 @@ class TableBench:
         assert split in {"test", "fog", "night", "rain"}, "the held-out split is never compared on"
         return None
 
-    def ensemble(self, recipe: Recipe, split: str, *, compared: bool = True) -> Score | None:
+    def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
         """One more right answer than the soup; unknown on the splits in `forgotten`."""
         assert compared == (split in {"test", "fog", "night", "rain"})
         if split in self._forgotten:
             return None
-        return Score(tuple(_right(sum(_scores(recipe)) + 1)))
+        return Score(tuple(_right(sum(_scores(ensemble)) + 1)))
 
 
 def shared(evaluator: "Evaluator") -> SharedEvaluator:
@@ -102,6 +105,14 @@ def shared(evaluator: "Evaluator") -> SharedEvaluator:
 
 def opened(request: SoupRequest, bench: "Bench") -> dict[str, SharedEvaluator]:
     return {split: shared(evaluator) for split, evaluator in open_splits(request, bench).items()}
+
+
+def ranked_with(evaluators: dict[str, SharedEvaluator], ranking: Ranking) -> dict[str, SharedEvaluator]:
+    """The same ones, as if the ranking had been made with them."""
+    held_out = evaluators["validation"]
+    held_out.evaluate([Trial(Recipe.mean([c.checkpoint.digest])) for c in ranking.candidates])
+    held_out.started = 0
+    return evaluators
 
 
 def table_bench(scores: object = _scores, *, same: bool = False, forgotten: Sequence[str] = ()) -> "Bench":
@@ -240,9 +251,9 @@ def test_when_time_is_up_the_other_candidates_stay_unmeasured_and_the_soups_do_n
 def _measured(
     bench: "Bench", methods: "dict[str, MakeMethod]", request: SoupRequest = REQUEST, candidates: int = 4
 ) -> tuple[SoupReport, int]:
-    """The report on these candidates, and how many evaluations it took."""
+    """The report on these candidates, and how many evaluations it took after they were ranked."""
     ranking = _ranked(candidates)
-    evaluators = opened(request, bench)
+    evaluators = ranked_with(opened(request, bench), ranking)
     never = lambda: False  # noqa: E731 - a name for what it means
     selections = search(request, ranking, methods, evaluators["validation"], never, Silent())
     report = measure(request, ranking, selections, evaluators, bench, never, Silent())
@@ -252,8 +263,8 @@ def _measured(
 def test_beside_each_soup_stands_the_ensemble_of_its_ingredients() -> None:
     report, _ = _measured(table_bench(), {"greedy": Greedy, "uniform": Uniform})
     best, soup = report.rows
-    (ensemble,) = report.ensembles
-    assert report.table == (best, soup, ensemble)
+    ensemble, greedy_ensemble = report.ensembles
+    assert report.table == (best, soup, ensemble, greedy_ensemble)
     assert (ensemble.label, ensemble.recipe) == ("ensemble of the greedy and uniform soup", soup.recipe)
     assert (best.inference_cost, soup.inference_cost, ensemble.inference_cost) == (1, 1, 4)
     assert ensemble.scores == {split: pytest.approx(0.7) for split in soup.scores}
@@ -269,8 +280,8 @@ def test_the_ensemble_costs_no_evaluation() -> None:
     (report, started), (bare, started_without) = (
         _measured(bench, {"uniform": Uniform}) for bench in (with_it, without)
     )
-    assert (len(report.ensembles), len(bare.ensembles)) == (1, 0)
-    assert started == started_without == 4 * 5
+    assert (len(report.ensembles), len(bare.ensembles)) == (2, 0)
+    assert started == started_without == 3 * 4 + 4
 
 
 def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same() -> None:
@@ -278,26 +289,93 @@ def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same
     whole, _ = _measured(table_bench(), {"uniform": Uniform})
     assert (report.rows, report.ensembles) == (whole.rows, ())
     assert report.notes == (
-        "no ensemble row for the uniform soup: outputs of its ingredients on test are not remembered",
+        "no row for the ensemble of the uniform soup: outputs of its models on test are not remembered",
+        "no row for the greedy ensemble: outputs of its models on test are not remembered",
     )
 
 
 @pytest.mark.parametrize("forgotten", ["validation", "fog"])
 def test_a_split_without_remembered_outputs_leaves_a_cell_empty(forgotten: str) -> None:
     report, _ = _measured(table_bench(forgotten=(forgotten,)), {"uniform": Uniform})
-    (ensemble,) = report.ensembles
+    ensemble = report.ensembles[0]
     unknown = {forgotten} if forgotten == "validation" else {forgotten, MEAN_OF_SHIFTS}
     assert report.rows[0].scores.keys() - ensemble.scores.keys() == unknown
     assert not unknown & ensemble.versus_best.keys()
-    (note,) = report.notes
-    assert f"outputs of its ingredients on {forgotten} are not remembered" in note
+    why = f"outputs of its models on {forgotten} are not remembered"
+    assert f"the {ensemble.label} has empty cells: {why}" in report.notes
 
 
 def test_a_single_candidate_has_no_ensemble_and_misses_none() -> None:
     alone: MakeMethod = lambda contenders, accept: Greedy(contenders[:1], accept=accept)  # noqa: E731 - a method
     report, _ = _measured(table_bench(), {"greedy": alone})
-    assert (report.ensembles, report.notes) == ((), ())
+    assert [row.label for row in report.ensembles] == ["greedy ensemble"]
+    assert report.notes == ()
     assert not report.rows[1].recipe.is_soup
+
+
+def test_last_stands_the_ensemble_that_greedy_finds_among_all_candidates() -> None:
+    report, _ = _measured(table_bench(), {"uniform": Uniform})
+    row, found = report.ensembles[-1], report.selections[-1]
+    best_first = [candidate.checkpoint for candidate in report.candidates]
+    assert (row.label, found.method, found.rule) == ("greedy ensemble", "greedy ensemble", "not_worse")
+    assert row.recipe == found.recipe == Ensemble.of(best_first)
+    assert (row.inference_cost, row.scores["validation"]) == (4, found.score)
+    tried = [step.tried for step in found.steps[4:]]
+    assert tried == [tuple(best_first[:size]) for size in (2, 3, 4)]
+    assert [step.kept for step in found.steps[4:]] == [True, True, True]
+    assert list(row.versus_best) == ["test", "fog", "night", MEAN_OF_SHIFTS]
+    assert [row.label for row in report.rows] == ["best single", "uniform soup"], "it is no soup"
+
+
+def test_ensembles_that_are_committed_need_no_outputs() -> None:
+    ranking, store = _ranked(4), MemoryStore()
+
+    def report(bench: "Bench") -> SoupReport:
+        splits = open_splits(REQUEST, bench).items()
+        evaluators = {split: SharedEvaluator(evaluator, store) for split, evaluator in splits}
+        ranked_with(evaluators, ranking)
+        methods: dict[str, MakeMethod] = {"uniform": Uniform}
+        found = search(REQUEST, ranking, methods, evaluators["validation"], lambda: False, Silent())
+        return measure(REQUEST, ranking, found, evaluators, bench, lambda: False, Silent())
+
+    first = report(table_bench())
+    assert len(first.ensembles) == 2
+    assert report(table_bench(forgotten=("validation", "test", "fog", "night"))) == first
+
+
+def test_where_time_is_up_or_outputs_are_missing_there_is_no_greedy_ensemble_and_that_is_said() -> None:
+    bench, ranking = table_bench(), _ranked(4)
+    evaluators = opened(REQUEST, bench)
+    late = measure(REQUEST, ranking, (), evaluators, bench, lambda: True, Silent())
+    assert "no row for the greedy ensemble: time is up" in late.notes
+    forgotten, _ = _measured(table_bench(forgotten=("validation",)), {"uniform": Uniform})
+    why = "no row for the greedy ensemble: outputs of candidates on validation are not remembered"
+    assert why in forgotten.notes
+    for report in (late, forgotten):
+        assert "greedy ensemble" not in {row.label for row in report.ensembles}
+        assert "greedy ensemble" not in {found.method for found in report.selections}
+
+
+def test_a_greedy_ensemble_of_the_best_single_alone_is_no_row() -> None:
+    class Quarrelling(TableBench):
+        def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
+            del ensemble, split, compared
+            return Score((0.0,) * N)
+
+    report, _ = _measured(cast("Bench", Quarrelling()), {"greedy": Greedy})
+    assert [row.label for row in report.ensembles] == ["ensemble of the greedy soup"]
+    assert report.notes == ("no row for the greedy ensemble: beside the best single no candidate was kept",)
+
+
+def test_time_that_runs_out_leaves_the_best_ensemble_until_then() -> None:
+    bench, ranking = table_bench(), _ranked(4)
+    evaluators = ranked_with(opened(REQUEST, bench), ranking)
+    asked = iter([False, False, True])
+    found, _ = greedy_ensemble(
+        REQUEST, ranking, evaluators["validation"], bench, lambda: next(asked), Silent()
+    )
+    assert found is not None
+    assert (found.complete, len(found.recipe.checkpoints)) == (False, 2)
 
 
 @pytest.mark.parametrize(("points", "measured"), [(0, 1), (2, 3), (5, 6), ("all", 12)])
@@ -309,7 +387,7 @@ def test_beside_the_best_single_only_so_many_candidates_are_measured_for_the_fig
     shown = [point.report is not None for point in report.candidates]
     assert shown == [True] * measured + [False] * (12 - measured)
     assert report.rows[0].scores["test"] == report.candidates[0].report
-    assert started == 4 * (measured + 1), "four splits each; the soup's held-out score is the search's"
+    assert started == 3 * measured + 4, "held-out scores are the ranking's, and the search's"
     assert report.notes == ()
 
 
@@ -325,6 +403,7 @@ def test_methods_are_merged_by_recipe_and_not_by_their_checkpoints() -> None:
     evaluators = opened(REQUEST, bench)
     never = lambda: False  # noqa: E731 - a name for what it means
     (found,) = search(REQUEST, ranking, {"uniform": Uniform}, evaluators["validation"], never, Silent())
+    assert isinstance(found.recipe, Recipe)
     backwards = replace(found.recipe, ingredients=found.recipe.ingredients[::-1])
     overlaid = replace(found.recipe, overlay=Digest("sha256:head"))
     selections = [found]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from stockpot.entities import (
     Accept,
     Bound,
+    Composition,
     Contender,
     Digest,
+    Ensemble,
     Recipe,
     Score,
     Selection,
@@ -22,10 +24,10 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.selection import run_selection
-from stockpot.selection.greedy import Greedy
+from stockpot.selection.greedy import Greedy, GreedyEnsemble
 from stockpot.testing.evaluators import TableEvaluator
 
-Examples = Callable[[Recipe], tuple[float, ...]]
+Examples = Callable[[Composition], tuple[float, ...]]
 PlainStep = tuple[tuple[Digest, ...], float, bool]
 N = 6
 
@@ -64,7 +66,7 @@ def instance(seed: int) -> tuple[list[Contender], Examples]:
     levels = dice.choice([2, 3, 11])
     nan_rate = dice.choice([0.0, 0.0, 0.05, 0.3])
 
-    def examples(recipe: Recipe) -> tuple[float, ...]:
+    def examples(recipe: Composition) -> tuple[float, ...]:
         own = random.Random(f"{seed} {recipe.digest}")  # noqa: S311 - no secret
         drawn = tuple(own.randrange(levels) / (levels - 1) for _ in range(N))
         return (math.nan, *drawn[1:]) if own.random() < nan_rate else drawn
@@ -127,7 +129,7 @@ def test_greedy_is_the_published_loop_for_any_table_of_scores(
     contenders = [contender(place) for place in order]
     place_of = {c.checkpoint: place for c, place in zip(contenders, order, strict=True)}
 
-    def examples(recipe: Recipe) -> tuple[float, ...]:
+    def examples(recipe: Composition) -> tuple[float, ...]:
         return (table[sum(1 << place_of[digest] for digest in recipe.checkpoints)],)
 
     selection = run_selection(Greedy(contenders, accept=accept), TableEvaluator(examples, n=1))
@@ -140,6 +142,23 @@ def told(scores: Sequence[float], accept: Accept = Accept.NOT_WORSE) -> Greedy:
     for trial, score in zip(method.ask(), scores, strict=True):
         method.tell(trial, Score((score,)))
     return method
+
+
+@pytest.mark.parametrize("accept", list(Accept))
+def test_a_greedy_ensemble_is_the_published_loop_with_ensembles_in_place_of_soups(accept: Accept) -> None:
+    for seed in range(300):
+        contenders, examples = instance(seed)
+
+        def score(tried: Sequence[Digest], examples: Examples = examples) -> float:
+            return Score(examples(Ensemble.of(tried) if len(tried) > 1 else Recipe.mean(tried))).value
+
+        members, value, steps = published_greedy(contenders, score, accept)
+        found = run_selection(GreedyEnsemble(contenders, accept=accept), TableEvaluator(examples, n=N))
+        assert found.recipe == (Ensemble.of(members) if len(members) > 1 else Recipe.mean(members))
+        assert equal(found.score, value)
+        assert [(s.tried, str(s.score), s.kept) for s in found.steps] == [
+            (tried, str(score), kept) for tried, score, kept in steps
+        ]
 
 
 def test_every_contender_is_first_measured_alone_and_in_full() -> None:

@@ -20,7 +20,7 @@ def evaluator() -> TableEvaluator:
 def test_an_unstopped_search_is_complete(evaluator: TableEvaluator) -> None:
     selection = run_selection(Greedy(CONTENDERS, accept=Accept.BETTER), evaluator)
     assert selection.complete
-    assert len(selection.recipe.ingredients) == 4
+    assert len(selection.recipe.checkpoints) == 4
 
 
 def test_a_stop_from_the_start_still_ranks_every_contender(evaluator: TableEvaluator) -> None:
@@ -35,7 +35,7 @@ def test_a_stopped_search_returns_the_best_recipe_until_then(evaluator: TableEva
         Greedy(CONTENDERS, accept=Accept.BETTER), evaluator, stop=lambda: len(evaluator.trials) > 5
     )
     assert not selection.complete
-    assert len(selection.recipe.ingredients) == 3
+    assert len(selection.recipe.checkpoints) == 3
 
 
 def test_a_stop_after_the_last_trial_leaves_the_search_complete(evaluator: TableEvaluator) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stockpot.entities import (
     Accept,
+    Composition,
     Contender,
     EvaluationProtocol,
     Lease,
@@ -30,14 +31,14 @@ from stockpot.testing.evaluators import TableEvaluator
 from stockpot.workflow.sharing import shared_evaluator
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
-Scores = Callable[[Recipe], Sequence[float]]
+Scores = Callable[[Composition], Sequence[float]]
 DIGESTS = [digest_of_bytes(b"weights %d" % place) for place in range(80)]
 CONTENDERS = [Contender(digest, f"run-{place:03}", place) for place, digest in enumerate(DIGESTS)]
 ACCEPTED = (1, 10, 16, 17)
 N = 4
 
 
-def published(recipe: Recipe) -> tuple[float, ...]:
+def published(recipe: Composition) -> tuple[float, ...]:
     """The published trace: the singles in their order, then a gain from each accepted rank, else a loss."""
     last = DIGESTS.index(recipe.checkpoints[-1])
     if not recipe.is_soup:
@@ -122,7 +123,7 @@ class Stirring(MemoryStore):
         self._clock.stir()
 
     def commit_score(
-        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
     ) -> Score:
         committed = super().commit_score(recipe, protocol, score, lease=lease)
         self._clock.stir()
@@ -187,7 +188,7 @@ def random_table(seed: int) -> tuple[list[Contender], Scores]:
     contenders = CONTENDERS[: dice.randint(1, 9)]
     levels, nan_rate = dice.choice([2, 3, 11]), dice.choice([0.0, 0.0, 0.1])
 
-    def scores(recipe: Recipe) -> tuple[float, ...]:
+    def scores(recipe: Composition) -> tuple[float, ...]:
         own = random.Random(f"{seed} {recipe.digest}")  # noqa: S311 - no secret
         drawn = [own.randrange(levels) / (levels - 1) for _ in range(N)]
         return (math.nan, *drawn[1:]) if own.random() < nan_rate else tuple(drawn)
@@ -234,7 +235,7 @@ def test_the_search_is_the_plain_one_on_hundreds_of_instances(
 def test_the_search_is_the_plain_one_for_any_table_of_scores(
     table: Sequence[float], processes: int, accept: Accept
 ) -> None:
-    def scores(recipe: Recipe) -> tuple[float, ...]:
+    def scores(recipe: Composition) -> tuple[float, ...]:
         return (table[sum(1 << DIGESTS.index(digest) for digest in recipe.checkpoints)],)
 
     found, started = searched_by(processes, CONTENDERS[:5], scores, accept, None)

@@ -11,6 +11,7 @@ from stockpot.entities import (
     Bound,
     Candidate,
     Checkpoint,
+    Composition,
     Digest,
     Outcome,
     Recipe,
@@ -45,7 +46,7 @@ def candidate(number: int) -> Candidate:
     return Candidate(run, source, "", Checkpoint(Digest(f"sha256:{number}"), 1, (), Digest("sha256:e")))
 
 
-def scores(recipe: Recipe) -> list[float]:
+def scores(recipe: Composition) -> list[float]:
     """Runs from 3 on help each other; one below breaks the soup."""
     numbers = [int(digest.removeprefix("sha256:")) for digest in recipe.checkpoints]
     right = max(numbers) + len(numbers) - 1 if min(numbers) >= 3 else min(numbers)

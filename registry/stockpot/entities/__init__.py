@@ -2,6 +2,7 @@
 
 from stockpot.entities.checkpoint import Checkpoint, CheckpointPlace, TensorSpec, WeightsFormat, WeightsSource
 from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
+from stockpot.entities.ensemble import Composition, Ensemble
 from stockpot.entities.evaluation import (
     Bound,
     Comparison,
@@ -59,10 +60,12 @@ __all__ = [
     "Checkpoint",
     "CheckpointPlace",
     "Comparison",
+    "Composition",
     "Conditions",
     "Contender",
     "Digest",
     "Direction",
+    "Ensemble",
     "EnsembleRow",
     "EvaluationProtocol",
     "Evidence",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stockpot.entities.recipe import Recipe
+from stockpot.entities.ensemble import Composition
 
 
 def exact_mean(values: Sequence[float]) -> float:
@@ -72,9 +72,9 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A recipe that a selection method wants evaluated."""
+    """A recipe, or an ensemble, that a selection method wants evaluated."""
 
-    recipe: Recipe
+    recipe: Composition
     must_reach: Threshold | None = None
     """Evaluators may stop early with a Bound once this is out of reach; None: measure in full."""
 

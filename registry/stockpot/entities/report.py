@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stockpot.entities.digest import Digest
+from stockpot.entities.ensemble import Composition
 from stockpot.entities.evaluation import Comparison
 from stockpot.entities.protocol import EvaluationProtocol
 from stockpot.entities.recipe import Recipe
@@ -31,17 +32,17 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleRow:
-    """A yardstick beside a soup: the mean of its ingredients' outputs. Never registered, never a winner."""
+    """A yardstick: models that answer together. Never registered, never a winner."""
 
     label: str
-    recipe: Recipe
-    """The soup's, whose ingredients answer together here."""
+    recipe: Composition
+    """The soup's, whose ingredients answer together here; an ensemble where that was searched for."""
     scores: Mapping[str, float]
     """As in `ReportRow`, for the splits on which all ingredients' outputs are remembered."""
     versus_best: Mapping[str, Comparison]
     """As in `ReportRow`, for those splits."""
     inference_cost: int
-    """Forward passes per input: one per ingredient."""
+    """Forward passes per input: one per model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,14 @@ class SoupReport:
     rows: tuple[ReportRow, ...]
     """The best single first, then a row per distinct recipe that a method found."""
     selections: tuple[Selection, ...]
+    """One per method; last the greedy ensemble's, where there was one."""
     candidates: tuple[CandidatePoint, ...]
     """Best first, by held-out score."""
     exclusions: tuple[Exclusion, ...]
     protocols: tuple[EvaluationProtocol, ...]
     """One per split."""
     ensembles: tuple[EnsembleRow, ...] = ()
-    """At most one per soup, in the order of the rows."""
+    """At most one per soup, in the order of the rows; last the greedy ensemble."""
     notes: tuple[str, ...] = ()
     """What is missing from the table, and why."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stockpot.entities.digest import Digest
-from stockpot.entities.recipe import Recipe
+from stockpot.entities.ensemble import Composition
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Selection:
     rule: str
     """The acceptance rule in full, for example "not_worse"; empty where there is none."""
     steps: tuple[Step, ...]
-    recipe: Recipe
+    recipe: Composition
     score: float
     complete: bool = True
     """False where a time limit ended the search; the recipe is the best found until then."""

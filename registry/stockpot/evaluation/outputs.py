@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stockpot.entities import Digest, Recipe
+from stockpot.entities import Digest, Ensemble, Recipe
 from stockpot.evaluation.shelves import Shelf
 from stockpot.secrets import without_secrets
 from stockpot.soup.disk_faults import CODES
@@ -160,6 +160,29 @@ class RememberedOutputs:
             self._say(without_secrets(message))
 
 
+class OutputSum:
+    """The sum of several models' outputs, kept for the ensemble that continues it: a greedy search adds one
+    model at a time, and reads that one's outputs then, not those of all.
+    """
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+        """``[n, ...]``, float32."""
+        self._of: tuple[object, ...] = ()
+
+    def let_be(self, parts: Sequence[object], outputs: Callable[[int], Tensor | None]) -> bool:
+        """Let it be the sum of these parts' outputs, by their places. False where one's are absent."""
+        if tuple(parts[: len(self._of)]) != self._of:
+            self.total, self._of = None, ()
+        for place in range(len(self._of), len(parts)):
+            part = outputs(place)
+            if part is None:
+                return False
+            self.total = part.clone() if self.total is None else self.total.add_(part)
+            self._of = tuple(parts[: place + 1])
+        return True
+
+
 class PassMemory:
     """Completed passes under one protocol, by recipe. Without `outputs`, nothing is remembered."""
 
@@ -167,6 +190,7 @@ class PassMemory:
         self._outputs = outputs
         self._protocol = protocol
         self._roomy = True
+        self._asked: set[Digest] = set()
 
     def known(self, recipe: Recipe, *, outputs: bool = False) -> Remembered | None:
         """The recipe's pass, if it is remembered; with `outputs`, only if they are."""
@@ -174,12 +198,37 @@ class PassMemory:
             return None
         return self._outputs.get(recipe.digest, self._protocol, outputs=outputs)
 
+    def ask_for(self, recipe: Recipe) -> None:
+        """From now on its outputs are kept, too: it is a member of an ensemble."""
+        self._asked.add(recipe.digest)
+
+    def summed(self, ensemble: Ensemble, total: OutputSum) -> tuple[Tensor | None, Tensor] | None:
+        """The sum of the members' outputs but the last one's, which becomes `total`, and the last one's, each
+        ``[n, ...]`` in float32 and times its weight. None where outputs of one are not remembered.
+        """
+        weights = ensemble.weights or (1,) * len(ensemble.members)
+
+        def weighted(place: int) -> Tensor | None:
+            known = self.known(ensemble.members[place], outputs=True)
+            if known is None or known.outputs is None:
+                return None
+            wide = known.outputs.to(torch.float32)
+            return wide if weights[place] == 1 else wide * weights[place]
+
+        parts = [(self._protocol, m.digest, w) for m, w in zip(ensemble.members, weights, strict=True)]
+        last = len(parts) - 1
+        if not total.let_be(parts[:last], weighted):
+            return None
+        outputs = weighted(last)
+        return None if outputs is None else (total.total, outputs)
+
     def keep(self, recipe: Recipe, scores: Floats, gaps: Floats, outputs: Sequence[Tensor | None]) -> None:
         """`outputs`: those of each canonical batch, None where they are not kept."""
         if self._outputs is not None:
             parts = [part for part in outputs if part is not None and self._outputs.wants(part)]
-            # Of a soup nobody asks for outputs: it is no ingredient.
-            whole = len(parts) == len(outputs) and not recipe.is_soup
+            # Of a soup hardly anybody asks for outputs: it is no ingredient.
+            asked = recipe.digest in self._asked or not recipe.is_soup
+            whole = asked and len(parts) == len(outputs)
             joined = torch.cat(parts).cpu() if whole else None
             self._outputs.keep(recipe.digest, self._protocol, Remembered(scores, gaps, joined))
 

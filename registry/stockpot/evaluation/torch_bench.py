@@ -10,6 +10,7 @@ from torch import nn
 from stockpot.entities import (
     Conditions,
     Digest,
+    Ensemble,
     EvaluationProtocol,
     Question,
     Recipe,
@@ -98,12 +99,12 @@ class TorchBench:
             self._evaluators[key] = TorchEvaluator(shared, batches, protocol, whole=whole, plain=plain)
         return self._evaluators[key]
 
-    def ensemble(self, recipe: Recipe, split: str, *, compared: bool = True) -> Score | None:
-        """What the recipe's ingredients score as an ensemble: the mean of their outputs, no forward pass.
+    def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
+        """What the members score by the mean of their outputs, without a forward pass.
 
         None where the outputs of one are not remembered, or cannot be averaged.
         """
-        return self.evaluator(split, compared=compared).ensemble(recipe)
+        return self.evaluator(split, compared=compared).ensemble(ensemble)
 
     @property
     def batch_size(self) -> int:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import EvaluationProtocol, Outcome, Recipe, Score, Trial, short
-from stockpot.errors import NotFinite, OutOfDeviceMemory
+from stockpot.entities import Ensemble, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
+from stockpot.errors import BadTask, NotFinite, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import random_state, reproducible
 from stockpot.evaluation.devices.device_faults import no_way_around
 from stockpot.evaluation.outputs import PassMemory
@@ -80,7 +81,8 @@ class TorchEvaluator:
         where that is gone; Interrupted once nothing is `wanted`; OrderDependent when a probe had found
         that outputs do not depend on the batch, and they turned out to: start the search anew then, since
         mixed Bounds under this protocol may be false. Scores are true, and it is exact from then on.
-        A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it.
+        A soup whose weights overflow, of ingredients that are finite, scores NaN: no method accepts it. An
+        ensemble of models whose outputs cannot be kept raises BadTask; so does any on a `plain` evaluator.
         """
         outcomes: list[Outcome] = []
         for place, trial in enumerate(trials, start=1):
@@ -91,22 +93,21 @@ class TorchEvaluator:
             )
         return outcomes
 
-    def ensemble(self, recipe: Recipe) -> Score | None:
-        """What the ingredients score as an ensemble: the mean of their outputs, no forward pass.
+    def ensemble(self, ensemble: Ensemble) -> Score | None:
+        """What the members score by the mean of their outputs, without a forward pass.
 
         None where the outputs of one are not remembered, or cannot be averaged.
         """
-        alone = [Recipe.mean([checkpoint]) for checkpoint in recipe.checkpoints]
-        passes = [self._memory.known(single, outputs=True) for single in alone]
-        outputs = [known.outputs for known in passes if known is not None and known.outputs is not None]
-        if len(outputs) < len(alone):
+        parts = self._memory.summed(ensemble, self._shared.sums)
+        where = self._where(f"the ensemble {short(ensemble.digest)}")
+        if parts is None:
             return None
-        where = self._where(f"the ensemble of recipe {short(recipe.digest)}")
-        return self._shared.on_device(partial(self._ensemble, outputs, where), where)
+        score = self._shared.on_device(partial(self._ensemble, ensemble, parts, where), where)
+        return replace(score, gaps=None)  # nothing is foreseen by them
 
-    def _ensemble(self, outputs: Sequence[Tensor], where: str) -> Score:
+    def _ensemble(self, ensemble: Ensemble, parts: tuple[Tensor | None, Tensor], where: str) -> Score:
         device = self._shared.device
-        answer = of_ensemble(outputs, device, self._batches.size)
+        answer = of_ensemble(ensemble, parts, device, self._batches.size)
         forward = Forward(
             self._shared.task, self._batches, answer, where=where, keeps=lambda _: self._whole is not None
         )
@@ -129,6 +130,8 @@ class TorchEvaluator:
         """With the weights that it takes. Those of the trial that follows are loaded meanwhile."""
         models, recipe = self._shared.models, trial.recipe
         self._batches.make()
+        if isinstance(recipe, Ensemble):
+            return self._together(recipe, wanted, where)
         try:
             module = models.made_anew(recipe) if self._plain else models.holding(recipe)
         except NotFinite:
@@ -147,18 +150,35 @@ class TorchEvaluator:
             keeps=lambda outputs: self._whole is not None or self._memory.wants(outputs),
             count=partial(self._count, wanted),
         )
-        outcome = self._early(trial, module, forward)
+        outcome = self._early(recipe, trial.must_reach, module, forward)
         return self._in_full(recipe, module, forward) if outcome is None else outcome
 
-    def _early(self, trial: Trial, module: nn.Module, forward: Forward) -> Outcome | None:
+    def _together(self, ensemble: Ensemble, wanted: Wanted, where: str) -> Score:
+        """From outputs that are remembered; a member without them is evaluated first."""
+        for member in ensemble.members:
+            self._memory.ask_for(member)
+            if self._memory.known(member, outputs=True) is None:
+                self._outcome(Trial(member), None, wanted, where)
+        score = self.ensemble(ensemble)
+        if score is None:
+            raise BadTask(
+                f"outputs of its models are not kept, {where}: they are no floats, too large, or do not fit",
+                mend="compare with ensembles where predict() gives floats, at most "
+                f"{self._shared.outputs.bytes_per_example} bytes per example",
+            )
+        return score
+
+    def _early(
+        self, recipe: Recipe, must_reach: Threshold | None, module: nn.Module, forward: Forward
+    ) -> Outcome | None:
         """The outcome of a trial that may stop early; None where it may not, or should not have."""
-        if trial.must_reach is None or not self._rejection.possible():
+        if must_reach is None or not self._rejection.possible():
             return None
         with self._settled(module, forward.where) as drew:
-            ended = self._rejection.decide(forward, trial.recipe, trial.must_reach)
+            ended = self._rejection.decide(forward, recipe, must_reach)
             if not drew():
                 if isinstance(ended.outcome, Score):
-                    self._memory.keep(trial.recipe, ended.tally.scores, ended.tally.gaps, ended.outputs)
+                    self._memory.keep(recipe, ended.tally.scores, ended.tally.gaps, ended.outputs)
                 return ended.outcome
         # In another order it drew other random numbers: all over again, from the seed.
         self._rejection.take_for_random()

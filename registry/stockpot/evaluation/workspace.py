@@ -8,7 +8,7 @@ import torch
 from stockpot.errors import OutOfDeviceMemory
 from stockpot.evaluation.devices.device import compute_with
 from stockpot.evaluation.devices.device_faults import device_blamed
-from stockpot.evaluation.outputs import RememberedOutputs
+from stockpot.evaluation.outputs import OutputSum, RememberedOutputs
 from stockpot.evaluation.passes.batches import Batches, Split
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.task_models import TaskModels
@@ -30,6 +30,8 @@ class Workspace:
     ) -> None:
         self.task = task
         self.outputs = outputs
+        self.sums = OutputSum()
+        """Of an ensemble's members, whatever the split: one of them is kept."""
         self.models = TaskModels(task, checkpoints, device, self.say)
         self.threads = torch.get_num_threads()
         """That compute on the CPU, whoever asks for it."""

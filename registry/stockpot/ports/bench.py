@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stockpot.entities import Digest, Recipe, Score, TensorSpec
+from stockpot.entities import Digest, Ensemble, Recipe, Score, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,9 +41,9 @@ class Bench(Protocol):
         """The origin of each example, where several share one."""
         ...
 
-    def ensemble(self, recipe: Recipe, split: str, *, compared: bool = True) -> Score | None:
-        """The score of the mean of the ingredients' outputs, without a forward pass; None where those are
-        not all remembered under the protocol of ``evaluator(split, compared=compared)``.
+    def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
+        """Its score, without a forward pass; None where its members' outputs are not all remembered under the
+        protocol of ``evaluator(split, compared=compared)``.
         """
         ...
 

@@ -46,7 +46,8 @@ class Evaluator(Protocol):
     def evaluate(
         self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
     ) -> list[Outcome]:
-        """Score each trial; outcomes in the trials' order.
+        """Score each trial; outcomes in the trials' order. An ensemble's score is that of the mean of its
+        members' outputs: those that are not remembered are evaluated first.
 
         `then`, in this order, may be asked for next: weights may be fetched, or evaluations begun, ahead
         of time. It changes no outcome. `wanted` is asked before each batch.

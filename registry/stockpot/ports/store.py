@@ -8,6 +8,7 @@ from stockpot.entities import (
     Bound,
     Candidate,
     CheckpointPlace,
+    Composition,
     Digest,
     EvaluationProtocol,
     Evidence,
@@ -47,7 +48,7 @@ class Store(Protocol):
         ...
 
     def commit_score(
-        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
     ) -> Score:
         """Commit an evaluation. The first one wins: returns the committed one, whoever committed it.
 
@@ -67,7 +68,7 @@ class Store(Protocol):
         ...
 
     def commit_bound(
-        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
     ) -> Bound:
         """Commit what an evaluation that stopped early has shown. Returns the least bound known, whoever
         committed it, that was not withdrawn, and this one if there is none. Raises StoreError for NaN,
@@ -108,8 +109,10 @@ class Store(Protocol):
         """
         ...
 
-    def recipe(self, digest: Digest) -> Recipe | None:
-        """The recipe of this name, if an evaluation, bound, selection or registration brought it in."""
+    def recipe(self, digest: Digest) -> Composition | None:
+        """The recipe or ensemble of this name, if an evaluation, bound, selection or registration brought it
+        in.
+        """
         ...
 
     def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:

@@ -9,8 +9,10 @@ from itertools import chain, islice
 from stockpot.entities import (
     Accept,
     Bound,
+    Composition,
     Contender,
     Digest,
+    Ensemble,
     Outcome,
     Recipe,
     Selection,
@@ -23,7 +25,7 @@ from stockpot.selection.telling import distinct, full_score, require_asked, requ
 
 @dataclass(frozen=True, slots=True)
 class _Incumbent:
-    recipe: Recipe
+    recipe: Composition
     score: float
 
 
@@ -84,6 +86,10 @@ class Greedy:
             self.name, self._accept.value, (*self._ranking_steps(), *self._steps), best.recipe, best.score
         )
 
+    def _together(self, checkpoints: Sequence[Digest]) -> Composition:
+        """Two or more of them as one."""
+        return Recipe.mean(checkpoints)
+
     def _singles_to_come(self) -> Iterator[Trial]:
         for contender in self._contenders[len(self._singles) :]:
             yield Trial(Recipe.mean([contender.checkpoint]))
@@ -94,14 +100,14 @@ class Greedy:
             return
         threshold = Threshold(self._incumbent.score, strict=self._accept is Accept.BETTER)
         for untried in self._untried:
-            yield Trial(Recipe.mean([*self._incumbent.recipe.checkpoints, untried]), threshold)
+            yield Trial(self._together([*self._incumbent.recipe.checkpoints, untried]), threshold)
 
     def _start_pass(self) -> None:
         self._incumbent = self._best_single()
         others = self._ranked()[1:]
         self._untried.extend(contender.checkpoint for contender, score in others if not math.isnan(score))
 
-    def _decide(self, recipe: Recipe, threshold: Threshold, outcome: Outcome) -> Step:
+    def _decide(self, recipe: Composition, threshold: Threshold, outcome: Outcome) -> Step:
         if isinstance(outcome, Bound):
             require_rejection(outcome, threshold)
             return Step(recipe.digest, recipe.checkpoints, None, outcome.upper, kept=False)
@@ -127,6 +133,17 @@ class Greedy:
             recipe = Recipe.mean([contender.checkpoint])
             kept = contender is best and not math.isnan(best_score)
             yield Step(recipe.digest, recipe.checkpoints, score, bound=None, kept=kept)
+
+
+class GreedyEnsemble(Greedy):
+    """The same search with the models' outputs averaged in place of their weights: the paper's yardstick for
+    a greedy soup, at one forward pass per model (its table of ensembles, and its appendix on them).
+    """
+
+    name = "greedy ensemble"
+
+    def _together(self, checkpoints: Sequence[Digest]) -> Composition:
+        return Ensemble.of(checkpoints)
 
 
 def _rank(contender: Contender, score: float) -> tuple[bool, float, int, str]:

@@ -2,11 +2,11 @@
 
 import math
 
-from stockpot.entities import Bound, Job, Lease, Recipe, Registration, RegistrationState, short
+from stockpot.entities import Bound, Composition, Job, Lease, Registration, RegistrationState, short
 from stockpot.errors import StoreError
 
 
-def require_number(recipe: Recipe, bound: Bound) -> None:
+def require_number(recipe: Composition, bound: Bound) -> None:
     """Raise StoreError for a bound of NaN: it excludes nothing, and no number ever replaces it."""
     if math.isnan(bound.upper):
         raise StoreError(

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Bound,
     Candidate,
     CheckpointPlace,
+    Composition,
     Digest,
     EvaluationProtocol,
     Evidence,
@@ -41,7 +42,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._lock = Lock()
         self._ingested: dict[str, IngestedSource] = {}
-        self._recipes: dict[Digest, Recipe] = {}
+        self._recipes: dict[Digest, Composition] = {}
         self._scores: dict[tuple[Digest, Digest], Score] = {}
         self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
         self._withdrawn: set[Digest] = set()
@@ -74,7 +75,7 @@ class MemoryStore(Store):
             return frozenset(recipe for recipe in recipes if (recipe, protocol) in self._scores)
 
     def commit_score(
-        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
     ) -> Score:
         with self._lock:
             self._recipes[recipe.digest] = recipe
@@ -86,7 +87,7 @@ class MemoryStore(Store):
             return self._bound(recipe, protocol)
 
     def commit_bound(
-        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
     ) -> Bound:
         require_number(recipe, bound)
         key = (recipe.digest, protocol.digest, bound.mixed)
@@ -135,7 +136,7 @@ class MemoryStore(Store):
             reports = [filed.report for filed in self._reports.values()]
         return len({question_of(report) for report in reports if dataset_of(report) == dataset})
 
-    def recipe(self, digest: Digest) -> Recipe | None:
+    def recipe(self, digest: Digest) -> Composition | None:
         with self._lock:
             return self._recipes.get(digest)
 

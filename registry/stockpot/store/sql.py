@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from stockpot.documents import to_document
 from stockpot.entities import (
     Bound,
+    Composition,
     Digest,
     EvaluationProtocol,
     IngestedSource,
     Lease,
     Metric,
-    Recipe,
     Score,
     Selection,
     digest_of_document,
@@ -73,7 +73,7 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
         return frozenset(recipe for part in found for recipe in part)
 
     def commit_score(
-        self, recipe: Recipe, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
     ) -> Score:
         with self._transaction(self._writes) as session:
             keep_recipe(session, recipe)
@@ -99,7 +99,7 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
             return _least_bound(session, recipe, protocol)
 
     def commit_bound(
-        self, recipe: Recipe, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
+        self, recipe: Composition, protocol: EvaluationProtocol, bound: Bound, *, lease: Lease | None = None
     ) -> Bound:
         require_number(recipe, bound)
         key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
@@ -146,7 +146,7 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
         with self._transaction(self._reads) as session:
             return tuple(session.scalars(found))
 
-    def recipe(self, digest: Digest) -> Recipe | None:
+    def recipe(self, digest: Digest) -> Composition | None:
         with self._transaction(self._reads) as session:
             row = session.get(RecipeRow, digest)
             return row.document if row else None

@@ -24,10 +24,10 @@ from sqlalchemy.types import TypeDecorator
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
+    Composition,
     Digest,
     EvaluationProtocol,
     IngestedSource,
-    Recipe,
     Selection,
     SoupReport,
     SoupRequest,
@@ -43,7 +43,7 @@ class Document(TypeDecorator[Any]):
     impl = JSON
     cache_ok = True
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.kind = kind
 
@@ -114,11 +114,11 @@ class IngestedRow(Row):
 
 
 class RecipeRow(Row):
-    """A recipe that an evaluation, a selection or a registration brought in."""
+    """A recipe, or an ensemble, that an evaluation, a selection or a registration brought in."""
 
     __tablename__ = "stockpot_recipes"
     digest: Mapped[Digest] = mapped_column(primary_key=True)
-    document: Mapped[Recipe] = mapped_column(Document(Recipe))
+    document: Mapped[Composition] = mapped_column(Document(Composition))
 
 
 class IngredientRow(Row):

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from stockpot.entities import EvaluationProtocol, Recipe
+from stockpot.entities import Composition, EvaluationProtocol, Recipe
 from stockpot.store.engine import WRITES, foreign_errors, open_engine
 from stockpot.store.schema import require_head
 from stockpot.store.tables import IngredientRow, ProtocolRow, RecipeRow, Row
@@ -47,9 +47,10 @@ def insert_once(session: Session, table: type[Row], **columns: Any) -> bool:
     return session.scalar(statement) is not None
 
 
-def keep_recipe(session: Session, recipe: Recipe) -> None:
-    """Bring the recipe in, with its ingredients, unless it is there."""
-    if insert_once(session, RecipeRow, digest=recipe.digest, document=recipe):
+def keep_recipe(session: Session, recipe: Composition) -> None:
+    """Bring the recipe in, with its ingredients, unless it is there. An ensemble is no soup: it has none."""
+    new = insert_once(session, RecipeRow, digest=recipe.digest, document=recipe)
+    if new and isinstance(recipe, Recipe):
         session.add_all(
             IngredientRow(
                 recipe=recipe.digest,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from stockpot.entities import (
     Bound,
@@ -9,7 +10,6 @@ from stockpot.entities import (
     EvaluationProtocol,
     Outcome,
     Question,
-    Recipe,
     Score,
     Threshold,
     Trial,
@@ -19,7 +19,7 @@ from stockpot.ports import Wanted, always
 
 
 class TableEvaluator:
-    """Looks scores up: `scores` maps a recipe to its per-example scores, and never changes its mind.
+    """Looks scores up: `scores` maps what is evaluated to its per-example scores, and never changes its mind.
 
     With `greatest`, the greatest score that one example can have, a trial ends in a Bound as soon as
     its threshold is out of reach, unless it meets a NaN before. `trials` lists all that was asked, in order.
@@ -27,7 +27,7 @@ class TableEvaluator:
 
     def __init__(
         self,
-        scores: Callable[[Recipe], Sequence[float]],
+        scores: Callable[[Any], Sequence[float]],
         *,
         n: int,
         split: str = "validation",

@@ -16,6 +16,7 @@ import pytest
 
 from stockpot.entities import (
     Bound,
+    Ensemble,
     ExclusionReason,
     IngestedSource,
     Metric,
@@ -168,6 +169,19 @@ class StoreContract(BoundsContract, JobsContract):
         later = Score((0.5, 1.0), Metric(0.5, (0.25,)))
         assert store.commit_score(soup("a"), VALIDATION, later).metric is None
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((0.5, 1.0))
+
+    def test_an_ensembles_score_is_committed_under_its_own_name(self, store: Store) -> None:
+        members = (soup("b"), soup("a", "c"))
+        equal, weighted = Ensemble(members), Ensemble(members, (2, 1))
+        for ensemble, value in ((equal, 0.5), (weighted, 0.25)):
+            assert store.commit_score(ensemble, VALIDATION, Score((value,))) == Score((value,))
+            assert store.recipe(ensemble.digest) == ensemble
+        assert store.score(equal.digest, VALIDATION.digest) == Score((0.5,))
+        assert store.score(weighted.digest, VALIDATION.digest) == Score((0.25,))
+        assert store.commit_bound(equal, TEST, Bound(0.75)) == store.bound(equal.digest, TEST.digest)
+        search = replace(selection(soup("b")), recipe=equal)
+        store.commit_selection(search, VALIDATION)
+        assert repr(store.selections(equal.digest)) == repr((search,))
 
     def test_a_recipe_is_known_once_an_evaluation_selection_or_registration_brought_it_in(
         self, store: Store

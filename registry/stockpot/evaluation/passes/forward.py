@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stockpot.entities import Ensemble
 from stockpot.evaluation.outputs import Floats
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.checked_task import CheckedTask
@@ -85,17 +85,22 @@ def of_model(task: CheckedTask, module: nn.Module, size: int) -> Answer:
     return lambda batch, _, where: task.outputs(module, batch, size, where)
 
 
-def of_ensemble(outputs: Sequence[Tensor], device: torch.device, size: int) -> Answer:
-    """The mean of what several models said to all examples, ``[n, ...]`` each, in float32 and in this order.
+def of_ensemble(
+    ensemble: Ensemble, parts: tuple[Tensor | None, Tensor], device: torch.device, size: int
+) -> Answer:
+    """The mean of what its members said to all examples, from `PassMemory.summed`.
 
     A sum times the rounded 1 / n, whose bits are the same on every device: a quotient's are not.
     """
+    total, last = parts
+    coefficient = 1.0 / (sum(ensemble.weights) or len(ensemble.members))
 
     def answer(_: Any, places: Sequence[int], __: str) -> Tensor:
         at = slice(places[0], places[-1] + 1)
-        mean = reduce(torch.add, (each[at].to(device, torch.float32) for each in outputs)) * (
-            1.0 / len(outputs)
-        )
+        mean = last[at].to(device)
+        if total is not None:
+            mean = total[at].to(device) + mean
+        mean = mean * coefficient
         return torch.cat([mean, mean[-1:].expand(size - len(places), *mean.shape[1:])])
 
     return answer

@@ -149,4 +149,4 @@ def columns(request: SoupRequest) -> tuple[str, ...]:
 def cells(row: ReportRow | EnsembleRow, splits: Sequence[str]) -> list[str]:
     """A line of the table: label, `BESIDE_SCORES`, and the scores, in points; empty where unknown."""
     scores = (f"{row.scores[split] / POINT:.2f}" if split in row.scores else "" for split in splits)
-    return [row.label, str(len(row.recipe.ingredients)), f"{row.inference_cost} x", *scores]
+    return [row.label, str(len(row.recipe.checkpoints)), f"{row.inference_cost} x", *scores]

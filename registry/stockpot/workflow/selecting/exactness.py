@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from stockpot.entities import Bound, Outcome, Recipe, Score, Selection, Step, Trial
+from stockpot.entities import Bound, Composition, Outcome, Score, Selection, Step, Trial
 from stockpot.errors import BadTask, NotExact
 from stockpot.prose import counted
 
 NAMED = 10
 """A message names so many faults, and counts the others."""
 
-Name = Callable[[Recipe], str]
+Name = Callable[[Composition], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Agreement:
         )
 
 
-def require_same_scores(pairs: Iterable[tuple[Recipe, Score, Score]], name: Name) -> None:
+def require_same_scores(pairs: Iterable[tuple[Composition, Score, Score]], name: Name) -> None:
     """Compare what the same recipes scored at first and in a plain pass, example by example, bit for bit.
 
     Raises BadTask naming the recipe, the example and both scores.
@@ -56,7 +56,7 @@ def require_same_search(
     fast: Selection,
     plain: Selection,
     outcomes: Mapping[Trial, Outcome],
-    scores: Mapping[Recipe, Score],
+    scores: Mapping[Composition, Score],
     name: Name,
 ) -> Agreement:
     """Compare a search with its plain counterpart, whose scores agree wherever both have one.

@@ -9,6 +9,8 @@ from stockpot.entities import (
     Candidate,
     CandidatePoint,
     Comparison,
+    Composition,
+    Ensemble,
     EnsembleRow,
     Recipe,
     ReportRow,
@@ -21,6 +23,7 @@ from stockpot.errors import BadRequest
 from stockpot.prose import counted
 from stockpot.statistics import compare, compare_mean
 from stockpot.workflow.selecting.ranking import Ranking
+from stockpot.workflow.selecting.together import Together, greedy_ensemble
 from stockpot.workflow.sharing.units import Unit, settled
 
 if TYPE_CHECKING:
@@ -73,8 +76,8 @@ def measure(
     """Score the best single and every found recipe on all splits; compare in pairs.
 
     The request's `points` candidates that come next by their held-out score are scored there too, for the
-    figure, as long as `stop` is false. Beside each soup stands the ensemble of its ingredients, where their
-    outputs are remembered by then.
+    figure, as long as `stop` is false. Beside each soup stands the ensemble of its ingredients, and last the
+    one that greedy finds, where outputs are remembered by then.
     """
     found = merged(selections)
     best, *points = singles(request, ranking)
@@ -100,7 +103,10 @@ def measure(
         if len(values[recipe]) >= len(evaluators)
     }
     shown_points = [_point(request, c, ranking, whole.get(c.checkpoint.digest)) for c in ranking.candidates]
-    ensembles, notes = _ensembles(request, bench, scores[best], rows)
+    together, why = greedy_ensemble(request, ranking, evaluators[request.select_on], bench, stop, watch)
+    selections = [*selections, *([together] if together else [])]
+    ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
+    notes += (why,) if why else ()
     if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
@@ -118,9 +124,13 @@ def measure(
 
 
 def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
-    """Methods whose recipes differ in the order of their ingredients alone made one soup: the first one's."""
+    """Methods whose recipes differ in the order of their ingredients alone made one soup: the first one's.
+    Ensembles are no soups.
+    """
     found: dict[Recipe, tuple[tuple[str, ...], Recipe]] = {}
     for selection in selections:
+        if isinstance(selection.recipe, Ensemble):
+            continue
         ingredients = sorted(selection.recipe.ingredients, key=lambda ingredient: ingredient.checkpoint)
         key = replace(selection.recipe, ingredients=tuple(ingredients))
         methods, recipe = found.get(key, ((), selection.recipe))
@@ -152,29 +162,39 @@ def _compare(
 
 
 def _ensembles(
-    request: SoupRequest, bench: "Bench", baseline: Mapping[str, Score], rows: Sequence[ReportRow]
+    request: SoupRequest,
+    bench: "Bench",
+    baseline: Mapping[str, Score],
+    rows: Sequence[ReportRow],
+    selections: Sequence[Selection],
+    evaluators: Mapping[str, "SharedEvaluator"],
 ) -> tuple[tuple[EnsembleRow, ...], tuple[str, ...]]:
-    """A row per soup whose ingredients' outputs on the report split are remembered, and what is missing."""
+    """Of each soup's ingredients, and those that were searched for: a row where the models' outputs on the
+    report split are remembered. And what is missing.
+    """
+    wanted: list[tuple[str, Composition, Ensemble]] = [
+        (f"ensemble of the {row.label}", row.recipe, Ensemble.of(row.recipe.checkpoints))
+        for row in rows
+        if row.recipe.is_soup
+    ]
+    wanted += [(s.method, s.recipe, s.recipe) for s in selections if isinstance(s.recipe, Ensemble)]
     ensembles, notes = [], []
-    for row in rows:
-        if not row.recipe.is_soup:
-            continue
+    for label, recipe, ensemble in wanted:
         found = {
-            split: bench.ensemble(row.recipe, split, compared=split != request.select_on)
-            for split in baseline
+            split: Together(evaluator, bench, compared=split != request.select_on).score(ensemble)
+            for split, evaluator in evaluators.items()
         }
         known = {split: score for split, score in found.items() if score is not None}
         missing = ", ".join(split for split in found if split not in known)
-        why = f"outputs of its ingredients on {missing} are not remembered"
+        why = f"outputs of its models on {missing} are not remembered"
         if request.report_on not in known:
-            notes.append(f"no ensemble row for the {row.label}: {why}")
+            notes.append(f"no row for the {label}: {why}")
             continue
         if missing:
-            notes.append(f"the ensemble of the {row.label} has empty cells: {why}")
+            notes.append(f"the {label} has empty cells: {why}")
         values = _with_mean(request, {split: score.value for split, score in known.items()})
         gains = _compare(request, bench, baseline, known)
-        label, cost = f"ensemble of the {row.label}", len(row.recipe.ingredients)
-        ensembles.append(EnsembleRow(label, row.recipe, values, gains, cost))
+        ensembles.append(EnsembleRow(label, recipe, values, gains, len(ensemble.members)))
     return tuple(ensembles), tuple(notes)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Bound, Outcome, Recipe, Score, Selection, Trial, short
+from stockpot.entities import Bound, Composition, Outcome, Recipe, Score, Selection, Trial, short
 from stockpot.errors import NotExact
 from stockpot.selection import run_selection
 from stockpot.workflow.selecting.exactness import require_same_scores, require_same_search
@@ -61,10 +61,10 @@ class Verification:
 
         return run_selection(method, self._plain, stop=as_far_as_the_fast_one, heard=heard)
 
-    def _score(self, recipe: Recipe) -> Score:
+    def _score(self, recipe: Composition) -> Score:
         return self._plain.scores.get(recipe) or self._plain.score(recipe)
 
-    def _named(self, recipe: Recipe) -> str:
+    def _named(self, recipe: Composition) -> str:
         last = self._names[recipe.checkpoints[-1]]
         if recipe.is_soup:
             return f"the soup {short(recipe.digest)} of {len(recipe.checkpoints)}, {last} last"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Outcome, Recipe, Score, Trial
+from stockpot.entities import Composition, Outcome, Score, Trial
 from stockpot.ports import Wanted, always
 from stockpot.selection.telling import full_score
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from stockpot.ports import Evaluator
 
 
-def score_in_full(recipe: Recipe, evaluator: "Evaluator", then: Sequence[Trial] = ()) -> Score:
-    """Score a recipe on the whole split."""
+def score_in_full(recipe: Composition, evaluator: "Evaluator", then: Sequence[Trial] = ()) -> Score:
+    """Score a recipe, or an ensemble, on the whole split."""
     (outcome,) = evaluator.evaluate([Trial(recipe)], then=then)
     return full_score(outcome)
 
 
 class Heard:
-    """What came of every trial of a search; tells of each soup among them."""
+    """What came of every trial of a search; tells of each of several models among them."""
 
     def __init__(self, advance: Callable[[], None]) -> None:
         self.outcomes: dict[Trial, Outcome] = {}
@@ -27,7 +27,7 @@ class Heard:
     def __call__(self, trial: Trial, outcome: Outcome) -> None:
         """Take note of it."""
         self.outcomes[trial] = outcome
-        if trial.recipe.is_soup:
+        if len(trial.recipe.checkpoints) > 1:
             self._advance()
 
 
@@ -36,7 +36,7 @@ class PlainEvaluator:
 
     def __init__(self, inner: "Evaluator") -> None:
         self.protocol = inner.protocol
-        self.scores: dict[Recipe, Score] = {}
+        self.scores: dict[Composition, Score] = {}
         self._inner = inner
 
     @property
@@ -58,7 +58,7 @@ class PlainEvaluator:
         certain = [trial for trial in then if trial.must_reach is None]
         return [self.score(trial.recipe, then=certain) for trial in trials]
 
-    def score(self, recipe: Recipe, *, then: Sequence[Trial] = ()) -> Score:
+    def score(self, recipe: Composition, *, then: Sequence[Trial] = ()) -> Score:
         """Score it anew."""
         self.scores[recipe] = score_in_full(recipe, self._inner, then)
         return self.scores[recipe]

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
-from stockpot.entities import Bound, Digest, EvaluationProtocol, Outcome, Recipe, Score, Trial, short
+from stockpot.entities import (
+    Bound,
+    Composition,
+    Digest,
+    EvaluationProtocol,
+    Outcome,
+    Recipe,
+    Score,
+    Trial,
+    short,
+)
 from stockpot.errors import BadCheckpoint, BadTask, OutOfDeviceMemory
 from stockpot.ports import Evaluator, Interrupted, OrderDependent, Store, Wanted, always
 from stockpot.selection import FORESEEN
@@ -41,8 +51,8 @@ class SharedEvaluator:
         wanted: Wanted = always,
     ) -> None:
         """`before`: called with each recipe that the inner evaluator is about to be asked for. `heed`: with
-        each score that the store answers, and its protocol. `wanted`: whether anything is wanted any more;
-        once it is not, every method raises Interrupted.
+        each recipe's score that the store answers, and its protocol. `wanted`: whether anything is wanted any
+        more; once it is not, every method raises Interrupted.
         """
         self.started = 0
         """Evaluations that the inner evaluator was asked for."""
@@ -91,6 +101,16 @@ class SharedEvaluator:
         outcome = self._tried(trial, then, wanted)
         self._doubtful |= isinstance(outcome, Bound) and outcome.mixed
         return outcome
+
+    def committed(self, recipe: Composition, scored: Callable[[], Score | None]) -> Score | None:
+        """The committed score, else this one, which is committed then and takes no forward pass: nobody is
+        kept from doing the same. None where there is neither.
+        """
+        self.require_wanted()
+        score = self._store.score(recipe.digest, self.protocol.digest)
+        if score is None and (found := scored()) is not None:
+            score = self._store.commit_score(recipe, self.protocol, found)
+        return score
 
     def confirm(self) -> None:
         """Make sure that no answer was a bound that somebody has withdrawn since. Raises OrderDependent."""
@@ -156,7 +176,8 @@ class SharedEvaluator:
         key = (trial.recipe.digest, self.protocol.digest)
         score = self._store.score(*key)
         if score is not None:
-            self._heed(trial.recipe, key[1], score)
+            if isinstance(trial.recipe, Recipe):
+                self._heed(trial.recipe, key[1], score)
             return score
         if trial.must_reach is None:
             return None
@@ -167,7 +188,8 @@ class SharedEvaluator:
         following = [next(filter(self._is_free, then), None)]
         if self.started == 0:
             self._heed_others()
-        self._before(trial.recipe)
+        if isinstance(trial.recipe, Recipe):
+            self._before(trial.recipe)
         self.started += 1
         with self._withdrawing():
             (outcome,) = self._inner.evaluate(
