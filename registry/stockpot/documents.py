@@ -20,9 +20,11 @@ _one_reads = Lock()
 
 
 def to_document(entity: Any) -> Any:
-    """Plain dicts, lists, strings and numbers; NaN and infinities as strings, since JSON has neither."""
+    """Plain dicts, lists, strings and numbers; NaN and infinities as strings, since JSON has neither. Fields
+    that came later are left out where they are not set: older documents keep their digests.
+    """
     kind: Any = type(entity)
-    return _without_nan(_adapter(kind).dump_python(entity, mode="json"))
+    return _plain(_adapter(kind).dump_python(entity, mode="json"))
 
 
 def from_document(kind: type[T], document: object) -> T:
@@ -59,13 +61,18 @@ def _in_two_parts(document: Any) -> Any:
     return document | {name: _in_two_parts(document[name]) for name in within}
 
 
-def _without_nan(value: Any) -> Any:
+_LATER = {"coefficients"}
+"""Fields of entities that are older than these."""
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        known = ((key, item) for key, item in value.items() if item is not None or key not in _LATER)
+        return {key: _plain(item) for key, item in known}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [_plain(item) for item in value]
     return value
 
 

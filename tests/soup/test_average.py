@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat
+from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat, digest_of_bytes
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.soup import CheckpointCache, averaged_tensors, build
-from stockpot.soup.arithmetic import RunningSum
+from stockpot.soup.arithmetic import RunningSum, averaged
 from stockpot.soup.one_pass import OnePass
 from stockpot.soup.weights_file import Place, RegularFile
 
@@ -39,6 +39,20 @@ def oracle(ingredients: Sequence[Tensor]) -> Tensor:
         total += other
     total *= wide(1 / len(ingredients))
     return torch.from_numpy(total).to(dtype)
+
+
+def linear_oracle(ingredients: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+    """`linear/1` in numpy: each product and each sum is rounded."""
+    dtype = ingredients[0].dtype
+    wide: Any = np.float64 if dtype == torch.float64 else np.float32
+    first, *others = (
+        tensor.to(torch.float64).numpy().astype(wide) * wide(factor)
+        for tensor, factor in zip(ingredients, factors, strict=True)
+    )
+    total = first
+    for other in others:
+        total = total + other
+    return torch.from_numpy(np.asarray(total)).to(dtype)
 
 
 def running_mean(ingredients: Sequence[Tensor]) -> Tensor:
@@ -73,6 +87,28 @@ def test_step_by_step_is_the_definition_to_the_bit(ingredients: list[Tensor]) ->
     for n, tensor in enumerate(ingredients[1:], start=2):
         total.add(tensor)
         assert same_bits(total.mean(1 / n), oracle(ingredients[:n]))
+
+
+RATIOS = st.tuples(st.integers(-60, 60).filter(bool), st.integers(1, 60))
+
+
+@given(ingredient_lists(), st.data(), st.sampled_from(["given", "allocated"]))
+def test_step_by_step_is_the_definition_of_linear_to_the_bit(
+    ingredients: list[Tensor], data: st.DataObject, memory: str
+) -> None:
+    ratios = data.draw(st.lists(RATIOS, min_size=len(ingredients), max_size=len(ingredients)))
+    limit = max(abs(n / d) for n, d in ratios)
+    ingredients = [(tensor.double() / max(1, limit)).to(tensor.dtype) for tensor in ingredients]
+    recipe = Recipe.linear({digest_of_bytes(b"%d" % i): ratio for i, ratio in enumerate(ratios)})
+    wide = torch.promote_types(ingredients[0].dtype, torch.float32)
+    buffer = torch.empty_like(ingredients[0], dtype=wide) if memory == "given" else None
+    total = RunningSum(ingredients[0], factor=recipe.factors[0], wide=buffer)
+    for n, (tensor, factor) in enumerate(zip(ingredients[1:], recipe.factors[1:], strict=True), start=2):
+        expected = linear_oracle(ingredients[:n], recipe.factors[:n])
+        assert same_bits(total.mean_with(tensor, 1.0, torch.empty_like(tensor), factor), expected)
+        total.add(tensor, factor)
+        assert same_bits(total.mean(recipe.scale), expected)
+    assert same_bits(averaged(ingredients, recipe), expected)
 
 
 @given(ingredient_lists(), st.sampled_from(["given", "allocated"]))
@@ -154,16 +190,37 @@ def test_streamed_is_tensor_by_tensor_is_the_definition(
         tensors["step"] = torch.tensor(7)
         save_file(tensors, folder / "logged")
         checkpoints[cache.ingest(folder / "logged", WeightsFormat.SAFETENSORS)[0].digest] = tensors
-    recipe = Recipe.mean(list(checkpoints))
-    streamed = load_file(cache.path(build(recipe, cache).digest))
-    live = dict(averaged_tensors(recipe, cache))
-    assert live.keys() == streamed.keys() == tensors.keys()
-    for name in tensors.keys() - {"step"}:
-        expected = [tensors[name] for tensors in checkpoints.values()]
-        result = oracle(expected) if recipe.is_soup else expected[0]
-        assert same_bits(streamed[name], result)
-        assert same_bits(live[name], result)
-    assert streamed["step"] == live["step"] == 7
+    recipes = [Recipe.mean(list(checkpoints))]
+    if recipes[0].is_soup:
+        recipes.append(Recipe.linear({digest: data.draw(RATIOS) for digest in checkpoints}))
+    for recipe in recipes:
+        streamed = load_file(cache.path(build(recipe, cache).digest))
+        live = dict(averaged_tensors(recipe, cache))
+        assert live.keys() == streamed.keys() == tensors.keys()
+        for name in tensors.keys() - {"step"}:
+            given = [tensors[name] for tensors in checkpoints.values()]
+            result = linear_oracle(given, recipe.factors) if recipe.scale == 1 else oracle(given)
+            assert same_bits(streamed[name], result)
+            assert same_bits(live[name], result)
+        assert streamed["step"] == live["step"] == 7
+
+
+def test_task_arithmetic_is_a_linear_recipe(cache: CheckpointCache, ingest: Ingest) -> None:
+    base, first, second = ({"w": torch.tensor([1.0, 2.0, value])} for value in (4.0, 8.0, 16.0))
+    a, b, c = (ingest(tensors).digest for tensors in (base, first, second))
+    # The base, and three quarters of what each of the others adds to it.
+    recipe = Recipe.linear({a: (-1, 2), b: (3, 4), c: (3, 4)})
+    built = load_file(cache.path(build(recipe, cache).digest))
+    assert torch.equal(built["w"], torch.tensor([1.0, 2.0, 16.0]))
+
+
+def test_a_product_that_overflows_is_refused_by_tensor(cache: CheckpointCache, ingest: Ingest) -> None:
+    digests = [ingest({"w": torch.tensor([2e38, i]), "x": torch.ones(1)}).digest for i in (0.0, 1.0)]
+    recipe = Recipe.linear(dict.fromkeys(digests[:1], (2, 1)) | dict.fromkeys(digests[1:], (-2, 1)))
+    with pytest.raises(NotFinite, match="overflows in 1 of 2 tensors"):
+        build(recipe, cache)
+    with pytest.raises(NotFinite, match="tensor w"):
+        dict(averaged_tensors(recipe, cache))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -279,12 +336,15 @@ def test_half_precision_does_not_overflow_in_between(cache: CheckpointCache, ing
     assert torch.equal(dict(averaged_tensors(recipe, cache))["w"], top)
 
 
-def test_a_missing_ingredient_and_an_overlay_are_refused(cache: CheckpointCache, ingest: Ingest) -> None:
+def test_what_is_missing_or_cannot_be_applied_is_refused(cache: CheckpointCache, ingest: Ingest) -> None:
     present = ingest({"w": torch.ones(2)}).digest
     with pytest.raises(BadCheckpoint, match="not in the cache"):
         build(Recipe.mean([present, Digest(f"sha256:{'0' * 64}")]), cache)
     with pytest.raises(BadCheckpoint, match="overlays"):
         build(replace(Recipe.mean([present]), overlay=present), cache)
+    other = ingest({"w": torch.zeros(2)}).digest
+    with pytest.raises(BadCheckpoint, match="coefficients for each tensor cannot be applied"):
+        build(replace(Recipe.linear({present: (1, 1), other: (1, 1)}), coefficients=present), cache)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

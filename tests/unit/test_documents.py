@@ -50,6 +50,16 @@ def test_an_entity_survives_json_nan_included() -> None:
     assert back.recipe.digest == recipe.digest
 
 
+def test_ratios_survive_json_and_older_recipes_stay_as_they_are() -> None:
+    linear = Recipe.linear({A: (3, 2), B: (-1, 2)})
+    for recipe in (
+        linear,
+        replace(linear, ingredients=Recipe.linear({A: (1, 1), B: (1, 1)}).ingredients, coefficients=A),
+    ):
+        assert from_document(Recipe, json.loads(json.dumps(to_document(recipe)))) == recipe
+    assert to_document(Recipe.mean([A])).keys() == {"ingredients", "arithmetic", "overlay"}
+
+
 def test_metrics_ensembles_and_notes_survive_json() -> None:
     score = Score((0.5, math.inf), Metric(0.25, (0.5, -0.0)))
     assert from_document(Score, json.loads(json.dumps(to_document(score)))) == score

@@ -9,6 +9,7 @@ import pytest
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
+    Arithmetic,
     Conditions,
     Digest,
     Ensemble,
@@ -87,6 +88,50 @@ def test_an_ensemble_that_has_another_name_or_means_nothing_is_refused(
 def test_a_recipe_that_means_nothing_is_refused(ingredients: tuple[Ingredient, ...]) -> None:
     with pytest.raises(ValueError, match=r"recipe|coefficients"):
         Recipe(ingredients)
+
+
+def test_a_linear_recipe_has_reduced_ratios_and_a_name_of_its_own() -> None:
+    # As above: a changed value here is a changed name.
+    expected = "sha256:93194201969fd06da1e3f3bfa377f470314e90eeaefee2099e702e92bf221b00"
+    task_arithmetic = Recipe.linear({A: (2, 2), B: (6, 20), C: (-3, 10)})
+    assert task_arithmetic.digest == expected
+    assert task_arithmetic == Recipe.linear({A: (1, 1), B: (3, 10), C: (3, -10)})
+    assert task_arithmetic.factors == (1.0, 0.3, -0.3)
+    assert (task_arithmetic.scale, Recipe.mean([A, B]).scale, Recipe.mean([A, B]).factors) == (1, 0.5, (1, 1))
+    assert Recipe.linear({A: (1, 2), B: (1, 2)}).digest != Recipe.mean([A, B]).digest, "other last bits"
+
+
+def test_coefficients_for_each_tensor_are_a_part_of_the_name() -> None:
+    by_tensor = replace(Recipe.linear({A: (1, 1), B: (1, 1)}), coefficients=C)
+    assert len({by_tensor.digest, replace(by_tensor, coefficients=None).digest}) == 2
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "by_tensor"),
+    [
+        (((1, 1),), None),
+        (((1, 2), (0, 1)), None),
+        (((1, 2), (2, 4)), None),
+        (((1, 2), (1, -2)), None),
+        ((0.5, 0.5), None),
+        (((1, 2), 0.5), None),
+        (((1, 2), (1, 2)), C),
+    ],
+    ids=["one", "zero", "not reduced", "negative below", "numbers", "mixed", "twice"],
+)
+def test_a_linear_recipe_that_has_another_name_or_means_nothing_is_refused(
+    coefficients: tuple[float | tuple[int, int], ...], by_tensor: Digest | None
+) -> None:
+    ingredients = tuple(Ingredient(*pair) for pair in zip((A, B), coefficients, strict=False))
+    with pytest.raises(ValueError, match=r"linear/1|each tensor"):
+        Recipe(ingredients, Arithmetic.LINEAR_1, coefficients=by_tensor)
+
+
+def test_a_mean_has_no_ratios_and_no_coefficients_for_each_tensor() -> None:
+    with pytest.raises(ValueError, match="equal coefficients"):
+        Recipe((Ingredient(A, (1, 2)), Ingredient(B, (1, 2))))
+    with pytest.raises(ValueError, match="equal coefficients"):
+        replace(Recipe.mean([A, B]), coefficients=C)
 
 
 def test_a_document_has_one_digest_however_it_was_written() -> None:

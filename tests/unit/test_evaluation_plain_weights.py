@@ -45,7 +45,8 @@ def test_the_bits_are_the_hot_swaps(kind: str, stored: torch.dtype) -> None:
         for seed in range(3)
     ]
     for dtype in {stored, torch.promote_types(stored, torch.float32)}:
-        for recipe in (Recipe.mean(DIGESTS[:1]), Recipe.mean(DIGESTS[:2]), SOUP, Recipe.mean(DIGESTS[::-1])):
+        means = [Recipe.mean(part) for part in (DIGESTS[:1], DIGESTS[:2], DIGESTS, DIGESTS[::-1])]
+        for recipe in (*means, Recipe.linear(dict(zip(DIGESTS, ((-1, 3), (1, 1), (5, 7)), strict=True)))):
             plain = filled(tiny.KINDS[kind]().to(dtype), recipe, states)
             hot = LiveModule(tiny.KINDS[kind]().to(dtype), made(states), CPU).hold(recipe)
             assert bits(plain) == bits(hot)

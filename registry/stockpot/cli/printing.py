@@ -280,7 +280,7 @@ def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
     table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
         params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
-        coefficient = f"{ingredient.coefficient:.4g}"
+        coefficient = f"{ingredient.factor:.4g}"
         checkpoint = short(ingredient.checkpoint)
         link = tracker.run_link(candidate.run) or candidate.run.run_id
         _add_row(table, candidate.run.name, link, coefficient, checkpoint, params)

@@ -1,9 +1,10 @@
 """Recipes: what a soup is made of. Their digest names the soup before a byte is averaged."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from functools import cached_property
 
 from stockpot.entities.digest import Digest, digest_of_document
@@ -16,6 +17,13 @@ class Arithmetic(StrEnum):
     """Equal coefficients: add the ingredients one by one in recipe order, starting from the first
     one's value, in float32 (float64 for F64 tensors); multiply once by the coefficient rounded to
     that dtype; cast once. Integer and boolean tensors agree in all ingredients and are copied."""
+    LINEAR_1 = "linear/1"
+    """Any coefficients: multiply each ingredient by its coefficient, rounded to that dtype; add the products
+    one by one in recipe order, each product and each sum rounded; cast once. The rest as in ``mean/1``."""
+
+
+Ratio = tuple[int, int]
+"""A reduced numerator, perhaps negative, and a denominator above zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +31,73 @@ class Ingredient:
     """A checkpoint with its coefficient in a recipe."""
 
     checkpoint: Digest
-    coefficient: float
+    coefficient: float | Ratio
+    """A number under ``mean/1``, a ratio under ``linear/1``."""
+
+    @property
+    def factor(self) -> float:
+        """The coefficient as a number: the nearest one of 64 bits."""
+        if isinstance(self.coefficient, float):
+            return self.coefficient
+        numerator, denominator = self.coefficient
+        return numerator / denominator
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Ordered ingredients and how they are averaged. One ingredient: that checkpoint itself."""
+    """Ordered ingredients and how they are averaged. One ingredient: that checkpoint itself.
+
+    Raises ValueError for what means nothing, and for a second name of a recipe: ratios that are not reduced.
+    """
 
     ingredients: tuple[Ingredient, ...]
     arithmetic: Arithmetic = Arithmetic.MEAN_1
     overlay: Digest | None = None
+    coefficients: Digest | None = None
+    """Under ``linear/1``, a safetensors file that holds one for each tensor of each ingredient: for each
+    tensor's name a vector, in recipe order. The ingredients' own are (1, 1) then."""
 
     def __post_init__(self) -> None:
         if not self.ingredients:
             raise ValueError("a recipe needs at least one ingredient")
         if len(set(self.checkpoints)) != len(self.ingredients):
             raise ValueError("a recipe names each checkpoint once")
-        equal = {ingredient.coefficient for ingredient in self.ingredients}
-        if equal != {1.0 / len(self.ingredients)}:
-            raise ValueError(f"{self.arithmetic} takes equal coefficients that add up to one, got {equal}")
+        found = {ingredient.coefficient for ingredient in self.ingredients}
+        if self.arithmetic is Arithmetic.LINEAR_1:
+            self._require_ratios()
+        elif found != {1.0 / len(self.ingredients)} or self.coefficients is not None:
+            raise ValueError(f"{self.arithmetic} takes equal coefficients that add up to one, got {found}")
+
+    def _require_ratios(self) -> None:
+        if not self.is_soup:
+            raise ValueError(f"{self.arithmetic} needs at least two ingredients")
+        ratios = [i.coefficient for i in self.ingredients if isinstance(i.coefficient, tuple)]
+        if len(ratios) < len(self.ingredients) or not all(map(_is_reduced, ratios)):
+            given = [ingredient.coefficient for ingredient in self.ingredients]
+            raise ValueError(
+                f"{self.arithmetic} takes reduced ratios other than zero as coefficients, got {given}"
+            )
+        if self.coefficients is not None and set(ratios) != {(1, 1)}:
+            raise ValueError(
+                "where each tensor has coefficients of its own, those of the ingredients are (1, 1)"
+            )
 
     @classmethod
     def mean(cls, checkpoints: Sequence[Digest]) -> "Recipe":
         """Average these checkpoints with equal coefficients, in this order."""
         coefficient = 1.0 / len(checkpoints) if checkpoints else math.nan
         return cls(tuple(Ingredient(checkpoint, coefficient) for checkpoint in checkpoints))
+
+    @classmethod
+    def linear(cls, coefficients: Mapping[Digest, Ratio]) -> "Recipe":
+        """Add these checkpoints, each times its coefficient, in this order. Ratios are reduced.
+
+        Raises ValueError for fewer than two, and for a coefficient of zero; ZeroDivisionError for a
+        denominator of zero.
+        """
+        ratios = {checkpoint: Fraction(*ratio) for checkpoint, ratio in coefficients.items()}
+        ingredients = (Ingredient(c, (r.numerator, r.denominator)) for c, r in ratios.items())
+        return cls(tuple(ingredients), Arithmetic.LINEAR_1)
 
     @classmethod
     def uniform(cls, checkpoints: Sequence[Digest]) -> "Recipe":
@@ -60,6 +110,20 @@ class Recipe:
         return tuple(ingredient.checkpoint for ingredient in self.ingredients)
 
     @property
+    def factors(self) -> tuple[float, ...]:
+        """What each ingredient is multiplied by before it is added, to be rounded to the sum's dtype: ones
+        under ``mean/1``.
+        """
+        if self.arithmetic is Arithmetic.LINEAR_1:
+            return tuple(ingredient.factor for ingredient in self.ingredients)
+        return (1.0,) * len(self.ingredients)
+
+    @property
+    def scale(self) -> float:
+        """What the sum is multiplied by, to be rounded to its dtype: one under ``linear/1``."""
+        return 1.0 if self.arithmetic is Arithmetic.LINEAR_1 else 1.0 / len(self.ingredients)
+
+    @property
     def is_soup(self) -> bool:
         """Whether this averages at all: two or more ingredients."""
         return len(self.ingredients) > 1
@@ -67,10 +131,16 @@ class Recipe:
     @cached_property
     def digest(self) -> Digest:
         """The name of what this recipe makes."""
-        return digest_of_document(
-            {
-                "arithmetic": self.arithmetic.value,
-                "ingredients": [[i.checkpoint, i.coefficient] for i in self.ingredients],
-                "overlay": self.overlay,
-            }
-        )
+        document: dict[str, object] = {
+            "arithmetic": self.arithmetic.value,
+            "ingredients": [[i.checkpoint, i.coefficient] for i in self.ingredients],
+            "overlay": self.overlay,
+        }
+        if self.coefficients is not None:  # a key that came later: what lacks it keeps its name
+            document["coefficients"] = self.coefficients
+        return digest_of_document(document)
+
+
+def _is_reduced(ratio: Ratio) -> bool:
+    numerator, denominator = ratio
+    return numerator != 0 and denominator > 0 and math.gcd(numerator, denominator) == 1

@@ -115,16 +115,17 @@ def averaged(tensors: Iterable[Tensor], recipe: Recipe) -> Tensor:
     first = next(ingredients)
     if not recipe.is_soup or not first.is_floating_point():
         return first
-    total = first.to(accumulator(first.dtype))
-    for tensor in ingredients:
-        total = total + tensor.to(total.dtype)
-    coefficient = torch.tensor(recipe.ingredients[0].coefficient, dtype=total.dtype)
-    return (total * coefficient).to(first.dtype)
+    dtype = accumulator(first.dtype)
+    coefficient, *others = (torch.tensor(factor, dtype=dtype) for factor in recipe.factors)
+    total = first.to(dtype) * coefficient
+    for tensor, coefficient in zip(ingredients, others, strict=True):
+        total = total + tensor.to(dtype) * coefficient
+    return (total * torch.tensor(recipe.scale, dtype=dtype)).to(first.dtype)
 
 
 class RunningSum:
-    """The fast way to ``mean/1``: the sum of tensors of one shape and floating-point dtype, in the order of
-    their arrival.
+    """The fast way: the sum of tensors of one shape and floating-point dtype, in the order of their arrival,
+    each times its factor (`Recipe.factors`).
 
     A mean taken after each of several additions has the same bits as one that starts anew, on any
     device: every operation is a single correctly rounded one per element.
@@ -134,42 +135,56 @@ class RunningSum:
     tensors are widened; several sums that are used in turn may share it.
     """
 
-    def __init__(self, first: Tensor, *, total: Tensor | None = None, wide: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        first: Tensor,
+        *,
+        factor: float = 1.0,
+        total: Tensor | None = None,
+        wide: Tensor | None = None,
+    ) -> None:
         self._dtype = first.dtype
         self._wide = wide
         self.total = first.to(accumulator(first.dtype), copy=True) if total is None else total.copy_(first)
+        if factor != 1.0:
+            self.total.mul_(rounded(factor, self.total.dtype))
 
-    def add(self, tensor: Tensor) -> None:
+    def add(self, tensor: Tensor, factor: float = 1.0) -> None:
         """Add the next ingredient."""
-        # Widened first: with the same bits, a third faster than an addition of mixed dtypes.
-        self.total.add_(tensor if tensor.dtype == self.total.dtype else self._widened(tensor))
+        self.total.add_(self._product(tensor, factor))
 
     def mean(self, coefficient: float, out: Tensor | None = None) -> Tensor:
         """The sum times the coefficient, in the ingredients' dtype, in `out` if that is given.
 
         The sum stays as it is, unless `out` is the sum.
         """
-        factor = rounded(coefficient, self.total.dtype)
+        scale = rounded(coefficient, self.total.dtype)
         if out is None:
-            return self.total.mul(factor).to(self._dtype)
+            return self.total.mul(scale).to(self._dtype)
         if out.dtype == self.total.dtype:
-            return torch.mul(self.total, factor, out=out)
-        return out.copy_(torch.mul(self.total, factor, out=self._wide))
+            return torch.mul(self.total, scale, out=out)
+        return out.copy_(torch.mul(self.total, scale, out=self._wide))
 
-    def mean_with(self, tensor: Tensor, coefficient: float, out: Tensor) -> Tensor:
-        """What `mean` gives after `add(tensor)`, written into `out`. The sum stays as it is.
+    def mean_with(self, tensor: Tensor, coefficient: float, out: Tensor, factor: float = 1.0) -> Tensor:
+        """What `mean` gives after `add(tensor, factor)`, written into `out`. The sum stays as it is.
 
         `out` has the ingredients' dtype, the sum's shape and device, and is returned; it may be `tensor`, or
-        a live parameter, under ``torch.no_grad()``. Nothing is allocated, but for 16-bit tensors without
-        `wide`.
+        a live parameter, under ``torch.no_grad()``. Without a factor nothing is allocated, but for 16-bit
+        tensors without `wide`.
         """
-        factor = rounded(coefficient, self.total.dtype)
+        scale, product = rounded(coefficient, self.total.dtype), self._product(tensor, factor)
         if out.dtype == self.total.dtype:
-            return torch.add(self.total, tensor, out=out).mul_(factor)
-        return out.copy_(self._widened(tensor).add_(self.total).mul_(factor))
+            return torch.add(self.total, product, out=out).mul_(scale)
+        return out.copy_(product.add_(self.total).mul_(scale))
 
-    def _widened(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.total.dtype) if self._wide is None else self._wide.copy_(tensor)
+    def _product(self, tensor: Tensor, factor: float) -> Tensor:
+        """The tensor in the sum's dtype, times the factor; the tensor itself where that changes nothing."""
+        # Widened first: with the same bits, a third faster than an addition of mixed dtypes.
+        if tensor.dtype != self.total.dtype:
+            tensor = tensor.to(self.total.dtype) if self._wide is None else self._wide.copy_(tensor)
+        if factor == 1.0:
+            return tensor
+        return torch.mul(tensor, rounded(factor, self.total.dtype), out=self._wide)
 
 
 @cache

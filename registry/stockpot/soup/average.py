@@ -10,7 +10,7 @@ from stockpot.errors import NotFinite, StockpotError
 from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
 from stockpot.soup.compatibility import misfits
-from stockpot.soup.refusals import misfit, overflow, require_no_overlay, title
+from stockpot.soup.refusals import misfit, overflow, require_applicable, title
 from stockpot.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
     from stockpot.soup.one_pass import OnePass
 
     with _fitting(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
-        average = OnePass(files, recipe.ingredients[0].coefficient, draft, hashing=known is None)
+        average = OnePass(files, recipe.factors, recipe.scale, draft, hashing=known is None)
         digests = average.run()
         found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
         if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
@@ -73,10 +73,10 @@ def opened(
 ) -> Iterator[list[WeightsFile]]:
     """The ingredients' files, in recipe order, all open at once.
 
-    Raises BadCheckpoint for an overlay, StockpotError where the system opens no more files, and what
-    `open_one` raises.
+    Raises BadCheckpoint for an overlay or coefficients for each tensor, StockpotError where the system opens
+    no more files, and what `open_one` raises.
     """
-    require_no_overlay(recipe)
+    require_applicable(recipe)
     _allow_open_files(len(recipe.ingredients))
     with ExitStack() as stack:
         yield [stack.enter_context(open_one(digest)) for digest in recipe.checkpoints]

@@ -62,15 +62,23 @@ class _OrderedSha256:
 
 
 class OnePass:
-    """The average of files of one layout, written into a file of the same layout."""
+    """The average of files of one layout, written into a file of the same layout: by `Recipe.factors` and
+    `Recipe.scale`.
+    """
 
     def __init__(
-        self, files: Sequence[WeightsFile], coefficient: float, target: UnfinishedFile, *, hashing: bool
+        self,
+        files: Sequence[WeightsFile],
+        factors: Sequence[float],
+        scale: float,
+        target: UnfinishedFile,
+        *,
+        hashing: bool,
     ) -> None:
         self.offenders: set[str] = set()
         """Afterwards: the tensors whose sums overflow."""
         self._files = [file.file for file in files]
-        self._coefficient = coefficient
+        self._factors, self._scale = factors, scale
         self._target = target
         self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
         self._parts = enumerate(_parts(self._places))
@@ -109,7 +117,7 @@ class OnePass:
 
     def _work(self) -> None:
         try:
-            means = PartMeans(_PART, len(self._files), self._coefficient)
+            means = PartMeans(_PART, self._factors, self._scale)
             while (numbered := self._next_part()) is not None:
                 self._average(*numbered, means)
         except _Stopped:

@@ -1,11 +1,12 @@
-"""The arithmetic ``mean/1`` on a part of every file at once, in memory that is taken once.
+"""The arithmetic of recipes on a part of every file at once, in memory that is taken once.
 
 F32 and F64 by numpy, which is imported in a tenth of torch's time; 16-bit dtypes by torch, which numpy lacks
 or is slow at. The bits are those of `arithmetic.RunningSum`: the same correctly rounded operations, in order.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,15 @@ Take = Callable[[int, memoryview], None]
 
 
 class PartMeans:
-    """Means of parts of at most `limit` elements. One for each thread."""
+    """Means of parts of at most `limit` elements. One for each thread. `factors`: of each file; `scale`: of
+    their sum. Those are `Recipe.factors` and `Recipe.scale`.
+    """
 
-    def __init__(self, limit: int, files: int, coefficient: float) -> None:
+    def __init__(self, limit: int, factors: Sequence[float], scale: float) -> None:
         # Pages that are never touched take no memory: 8 bytes per element are needed for F64 alone.
         self._memory = [np.empty(limit * 8, dtype=np.uint8) for _ in range(3)]
-        self._files = files
-        self._coefficient = coefficient
+        self._factors = factors
+        self._scale = scale
 
     def mean(self, part: TensorSpec, take: Take) -> tuple[memoryview, bool]:
         """The bytes of the mean, valid until the next is asked for, and whether all of it is finite."""
@@ -45,10 +48,12 @@ class PartMeans:
         incoming, total = incoming_bytes.view(dtype), total_bytes.view(dtype)
         take(0, total_bytes.data)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported by name
-            for index in range(1, self._files):
+            _multiply(total, self._factors[0])
+            for index, factor in enumerate(self._factors[1:], start=1):
                 take(index, incoming_bytes.data)
+                _multiply(incoming, factor)
                 np.add(total, incoming, out=total)
-            np.multiply(total, dtype(self._coefficient), out=total)
+            _multiply(total, self._scale)
             # A sum stays NaN or infinite once it is. An infinite one may be an overflow: then look again.
             finite = math.isfinite(total.sum()) or bool(np.isfinite(total).all())
         return total_bytes.data, finite
@@ -62,12 +67,18 @@ class PartMeans:
         incoming = torch.from_numpy(incoming_bytes).view(DTYPES[part.dtype])
         _, total, wide = (torch.from_numpy(cut).view(torch.float32) for cut in self._cut(part, 4))
         take(0, incoming_bytes.data)
-        running = RunningSum(incoming, total=total, wide=wide)
-        for index in range(1, self._files):
+        running = RunningSum(incoming, factor=self._factors[0], total=total, wide=wide)
+        for index, factor in enumerate(self._factors[1:], start=1):
             take(index, incoming_bytes.data)
-            running.add(incoming)
-        return incoming_bytes.data, is_finite(running.mean(self._coefficient, out=incoming))
+            running.add(incoming, factor)
+        return incoming_bytes.data, is_finite(running.mean(self._scale, out=incoming))
 
     def _cut(self, part: TensorSpec, size: int) -> list[NDArray[np.uint8]]:
         (count,) = part.shape
         return [memory[: count * size] for memory in self._memory]
+
+
+def _multiply(values: NDArray[Any], factor: float) -> None:
+    """By the factor as their dtype holds it; by one it would change nothing."""
+    if factor != 1.0:
+        np.multiply(values, values.dtype.type(factor), out=values)

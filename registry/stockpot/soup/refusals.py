@@ -7,10 +7,11 @@ from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.prose import counted
 
 
-def require_no_overlay(recipe: Recipe) -> None:
-    """Raise BadCheckpoint for a recipe with an overlay."""
-    if recipe.overlay is not None:
-        raise BadCheckpoint(f"{title(recipe)}: overlays cannot be applied", mend="use a newer stockpot")
+def require_applicable(recipe: Recipe) -> None:
+    """Raise BadCheckpoint for a recipe with an overlay, or with coefficients for each tensor: to come."""
+    for what, named in (("overlays", recipe.overlay), ("coefficients for each tensor", recipe.coefficients)):
+        if named is not None:
+            raise BadCheckpoint(f"{title(recipe)}: {what} cannot be applied", mend="use a newer stockpot")
 
 
 def misfit(recipe: Recipe, faults: Sequence[str]) -> Incompatible:

@@ -56,7 +56,7 @@ def keep_recipe(session: Session, recipe: Composition) -> None:
                 recipe=recipe.digest,
                 position=position,
                 checkpoint=ingredient.checkpoint,
-                coefficient=ingredient.coefficient,
+                coefficient=ingredient.factor,
             )
             for position, ingredient in enumerate(recipe.ingredients)
         )

@@ -15,7 +15,7 @@ from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from stockpot.soup.checkpoint_cache import exact_digest
 from stockpot.soup.compatibility import Layout, misfits
-from stockpot.soup.refusals import misfit, overflow, require_no_overlay
+from stockpot.soup.refusals import misfit, overflow, require_applicable
 from stockpot.soup.weights_file import WeightsFile
 
 _BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
@@ -43,7 +43,7 @@ class LiveModule:
         self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
         self._tensors: tuple[TensorSpec, ...] = ()
         self._blocks: list[Block] = []  # of such tensors
-        self._summed: tuple[Digest, ...] = ()
+        self._summed: tuple[tuple[Digest, float], ...] = ()
         self._held: Digest | None = None
 
     def hold(self, recipe: Recipe) -> nn.Module:
@@ -70,14 +70,14 @@ class LiveModule:
     def _put(self, recipe: Recipe) -> None:
         self._check(recipe)
         self._cut(self._layouts[recipe.checkpoints[0]][0])
-        *others, last = recipe.checkpoints
+        *others, (last, factor) = zip(recipe.checkpoints, recipe.factors, strict=True)
         if not others:
             peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
             self._peaks[last] = _greatest(peaks)
             return
         self._sum(tuple(others))
-        coefficient, look = recipe.ingredients[0].coefficient, self._may_overflow(recipe)
-        work = partial(_copy_mean, coefficient=coefficient, look=look)
+        look = self._may_overflow(recipe)
+        work = partial(_copy_mean, factor=factor, coefficient=recipe.scale, look=look)
         if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
             names = [spec.name for spec in self._tensors if spec.name in offenders]
             raise overflow(recipe, names, len(self._tensors))
@@ -87,19 +87,20 @@ class LiveModule:
         limit = min(
             (torch.finfo(b.dtype).max for b in self._blocks if b.dtype.is_floating_point), default=0.0
         )
-        return not sum(self._peaks.get(digest, math.inf) for digest in recipe.checkpoints) <= limit / 2
+        each = zip(recipe.checkpoints, recipe.factors, strict=True)
+        return not sum(self._peaks.get(c, math.inf) * abs(factor) for c, factor in each) <= limit / 2
 
-    def _sum(self, digests: tuple[Digest, ...]) -> None:
-        """Let the sum be that of these checkpoints: continued if it can be, else anew."""
+    def _sum(self, ingredients: tuple[tuple[Digest, float], ...]) -> None:
+        """Let the sum be that of these checkpoints, each times its factor: continued where it can be."""
         floats = [block for block in self._blocks if block.dtype.is_floating_point]
-        if not self._summed or digests[: len(self._summed)] != self._summed:
+        if not self._summed or ingredients[: len(self._summed)] != self._summed:
             self._summed = ()
             for block in floats:
                 block.sum = None
-        for digest in digests[len(self._summed) :]:
+        for digest, factor in ingredients[len(self._summed) :]:
             summed, self._summed = self._summed, ()  # an error in between leaves no sum
-            self._feed.each(digest, floats, _add, overwrites=False)
-            self._summed = (*summed, digest)
+            self._feed.each(digest, floats, partial(_add, factor=factor), overwrites=False)
+            self._summed = (*summed, (digest, factor))
 
     def _cut(self, tensors: tuple[TensorSpec, ...]) -> None:
         """Cut the module's tensors into blocks, for checkpoints of this layout."""
@@ -111,7 +112,7 @@ class LiveModule:
             self._blocks = [b for spec in specs for b in _blocks(spec, targets[spec.name], self._block)]
 
     def _check(self, recipe: Recipe) -> None:
-        require_no_overlay(recipe)
+        require_applicable(recipe)
         for digest in recipe.checkpoints:
             if digest not in self._layouts:
                 self._read(digest)
@@ -177,16 +178,18 @@ def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
     return torch.stack([peak for _, peak in peaks]).max().item() if peaks else 0.0
 
 
-def _add(block: Block, content: Tensor) -> None:
+def _add(block: Block, content: Tensor, *, factor: float) -> None:
     content = content.view(block.target.shape)
     if block.sum is None:
-        block.sum = RunningSum(content)
+        block.sum = RunningSum(content, factor=factor)
     else:
-        block.sum.add(content)
+        block.sum.add(content, factor)
 
 
-def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool) -> Tensor | None:
-    """Put (sum + content) x coefficient into the module.
+def _copy_mean(
+    block: Block, content: Tensor, *, factor: float, coefficient: float, look: bool
+) -> Tensor | None:
+    """Put (sum + content x factor) x coefficient into the module.
 
     Returns, if it is to look, a sum that is not finite if any element is not.
     """
@@ -195,9 +198,9 @@ def _copy_mean(block: Block, content: Tensor, *, coefficient: float, look: bool)
         return None
     target, content = block.target, content.view(block.target.shape)
     if content.dtype == target.dtype:
-        block.sum.mean_with(content, coefficient, out=target)
+        block.sum.mean_with(content, coefficient, out=target, factor=factor)
     else:  # it is rounded as the file holds it, and widened then
-        target.copy_(block.sum.mean_with(content, coefficient, out=content))
+        target.copy_(block.sum.mean_with(content, coefficient, out=content, factor=factor))
     return target.sum(dtype=accumulator(target.dtype)) if look else None
 
 
