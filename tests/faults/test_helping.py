@@ -56,12 +56,20 @@ SMALL_DEVICE = """
 
 
 @pytest.fixture
-def meeting(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoupRequest:
+def module(tmp_path: Path) -> Path:
+    """Of the task: a name of its own for each test, since this process imports it."""
+    return tmp_path / f"{tmp_path.name}_meeting.py"
+
+
+@pytest.fixture
+def meeting(
+    tiny_sweep: SoupRequest, tmp_path: Path, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> SoupRequest:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
     monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
-    (tmp_path / "meeting.py").write_text(TASK)
-    return replace(tiny_sweep, task="meeting:Meeting")
+    module.write_text(TASK)
+    return replace(tiny_sweep, task=f"{module.stem}:Meeting")
 
 
 Process = subprocess.Popen[str]
@@ -184,10 +192,10 @@ def test_a_helper_of_another_kind_says_what_differs_and_takes_no_part(
 
 
 def test_a_helper_of_a_request_that_nobody_leads_any_more_ends_and_says_so(
-    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path, module: Path
 ) -> None:
     (tmp_path / "stand still").touch()
-    (tmp_path / "meeting.py").write_text(TASK.replace('wait_for("never")', 'wait_for("go on")'))
+    module.write_text(TASK.replace('wait_for("never")', 'wait_for("go on")'))
     leader = begun(processes, str(HERE / "leading_process.py"), json.dumps(to_document(meeting)))
     helper = helping(processes)
     while not (tmp_path / "helps").exists():
@@ -201,9 +209,9 @@ def test_a_helper_of_a_request_that_nobody_leads_any_more_ends_and_says_so(
 
 
 def test_where_batches_are_halved_the_helper_follows(
-    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+    meeting: SoupRequest, processes: list[Process], module: Path
 ) -> None:
-    (tmp_path / "meeting.py").write_text(
+    module.write_text(
         TASK.replace("        if HELPS:", SMALL_DEVICE + "        if HELPS:") + "    batch_size = 8\n"
     )
     helper = helping(processes)
@@ -216,11 +224,11 @@ def test_where_batches_are_halved_the_helper_follows(
 
 
 def test_a_helper_with_less_memory_takes_no_part_and_makes_no_other_protocol(
-    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+    meeting: SoupRequest, processes: list[Process], module: Path
 ) -> None:
     small = SMALL_DEVICE.replace("if len", "if HELPS and len")
     told = small.replace("raise", "Path('helps').touch()\n            raise")
-    (tmp_path / "meeting.py").write_text(TASK.replace("        if HELPS:", told + "        if HELPS:"))
+    module.write_text(TASK.replace("        if HELPS:", told + "        if HELPS:"))
     helper = helping(processes)
     found = soup(meeting, flow=False, watch=Silent())
     said, _ = helper.communicate(timeout=120)
