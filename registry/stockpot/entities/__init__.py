@@ -16,7 +16,7 @@ from stockpot.entities.evaluation import (
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
-from stockpot.entities.recipe import Arithmetic, Ingredient, Recipe
+from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
     Measurement,
     ModelVersion,
@@ -82,6 +82,7 @@ __all__ = [
     "ModelVersion",
     "Opening",
     "Outcome",
+    "OverlayRule",
     "Packaged",
     "Publication",
     "PublishedSoup",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
@@ -43,6 +43,24 @@ class Ingredient:
         return numerator / denominator
 
 
+@dataclass(frozen=True, slots=True)
+class OverlayRule:
+    """How statistics of an average (BatchNorm) are estimated anew: a rule, since the recipe is named before.
+
+    What it leads to is resolved once, in the store. Raises ValueError for less than one example.
+    """
+
+    split: str
+    n: int
+    """Of the split's first examples."""
+    version: str
+    """Of the estimation."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"statistics are estimated on at least one example, got {self.n}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Ordered ingredients and how they are averaged. One ingredient: that checkpoint itself.
@@ -52,7 +70,8 @@ class Recipe:
 
     ingredients: tuple[Ingredient, ...]
     arithmetic: Arithmetic = Arithmetic.MEAN_1
-    overlay: Digest | None = None
+    overlay: Digest | OverlayRule | None = None
+    """A file of statistics that is laid over the average, or the rule that leads to one."""
     coefficients: Digest | None = None
     """Under ``linear/1``, a safetensors file that holds one for each tensor of each ingredient: for each
     tensor's name a vector, in recipe order. The ingredients' own are (1, 1) then."""
@@ -134,7 +153,7 @@ class Recipe:
         document: dict[str, object] = {
             "arithmetic": self.arithmetic.value,
             "ingredients": [[i.checkpoint, i.coefficient] for i in self.ingredients],
-            "overlay": self.overlay,
+            "overlay": asdict(self.overlay) if isinstance(self.overlay, OverlayRule) else self.overlay,
         }
         if self.coefficients is not None:  # a key that came later: what lacks it keeps its name
             document["coefficients"] = self.coefficients

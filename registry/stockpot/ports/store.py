@@ -109,6 +109,12 @@ class Store(Protocol):
         """
         ...
 
+    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
+        """Commit which statistics the recipe's rule has led to. The first ones win: returns the committed
+        overlay, whoever committed it. Raises StoreError for a recipe without a rule.
+        """
+        ...
+
     def recipe(self, digest: Digest) -> Composition | None:
         """The recipe or ensemble of this name, if an evaluation, bound, selection or registration brought it
         in.

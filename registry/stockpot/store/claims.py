@@ -2,7 +2,17 @@
 
 import math
 
-from stockpot.entities import Bound, Composition, Job, Lease, Registration, RegistrationState, short
+from stockpot.entities import (
+    Bound,
+    Composition,
+    Job,
+    Lease,
+    OverlayRule,
+    Recipe,
+    Registration,
+    RegistrationState,
+    short,
+)
 from stockpot.errors import StoreError
 
 
@@ -12,6 +22,15 @@ def require_number(recipe: Composition, bound: Bound) -> None:
         raise StoreError(
             f"recipe {short(recipe.digest)} cannot be bounded by NaN",
             mend="look at the evaluator: a score that is NaN is a score, and no bound",
+        )
+
+
+def require_rule(recipe: Recipe) -> None:
+    """Raise StoreError for a recipe whose overlay nothing has to resolve."""
+    if not isinstance(recipe.overlay, OverlayRule):
+        raise StoreError(
+            f"recipe {short(recipe.digest)} has no rule for an overlay: there is nothing to resolve",
+            mend="give it an OverlayRule",
         )
 
 

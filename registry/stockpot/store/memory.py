@@ -31,7 +31,7 @@ from stockpot.entities import (
     digest_of_document,
 )
 from stockpot.ports import Store
-from stockpot.store.claims import require_claim, require_lease, require_number
+from stockpot.store.claims import require_claim, require_lease, require_number, require_rule
 from stockpot.store.places import place_of
 from stockpot.store.reports import dataset_of, question_of
 
@@ -47,6 +47,7 @@ class MemoryStore(Store):
         self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
+        self._overlays: dict[Digest, Digest] = {}
         self._reports: dict[Digest, FiledReport] = {}
         self._jobs: dict[Digest, Job] = {}
         self._openings: dict[Digest, Opening] = {}
@@ -135,6 +136,12 @@ class MemoryStore(Store):
         with self._lock:
             reports = [filed.report for filed in self._reports.values()]
         return len({question_of(report) for report in reports if dataset_of(report) == dataset})
+
+    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
+        require_rule(recipe)
+        with self._lock:
+            self._recipes[recipe.digest] = recipe
+            return self._overlays.setdefault(recipe.digest, overlay)
 
     def recipe(self, digest: Digest) -> Composition | None:
         with self._lock:

@@ -17,12 +17,13 @@ from stockpot.entities import (
     IngestedSource,
     Lease,
     Metric,
+    Recipe,
     Score,
     Selection,
     digest_of_document,
 )
 from stockpot.ports import Store
-from stockpot.store.claims import require_number
+from stockpot.store.claims import require_number, require_rule
 from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
 from stockpot.store.sql_registrations import SqlRegistrations, release
@@ -31,6 +32,7 @@ from stockpot.store.tables import (
     BoundRow,
     EvaluationRow,
     IngestedRow,
+    OverlayRow,
     ProtocolRow,
     RecipeRow,
     SelectionRow,
@@ -145,6 +147,13 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
         found = select(SelectionRow.document).where(SelectionRow.recipe == recipe).order_by(SelectionRow.id)
         with self._transaction(self._reads) as session:
             return tuple(session.scalars(found))
+
+    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
+        require_rule(recipe)
+        with self._transaction(self._writes) as session:
+            keep_recipe(session, recipe)
+            insert_once(session, OverlayRow, recipe=recipe.digest, overlay=overlay, created_at=time.time())
+            return session.get_one(OverlayRow, recipe.digest).overlay
 
     def recipe(self, digest: Digest) -> Composition | None:
         with self._transaction(self._reads) as session:

@@ -172,6 +172,15 @@ class BoundRow(Row):
     updated_at: Mapped[float]
 
 
+class OverlayRow(Row):
+    """What the rule of a recipe's overlay has led to."""
+
+    __tablename__ = "stockpot_overlays"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    overlay: Mapped[Digest]
+    created_at: Mapped[float]
+
+
 class SelectionRow(Row):
     """The record of a search."""
 
