@@ -1,9 +1,12 @@
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from stockpot.entities import Contender, Recipe
 from stockpot.errors import BadTask, UnknownPlugin
+from stockpot.ports import Bench
 from stockpot.tasks.identity import TASKS
 from stockpot.tasks.loading import (
     METHODS,
@@ -47,6 +50,21 @@ def test_a_task_is_found_in_the_working_directory_and_given_its_arguments(module
 def test_built_in_tasks_and_methods_are_found_by_their_entry_points() -> None:
     assert load_plugin(TASKS, "arrays") is load_object("stockpot.tasks.arrays:ArrayClassification")
     assert load_method("greedy") is load_object("stockpot.selection.greedy:Greedy")
+
+
+class Fitting:
+    """A Learner."""
+
+    name = "fitting"
+
+    def fit(self, contenders: Sequence[Contender], bench: Bench) -> Recipe:
+        raise NotImplementedError
+
+
+def test_a_method_that_fits_coefficients_is_refused_before_anything_is_measured() -> None:
+    assert isinstance(Fitting().name, str)
+    with pytest.raises(UnknownPlugin, match="fits coefficients, which this stockpot cannot carry out"):
+        load_method(f"{__name__}:Fitting")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Each docstring is a contract that the suites in `stockpot.testing` hold every ad
 
 from stockpot.ports.bench import Bench
 from stockpot.ports.checkpoints import Checkpoints
+from stockpot.ports.learner import Learner
 from stockpot.ports.search import (
     Evaluator,
     Interrupted,
@@ -24,6 +25,7 @@ __all__ = [
     "Checkpoints",
     "Evaluator",
     "Interrupted",
+    "Learner",
     "MakeMethod",
     "MeasuresWhole",
     "OrderDependent",

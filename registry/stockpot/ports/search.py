@@ -97,4 +97,5 @@ class SelectionMethod(Protocol):
 
 
 MakeMethod = Callable[..., SelectionMethod]
-"""An entry point of ``stockpot.selection_methods``: called with the contenders and ``accept=``."""
+"""An entry point of ``stockpot.selection_methods``: called with the contenders and ``accept=``.
+A `Learner` may stand there one day; until then it is refused when it is loaded."""

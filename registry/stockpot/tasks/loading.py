@@ -47,11 +47,15 @@ def load_task(reference: str, args: Mapping[str, str]) -> Task:
 def load_method(name: str) -> MakeMethod:
     """Find a selection method: an entry point of ``stockpot.selection_methods``, or ``module:Class``.
 
-    Raises UnknownPlugin when it cannot be found or imported.
+    Raises UnknownPlugin when it cannot be found or imported, or fits coefficients: a `Learner` is to come.
     """
     method = load_plugin(METHODS, name)
     if not callable(method):
         raise UnknownPlugin(f"{name} is a {type(method).__name__}, no selection method", mend="name a class")
+    if hasattr(method, "fit"):
+        raise UnknownPlugin(
+            f"{name} fits coefficients, which this stockpot cannot carry out", mend="use a newer stockpot"
+        )
     return cast("MakeMethod", method)
 
 
