@@ -89,7 +89,7 @@ class Workplace:
     def bench(self, request: SoupRequest) -> "TorchBench":
         """The request's task on the first of the devices. Raises UnknownPlugin, BadTask or BadRequest."""
         from stockpot.evaluation import RememberedOutputs, TorchBench, all_seeded, device_names
-        from stockpot.evaluation.shelves import shelf_at
+        from stockpot.shelves import shelf_at
         from stockpot.tasks.arguments import NamedByContent
         from stockpot.tasks.loading import load_task, task_identity, task_source
 

@@ -21,12 +21,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 from torch import Tensor
 
+from stockpot import shelves
 from stockpot.entities import SoupRequest, digest_of_bytes
 from stockpot.errors import BadRequest
-from stockpot.evaluation import shelves
 from stockpot.evaluation.outputs import Remembered, RememberedOutputs
-from stockpot.evaluation.shelves import AddressShelf, FolderShelf, shelf_at
 from stockpot.settings import Settings
+from stockpot.shelves import AddressShelf, FolderShelf, shelf_at
 from stockpot.soup.whole_file import UnfinishedFile, writing
 from stockpot.wiring import Workplace
 
@@ -377,7 +377,7 @@ import numpy as np
 import torch
 from stockpot.entities import digest_of_bytes
 from stockpot.evaluation.outputs import Remembered, RememberedOutputs
-from stockpot.evaluation.shelves import shelf_at
+from stockpot.shelves import shelf_at
 
 known, protocol = RememberedOutputs(shelf_at(sys.argv[1], int(sys.argv[2])), say=print), digest_of_bytes(b"p")
 print("ready", flush=True)
@@ -457,7 +457,7 @@ def test_a_folder_may_be_given_as_an_address(tmp_path: Path) -> None:
 def test_fsspec_is_imported_for_an_address_alone() -> None:
     code = """if True:
         import sys
-        from stockpot.evaluation.shelves import shelf_at
+        from stockpot.shelves import shelf_at
         shelf_at(sys.argv[1])
         print("fsspec" in sys.modules)"""
     for place, imported in (("/nowhere", "False"), ("memory://x", "True")):

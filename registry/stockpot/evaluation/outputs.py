@@ -15,8 +15,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from stockpot.entities import Digest, Ensemble, Recipe
-from stockpot.evaluation.shelves import Shelf
 from stockpot.secrets import without_secrets
+from stockpot.shelves import Shelf
 from stockpot.soup.disk_faults import CODES
 
 BYTES_PER_EXAMPLE = 8192

@@ -64,13 +64,14 @@ def help_out(
     paths that are others here. `wait`: seconds until a first job may begin. Raises CannotHelp where this
     process cannot help with any.
     """
-    begin, evaluations = monotonic(), 0
+    begin, evaluations, seen = monotonic(), 0, False
     done: dict[Digest, Opening] = {}
     refused: dict[Digest, CannotHelp] = {}
     for _ in pauses(place.store, *POLL_SECONDS):
         jobs = [job for job in place.store.jobs_at_work() if wants(job) and job.name not in refused]
-        if not jobs and (done or refused or monotonic() - begin >= wait):
+        if not jobs and (seen or monotonic() - begin >= wait):
             break
+        seen |= bool(jobs)
         for job in jobs:
             opening = place.store.opening(job.name)
             if opening is None or done.get(job.name) == opening:
