@@ -1,9 +1,11 @@
 """Processes that help a request on this machine's other devices."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Thread
 
 from stockpot.entities import Job
@@ -24,28 +26,36 @@ class Helpers:
         self._started: list[tuple[subprocess.Popen[str], Thread]] = []
 
     def start(self, job: Job) -> None:
-        """Start them for this job, unless they were started already."""
-        if not self._started:
-            self._started = [self._begin(device, job) for device in self._devices]
+        """Start them for this job, unless they were started already. One that cannot be started is said."""
+        devices, self._devices = self._devices, ()
+        for device in devices:
+            try:
+                self._started.append(self._begin(device, job))
+            except (OSError, ValueError) as error:
+                self._say(f"no helper on {device}: {error}")
 
     def close(self) -> None:
         """End them; return when they have ended."""
         for process, _ in self._started:
-            process.terminate()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGTERM)
         for process, listening in self._started:
             try:
                 process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            listening.join()
+            listening.join(PATIENCE_SECONDS)  # what a task has started may hold the pipe for longer
         self._started = []
 
     def _begin(self, device: str, job: Job) -> tuple[subprocess.Popen[str], Thread]:
-        paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109 - one text among others
+        places = [os.getcwd(), *sys.path]  # noqa: PTH109 - one text among others
+        paths = os.pathsep.join(str(place) for place in places if place)
         process = subprocess.Popen(
             [sys.executable, "-m", "stockpot", "help", "--quiet", "--job", job.name],
             env={**os.environ, "STOCKPOT_DEVICE": device, "PYTHONPATH": paths},
+            start_new_session=True,  # Control-C is for the request, which ends its helpers
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -103,7 +103,7 @@ def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(
 def test_a_sum_of_weights_that_does_not_fit_halves_nothing(
     tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_large(_content: Tensor) -> None:
+    def too_large(_content: Tensor, **_: float) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     told = Listener()

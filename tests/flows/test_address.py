@@ -60,6 +60,7 @@ def test_a_profile_that_comes_with_prefect_is_found(monkeypatch: pytest.MonkeyPa
     assert found.url == "http://127.0.0.1:4200/api"
 
 
+@pytest.mark.slow
 def test_prefect_itself_reads_the_same(tmp_path: Path) -> None:
     """The order is Prefect's: asked of it, in a process of its own."""
     import os

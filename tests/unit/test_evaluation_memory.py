@@ -132,9 +132,9 @@ def test_kept_batches_give_way_to_a_sum_of_weights(monkeypatch: pytest.MonkeyPat
     made, expected = bench(said=said), scores(bench(), [*ALONE, SOUP])
     scores(made)
 
-    def with_room(content: Tensor) -> RunningSum:
+    def with_room(content: Tensor, factor: float) -> RunningSum:
         kept = vars(made.workspace.batches("validation")).get("_kept") is not None
-        return full() if kept else RunningSum(content)
+        return full() if kept else RunningSum(content, factor=factor)
 
     monkeypatch.setattr(live_module, "RunningSum", with_room)
     assert scores(made, [*ALONE, SOUP]) == expected

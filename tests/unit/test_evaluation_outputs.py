@@ -392,6 +392,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder_at_once(tmp_path: Path) -> None:
     pipe, limit = subprocess.PIPE, 10_000
     command = [sys.executable, "-c", SHARES, str(tmp_path / "shared"), str(limit)]

@@ -218,8 +218,8 @@ def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_ingredient_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add(block: Block, content: Tensor) -> None:
-        block.sum = RunningSum(content * 0)
+    def add(block: Block, content: Tensor, factor: float) -> None:
+        block.sum = RunningSum(content * 0, factor=factor)
 
     monkeypatch.setattr(live_module, "_add", add)
 

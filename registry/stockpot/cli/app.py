@@ -2,11 +2,12 @@
 
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -136,7 +137,6 @@ def help_out(
     as_json: Json = False,
 ) -> None:
     """Take part in the evaluations of requests that other processes work on."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives back what it has leased
 
     def helped(watch: Watcher) -> int:
         told = Sayings(watch) if quiet else watch
@@ -204,8 +204,16 @@ def current(as_json: Json = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; errors become a message on stderr and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     with printing.errors_told(as_json="--json" in arguments):
         app(args=list(arguments))
+
+
+def _terminated(*_: object) -> NoReturn:
+    """Gives back what is leased, and ends the helpers; once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _number(text: str) -> int | str:

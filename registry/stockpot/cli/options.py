@@ -78,7 +78,7 @@ HelpedModel = Annotated[
 ]
 HelpedJob = Annotated[str | None, typer.Option("--job", help="Help only with this request.", hidden=True)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Tell what happens, and no progress.")]
-WaitForWork = Annotated[float, typer.Option("--wait", help="Seconds until a first request may begin.")]
+WaitForWork = Annotated[float, typer.Option("--wait", help="Wait so many seconds for a first request.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 """Of every command."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ class NamedByContent(Mapping[str, str]):
     is no other question. Nothing is read before the first value is asked for.
 
     - The path of a file becomes the SHA-256 of the file's content.
+    - A word without a separator or suffix stays before the digest: it may be a switch as well.
     - The path of a folder becomes a digest of the relative names and sizes of all files below it, and of the
       content of the smallest of them, up to `READ_AT_MOST`. Examples in larger files count all the same:
       they are in the dataset's digest. Folders below it that are links count by where they lead.
@@ -27,8 +29,7 @@ class NamedByContent(Mapping[str, str]):
       a file or folder has that name; a file or folder without content, which nothing tells from another; a
       folder that holds the working directory, where files change that are no data; and what cannot be read.
 
-    A path is relative to the working directory, and may begin with ``~``. So a word such as "data" is a path
-    where such a folder is there.
+    A path is relative to the working directory, and may begin with ``~``.
     """
 
     def __init__(self, args: Mapping[str, str]) -> None:
@@ -48,7 +49,14 @@ class NamedByContent(Mapping[str, str]):
 
     @cached_property
     def _named(self) -> dict[str, str]:
-        return {name: _content_of(value) or value for name, value in self._given.items()}
+        return {name: _named(value) for name, value in self._given.items()}
+
+
+def _named(value: str) -> str:
+    content = _content_of(value)
+    if content is None:
+        return value
+    return f"{value} {content}" if re.fullmatch(r"\w[\w-]*", value) else content
 
 
 def _content_of(value: str) -> Digest | None:
@@ -91,7 +99,7 @@ def _digest_of_folder(path: Path) -> Digest | None:
         left -= size + _OPENING
         is_read = not content and left >= 0
         found.append([name, size, _digest_of_file(path / name) if is_read else content])
-    return digest_of_document(found) if found else None
+    return digest_of_document(found) if any(size for _, size, _ in found) else None
 
 
 def _below(path: Path) -> Iterator[tuple[int, str, str]]:

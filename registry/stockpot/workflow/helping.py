@@ -1,14 +1,16 @@
 """Part of somebody else's request: the evaluations that its process waits for."""
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, Job, Opening, SoupRequest
-from stockpot.errors import CannotHelp, NoRoomForWeights, OutOfDeviceMemory
+from stockpot.errors import DeviceLost, NoRoomForWeights, OutOfDeviceMemory, StockpotError, StoreError
 from stockpot.ports import Interrupted
 from stockpot.prose import counted
+from stockpot.workflow import leases
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.leases import holder, pauses
@@ -59,34 +61,57 @@ def help_out(
 ) -> int:
     """Take part in the jobs that other processes work on, as long as there are such that `wants` tells.
 
-    Waits for their ends: one that has no work for others now may have some later. Returns the number of
-    evaluations. `task_args`: in place of those of the same name in the request, for
-    paths that are others here. `wait`: seconds until a first job may begin. Raises CannotHelp where this
-    process cannot help with any.
+    Waits for their ends: one that has no work for others now may have some later, and one whose lease was
+    late may go on. Returns the number of evaluations. `task_args`: in place of those of the same name in a
+    request, for paths that are others here. `wait`: seconds until a first job may begin. Raises what stands
+    in the way, CannotHelp above all, where this process can help with none.
     """
-    begin, evaluations, seen = monotonic(), 0, False
+    evaluations, begun, seen, last = 0, False, list[Job](), monotonic()
     done: dict[Digest, Opening] = {}
-    refused: dict[Digest, CannotHelp] = {}
+    refused: dict[Digest, tuple[Opening, StockpotError]] = {}
     for _ in pauses(place.store, *POLL_SECONDS):
-        jobs = [job for job in place.store.jobs_at_work() if wants(job) and job.name not in refused]
-        if not jobs and (seen or monotonic() - begin >= wait):
+        jobs = [job for job in place.store.jobs_at_work() if wants(job)]
+        left = [
+            job for job in jobs if job.name not in refused or refused[job.name][0] != _opening(place, job)
+        ]
+        if left:
+            seen, last = left, monotonic()
+        elif jobs or monotonic() - last >= _patience(place, seen, wait):
             break
-        seen |= bool(jobs)
-        for job in jobs:
-            opening = place.store.opening(job.name)
+        for job in left:
+            opening = _opening(place, job)
             if opening is None or done.get(job.name) == opening:
                 continue
+            gc.collect()  # the model of the job before leaves the device
             helped = _Help(job, opening, place, watch)
             try:
                 if helped.give(task_args or {}):
                     done[job.name] = opening
-            except CannotHelp as error:
-                watch.say(f"no help for {job.request.model}: {error.what}: {'; '.join(error.faults)}")
-                refused[job.name] = error
-            evaluations += helped.evaluations
-    if refused and not done:
-        raise next(iter(refused.values()))
+            except (StoreError, DeviceLost, NoRoomForWeights):
+                raise
+            except StockpotError as error:
+                watch.say(f"no help for {job.request.model}: {' '.join(str(error).split())}")
+                refused[job.name] = opening, error.with_traceback(None)
+            evaluations, begun = evaluations + helped.evaluations, begun or helped.begun
+            break  # that may have taken hours
+    if refused and not begun:
+        raise next(error for _, error in refused.values())
     return evaluations
+
+
+def _opening(place: "Place", job: Job) -> Opening | None:
+    """None until its leader has opened the splits."""
+    found = place.store.opening(job.name)
+    return found if found is not None and found.protocols else None
+
+
+def _patience(place: "Place", seen: Sequence[Job], wait: float) -> float:
+    """Seconds to wait while nobody works on anything: a lease that ran out, since the database was away, say,
+    may be renewed.
+    """
+    if not seen:
+        return wait
+    return 0.0 if all(place.store.answer(job) for job in seen) else leases.LEASE_SECONDS
 
 
 class _Help:
@@ -100,6 +125,11 @@ class _Help:
         self._evaluators: dict[str, SharedEvaluator] = {}
 
     @property
+    def begun(self) -> bool:
+        """Whether this process could help."""
+        return bool(self._evaluators)
+
+    @property
     def evaluations(self) -> int:
         """That were begun here."""
         return sum(evaluator.started for evaluator in self._evaluators.values())
@@ -107,7 +137,8 @@ class _Help:
     def give(self, task_args: Mapping[str, str]) -> bool:
         """Evaluate what nobody else does. Whether nothing is left to do here."""
         place, asked, watch = self._place, self._job.request, self._watch
-        request = replace(asked, task_args={**asked.task_args, **task_args}, verify_exact=False)
+        given = {name: task_args.get(name, value) for name, value in asked.task_args.items()}
+        request = replace(asked, task_args=given, verify_exact=False)
         led = place.store.holder(self._job.lease)
         watch.say(f"helping with a request for {request.model}{f', of {holder(led)}' if led else ''}")
         methods, bench = place.methods(request), place.bench(request)
@@ -122,15 +153,18 @@ class _Help:
                 self._evaluators[split] = shared
             _evaluate(request, prospects, methods, self._evaluators, bench, place, watch)
         except Interrupted:
-            watch.say("nobody works on this any more, or not in batches of this size")
+            watch.say(f"{self._helped()}: the request has ended, or was opened anew")
             return False
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
             # One device's shortage makes no other protocol: whoever leads may halve the batches, for all.
             watch.say(f"no more help with batches of {bench.batch_size} examples: {error.what}")
-        watch.say(f"helped with {counted(self.evaluations, 'evaluation')}")
+        watch.say(self._helped())
         return True
+
+    def _helped(self) -> str:
+        return f"helped {self._job.request.model} with {counted(self.evaluations, 'evaluation')}"
 
 
 def _evaluate(

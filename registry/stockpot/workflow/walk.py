@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import Job, Recipe, SoupOutcome, SoupReport, SoupRequest
+from stockpot.entities import Job, Opening, Recipe, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
@@ -20,7 +20,7 @@ from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
-from stockpot.workflow.sharing.opening import halve_as_before, opening_of
+from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def walk(
     OutOfDeviceMemory where not even a single example fits, or where that is no help. What the splits were
     opened with, and the candidates, are kept as those of the leader's job, so that other processes can help.
     """
+    opened_before = _take_over(leader, place.store)
     stop = _deadline(request.max_seconds)
     reading = place.reading(request)
     with reading:
@@ -105,8 +106,7 @@ def walk(
     experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     own = bench.batch_size
-    if leader is not None:
-        halve_as_before(bench, own, place.store.opening(leader.job.name))
+    halve_as_before(bench, own, opened_before)
     while True:
         try:
             with reading:
@@ -126,6 +126,15 @@ def walk(
             f"batches of {before} examples do not fit the device: all is evaluated in batches of "
             f"{bench.batch_size}, which is another protocol; scores under the first are not used"
         )
+
+
+def _take_over(leader: Leader | None, store: "Store") -> Opening | None:
+    """How whoever led before opened the job's splits. Who helps waits until this process has opened them."""
+    if leader is None:
+        return None
+    before = store.opening(leader.job.name)
+    store.open_job(leader.job, NOT_OPEN, owner=leader.owner)
+    return before
 
 
 def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once

@@ -48,6 +48,8 @@ def device_names(names: str = "") -> tuple[str, ...]:
     "cpu" may be named several times, to try things out. Raises BadRequest for any other that is named twice.
     """
     found = tuple("cuda:0" if name.strip() == "cuda" else name.strip() for name in names.split(","))
+    if len(found) > 1 and "" in found:
+        raise BadRequest(f"{names!r} names nothing between two commas", mend="leave out the comma")
     twice = sorted({name for name in found if name != "cpu" and found.count(name) > 1})
     if twice:
         raise BadRequest(f"{names!r} names {', '.join(twice)} twice", mend="name each device once")

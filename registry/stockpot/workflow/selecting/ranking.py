@@ -56,11 +56,12 @@ def rank(
     NothingToSoup when it leaves fewer than two, or when fewer arrive.
     """
     watch.start("rank", arrivals.total)
-    scores = _Scores(arrivals, evaluator, watch, stop)
+    scores, met = _Scores(arrivals, evaluator, watch, stop), list[Candidate]()
     with closing(arrivals.due()) as batches:
         for due in batches:
             scores.waiting += due
-            scores.take([c for c in scores.waiting if arrivals.is_here(c)] if due else scores.waiting)
+            met += due
+            scores.take([c for c in scores.waiting if arrivals.is_here(c)] if due else scores.waiting, met)
             if stop() and len(scores.known) > 1:
                 break
     sweep = scores.complete()
@@ -90,20 +91,20 @@ class _Scores:
             waiting, refused = self._evaluator.pauses(), False
             while self.waiting and not refused and not self._enough(sweep.candidates):
                 before = len(self.waiting)
-                refused = self.take(self.waiting)
+                refused = self.take(self.waiting, sweep.candidates)
                 if len(self.waiting) == before:
                     next(waiting)
             if not refused:
                 return sweep
 
-    def take(self, candidates: Sequence[Candidate]) -> bool:
-        """Score those that nobody else is about to score. Whether some were refused: their first use told a
-        fault.
+    def take(self, candidates: Sequence[Candidate], among: Sequence[Candidate] = ()) -> bool:
+        """Score those that nobody else is about to score, until it is time to stop and two `among` these are
+        scored. Whether some were refused: their first use told a fault.
         """
         trials = {c.checkpoint.digest: Trial(Recipe.mean([c.checkpoint.digest])) for c in candidates}
         coming, refused = [*trials.values()], set()
         for place, (digest, trial) in enumerate(trials.items(), start=1):
-            if self._enough(candidates):
+            if self._enough(among or candidates):
                 break
             try:
                 outcome = self._evaluator.attempt(trial, then=coming[place : place + FORESEEN])

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator
 
 
+NOT_OPEN = Opening(version("stockpot"), ())
+"""While a job's leader looks the sweep up."""
+
+
 def opening_of(splits: Mapping[str, "Evaluator"], bench: "Bench", own: int) -> Opening:
     """`own`: the task's own batch size."""
     halved_from = own if bench.batch_size < own else None
@@ -19,7 +23,7 @@ def opening_of(splits: Mapping[str, "Evaluator"], bench: "Bench", own: int) -> O
 
 def halve_as_before(bench: "Bench", own: int, opening: Opening | None) -> None:
     """Halve the batches as the job did, where they did not fit the device, unless the task has others now."""
-    if opening is not None and opening.halved_from == own:
+    if opening is not None and opening.protocols and opening.halved_from == own:
         while bench.batch_size > opening.protocols[0].conditions.batch_size:
             bench.halve_batch()
 
@@ -30,7 +34,10 @@ def require_alike(splits: Mapping[str, "Evaluator"], opening: Opening) -> None:
     if (ours := version("stockpot")) != opening.program:
         faults.append(f"Stockpot: {ours} here, {opening.program} there")
     for theirs, evaluator in zip(opening.protocols, splits.values(), strict=True):
-        faults += [fault for fault in evaluator.protocol.differences(theirs) if fault not in faults]
+        differences = evaluator.protocol.differences(theirs)
+        if not differences and evaluator.protocol.digest != theirs.digest:
+            differences = ("protocol: another one here, in what is named twice",)
+        faults += [fault for fault in differences if fault not in faults]
     if faults:
         raise CannotHelp(
             "this process would not give the scores of the request that it is to help",

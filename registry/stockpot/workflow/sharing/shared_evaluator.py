@@ -232,6 +232,10 @@ class SharedEvaluator:
             self._store.withdraw_mixed_bounds(self.protocol)
             self._doubtful = False
             raise
+        except BaseException:
+            if self.order_dependent and not known:  # found before it ended otherwise
+                self._store.withdraw_mixed_bounds(self.protocol)
+            raise
         if self.order_dependent and not known:
             self._store.withdraw_mixed_bounds(self.protocol)
             self._require_no_doubt()
