@@ -37,6 +37,7 @@ class Scale:
     """Candidates that several processes rank."""
     sleep: float = 0.5
     """Seconds that each of their evaluations takes."""
+    command: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
 
 
@@ -55,6 +56,7 @@ QUICK = Scale(
     runs=30,
     shared=4,
     sleep=0.01,
+    command=("--width", "64", "--examples", "512", "--variants", "3"),
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
 )
 CUDA_SELECTION: tuple[str | int, ...] = (

@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "early-rejection": evaluation_rows.early_rejection,
     "speculation": evaluation_rows.speculation,
     "sharing": evaluation_rows.sharing,
+    "whole-command": evaluation_rows.whole_command,
     "selection": evaluation_rows.selection,
     "listing": flow_rows.listing,
     "orchestration": flow_rows.orchestration,
