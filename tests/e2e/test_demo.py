@@ -50,7 +50,7 @@ def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path:
     assert "was registered before as" in second
     uri = f"sqlite:///{tmp_path / '.stockpot' / 'demo' / 'mlflow.db'}"
     program = f"from stockpot.cli import main; main(['show', {shown!r}, '--json'])"
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "STOCKPOT_HOME": str(tmp_path / "another")}
     told = subprocess.run(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
