@@ -271,6 +271,7 @@ def test_a_task_that_may_read_anything_is_never_answered_from_memory(tiny_sweep:
     )
 
 
+@pytest.mark.slow
 def test_the_command_answers_a_request_that_was_answered_without_torch(request_: SoupRequest) -> None:
     asked(request_)
     words = ["--sweep", str(request_.sweep), "--model", request_.model, "--task", request_.task]

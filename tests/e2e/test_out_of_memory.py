@@ -49,6 +49,7 @@ def small_device(
     return made
 
 
+@pytest.mark.slow
 def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     tiny_sweep: SoupRequest, small_device: Callable[[int], SoupRequest]
 ) -> None:

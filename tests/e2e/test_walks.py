@@ -109,6 +109,7 @@ def test_a_soup_is_hashed_when_it_is_built_and_when_it_came_back_and_a_candidate
     assert {digest: hashes[digest.removeprefix("sha256:")] for digest in expected} == expected
 
 
+@pytest.mark.slow
 def test_a_machine_with_a_cache_of_its_own_finds_the_outputs_that_another_one_shared(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

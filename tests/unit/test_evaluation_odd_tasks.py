@@ -363,6 +363,7 @@ def padded_weights(seed: int, noise: int | None = None) -> dict[str, Tensor]:
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fits", [True, False], ids=["kept", "made again"])
 def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
     monkeypatch: pytest.MonkeyPatch, *, fits: bool

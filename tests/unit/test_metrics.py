@@ -81,6 +81,7 @@ def test_leaving_out_one_example_at_a_time_gives_the_textbook_interval_of_a_mean
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_for_a_mean_the_jackknife_is_as_wide_as_the_bootstrap() -> None:
     """Fifty blocks tell a width to 10 % in one data set; over thirty, the two agree."""
     ratios = []
