@@ -211,7 +211,7 @@ def searched_by(
 
 @pytest.mark.parametrize("greatest", [None, 1.0], ids=["full passes", "early rejection"])
 @pytest.mark.parametrize("accept", list(Accept))
-@pytest.mark.parametrize("processes", [1, 3, 8])
+@pytest.mark.parametrize("processes", [1, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_search_is_the_plain_one_on_hundreds_of_instances(
     processes: int, accept: Accept, greatest: float | None
 ) -> None:
