@@ -72,23 +72,22 @@ def sharing(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """A ranking and a measuring that several processes share, and what that costs one."""
     sizes = ("--candidates", scale.shared, "--points", scale.shared // 4)
 
-    def seconds(*options: str | float) -> tuple[float, ...]:
-        runs = [measured("sharing", *sizes, *map(str, options)) for _ in range(scale.few)]
-        units.update(run["units"] for run in runs)
-        return tuple(run["wall"] for run in runs)
+    def runs(*options: str | float) -> list[dict[str, Any]]:
+        return [measured("sharing", *sizes, *map(str, options)) for _ in range(scale.few)]
 
-    units: set[int] = set()
-    alone = seconds("--processes", 1, "--seconds", scale.sleep)
+    alone = runs("--processes", 1, "--seconds", scale.sleep)
     for processes in (2, 4):
-        shared = seconds("--processes", processes, "--seconds", scale.sleep)
+        shared = runs("--processes", processes, "--seconds", scale.sleep)
         work = f"{processes} processes rank {scale.shared} candidates, and measure a quarter on 2 more splits"
-        linear = tuple(one / many / processes for one, many in zip(alone, shared, strict=True))
+        linear = ratios([run["seconds"] for run in alone], [run["seconds"] for run in shared])
         yield Row(work, f"one process, over {processes}", Goal(">=", 0.92), linear, "x")
-    (count,) = units
     for database, limit in (("sqlite", 20), ("postgresql", 30)):
-        none = seconds("--processes", 1, "--seconds", 0, "--database", database)
+        costs = [
+            1000 * (run["seconds"] - run["passes"]) / run["units"]
+            for run in runs("--processes", 1, "--seconds", 0, "--database", database)
+        ]
         work = f"an evaluation of 10,000 examples beyond its forward passes, {database}"
-        yield Row(work, "the clock", Goal("<=", limit, "ms"), tuple(1000 * s / count for s in none), "ms")
+        yield Row(work, "the clock", Goal("<=", limit, "ms"), tuple(costs), "ms")
 
 
 def whole_command(_scratch: Path, scale: Scale) -> Iterable[Row]:

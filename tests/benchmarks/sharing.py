@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.sharing [--processes 2] [--seconds 0.5] [--database sqlite]
 
-`wall`: seconds from each process's first evaluation, the earliest of them, until all have every score.
-`units`: the evaluations, of which each was done by one process. With one process and no seconds of sleep,
-`wall` is what the store and its leases cost beyond the forward passes. PostgreSQL's server is one of our own.
+`seconds`: from each process's first evaluation until all have every score, of all processes together; who
+waits is counted. `units`: the evaluations, of which each was done by one process. `passes`: the seconds that
+they took themselves; with one process the others are what the store and its leases cost. PostgreSQL's server
+is one of our own.
 """
 
 import argparse
@@ -57,20 +58,24 @@ class Sleeping(TableEvaluator):
 
     def __init__(self, split: str, n: int, seconds: float) -> None:
         super().__init__(self._right, n=n, split=split)
-        self.began = 0.0
+        self.began = self.spent = 0.0
+        """When it was first asked, and the seconds that it took."""
         self._seconds = seconds
 
     def evaluate(
         self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
     ) -> list[Outcome]:
         """Sleep, and score."""
-        self.began = self.began or time.time()
+        begin = time.time()
+        self.began = self.began or begin
         time.sleep(self._seconds)
-        return [
+        found: list[Outcome] = [
             Score(score.examples, gaps=score.examples)
             for score in super().evaluate(trials, then=then, wanted=wanted)
             if isinstance(score, Score)
         ]
+        self.spent += time.time() - begin
+        return found
 
     def _right(self, recipe: Recipe) -> list[float]:
         draw = random.Random(recipe.digest)  # noqa: S311 - made-up answers
@@ -111,7 +116,8 @@ def take_part(url: str, arguments: argparse.Namespace, together: Barrier, told: 
         ended = time.time()
     assert len(scores) == arguments.points * len(SPLITS)
     began = min((each.began for each in inner.values() if each.began), default=ended)
-    told.send((began, ended, sum(evaluator.started for evaluator in shared.values())))
+    started = sum(evaluator.started for evaluator in shared.values())
+    told.send((began, ended, sum(each.spent for each in inner.values()), started))
 
 
 @contextmanager
@@ -147,7 +153,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
             process.join()
     units = arguments.candidates + arguments.points * len(SPLITS)
     assert sum(share for *_, share in results) == units, results
-    return {"wall": max(end for _, end, _ in results) - min(begin for begin, *_ in results), "units": units}
+    end = max(end for _, end, *_ in results)
+    seconds = sum(end - begin for begin, *_ in results)
+    return {"seconds": seconds, "units": units, "passes": sum(spent for *_, spent, _ in results)}
 
 
 def main() -> None:

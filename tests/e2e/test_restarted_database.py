@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
@@ -27,6 +30,55 @@ def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
         upgrade(url)
         monkeypatch.setenv("STOCKPOT_STORE_URL", url)
         yield control
+
+
+TASK = """
+from pathlib import Path
+from stockpot.testing.tiny import TinyTask
+
+class Halts(TinyTask):
+    # In the middle of its first evaluation it lets the database be stopped, and goes on without it.
+
+    def predict(self, model, batch):
+        hook()
+        return super().predict(model, batch)
+
+hook = lambda: None
+"""
+
+
+def test_a_database_that_goes_away_in_the_middle_of_an_evaluation_costs_none(
+    tiny_sweep: SoupRequest, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "halting_task.py").write_text(TASK)
+    request = replace(tiny_sweep, task="halting_task:Halts")
+
+    def back_soon() -> None:
+        time.sleep(2)
+        control("start")
+
+    stopped: list[Thread] = []
+
+    def stop_once() -> None:
+        if not stopped:
+            control("stop")
+            stopped.append(Thread(target=back_soon))
+            stopped[0].start()
+
+    def stage(name: str, work: Callable[[], T], /) -> T:
+        if name == "rank":
+            monkeypatch.setattr(import_module("halting_task"), "hook", stop_once)
+        return work()
+
+    with Workplace() as place:
+        outcome = answer(request, place, stage, Silent())
+    assert stopped
+    alone = replace(request, task="stockpot.testing.tiny:TinyTask", model="alone")
+    with Workplace() as place:
+        plain = answer(alone, place, in_turn, Silent())
+    assert outcome.evaluations == plain.evaluations, "the score was committed when the database was back"
+    assert [row.scores for row in outcome.report.table] == [row.scores for row in plain.report.table]
 
 
 @pytest.mark.parametrize("when", ["rank", "select", "publish"])

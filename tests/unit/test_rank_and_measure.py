@@ -40,7 +40,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.selecting.measure import measure, open_splits
+from stockpot.workflow.selecting.measure import MORE_OUTPUTS, measure, open_splits
 from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import search
 from stockpot.workflow.selecting.together import greedy_ensemble
@@ -291,7 +291,11 @@ def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same
     assert report.notes == (
         "no row for the ensemble of the uniform soup: outputs of its models on test are not remembered",
         "no row for the greedy ensemble: outputs of its models on test are not remembered",
+        MORE_OUTPUTS,
     )
+    everywhere = replace(REQUEST, points="all")
+    all_of_them, _ = _measured(table_bench(forgotten=("test",)), {"uniform": Uniform}, everywhere)
+    assert all_of_them.notes == report.notes[:2], "more cannot be asked for"
 
 
 @pytest.mark.parametrize("forgotten", ["validation", "fog"])

@@ -3,7 +3,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -77,10 +78,8 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
     def commit_score(
         self, recipe: Composition, protocol: EvaluationProtocol, score: Score, *, lease: Lease | None = None
     ) -> Score:
-        with self._transaction(self._writes) as session:
-            keep_recipe(session, recipe)
-            keep_protocol(session, protocol)
-            insert_once(
+        with self._committing(recipe, protocol) as session:
+            new = insert_once(
                 session,
                 EvaluationRow,
                 recipe=recipe.digest,
@@ -94,7 +93,19 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
             )
             if lease is not None:
                 release(session, lease.name, lease.owner)
-            return _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
+            return score if new else _score(session.get_one(EvaluationRow, (recipe.digest, protocol.digest)))
+
+    @contextmanager
+    def _committing(self, recipe: Composition, protocol: EvaluationProtocol) -> Iterator[Session]:
+        """A transaction in which both are there. A protocol is brought in once: hundreds of evaluations share
+        it, and no row of it ever goes.
+        """
+        with self._transaction(self._writes) as session:
+            keep_recipe(session, recipe)
+            if protocol.digest not in self._brought_in:
+                keep_protocol(session, protocol)
+            yield session
+        self._brought_in.add(protocol.digest)
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._transaction(self._reads) as session:
@@ -105,9 +116,7 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
     ) -> Bound:
         require_number(recipe, bound)
         key = {"recipe": recipe.digest, "protocol": protocol.digest, "mixed": bound.mixed}
-        with self._transaction(self._writes) as session:
-            keep_recipe(session, recipe)
-            keep_protocol(session, protocol)
+        with self._committing(recipe, protocol) as session:
             statement = insert(session, BoundRow).values(**key, upper=bound.upper, updated_at=time.time())
             smaller = statement.on_conflict_do_update(
                 index_elements=list(key),

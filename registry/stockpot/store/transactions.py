@@ -8,7 +8,7 @@ from sqlalchemy import Engine, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from stockpot.entities import Composition, EvaluationProtocol, Recipe
+from stockpot.entities import Composition, Digest, EvaluationProtocol, Recipe
 from stockpot.store.engine import WRITES, foreign_errors, open_engine
 from stockpot.store.schema import require_head
 from stockpot.store.tables import IngredientRow, ProtocolRow, RecipeRow, Row
@@ -20,6 +20,8 @@ class Transactions:
     def __init__(self, url: str) -> None:
         require_head(url)
         self._url = url
+        self._brought_in: set[Digest] = set()
+        """Protocols that are there for sure."""
         self._reads = open_engine(url)
         self._writes = self._reads.execution_options(**{WRITES: True})
 

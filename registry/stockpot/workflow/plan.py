@@ -61,10 +61,10 @@ def plan(
     """Count the passes that a request needs beyond what is remembered. Raises NothingToSoup."""
     request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
+    singles = [Recipe.mean([contender.checkpoint]).digest for contender in contenders]
 
     def missing(split: str) -> int:
-        protocol = evaluators[split].protocol.digest
-        return sum(store.score(Recipe.mean([c.checkpoint]).digest, protocol) is None for c in contenders)
+        return len(singles) - len(store.scored(singles, evaluators[split].protocol.digest))
 
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(

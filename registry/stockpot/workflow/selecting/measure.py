@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BEST_SINGLE = "best single"
 STAGE = "measure"
+MORE_OUTPUTS = "for those rows, --points all evaluates every candidate on every split"
 
 
 def open_splits(request: SoupRequest, bench: "Bench") -> dict[str, "Evaluator"]:
@@ -195,6 +196,8 @@ def _ensembles(
         values = _with_mean(request, {split: score.value for split, score in known.items()})
         gains = _compare(request, bench, baseline, known)
         ensembles.append(EnsembleRow(label, recipe, values, gains, len(ensemble.members)))
+    if notes and request.points != "all":
+        notes.append(MORE_OUTPUTS)
     return tuple(ensembles), tuple(notes)
 
 
