@@ -90,6 +90,10 @@ class BadCheckpoint(StockpotError):
     exit_code = 5
 
 
+class AmbiguousWeights(BadCheckpoint):
+    """Several checkpoints of one run, where one is wanted."""
+
+
 class NotArrived(BadCheckpoint):
     """Weights that the artifact store did not hand out whole. Another try may succeed."""
 

@@ -1,6 +1,7 @@
 """Words for people, on terminals and in logs."""
 
 import re
+from collections.abc import Sequence
 
 _CONTROLS = (
     *range(0x20),
@@ -14,6 +15,12 @@ _ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 def counted(number: int, one: str, several: str = "") -> str:
     """A number with its noun: 1 run, 2 runs, 3,000 passes."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names with commas between them: of very many, the first few and the number of the others."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def can_be_kept(text: str) -> bool:

@@ -3,7 +3,7 @@
 import math
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -263,12 +263,16 @@ BEST, LAST = _file("best.safetensors"), _file("last.safetensors")
 BRACKETS, ONE = _file("w[1].safetensors"), _file("w1.safetensors")
 
 
+def _the_last(sources: Sequence[WeightsSource]) -> WeightsSource:
+    return sources[-1]
+
+
 @pytest.mark.parametrize(
     ("found", "tag", "pattern", "chosen"),
     [
         ([BEST], "", None, BEST),
         ([BEST, PICKLE], "", None, BEST),
-        ([BEST, LAST], "", None, ExclusionReason.AMBIGUOUS_WEIGHTS),
+        ([BEST, LAST], "", None, LAST),
         ([BEST, LAST], "last.safetensors", None, LAST),
         ([BEST, LAST], "", "best*", BEST),
         ([BEST, LAST], "last.safetensors", "best*", LAST),
@@ -289,7 +293,7 @@ def test_a_run_has_one_checkpoint_or_is_excluded(
 ) -> None:
     gathering = Gathering()
     run = _run(1, {"stockpot.weights": tag} if tag else {})
-    got = gathering.choose_weights(run, found, pattern)
+    got = gathering.choose_weights(run, found, pattern, _the_last)
     assert (got or _reasons(gathering)["id1"]) == chosen
     for exclusion in gathering.exclusions:
         assert all(source.path in exclusion.detail for source in found)
@@ -297,7 +301,8 @@ def test_a_run_has_one_checkpoint_or_is_excluded(
 
 def test_a_tag_that_names_a_pickle_is_told_so_though_other_weights_are_there() -> None:
     gathering = Gathering()
-    assert gathering.choose_weights(_run(1, {"stockpot.weights": PICKLE.path}), [BEST, PICKLE], None) is None
+    run = _run(1, {"stockpot.weights": PICKLE.path})
+    assert gathering.choose_weights(run, [BEST, PICKLE], None, _the_last) is None
     (exclusion,) = gathering.exclusions
     assert (exclusion.reason, exclusion.detail) == (
         ExclusionReason.PICKLE,

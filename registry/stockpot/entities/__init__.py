@@ -1,6 +1,13 @@
 """Frozen values that cross every wall. Standard library only; no I/O."""
 
-from stockpot.entities.checkpoint import Checkpoint, CheckpointPlace, TensorSpec, WeightsFormat, WeightsSource
+from stockpot.entities.checkpoint import (
+    Checkpoint,
+    CheckpointPlace,
+    Part,
+    TensorSpec,
+    WeightsFormat,
+    WeightsSource,
+)
 from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
 from stockpot.entities.ensemble import Composition, Ensemble
 from stockpot.entities.evaluation import (
@@ -36,7 +43,7 @@ from stockpot.entities.report import (
     SoupReport,
     SoupState,
 )
-from stockpot.entities.request import MEAN_OF_SHIFTS, Accept, Direction, Register, SoupRequest
+from stockpot.entities.request import BEST, LAST, MEAN_OF_SHIFTS, Accept, Direction, Register, SoupRequest
 from stockpot.entities.selection import Contender, Selection, Step
 from stockpot.entities.source import SourceIdentity
 from stockpot.entities.sweep import (
@@ -50,6 +57,8 @@ from stockpot.entities.sweep import (
 )
 
 __all__ = [
+    "BEST",
+    "LAST",
     "MEAN_OF_SHIFTS",
     "Accept",
     "Answer",
@@ -84,6 +93,7 @@ __all__ = [
     "Outcome",
     "OverlayRule",
     "Packaged",
+    "Part",
     "Publication",
     "PublishedSoup",
     "Question",

@@ -1,6 +1,6 @@
 """Weight bytes, and where a run keeps them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from stockpot.entities.digest import Digest
@@ -51,11 +51,23 @@ class WeightsFormat(StrEnum):
     PT2 = "pt2"
     PICKLE = "pickle"
     """Never opened; listed so that the exclusion can say how to log the model instead."""
+    OTHER = "other"
+    """No weights: a file that was logged beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the files that weights were cut into, or the index of those."""
+
+    name: str
+    """In the folder of the weights."""
+    size: int | None
+    """Bytes, where the artifact store tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsSource:
-    """A weights file of a run, as the tracking server names it."""
+    """A weights file of a run, as the tracking server names it; or the index of one that was cut."""
 
     run_id: str
     format: WeightsFormat
@@ -66,6 +78,25 @@ class WeightsSource:
     model_id: str | None
     """The LoggedModel that holds the file, if one does."""
     size: int | None
-    """Bytes, where the artifact store tells."""
+    """Bytes, of all parts together, where the artifact store tells."""
     run_ended: int | None = None
     """`Run.ended` of the run that logged it, where that is known."""
+    parts: tuple[Part, ...] = ()
+    """Of weights that were cut, ``model-00001-of-00002.safetensors`` and so on: those that are there, and the
+    index, if it is there. `path` and `uri` are the index's then.
+    """
+    step: int | None = None
+    """At which its LoggedModel was logged, where a run logged several."""
+    metrics: tuple[tuple[str, float], ...] = ()
+    """What was logged of that LoggedModel, the newest value of each."""
+
+    @property
+    def inner(self) -> str:
+        """The path below what holds the file: the run's artifacts, or the LoggedModel's."""
+        of_version = self.uri.startswith("models:/") and self.model_id is None
+        return self.uri.partition(":/")[2].split("/", 2 if of_version else 1)[-1]
+
+    def beside(self, part: Part) -> "WeightsSource":
+        """A file in the same folder."""
+        path, uri = (f"{address.rpartition('/')[0]}/{part.name}" for address in (self.path, self.uri))
+        return replace(self, path=path.lstrip("/"), uri=uri, size=part.size, parts=())

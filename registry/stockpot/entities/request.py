@@ -14,6 +14,10 @@ from stockpot.prose import can_be_kept
 MEAN_OF_SHIFTS = "mean of shifts"
 """The pseudo-split under which the average over all shifted splits is reported. No split has this name."""
 
+BEST = "best"
+LAST = "last"
+"""Checkpoints of a run that are asked for by these words, not by a pattern."""
+
 MEND = "stockpot soup --help tells each option, and help(stockpot.SoupRequest) each field"
 
 
@@ -83,13 +87,17 @@ class SoupRequest:
     shifts: tuple[str, ...] = ()
     """Splits under distribution shift, reported beside it."""
     weights: str | None = None
-    """A glob for each run's weights file, where a run has several: checkpoints/best*.safetensors."""
+    """Which checkpoint of a run that logged several: best (by its tool's own word), last (by its step), or a
+    glob such as checkpoints/best*.safetensors. Where nothing is said, the best where the tool recorded it.
+    """
+    checkpoint_metric: str | None = None
+    """Take a run's checkpoint with the best value of this metric, of those that are LoggedModels with one."""
     top: int | None = None
     """Keep only this many runs, two or more: the best by a logged metric."""
     by: str | None = None
     """That metric's name."""
     direction: Direction | None = None
-    """Whether that metric is better when larger or smaller; larger where nothing is said."""
+    """Whether these metrics are better when larger or smaller; larger where nothing is said."""
     partial: bool = False
     """Average the finished runs of a sweep of which others still run."""
     max_seconds: float | None = None
@@ -144,6 +152,10 @@ class SoupRequest:
                 self.points != "all" and self.points < 0,
                 f"points must be 0 or more, or all, got {self.points}",
             ),
+            (
+                self.checkpoint_metric is not None and self.weights in {BEST, LAST},
+                f"weights={self.weights} and checkpoint_metric are two ways to choose: give one",
+            ),
             (math.isnan(self.margin), "margin must be a number"),
         ]
         unwritable = [
@@ -167,6 +179,11 @@ class SoupRequest:
     def question(self) -> "SoupRequest":
         """What is asked of the data: without what only says how often, or how, it is to be answered."""
         return replace(self, again=False, verify_exact=False, wait=True)
+
+    @property
+    def pattern(self) -> str | None:
+        """The glob for each run's weights file, where one is given."""
+        return None if self.weights in {BEST, LAST} else self.weights
 
     @property
     def selector(self) -> SweepSelector:

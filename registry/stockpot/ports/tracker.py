@@ -55,9 +55,16 @@ class Tracker(Protocol):
         """
         ...
 
+    def companions(self, source: WeightsSource) -> tuple[WeightsSource, ...]:
+        """The other files of the LoggedModel that holds the weights; where none does, those of their folder.
+        For `head` and `fetch`. Raises BadCheckpoint as `weights` does.
+        """
+        ...
+
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         """Download a weights file into this folder. Returns its path there: always a regular file, of the
-        length that was listed. Raises BadCheckpoint for what is wrong with this file alone: it is gone, a
+        length that was listed. Of weights that were cut, all files that are there, beside the path of their
+        index. Raises BadCheckpoint for what is wrong with this file alone: it is gone, a
         link, or of another length.
         """
         ...

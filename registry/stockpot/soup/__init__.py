@@ -9,11 +9,12 @@ from types import ModuleType
 from typing import Any
 
 from stockpot.soup.average import averaged_tensors, build
-from stockpot.soup.canonical import canonical_names
+from stockpot.soup.canonical import canonical_names, canonical_tensors
 from stockpot.soup.checkpoint_cache import CheckpointCache
 from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, differences, differing_values
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
+from stockpot.soup.sharded_file import require_true
 
 __all__ = [
     "CheckpointCache",
@@ -22,11 +23,13 @@ __all__ = [
     "batch_norm_layers",
     "build",
     "canonical_names",
+    "canonical_tensors",
     "compatible_groups",
     "differences",
     "differing_values",
     "open_pt2",
     "open_safetensors",
+    "require_true",
 ]
 
 

@@ -8,6 +8,7 @@ tensors by falling alignment of their dtype, by name within one dtype.
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from stockpot.entities import TensorSpec
@@ -74,6 +75,13 @@ def canonical_names(names: Iterable[str]) -> dict[str, str]:
     while (prefix := _shared_wrapper(stripped)) is not None:
         stripped = [name.removeprefix(prefix) for name in stripped]
     return dict(zip(originals, stripped, strict=True))
+
+
+def canonical_tensors(tensors: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The tensors under their canonical names, by name."""
+    names = canonical_names(tensor.name for tensor in tensors)
+    renamed = (replace(tensor, name=names[tensor.name]) for tensor in tensors)
+    return tuple(sorted(renamed, key=lambda tensor: tensor.name))
 
 
 def _shared_wrapper(names: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from stockpot.soup.disk_faults import disk_fault
 from stockpot.soup.eviction import LeastRecentlyUsed
 from stockpot.soup.pt2_file import HOW_TO_LOG, open_pt2
 from stockpot.soup.safetensors_file import open_safetensors, parsed
+from stockpot.soup.sharded_file import INDEX_SUFFIX, ShardedFile, open_sharded
 from stockpot.soup.weights_file import RegularFile, WeightsFile
 from stockpot.soup.whole_file import UnfinishedFile, remove_leftovers, writing
 
@@ -131,15 +133,16 @@ class CheckpointCache:
             return _described(digest, weights)
 
     def ingest(self, file: Path, format: WeightsFormat) -> tuple[Checkpoint, str]:  # noqa: A002 - the field's name
-        """Bring a weights file into the cache, in canonical form and in bounded memory.
+        """Bring a weights file into the cache, in canonical form and in bounded memory; or the files that an
+        index names, which lie beside it.
 
-        Returns the checkpoint, and the SHA-256 of the file as it was in hexadecimal digits. Raises
+        Returns the checkpoint, and the SHA-256 of what was read in hexadecimal digits. Raises
         NotFinite naming every tensor with NaN or infinity, BadCheckpoint for any other fault of the
         file, StockpotError where the disk fails. Then nothing is left behind.
         """
         with _open_weights(file, format) as weights, ThreadPoolExecutor(1) as beside:
-            original = beside.submit(weights.file.sha256)
-            names = canonical_names(weights.places)
+            original = beside.submit(weights.sha256)
+            names = canonical_names(spec.name for spec in weights.tensors)
             sources = {canonical: name for name, canonical in names.items()}
             tensors = in_layout_order(replace(spec, name=names[spec.name]) for spec in weights.tensors)
             parts = (piece for spec in tensors for piece in weights.pieces(sources[spec.name]))
@@ -229,7 +232,16 @@ def exact_digest(weights: WeightsFile) -> Digest:
     return Digest(f"sha256:{sha256.hexdigest()}")
 
 
-def _open_weights(path: Path, format: WeightsFormat) -> AbstractContextManager[WeightsFile]:  # noqa: A002 - as above
+def _open_weights(
+    path: Path,
+    format: WeightsFormat,  # noqa: A002 - as above
+) -> AbstractContextManager[WeightsFile | ShardedFile]:
+    if path.name.endswith(INDEX_SUFFIX):
+        return open_sharded(path, partial(_open_one, format=format))
+    return _open_one(path, format)
+
+
+def _open_one(path: Path, format: WeightsFormat) -> AbstractContextManager[WeightsFile]:  # noqa: A002 - as above
     if format is WeightsFormat.SAFETENSORS:
         return open_safetensors(path)
     if format is WeightsFormat.PT2:

@@ -6,14 +6,14 @@ JSON header; the data). The library itself accepts duplicate keys, odd names and
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from stockpot.entities import TensorSpec
 from stockpot.prose import counted
 from stockpot.soup import strict_json
-from stockpot.soup.canonical import RESERVED_NAME, byte_length, canonical_names
+from stockpot.soup.canonical import RESERVED_NAME, byte_length
 from stockpot.soup.weights_file import (
     Place,
     RegularFile,
@@ -62,11 +62,8 @@ class Head:
         return _PREFIX + int.from_bytes(self.content[:_PREFIX], "little")
 
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """What the file holds, by canonical name. Raises BadCheckpoint as `open_safetensors` does."""
-        specs = [place.spec for place in _read_places(self)]
-        names = canonical_names(spec.name for spec in specs)
-        renamed = (replace(spec, name=names[spec.name]) for spec in specs)
-        return tuple(sorted(renamed, key=lambda spec: spec.name))
+        """What the file holds. Raises BadCheckpoint as `open_safetensors` does."""
+        return tuple(place.spec for place in _read_places(self))
 
     def read(self, offset: int, length: int) -> bytes:
         """These bytes. Raises BadCheckpoint where they are not among the first."""

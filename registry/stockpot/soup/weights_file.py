@@ -131,6 +131,10 @@ class WeightsFile:
         """What the file holds, by name."""
         return tuple(place.spec for place in self.places.values())
 
+    def sha256(self) -> str:
+        """The whole file's, in hexadecimal digits."""
+        return self.file.sha256()
+
     def read(self, name: str) -> "Tensor":
         """One tensor, contiguous, in memory of its own."""
         from stockpot.soup import arithmetic

@@ -158,6 +158,51 @@ class TrackerContract:
         assert [file.read_bytes() for file in fetched] == [b"pickle", b"three", b"one", b"four"]
         assert all(file.parent == tmp_path and not file.is_symlink() for file in fetched)
 
+    def test_weights_that_were_cut_are_one_source_that_is_fetched_whole(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        run = child(backend)
+        shards = {"m-00001-of-00002.safetensors": b"one", "m-00002-of-00002.safetensors": b"three"}
+        whole = {**shards, "m.safetensors.index.json": b"{}"}
+        model_id = backend.add_model(run.run_id, "cut", {f"model/{n}": c for n, c in whole.items()})
+        for name, content in shards.items():  # and once without an index, in the run
+            backend.add_file(run.run_id, f"step/{name}", content)
+        model, bare = backend.tracker.weights(run)
+        names = ("model/m.safetensors.index.json", "step/m.safetensors.index.json")
+        assert [(s.path, s.inner, s.size, s.model_id) for s in (model, bare)] == [
+            (f"cut/{names[0]}", names[0], 10, model_id),
+            (names[1], names[1], 8, None),
+        ]
+        assert [part.name for part in model.parts] == sorted(whole)
+        assert [part.name for part in bare.parts] == sorted(shards)
+        for source, files in ((model, whole), (bare, shards)):
+            folder = tmp_path / (source.model_id or "bare")
+            folder.mkdir()
+            assert backend.tracker.fetch(source, folder) == folder / "m.safetensors.index.json"
+            assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+            heads = [backend.tracker.head(source.beside(part), 2) for part in source.parts]
+            assert heads == [files[part.name][:2] for part in source.parts]
+
+    def test_companions_are_the_files_beside_the_weights(self, backend: Backend, tmp_path: Path) -> None:
+        run = child(backend)
+        backend.add_file(run.run_id, "step 1/model.safetensors", b"one")
+        backend.add_file(run.run_id, "step 1/config.json", b"{}")
+        backend.add_file(run.run_id, "step 1/deeper/more.txt", b"deeper")
+        backend.add_file(run.run_id, "step 2/config.json", b"other")
+        inside = {"MLmodel": b"flavors:", "model/model.safetensors": b"two", "components/t.json": b"[]"}
+        backend.add_model(run.run_id, "logged", inside)
+        model, bare = backend.tracker.weights(run)
+        assert model.inner == "model/model.safetensors"
+        found = [{file.inner: file for file in backend.tracker.companions(s)} for s in (model, bare)]
+        assert [sorted(files) for files in found] == [
+            ["MLmodel", "components/t.json"],
+            ["step 1/config.json"],
+        ]
+        for name, files in (("components/t.json", found[0]), ("step 1/config.json", found[1])):
+            file = backend.tracker.fetch(files[name], tmp_path)
+            assert files[name].size == len(file.read_bytes()) == 2
+            assert backend.tracker.head(files[name], 1) == file.read_bytes()[:1]
+
     @pytest.mark.parametrize("listed", [2, 4])
     def test_a_file_that_is_not_as_long_as_it_was_listed_concerns_its_run_alone(
         self, backend: Backend, tmp_path: Path, listed: int

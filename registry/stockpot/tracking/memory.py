@@ -33,7 +33,14 @@ from stockpot.errors import (
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
-from stockpot.tracking.names import VERSION_URI, ingredient_tags, note, noted, soup_tags
+from stockpot.tracking.names import (
+    VERSION_URI,
+    companions_among,
+    ingredient_tags,
+    note,
+    noted,
+    soup_tags,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -149,7 +156,21 @@ class MemoryTracker(Tracker):
         content = self._content(source)
         return None if content is None else content[:length]
 
+    def companions(self, source: WeightsSource) -> tuple[WeightsSource, ...]:
+        place = source.uri.removesuffix(f"/{source.inner}")
+        owner = place.removeprefix("memory:/")
+        kept = self.models_kept[owner] if source.model_id else self.runs_kept[owner]
+        folder = "" if source.model_id else source.inner.rpartition("/")[0]
+        inside = {
+            p: len(c) for p, c in kept.files.items() if source.model_id or p.rpartition("/")[0] == folder
+        }
+        return companions_among(source, sorted(inside.items()))
+
     def fetch(self, source: WeightsSource, into: Path) -> Path:
+        for part in source.parts:
+            self.fetch(source.beside(part), into)
+        if source.parts:
+            return into / PurePosixPath(source.uri).name
         content = self._content(source)
         if content is None:
             raise BadCheckpoint(f"{source.uri} is gone", mend="log it again")

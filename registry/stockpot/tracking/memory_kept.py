@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stockpot.entities import Measurement, Run, WeightsSource
-from stockpot.tracking.names import weights_format
+from stockpot.tracking.names import sources_among
 
 
 @dataclass
@@ -31,7 +31,5 @@ class KeptModel:
 
 def weights_among(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:
     """The weights files among a run's or a model's files."""
-    for path, content in files.items():
-        form = weights_format(path)
-        if form is not None:
-            yield WeightsSource(run_id, form, path, f"memory:/{owner}/{path}", None, len(content))
+    sizes = ((path, len(content)) for path, content in files.items())
+    return sources_among(run_id, f"memory:/{owner}", sizes)

@@ -46,6 +46,7 @@ from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prov
 from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
 from stockpot.tracking.mlflow_server import require_version
 from stockpot.tracking.mlflow_weights import (
+    companions,
     download,
     download_weights,
     find_weights,
@@ -118,6 +119,10 @@ class MlflowTracker(Tracker):
     def fetch(self, source: WeightsSource, into: Path) -> Path:
         with reading_one_run(self._client, f"downloading {told(source)}"):
             return download_weights(self._client, self._addresses.located(self._client, source), into)
+
+    def companions(self, source: WeightsSource) -> tuple[WeightsSource, ...]:
+        with reading_one_run(self._client, f"listing what lies beside {told(source)}"):
+            return companions(self._client, source, self._addresses.located(self._client, source).uri)
 
     def prove_writable(self, model: str, experiment_id: str) -> None:
         prove_model_writable(self._client, model)

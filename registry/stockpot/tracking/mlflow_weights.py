@@ -10,11 +10,11 @@ from stockpot.entities import ModelVersion, Run, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
-from stockpot.tracking.names import weights_format
+from stockpot.tracking.names import companions_among, sources_among
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import FileInfo, LoggedModel
 
 TRIES = 2
 """To download a file: of another length than was listed, the first one may be a broken transfer."""
@@ -40,13 +40,30 @@ def find_weights(client: "MlflowClient", run: Run, addresses: Addresses) -> tupl
         if ROLE not in m.tags and m.status == "READY"
     ]
     names = Counter(model.name for model in models)
+    steps = _steps(client, run.run_id) if len(models) > 1 else {}
     for model in models:
         prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"
         place = model_place(model.model_id)
         addresses.note(place, model.artifact_location)
         inside = _weights_below(client, run.run_id, place, model.artifact_location)
-        found += [replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id) for s in inside]
+        step, metrics = steps.get(model.model_id), _metrics(model)
+        found += [
+            replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id, step=step, metrics=metrics)
+            for s in inside
+        ]
     return tuple(sorted(found, key=lambda source: source.path))
+
+
+def _steps(client: "MlflowClient", run_id: str) -> dict[str, int]:
+    """At which the run logged its models, by their ids; empty where it told no step: then all have zero."""
+    outputs = client.get_run(run_id).outputs
+    steps = {output.model_id: output.step for output in (outputs.model_outputs if outputs else ())}
+    return steps if any(steps.values()) else {}
+
+
+def _metrics(model: "LoggedModel") -> tuple[tuple[str, float], ...]:
+    newest = sorted(model.metrics or (), key=lambda metric: (metric.step, metric.timestamp))
+    return tuple(sorted({metric.key: metric.value for metric in newest}.items()))
 
 
 def weights_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[WeightsSource, ...]:
@@ -78,8 +95,13 @@ def download(client: "MlflowClient", uri: str, into: Path) -> Path:
 def download_weights(client: "MlflowClient", source: WeightsSource, into: Path) -> Path:
     """Download a weights file from its address. Refuses anything but a regular file in this very folder, of
     the length that was listed: not every server's broken transfer is an error of its client. One that broke
-    is tried once more.
+    is tried once more. Of weights that were cut, all files are downloaded; the index's path is returned,
+    whether it is there or not.
     """
+    for part in source.parts:
+        download_weights(client, source.beside(part), into)
+    if source.parts:
+        return into / source.path.rpartition("/")[2]
     _refuse_links(client, source)
     for _ in range(TRIES):
         file = download(client, source.uri, into)
@@ -113,20 +135,37 @@ def _no_regular_file(source: WeightsSource) -> BadCheckpoint:
     return BadCheckpoint(f"{told(source)} is no regular file", mend="log the weights as one file")
 
 
+def companions(client: "MlflowClient", source: WeightsSource, address: str) -> tuple[WeightsSource, ...]:
+    """The other files of the LoggedModel that holds a source, else of its folder. `address`: the source's."""
+    root = address.removesuffix(f"/{source.inner}")
+    if source.model_id is not None:
+        inside = [file for files in _folders_below(client, root) for file in files]
+    else:
+        folder = source.inner.rpartition("/")[0]
+        inside = _listed(client, root, folder or None)
+    return companions_among(source, [(file.path, file.file_size) for file in inside if not file.is_dir])
+
+
 def _weights_below(client: "MlflowClient", run_id: str, place: str, root: str) -> Iterator[WeightsSource]:
+    for files in _folders_below(client, root):
+        yield from sources_among(run_id, place, [(f.path, f.file_size) for f in files if not f.is_dir])
+
+
+def _listed(client: "MlflowClient", root: str, folder: str | None) -> "list[FileInfo]":
     # Not client.list_artifacts: that adds LoggedModels named like a folder, at a search per folder.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    repository = get_artifact_repository(root, tracking_uri=client.tracking_uri)
+    return list(get_artifact_repository(root, tracking_uri=client.tracking_uri).list_artifacts(folder))
+
+
+def _folders_below(client: "MlflowClient", root: str) -> "Iterator[list[FileInfo]]":
+    """What is in each folder. Raises BadCheckpoint where there are too many."""
     folders: list[str | None] = [None]
     for seen, folder in enumerate(folders):  # grows while it is walked
         if seen == MOST_FOLDERS:
             raise BadCheckpoint(
                 f"more than {MOST_FOLDERS} folders of artifacts", mend="log its artifacts into fewer folders"
             )
-        for file in repository.list_artifacts(folder):
-            form = weights_format(file.path)
-            if file.is_dir:
-                folders.append(file.path)
-            elif form is not None:
-                yield WeightsSource(run_id, form, file.path, f"{place}/{file.path}", None, file.file_size)
+        files = _listed(client, root, folder)
+        folders += [file.path for file in files if file.is_dir]
+        yield files

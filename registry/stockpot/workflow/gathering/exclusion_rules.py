@@ -17,8 +17,8 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.errors import BadCheckpoint, Incompatible, NotArrived, NotFinite
-from stockpot.prose import can_be_kept, counted, visible
+from stockpot.errors import AmbiguousWeights, BadCheckpoint, Incompatible, NotArrived, NotFinite
+from stockpot.prose import can_be_kept, counted, listed, visible
 from stockpot.soup import batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
@@ -39,11 +39,14 @@ MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
 """Of faults that a file has by itself."""
 REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
     {
+        AmbiguousWeights: ExclusionReason.AMBIGUOUS_WEIGHTS,
         Incompatible: ExclusionReason.INCOMPATIBLE,
         NotArrived: ExclusionReason.NOT_READ,
         NotFinite: ExclusionReason.NOT_FINITE,
     }
 )
+NAMED = 8
+"""Files that are named where there are many."""
 ARCHITECTURE = (
     "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"
 )
@@ -70,9 +73,15 @@ class Gathering:
         self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
 
     def choose_weights(
-        self, run: Run, found: Sequence[WeightsSource], pattern: str | None, below: int = 0
+        self,
+        run: Run,
+        found: Sequence[WeightsSource],
+        pattern: str | None,
+        choose: Callable[[Sequence[WeightsSource]], WeightsSource],
+        below: int = 0,
     ) -> WeightsSource | None:
-        """The run's one weights file: the tagged one, else the one that matches, else the only one.
+        """The run's one weights file: the tagged one, else the one that matches, else the only one, else what
+        `choose` makes of several: it may raise AmbiguousWeights.
 
         A path that is there is meant literally, whatever it would match as a pattern. A run with so many
         runs `below` it needs no weights: it may only hold those together.
@@ -83,15 +92,10 @@ class Gathering:
             literally = [source for source in found if source.path == wanted]
             named = literally or [source for source in found if fnmatchcase(source.path, wanted)]
         usable = [source for source in named if source.format is not WeightsFormat.PICKLE]
-        if len(usable) == 1:
-            return self._with_a_safe_name(run, usable[0])
-        names = ", ".join(source.path for source in usable or named or found)
         if usable:
-            mend = f"--weights PATTERN, or the tag {tags.WEIGHTS}=PATH on the run"
-            self.exclude(
-                run, ExclusionReason.AMBIGUOUS_WEIGHTS, f"{len(usable)} weights files: {names}", mend
-            )
-        elif found and all(source.format is WeightsFormat.PICKLE for source in named or found):
+            return self._with_a_safe_name(run, usable[0] if len(usable) == 1 else choose(usable))
+        names = listed([source.path for source in named or found], NAMED)
+        if found and all(source.format is WeightsFormat.PICKLE for source in named or found):
             self.exclude(run, ExclusionReason.PICKLE, f"{names}: pickles are never opened", HOW_TO_LOG)
         elif found:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
 from stockpot.errors import BadCheckpoint
-from stockpot.soup import Head
+from stockpot.soup import Head, canonical_tensors, require_true
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
+from stockpot.workflow.gathering.checkpoint_choice import choose_checkpoint
 from stockpot.workflow.gathering.exclusion_rules import MENDS, REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.shortlist import Shortlist
@@ -40,18 +42,17 @@ def gather(
     fewer than two runs can be candidates.
     """
     shortlist = _list(request, tracker, watch)
-    shortlist.require_finished()
-    shortlist.require_metric()
-    for note in shortlist.notes(tracker.parent(request.selector)):
-        watch.say(note)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
 
+    choose = partial(choose_checkpoint, request=request, tracker=tracker)
+
     def look(run: Run) -> Prospect | None:
         try:
             found = tracker.weights(run)
-            source = gathering.choose_weights(run, found, request.weights, shortlist.below[run.run_id])
+            below = shortlist.below[run.run_id]
+            source = gathering.choose_weights(run, found, request.pattern, choose, below)
         except BadCheckpoint as error:
             reason = REASONS.get(type(error), ExclusionReason.NO_WEIGHTS)
             gathering.exclude(run, reason, error.what, error.mend)
@@ -93,15 +94,37 @@ def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortli
     for run in tracker.runs(request.selector):
         shortlist.add(run)
         watch.advance(stage)
+    shortlist.require_finished()
+    shortlist.require_metric()
+    for note in shortlist.notes(tracker.parent(request.selector)):
+        watch.say(note)
     return shortlist
 
 
 def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
-    """The file's tensors under canonical names, from its header alone.
+    """The tensors under canonical names, from the headers alone.
 
-    None where that cannot be had. Raises BadCheckpoint for a file that its header or its size shows to be
-    bad: it is not downloaded.
+    None where those cannot be had. Raises BadCheckpoint for a file that its header or its size shows to be
+    bad, and for an index that does not tell what its files hold: they are not downloaded.
     """
+    found = _cut_tensors(source, tracker) if source.parts else _tensors(source, tracker)
+    return None if found is None else canonical_tensors(found)
+
+
+def _cut_tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
+    """Those of all files together, once the index was read."""
+    parts = {part.name: source.beside(part) for part in source.parts}
+    index = parts.pop(source.path.rpartition("/")[2], None)
+    content = b"" if index is None else tracker.head(index, MOST)
+    held = {name: _tensors(part, tracker) for name, part in parts.items()}
+    known = {name: tensors for name, tensors in held.items() if tensors is not None}
+    if content is None or len(known) < len(held):
+        return None
+    require_true(Path(source.path), content, known)
+    return tuple(tensor for tensors in known.values() for tensor in tensors)
+
+
+def _tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
     if source.format is not WeightsFormat.SAFETENSORS or source.size is None:
         return None
     head = _head(source, source.size, FIRST, tracker)
