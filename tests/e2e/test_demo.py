@@ -42,7 +42,9 @@ def test_the_demo_soups_a_real_sweep_and_finds_it_done_the_second_time(tmp_path:
     (command,) = [line for line in first.splitlines() if "stockpot show" in line]
     shown = command.split()[-1]  # on the same line: people copy it
     assert shown.startswith("models:/digits/")
-    counted = re.search(r"\n(\d+) evaluations over a split, the work of (\d+\.\d) forward passes", first)
+    counted = re.search(
+        r"\n(\d+) evaluations over a split by this process, the work of (\d+\.\d) forward passes", first
+    )
     assert counted is not None
     assert float(counted[2]) <= 90 < int(counted[1]), "early rejection saves passes"
     second = _run(tmp_path, "stockpot.demo", "--no-flow")

@@ -134,6 +134,9 @@ def test_each_further_device_has_a_process_of_its_own_which_ends_with_the_reques
     told = Listener()
     found = soup(meeting, flow=False, watch=told)
     assert any(line.startswith("helper on cpu: ") and "helping with" in line for line in told.said)
+    (at_its_end,) = [line for line in told.said if f" helped {meeting.model} with " in line]
+    assert at_its_end.startswith("helper on cpu: ")
+    assert " with 0 evaluations" not in at_its_end
     monkeypatch.delenv("STOCKPOT_DEVICE")
     require_answer_of_one(found, meeting)
 

@@ -1,5 +1,6 @@
 """Processes that help on a machine's other devices: started, listened to, ended."""
 
+import os
 import sys
 from pathlib import Path
 from threading import Event
@@ -21,29 +22,70 @@ def is_alive(process: int) -> bool:
         return False
 
 
+class Listening:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.told = Event()
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+        self.told.set()
+
+
+def program_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let this be what is started."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
 def test_at_the_end_a_helper_ends_with_all_that_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "program"
-    program.write_text('#!/bin/sh\ntrap "" TERM\nsleep 300 &\necho "$! $STOCKPOT_DEVICE $*"\nwait\nwait\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    script = 'trap "" TERM\nsleep 300 &\necho "$! $STOCKPOT_DEVICE $*"\nwait\nwait'
+    program_of(tmp_path, monkeypatch, script)
     monkeypatch.setattr(helpers, "PATIENCE_SECONDS", 0.5)
-    said, told = list[str](), Event()
-
-    def say(line: str) -> None:
-        said.append(line)
-        told.set()
-
-    helping = Helpers(["cuda:1"], say)
+    listening = Listening()
+    helping = Helpers(["cuda:1"], listening.say)
     helping.start(JOB)
     helping.start(JOB)
-    assert told.wait(30)
+    assert listening.told.wait(30)
     helping.close()
-    (line,) = said
+    (line,) = listening.said
     words = line.removeprefix("helper on cuda:1: ").split()
     assert words[1:] == ["cuda:1", "-m", "stockpot", "help", "--quiet", "--job", JOB.name]
     assert not is_alive(int(words[0]))
+
+
+def test_a_helper_is_asked_to_end_and_what_it_says_then_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "trap 'echo ended; exit' TERM\nsleep 300 &\necho begun\nwait"
+    program_of(tmp_path, monkeypatch, script)
+    listening = Listening()
+    helping = Helpers(["cuda:1"], listening.say)
+    helping.start(JOB)
+    assert listening.told.wait(30)
+    helping.close()
+    assert listening.said == ["helper on cuda:1: begun", "helper on cuda:1: ended"]
+
+
+def test_a_helper_finds_the_modules_that_this_process_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program_of(tmp_path, monkeypatch, 'echo "$PYTHONPATH"')
+    monkeypatch.setattr(sys, "path", ["", *sys.path, "/where/tasks/lie"])
+    monkeypatch.chdir(tmp_path)
+    listening = Listening()
+    helping = Helpers(["cuda:1"], listening.say)
+    helping.start(JOB)
+    assert listening.told.wait(30)
+    helping.close()
+    here, *others = listening.said[0].removeprefix("helper on cuda:1: ").split(os.pathsep)
+    assert (here, others) == (str(tmp_path), list(filter(None, sys.path)))
 
 
 def test_a_helper_that_cannot_be_started_is_said_and_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,3 +133,16 @@ def test_a_process_that_hangs_does_not_hold_its_lease_for_ever(monkeypatch: pyte
     ours.attempt()
     ours._beat(Event())  # returns by itself
     assert store.renewed.acquire(timeout=0)
+
+
+def test_work_that_goes_on_holds_its_lease_for_as_long_as_it_does() -> None:
+    store = Watched()
+    ours = Hold(store, "soup", "the work", seconds=0.03, most_renewals=2)
+    ours.attempt()
+    beating = Thread(target=ours._beat, args=(Event(),))
+    beating.start()
+    for _ in range(10):
+        assert store.renewed.acquire(timeout=10)
+        ours.moved()
+    beating.join(10)
+    assert not beating.is_alive(), "it has moved no more"

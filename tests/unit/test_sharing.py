@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from stockpot.entities import Bound, Outcome, Recipe, Score, Threshold, Trial, digest_of_bytes
+from stockpot.entities import Bound, Outcome, Recipe, Score, Threshold, Trial, digest_of_bytes, short
 from stockpot.errors import BadTask
 from stockpot.ports import Interrupted, OrderDependent, Wanted, always
 from stockpot.store import MemoryStore
@@ -33,6 +33,8 @@ class Slow(TableEvaluator):
         super().__init__(lambda _: [score], n=1)
         self.begun: list[Trial] = []
         self.given_up: list[Trial] = []
+        self.looked = 0
+        """How often it has asked whether it is wanted."""
         self._events: dict[tuple[str, Trial], Event] = {}
         self._errors = errors
 
@@ -43,6 +45,7 @@ class Slow(TableEvaluator):
         self.begun.append(trial)
         self._event("begun", trial).set()
         while not self._event("ended", trial).wait(0.01):
+            self.looked += 1
             if not wanted():
                 self.given_up.append(trial)
                 self._event("given up", trial).set()
@@ -87,6 +90,61 @@ def test_what_another_process_evaluates_is_waited_for_and_is_the_answer(begin: B
     theirs.end(guess(1))
     assert first.result(SECONDS) == second.result(SECONDS) == [Score((0.75,))]
     assert mine.begun == []
+
+
+def test_whoever_waits_for_long_says_once_for_what_and_for_whom(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_evaluator, "TELL_SECONDS", 0.0)
+    store, mine, said, told = MemoryStore(), Slow(), list[str](), Event()
+    name = f"evaluate {guess(1).recipe.digest} under {mine.protocol.digest}"
+    store.take_lease(name, owner="far/7/helper", seconds=SECONDS)
+    looks = iter(range(4))
+
+    def close() -> None:  # between two looks
+        if next(looks, None) is None:
+            told.set()
+
+    monkeypatch.setattr(store, "close", close)
+    waiting = begin(SharedEvaluator(mine, store, say=said.append), [guess(1)])
+    assert told.wait(SECONDS)
+    store.release_lease(name, owner="far/7/helper")
+    mine.end(guess(1))
+    waiting.result(SECONDS)
+    (line,) = said
+    what = f"waiting for the evaluation of {short(guess(1).recipe.digest)} on split {mine.protocol.split} by "
+    assert line.startswith(f"{what}process 7 on far, since 20")
+
+
+def test_an_evaluation_that_hangs_is_taken_over_and_one_that_goes_on_is_not(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(shared_evaluator, "HANGS", 2)
+    store, hangs, mine = MemoryStore(), Event(), Slow(score=0.5)
+    entered = Event()
+
+    class Hanging(TableEvaluator):
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            entered.set()
+            assert hangs.wait(SECONDS)
+            return super().evaluate(trials, then=then, wanted=wanted)
+
+    first = begin(SharedEvaluator(Hanging(lambda _: [0.75], n=1), store), [guess(1)])
+    assert entered.wait(SECONDS)
+    second = begin(SharedEvaluator(mine, store), [guess(1)])
+    mine.see("begun", guess(1))
+    third = SharedEvaluator(TableEvaluator(lambda _: [0.25], n=1), store)
+    for _ in leases.pauses(store, 0.05, 0.05):  # far beyond two renewals: the second one goes on
+        assert third.attempt(guess(1)) is None
+        if mine.looked >= 100:
+            break
+    mine.end(guess(1))
+    assert second.result(SECONDS) == [Score((0.5,))]
+    hangs.set()
+    assert first.result(SECONDS) == [Score((0.5,))], "the first one counts"
 
 
 def test_who_has_to_wait_goes_on_with_what_may_come_next(begin: Begin) -> None:

@@ -149,7 +149,8 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     if not outcome.soups:
         out.print("Every method ended in one candidate: there is nothing to register.")
     work = f"the work of {outcome.passes:.1f} forward passes"
-    out.print(f"{counted(outcome.evaluations, 'evaluation')} over a split, {work}.", highlight=False)
+    done = counted(outcome.evaluations, "evaluation")
+    out.print(f"{done} over a split by this process, {work}.", highlight=False)
 
 
 def show_snapshot(

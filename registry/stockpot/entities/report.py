@@ -138,7 +138,8 @@ class SoupOutcome:
     soups: tuple[PublishedSoup, ...]
     """In the report's order; empty where every method ended in a single candidate."""
     evaluations: int
-    """Evaluations over a split that this request started; remembered scores cost none."""
+    """Evaluations over a split that the request's own process started; helpers tell theirs. Remembered scores
+    cost none."""
     passes: float = 0.0
     """Their forward work, in full passes over a split: many an evaluation stops early."""
 

@@ -160,6 +160,10 @@ class _Help:
         except OutOfDeviceMemory as error:
             # One device's shortage makes no other protocol: whoever leads may halve the batches, for all.
             watch.say(f"no more help with batches of {bench.batch_size} examples: {error.what}")
+        except BaseException:  # above all SystemExit: whoever started this process ends it with the request
+            if self.begun:
+                watch.say(self._helped())
+            raise
         watch.say(self._helped())
         return True
 

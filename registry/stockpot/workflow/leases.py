@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 """After which others may take it: renewed three times in each, however long the work takes."""
 MOST_RENEWALS = 30_240
-"""Of one lease: a week's. Whoever takes longer hangs, and others need not wait for it for ever."""
+"""Without a sign of progress: a week's, since most work gives none. Whoever takes longer hangs, and others
+need not wait for it for ever."""
 POLL_SECONDS = 0.5, 5.0
 """Databases announce nothing: a waiting process asks again, after the first of these at first, and after the
 second in the end. A hundred that ask often keep the machine from the work that they wait for."""
@@ -28,7 +29,15 @@ second in the end. A hundred that ask often keep the machine from the work that 
 class Hold:
     """A lease, as one thread of one process wants it or holds it. `work` says what it is for."""
 
-    def __init__(self, store: "Store", name: str, work: str, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        store: "Store",
+        name: str,
+        work: str,
+        seconds: float | None = None,
+        most_renewals: int | None = None,
+    ) -> None:
+        """`most_renewals`: without a sign of progress; None for MOST_RENEWALS."""
         self.lease: Lease | None = None
         """Ours, until it is given up: by whoever takes this away, or in the end."""
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
@@ -36,6 +45,8 @@ class Hold:
         self._name = name
         self._work = work
         self._seconds = LEASE_SECONDS if seconds is None else seconds
+        self._most = MOST_RENEWALS if most_renewals is None else most_renewals
+        self._renewals = 0
 
     def attempt(self) -> Lease | None:
         """Try to take it. Returns the lease of whoever holds it instead, None where it is ours now."""
@@ -53,6 +64,10 @@ class Hold:
                 f"another process took over {self._work}",
                 mend="run the same request again: it goes on from what the other one has done",
             )
+
+    def moved(self) -> None:
+        """A sign of progress: the work does not hang."""
+        self._renewals = 0
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
@@ -74,9 +89,8 @@ class Hold:
         return pauses(self._store, *POLL_SECONDS)
 
     def _beat(self, ended: Event) -> None:
-        for _ in range(MOST_RENEWALS):
-            if ended.wait(self._seconds / 3):
-                return
+        while self._renewals < self._most and not ended.wait(self._seconds / 3):
+            self._renewals += 1
             # Lost, or no database: the next step of the work meets it, too, and tells.
             with suppress(StoreError):
                 self.renew()

@@ -159,7 +159,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
             place.start_helpers(leader.job)
 
     evaluators = {
-        split: SharedEvaluator(evaluator, place.store, before=before, heed=bench.heed)
+        split: SharedEvaluator(evaluator, place.store, before=before, heed=bench.heed, say=watch.say)
         for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]

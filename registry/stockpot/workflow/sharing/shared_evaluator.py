@@ -9,6 +9,7 @@ from stockpot.entities import (
     Composition,
     Digest,
     EvaluationProtocol,
+    Lease,
     Outcome,
     Recipe,
     Score,
@@ -18,12 +19,16 @@ from stockpot.entities import (
 from stockpot.errors import BadCheckpoint, BadTask, OutOfDeviceMemory
 from stockpot.ports import Evaluator, Interrupted, OrderDependent, Store, Wanted, always
 from stockpot.selection import FORESEEN
-from stockpot.workflow.leases import Hold, pauses
+from stockpot.workflow.leases import Hold, holder, pauses
 
 POLL_SECONDS = 0.05, 2.0
 """Between two looks at what another process evaluates: the first of these at first, the second in the end."""
 LOOK_SECONDS = 1.0
 """Between two looks, in the middle of an evaluation, at whether it is still wanted."""
+TELL_SECONDS = 15.0
+"""Of waiting for another process, after which that is said."""
+HANGS = 180
+"""Renewals of a lease, an hour's, without a batch: whoever needs that long for one hangs."""
 
 
 class SharedEvaluator:
@@ -49,10 +54,11 @@ class SharedEvaluator:
         before: Callable[[Recipe], object] = lambda _: None,
         heed: Callable[[Recipe, Digest, Score], object] = lambda _recipe, _protocol, _score: None,
         wanted: Wanted = always,
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         """`before`: called with each recipe that the inner evaluator is about to be asked for. `heed`: with
         each recipe's score that the store answers, and its protocol. `wanted`: whether anything is wanted any
-        more; once it is not, every method raises Interrupted.
+        more; once it is not, every method raises Interrupted. `say`: told whom this process waits for.
         """
         self.started = 0
         """Evaluations that the inner evaluator was asked for."""
@@ -61,6 +67,9 @@ class SharedEvaluator:
         self._before = before
         self._heed = heed
         self._wanted = wanted
+        self._say = say
+        self._elsewhere: tuple[str, Lease] | None = None
+        """What another process was last found to evaluate, in words, and its lease."""
         self._failed: set[Trial] = set()
         """Guesses that raised an error."""
         self._known: set[Trial] = set()
@@ -117,8 +126,14 @@ class SharedEvaluator:
         self._heed_others()
 
     def pauses(self) -> Iterator[None]:
-        """Between two attempts, where other processes evaluate all that is left."""
-        return pauses(self._store, *POLL_SECONDS)
+        """Between two attempts, where others evaluate all that is left. What takes long is said, once."""
+        begun, told = monotonic(), False
+        for _ in pauses(self._store, *POLL_SECONDS):
+            if self._elsewhere and not told and monotonic() - begun >= TELL_SECONDS:
+                told = True
+                work, lease = self._elsewhere
+                self._say(f"waiting for {work} by {holder(lease)}")
+            yield
 
     def _awaited(self, trial: Trial, then: Sequence[Trial], wanted: Wanted) -> Outcome:
         waiting = self.pauses()
@@ -164,8 +179,10 @@ class SharedEvaluator:
         outcome = None if self._news else self._remembered(trial)
         if outcome is not None:
             return outcome
-        hold = Hold(self._store, self._lease(trial), f"the evaluation of {short(trial.recipe.digest)}")
-        if hold.attempt() is not None:
+        work = f"the evaluation of {short(trial.recipe.digest)} on split {self.protocol.split}"
+        hold = Hold(self._store, self._lease(trial), work, most_renewals=HANGS)
+        if (held := hold.attempt()) is not None:
+            self._elsewhere = work, held
             return self._remembered(trial) if self._news else None
         with hold.kept_alive():
             outcome = self._remembered(trial)
@@ -191,11 +208,16 @@ class SharedEvaluator:
         if isinstance(trial.recipe, Recipe):
             self._before(trial.recipe)
         self.started += 1
+
+        def goes_on() -> bool:
+            hold.moved()
+            return wanted() and self._wanted()
+
         with self._withdrawing():
             (outcome,) = self._inner.evaluate(
                 [trial],
                 then=[later for later in following if later is not None],
-                wanted=lambda: wanted() and self._wanted(),
+                wanted=goes_on,
             )
         lease = hold.lease
         if isinstance(outcome, Bound):

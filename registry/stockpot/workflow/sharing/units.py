@@ -44,8 +44,8 @@ def settled(
                 busy.append(unit)
             else:
                 yield unit, score
-        if waiting is None or len(busy) < len(left):
-            waiting = left[0].evaluator.pauses()
         if busy:
+            if waiting is None or len(busy) < len(left):
+                waiting = busy[0].evaluator.pauses()
             next(waiting)
         left = busy
