@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stockpot.entities import Job, Opening, SoupRequest, digest_of_bytes
-from stockpot.errors import UnknownPlugin
+from stockpot.errors import BadTask, StoreError, UnknownPlugin
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.watching import Silent
 from stockpot.workflow import helping, leases
-from stockpot.workflow.helping import help_out
+from stockpot.workflow.helping import AtWork, help_out
 from stockpot.workflow.sharing.opening import NOT_OPEN
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
     from stockpot.ports import MakeMethod
@@ -93,3 +94,81 @@ def test_paths_that_are_others_here_take_the_place_of_the_requests_own_and_of_no
     (asked,) = desk.asked
     assert asked.task_args == {"data": "/ours"}
     assert replace(asked, task_args={}) == replace(job("birds").request, task_args={})
+
+
+def test_without_the_store_there_is_no_help_for_anybody() -> None:
+    desk = Desk(job("first"), job("second"))
+
+    def fails(_: SoupRequest) -> None:
+        raise StoreError("the database is away")
+
+    desk.then = fails
+    with pytest.raises(StoreError, match="away"):
+        desk.help()
+    assert [request.model for request in desk.asked] == ["first"]
+
+
+def test_who_is_no_more_at_work_may_be_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 30.0)
+    one = job("birds")
+    desk = Desk(one)
+    desk.store.open_job(one, NOT_OPEN, owner=LEADER)
+    looks: list[list[Job]] = [[one], [], [one]]
+
+    def jobs_at_work() -> list[Job]:
+        if len(looks) == 1:
+            desk.store.open_job(one, OPENINGS[0], owner=LEADER)
+        return looks.pop(0) if looks else [one]
+
+    monkeypatch.setattr(desk.store, "jobs_at_work", jobs_at_work)
+    with pytest.raises(UnknownPlugin):
+        desk.help()
+    assert (looks, len(desk.asked)) == ([], 1)
+
+
+def test_a_request_is_helped_once_for_each_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = job("birds")
+    desk, helped = Desk(one), list[Opening]()
+
+    def give(help_: helping._Help, _: Mapping[str, str]) -> bool:
+        helped.append(help_._opening)
+        return True
+
+    def jobs_at_work() -> list[Job]:
+        looks.append(len(helped))
+        if looks == [0, 1, 1]:
+            desk.store.open_job(one, OPENINGS[1], owner=LEADER)
+        return [one] if len(looks) < 6 else []
+
+    looks: list[int] = []
+    monkeypatch.setattr(helping._Help, "give", give)
+    monkeypatch.setattr(desk.store, "jobs_at_work", jobs_at_work)
+    desk.help()
+    assert helped == OPENINGS
+
+
+def test_a_fault_after_help_has_begun_ends_that_help_and_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(job("birds"))
+
+    def give(help_: helping._Help, _: Mapping[str, str]) -> bool:
+        evaluator = TableEvaluator(lambda _: [0.0], n=1)
+        help_._evaluators["validation"] = SharedEvaluator(evaluator, desk.store)
+        help_._evaluators["validation"].started = 3
+        raise BadTask("the task fails at one candidate")
+
+    monkeypatch.setattr(helping._Help, "give", give)
+    assert desk.help() == 3
+
+
+def test_a_request_is_at_work_as_long_as_it_is_led_and_opened_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(helping, "LOOK_SECONDS", 0.0)
+    one = job("birds")
+    desk = Desk(one)
+    first, second = (AtWork(desk.store, one, opening) for opening in OPENINGS)
+    assert (first(), second()) == (True, False)
+    desk.store.open_job(one, OPENINGS[1], owner=LEADER)
+    assert (first(), second()) == (False, True)
+    desk.store.release_lease(one.lease, owner=LEADER)
+    assert (first(), second()) == (False, False)

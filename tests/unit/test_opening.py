@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from stockpot.entities import EvaluationProtocol, Opening
+from stockpot.entities import EvaluationProtocol, Job, Opening, SoupRequest, digest_of_bytes
 from stockpot.errors import CannotHelp
+from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
-from stockpot.workflow.sharing.opening import halve_as_before, opening_of, require_alike
+from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of, require_alike
+from stockpot.workflow.walk import Leader, _take_over
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench
@@ -70,3 +72,23 @@ def test_batches_are_halved_as_the_job_did_unless_the_task_has_others_now(
 
 def test_what_was_halved_is_told() -> None:
     assert opening_of(SPLITS, bench(2), 8).halved_from == 8
+
+
+def test_a_difference_that_no_field_tells_is_one() -> None:
+    ours = SPLITS["test"].protocol
+    twice = replace(ours, question=replace(ours.question, distributions=(("torch", "1"), ("torch", "2"))))
+    once = replace(ours, question=replace(ours.question, distributions=(("torch", "2"),)))
+    evaluator = TableEvaluator(lambda _: [0.0], n=1, split="test")
+    evaluator.protocol = twice
+    with pytest.raises(CannotHelp, match="protocol: another one here, in what is named twice"):
+        require_alike({"test": evaluator}, Opening(version("stockpot"), (once,)))
+
+
+def test_who_leads_next_learns_how_the_splits_were_opened_and_nobody_helps_until_they_are_again() -> None:
+    store, job = MemoryStore(), Job(digest_of_bytes(b"job"), SoupRequest(model="m", task="t", sweep="s"))
+    before = opening_of(SPLITS, bench(2), 8)
+    store.begin_job(job)
+    store.take_lease(job.lease, owner="next", seconds=60)
+    store.open_job(job, before, owner="next")
+    assert _take_over(Leader(job, "next"), store) == before
+    assert store.opening(job.name) == NOT_OPEN

@@ -1,7 +1,7 @@
 """Ranking and measuring over evaluators made of a table."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,11 +25,12 @@ from stockpot.entities import (
     Score,
     SoupReport,
     SoupRequest,
+    Sweep,
     Trial,
     WeightsFormat,
     WeightsSource,
 )
-from stockpot.errors import BadRequest, BadTask, NothingToSoup
+from stockpot.errors import BadCheckpoint, BadRequest, BadTask, NothingToSoup
 from stockpot.ports import Wanted, always
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
@@ -159,6 +160,61 @@ def test_those_that_time_is_too_short_for_are_not_said_to_have_no_score() -> Non
     ranking = _rank_all(found, TableEvaluator(_scores, n=N), lambda: True)
     told = {(exclusion.reason, exclusion.detail) for exclusion in ranking.sweep.exclusions}
     assert told == {(ExclusionReason.TIME_IS_UP, "its turn to be ranked did not come")}
+
+
+class Arriving:
+    """As much of arrivals as a ranking needs: candidates in groups, all of which are here."""
+
+    def __init__(self, *groups: list[Candidate]) -> None:
+        self.groups = groups
+        self.total = sum(map(len, groups))
+        self.refused: list[Digest] = []
+
+    def due(self) -> Generator[list[Candidate], None, None]:
+        yield from self.groups
+
+    def is_here(self, _: Candidate) -> bool:
+        return True
+
+    def refuse(self, digest: Digest, _: BadCheckpoint) -> None:
+        self.refused.append(digest)
+
+    def unread(self) -> list[Run]:
+        return []
+
+    def sweep(self) -> Sweep:
+        found = [c for group in self.groups for c in group if c.checkpoint.digest not in self.refused]
+        return Sweep(REQUEST.selector, tuple(found), ())
+
+    def rank(self, evaluator: TableEvaluator, stop: Callable[[], bool] = lambda: False) -> Ranking:
+        return rank(cast("Arrivals", self), shared(evaluator), Silent(), stop)
+
+
+def test_once_time_is_up_two_scores_are_enough_whenever_they_arrived() -> None:
+    one, two, three = (_candidate(number) for number in (1, 2, 3))
+    evaluator = TableEvaluator(_scores, n=N)
+    ranking = Arriving([one], [two, three]).rank(evaluator, stop=lambda: True)
+    assert [c.checkpoint.digest for c in ranking.candidates] == [digest(2), digest(1)]
+    assert len(evaluator.trials) == 2
+
+
+def test_weights_that_are_refused_are_not_asked_for_again() -> None:
+    class Refusing(TableEvaluator):
+        asked = 0
+
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            if digest(2) in trials[0].recipe.checkpoints:
+                self.asked += 1
+                raise BadCheckpoint("a tensor is missing")
+            return super().evaluate(trials, then=then, wanted=wanted)
+
+    evaluator = Refusing(_scores, n=N)
+    arriving = Arriving([_candidate(2), _candidate(1)], [_candidate(3)], [])
+    ranking = arriving.rank(evaluator)
+    assert [c.checkpoint.digest for c in ranking.candidates] == [digest(3), digest(1)]
+    assert (evaluator.asked, arriving.refused) == (1, [digest(2)])
 
 
 def test_a_candidate_that_scores_nan_is_excluded_with_the_example() -> None:

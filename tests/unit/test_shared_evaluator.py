@@ -13,6 +13,8 @@ from stockpot.entities import (
     Accept,
     Bound,
     Contender,
+    Digest,
+    Lease,
     Outcome,
     Recipe,
     Score,
@@ -262,6 +264,51 @@ def test_no_other_error_withdraws_a_bound() -> None:
     with pytest.raises(RuntimeError, match="killed"):
         early(store, BreaksDown(scores, n=2, greatest=1.0)).evaluate(trials)
     assert store.bound(RECIPES[0].digest, early(store).protocol.digest) == Bound(0.5)
+
+
+def test_what_an_evaluation_found_out_before_it_failed_withdraws_bounds_as_well(store: Store) -> None:
+    class FailsThen(LearnsAtTheLast):
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            super().evaluate(trials, then=then, wanted=wanted)
+            raise RuntimeError("killed")
+
+    early(store, Mixes(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[0], 0.9)])
+    failing = early(store, FailsThen(scores, n=2, greatest=1.0))
+    with pytest.raises(RuntimeError, match="killed"):
+        failing.evaluate([asked(RECIPES[1], 0.9)])
+    assert store.bound(RECIPES[0].digest, failing.protocol.digest) is None
+
+
+class Asked(MemoryStore):
+    """Counts what costs a round trip, or a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = self.leases = 0
+
+    def score(self, recipe: Digest, protocol: Digest) -> Score | None:
+        self.looks += 1
+        return super().score(recipe, protocol)
+
+    def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
+        self.leases += 1
+        return super().take_lease(name, owner=owner, seconds=seconds)
+
+
+def test_of_new_evaluations_each_is_looked_up_once_and_those_that_are_known_take_no_lease() -> None:
+    store, inner = Asked(), TableEvaluator(scores, n=2)
+    evaluator = SharedEvaluator(inner, store)
+    for trial in TRIALS:
+        evaluator.evaluate([trial])
+    assert (store.looks, store.leases) == (1 + len(TRIALS), len(TRIALS))
+    for _ in range(3):
+        for trial in TRIALS:
+            evaluator.evaluate([trial])
+    assert store.leases == len(TRIALS) + 1, "one, until it is seen that they are known"
+    SharedEvaluator(inner, store).evaluate(TRIALS)
+    assert store.leases == len(TRIALS) + 1
 
 
 class Listening(TableEvaluator):
