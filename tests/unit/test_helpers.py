@@ -63,7 +63,7 @@ def test_at_the_end_a_helper_ends_with_all_that_it_has_started(
 def test_a_helper_is_asked_to_end_and_what_it_says_then_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "trap 'echo ended; exit' TERM\nsleep 300 &\necho begun\nwait"
+    script = "trap 'echo; echo ended; exit' TERM\nsleep 300 &\necho begun\nwait"
     program_of(tmp_path, monkeypatch, script)
     listening = Listening()
     helping = Helpers(["cuda:1"], listening.say)

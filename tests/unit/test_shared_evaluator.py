@@ -311,6 +311,16 @@ def test_of_new_evaluations_each_is_looked_up_once_and_those_that_are_known_take
     assert store.leases == len(TRIALS) + 1
 
 
+def test_after_a_new_evaluation_a_bound_still_answers_what_another_process_evaluates() -> None:
+    store = MemoryStore()
+    evaluator = early(store)
+    store.commit_bound(RECIPES[1], evaluator.protocol, Bound(0.5))
+    store.take_lease(lease(RECIPES[1], TableEvaluator(scores, n=2)), owner="another", seconds=60)
+    evaluator.evaluate([Trial(RECIPES[0])])
+    assert evaluator.attempt(asked(RECIPES[1], 0.9)) == Bound(0.5)
+    assert evaluator.attempt(Trial(RECIPES[1])) is None
+
+
 class Listening(TableEvaluator):
     heard: Sequence[Trial] = ()
 
