@@ -9,6 +9,7 @@ StockpotError
 ├── NothingToSoup         the sweep has fewer than two usable candidates
 ├── BadCheckpoint         weights that are damaged, hostile or not averageable
 │   ├── NotArrived        weights that the artifact store did not hand out whole
+│   ├── Pickled           weights that only running a pickle would give
 │   ├── NotFinite         NaN or infinity in the weights
 │   ├── Incompatible      weights that cannot be averaged with, or loaded into, others
 │   ├── NotCached         the cache does not hold them, or let them go meanwhile
@@ -96,6 +97,10 @@ class AmbiguousWeights(BadCheckpoint):
 
 class NotArrived(BadCheckpoint):
     """Weights that the artifact store did not hand out whole. Another try may succeed."""
+
+
+class Pickled(BadCheckpoint):
+    """Weights that only running a pickle would give, which is never done."""
 
 
 class NotFinite(BadCheckpoint):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,7 +49,7 @@ def hold(client: "MlflowClient", tmp_path: Path) -> Hold:
         folder = tmp_path / "theirs"
         folder.mkdir()
         if name.endswith(".pkl"):
-            torch.save(tensors, folder / name)
+            torch.save(SimpleNamespace(**tensors), folder / name)
         else:
             save_file(tensors, folder / name)
         if "tiny" not in [model.name for model in client.search_registered_models()]:
@@ -98,7 +99,7 @@ def test_a_soup_that_is_better_than_the_holder_takes_the_alias_and_says_from_who
 @pytest.mark.parametrize(
     ("theirs", "name", "why"),
     [
-        (weights("dense", spread=0.0), "model.pkl", "model.pkl"),
+        (weights("dense", spread=0.0), "model.pkl", "types.SimpleNamespace"),
         (weights("conv"), "model.safetensors", "do not fit"),
         ({name: t * torch.nan for name, t in weights("dense").items()}, "model.safetensors", "NaN"),
     ],

@@ -257,7 +257,7 @@ def test_too_many_open_files_are_no_fault_of_the_archive(
     def full(_descriptor: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("stockpot.soup.pt2_file.os.dup", full)
+    monkeypatch.setattr("stockpot.soup.zip_members.os.dup", full)
     with pytest.raises(StockpotError, match="ulimit -n") as caught, open_pt2(path):
         pass
     assert not isinstance(caught.value, BadCheckpoint)

@@ -26,6 +26,8 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.errors import BadRequest, NothingToSoup
+from stockpot.soup import CONVERSION
+from stockpot.tracking.names import weights_format
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import Gathering
 from stockpot.workflow.gathering.shortlist import Shortlist
@@ -258,7 +260,10 @@ class Metrics(dict[str, float]):
     """A dict that can be watched while it lives."""
 
 
-PICKLE = _file("model.pt", WeightsFormat.PICKLE)
+PICKLE = _file("m/data/model.pth", WeightsFormat.PICKLE)
+TORCH, OTHER_TORCH = _file("best.ckpt", WeightsFormat.TORCH), _file("last.ckpt", WeightsFormat.TORCH)
+EXPORTED = _file("m/data/model.pt2", WeightsFormat.PT2)
+PART = _file("step-3/__0_0.distcp", WeightsFormat.PICKLE)
 BEST, LAST = _file("best.safetensors"), _file("last.safetensors")
 BRACKETS, ONE = _file("w[1].safetensors"), _file("w1.safetensors")
 
@@ -279,6 +284,14 @@ def _the_last(sources: Sequence[WeightsSource]) -> WeightsSource:
         ([BEST, LAST], "", "epoch*", ExclusionReason.NO_WEIGHTS),
         ([PICKLE], "", None, ExclusionReason.PICKLE),
         ([PICKLE], "", "epoch*", ExclusionReason.PICKLE),
+        ([PICKLE, TORCH], "", None, TORCH),
+        ([BEST, TORCH, OTHER_TORCH], "", None, BEST),
+        ([EXPORTED, TORCH], "", None, EXPORTED),
+        ([BEST, TORCH], "best.ckpt", None, TORCH),
+        ([BEST, TORCH], "", "best*", BEST),
+        ([TORCH, OTHER_TORCH], "", None, ExclusionReason.AMBIGUOUS_WEIGHTS),
+        ([TORCH, OTHER_TORCH], "", "last*", OTHER_TORCH),
+        ([PART], "", None, ExclusionReason.PICKLE),
         ([BRACKETS, ONE], "w[1].safetensors", None, BRACKETS),
         ([BRACKETS, ONE], "", "w[1]*", ONE),
         ([], "", None, ExclusionReason.NO_WEIGHTS),
@@ -306,8 +319,46 @@ def test_a_tag_that_names_a_pickle_is_told_so_though_other_weights_are_there() -
     (exclusion,) = gathering.exclusions
     assert (exclusion.reason, exclusion.detail) == (
         ExclusionReason.PICKLE,
-        f"{PICKLE.path}: pickles are never opened",
+        f"{PICKLE.path}: pickles are never run",
     )
+    assert exclusion.mend == CONVERSION
+
+
+def test_parts_of_a_distributed_checkpoint_are_told_as_what_they_are() -> None:
+    gathering = Gathering()
+    assert gathering.choose_weights(_run(1), [PART], None) is None
+    (exclusion,) = gathering.exclusions
+    assert "several processes wrote a part each" in exclusion.detail
+    assert "dcp_to_torch" in exclusion.mend
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("checkpoint-5/model.safetensors", WeightsFormat.SAFETENSORS),
+        ("epoch=3-step=9.ckpt", WeightsFormat.TORCH),
+        ("checkpoint-5/pytorch_model.bin", WeightsFormat.TORCH),
+        ("state_dict.pth", WeightsFormat.TORCH),
+        ("my_optimizer_study.pt", WeightsFormat.TORCH),
+        ("m/data/model.pth", WeightsFormat.PICKLE),
+        ("ckpt/mp_rank_00_model_states.pt", WeightsFormat.PICKLE),
+        ("ckpt/__0_1.distcp", WeightsFormat.PICKLE),
+        ("checkpoint-5/optimizer.pt", None),
+        ("checkpoint-5/optimizer_1.bin", None),
+        ("checkpoint-5/scheduler.pt", None),
+        ("checkpoint-5/scaler.pt", None),
+        ("checkpoint-5/rng_state_0.pth", None),
+        ("checkpoint-5/training_args.bin", None),
+        ("random_states_0.pkl", None),
+        ("ckpt/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", None),
+        ("m/python_model.pkl", None),
+        ("m/config.json", None),
+    ],
+)
+def test_names_tell_what_weights_are_and_what_only_lies_beside_them(
+    path: str, form: WeightsFormat | None
+) -> None:
+    assert weights_format(path) is form
 
 
 def test_batch_norm_is_refused_with_the_layer_named() -> None:

@@ -109,7 +109,7 @@ class _Sweep:
             return
         with tempfile.TemporaryDirectory() as folder:
             if run.weights == "pickle":
-                torch.save(net.state_dict(), f"{folder}/model.pt")
+                torch.save(net, f"{folder}/model.pt")  # the module, which only its code can open
             else:
                 save_file(net.state_dict(), f"{folder}/model.safetensors", {"format": "pt"})
             self.client.log_artifacts(run_id, folder)

@@ -49,8 +49,10 @@ class WeightsFormat(StrEnum):
 
     SAFETENSORS = "safetensors"
     PT2 = "pt2"
+    TORCH = "torch"
+    """By ``torch.save``: its pickle is read as a description, and never run."""
     PICKLE = "pickle"
-    """Never opened; listed so that the exclusion can say how to log the model instead."""
+    """Never opened; listed so that the exclusion can say how to convert it."""
     OTHER = "other"
     """No weights: a file that was logged beside them."""
 

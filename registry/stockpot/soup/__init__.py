@@ -15,8 +15,10 @@ from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, di
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
 from stockpot.soup.sharded_file import require_true
+from stockpot.soup.torch_file import CONVERSION, open_torch, require_archive
 
 __all__ = [
+    "CONVERSION",
     "CheckpointCache",
     "Head",
     "averaged_tensors",
@@ -29,6 +31,8 @@ __all__ = [
     "differing_values",
     "open_pt2",
     "open_safetensors",
+    "open_torch",
+    "require_archive",
     "require_true",
 ]
 

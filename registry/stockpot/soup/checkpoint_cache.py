@@ -15,15 +15,16 @@ from itertools import accumulate
 from pathlib import Path
 
 from stockpot.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
-from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, StockpotError
+from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, Pickled, StockpotError
 from stockpot.prose import counted
 from stockpot.soup import stamp
 from stockpot.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
 from stockpot.soup.disk_faults import disk_fault
 from stockpot.soup.eviction import LeastRecentlyUsed
-from stockpot.soup.pt2_file import HOW_TO_LOG, open_pt2
+from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import open_safetensors, parsed
 from stockpot.soup.sharded_file import INDEX_SUFFIX, ShardedFile, open_sharded
+from stockpot.soup.torch_file import CONVERSION, open_torch
 from stockpot.soup.weights_file import RegularFile, WeightsFile
 from stockpot.soup.whole_file import UnfinishedFile, remove_leftovers, writing
 
@@ -246,7 +247,9 @@ def _open_one(path: Path, format: WeightsFormat) -> AbstractContextManager[Weigh
         return open_safetensors(path)
     if format is WeightsFormat.PT2:
         return open_pt2(path)
-    raise BadCheckpoint(f"{path}: pickles are never opened", mend=f"log the model with {HOW_TO_LOG}")
+    if format is WeightsFormat.TORCH:
+        return open_torch(path)
+    raise Pickled(f"{path}: pickles are never run", mend=CONVERSION)
 
 
 def _finite(parts: Iterable[memoryview], tensors: Sequence[TensorSpec], origin: str) -> Iterator[memoryview]:

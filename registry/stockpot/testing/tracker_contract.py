@@ -149,7 +149,7 @@ class TrackerContract:
         pickled = backend.add_model(run.run_id, "pickled", {"MLmodel": b"{}", "data/model.pth": b"four"})
         found = backend.tracker.weights(run)
         assert [(source.path, source.format, source.model_id, source.size) for source in found] == [
-            ("check points/step 10/last.ckpt", WeightsFormat.PICKLE, None, 6),
+            ("check points/step 10/last.ckpt", WeightsFormat.TORCH, None, 6),
             ("exported/data/model.pt2", WeightsFormat.PT2, exported, 5),
             ("final.safetensors", WeightsFormat.SAFETENSORS, None, 3),
             ("pickled/data/model.pth", WeightsFormat.PICKLE, pickled, 4),

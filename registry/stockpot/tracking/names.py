@@ -13,16 +13,29 @@ from stockpot.entities.tags import CHECKPOINT, MODEL, RECIPE, ROLE, VERSION
 FORMATS = {
     ".safetensors": WeightsFormat.SAFETENSORS,
     ".pt2": WeightsFormat.PT2,
-    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".pkl"), WeightsFormat.PICKLE),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".pkl"), WeightsFormat.TORCH),
+    ".distcp": WeightsFormat.PICKLE,
 }
 INDEX_SUFFIX = ".index.json"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.safetensors|\.bin)", re.ASCII)
 """A file that weights were cut into, as ``save_pretrained`` names it beside ``<stem><suffix>.index.json``."""
+_NO_WEIGHTS = re.compile(
+    r"(optimizer|scheduler|scaler|sampler|rng_state|random_states)(_\d+)?\.(pt|pth|bin|pkl)"
+    r"|training_args\.bin|python_model\.pkl|.*_optim_states\.pt",
+    re.ASCII,
+)
+"""What the trainers of transformers, Accelerate and DeepSpeed, and MLflow, log beside weights."""
+_NEEDS_CODE = re.compile(r"(.*/)?data/model\.pth|.*_model_states\.pt", re.ASCII)
+"""A module that MLflow pickled whole; what each process of DeepSpeed wrote of one."""
 VERSION_URI = re.compile(r"models:/(?P<name>[^/]+)(/(?P<version>\d+)|@(?P<alias>[\w-]+))", re.ASCII)
 
 
 def weights_format(path: str) -> WeightsFormat | None:
     """What kind of weights a file of this name holds; None for other files."""
+    if _NO_WEIGHTS.fullmatch(PurePosixPath(path).name):
+        return None
+    if _NEEDS_CODE.fullmatch(path):
+        return WeightsFormat.PICKLE
     return FORMATS.get(PurePosixPath(path).suffix.lower())
 
 

@@ -17,9 +17,9 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.errors import AmbiguousWeights, BadCheckpoint, Incompatible, NotArrived, NotFinite
+from stockpot.errors import AmbiguousWeights, BadCheckpoint, Incompatible, NotArrived, NotFinite, Pickled
 from stockpot.prose import can_be_kept, counted, listed, visible
-from stockpot.soup import batch_norm_layers, compatible_groups, differences
+from stockpot.soup import CONVERSION, batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
@@ -32,6 +32,7 @@ LOG_AGAIN = "log the weights again with safetensors.torch.save_file(model.state_
 MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
     {
         ExclusionReason.UNREADABLE: LOG_AGAIN,
+        ExclusionReason.PICKLE: CONVERSION,
         ExclusionReason.NOT_FINITE: "log a checkpoint from before it diverged, and name it in the run's tag "
         f"{tags.WEIGHTS}",
     }
@@ -43,6 +44,7 @@ REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
         Incompatible: ExclusionReason.INCOMPATIBLE,
         NotArrived: ExclusionReason.NOT_READ,
         NotFinite: ExclusionReason.NOT_FINITE,
+        Pickled: ExclusionReason.PICKLE,
     }
 )
 NAMED = 8
@@ -50,6 +52,12 @@ NAMED = 8
 ARCHITECTURE = (
     "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"
 )
+PARTS = "several processes wrote a part each (DCP, FSDP or DeepSpeed)"
+JOINING = (
+    "join the parts, with python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt "
+    "or DeepSpeed's zero_to_fp32.py, and log that file to the run"
+)
+_PARTS = re.compile(r".*(\.distcp|_model_states\.pt)")
 PERSISTENT = "register_buffer(name, tensor, persistent=False)"
 
 
@@ -83,7 +91,8 @@ class Gathering:
         """The run's one weights file: the tagged one, else the one that matches, else the only one, else what
         `choose` makes of several: it may raise AmbiguousWeights.
 
-        A path that is there is meant literally, whatever it would match as a pattern. A run with so many
+        A path that is there is meant literally, whatever it would match as a pattern. Files by ``torch.save``
+        count only where there are no others, since tools write many of them beside weights. A run with so many
         runs `below` it needs no weights: it may only hold those together.
         """
         wanted = run.tags.get(tags.WEIGHTS) or pattern
@@ -91,12 +100,15 @@ class Gathering:
         if wanted:
             literally = [source for source in found if source.path == wanted]
             named = literally or [source for source in found if fnmatchcase(source.path, wanted)]
-        usable = [source for source in named if source.format is not WeightsFormat.PICKLE]
+        readable = [source for source in named if source.format is not WeightsFormat.PICKLE]
+        usable = [source for source in readable if source.format is not WeightsFormat.TORCH] or readable
         if usable:
             return self._with_a_safe_name(run, usable[0] if len(usable) == 1 else choose(usable))
         names = listed([source.path for source in named or found], NAMED)
         if found and all(source.format is WeightsFormat.PICKLE for source in named or found):
-            self.exclude(run, ExclusionReason.PICKLE, f"{names}: pickles are never opened", HOW_TO_LOG)
+            parts = any(_PARTS.fullmatch(source.path) for source in named or found)
+            why, mend = (PARTS, JOINING) if parts else ("pickles are never run", CONVERSION)
+            self.exclude(run, ExclusionReason.PICKLE, f"{names}: {why}", mend)
         elif found:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, f"nothing matches {wanted!r} among {names}")
         elif below:

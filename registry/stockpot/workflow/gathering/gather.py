@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
 from stockpot.errors import BadCheckpoint
-from stockpot.soup import Head, canonical_tensors, require_true
+from stockpot.soup import Head, canonical_tensors, require_archive, require_true
+from stockpot.soup.torch_file import BEGINNING
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
 from stockpot.workflow.gathering.checkpoint_choice import choose_checkpoint
@@ -125,6 +126,8 @@ def _cut_tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec,
 
 
 def _tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
+    if source.format is WeightsFormat.TORCH and (beginning := tracker.head(source, BEGINNING)) is not None:
+        require_archive(Path(source.path), beginning)
     if source.format is not WeightsFormat.SAFETENSORS or source.size is None:
         return None
     head = _head(source, source.size, FIRST, tracker)

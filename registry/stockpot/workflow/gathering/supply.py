@@ -22,7 +22,7 @@ from stockpot.entities import (
     TensorSpec,
     WeightsSource,
 )
-from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite
+from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import CODES, disk_fault
@@ -100,6 +100,8 @@ class Supply:
                 checkpoint, sha256 = self._cache.ingest(file, source.format)
             except NotFinite as error:
                 return _fault(source, file, ExclusionReason.NOT_FINITE, error)
+            except Pickled as error:
+                return _fault(source, file, ExclusionReason.PICKLE, error)
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
         return IngestedSource(source.uri, source.size, sha256, checkpoint, run_ended=source.run_ended)

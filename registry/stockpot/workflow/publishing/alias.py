@@ -177,4 +177,4 @@ def _weights_in(version: ModelVersion, sources: "tuple[WeightsSource, ...]") -> 
         if len(found) == 1:
             return found[0]
     held = ", ".join(source.path for source in sources) or "no weights"
-    raise BadCheckpoint(f"{version.uri} holds {held}, of which Stockpot reads exactly one safetensors or pt2")
+    raise BadCheckpoint(f"{version.uri} holds {held}, of which Stockpot reads exactly one weights file")
