@@ -13,6 +13,7 @@ COUNT = 8
 MOVED = "to read the bytes, then to write them: two threads, fsync"
 HASHED = f"{MOVED}; and to hash them"
 AT_ONCE = "to read and write them at once: two threads, fsync"
+COPIED = "a plain copy with its hash: one thread, fsync"
 AT_MOST_MEMORY = Goal("<=", 64, "MiB")
 LINEAR = Goal("<=", 1.25)  # linear within what the processor's and the system's caches do at other sizes
 SPARE = 3  # files beside the inputs: one while it is logged, the soup, and one more to be sure
@@ -47,6 +48,15 @@ def imports(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """What the averaging core adds to torch's import."""
     figures = [measured("averaging", "imports")["beyond_torch"] for _ in range(scale.repeats + 1)][1:]
     yield Row("import the averaging core", "the import of torch", Goal("<=", 0.2, "s"), (*figures,), "s more")
+
+
+def reading(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """A checkpoint by torch.save, brought into the cache without running its pickle."""
+    measured("reading", "prepare", scratch / "reading", scale.checkpoint)
+    figures = measured("reading", "sides", scratch / "reading", scale.repeats)
+    work = f"read a .ckpt of {scale.checkpoint} MB safely into canonical form"
+    yield Row(work, COPIED, Goal("<=", 1.5), (*figures["ratio"],), "x")
+    yield Row(work, "the imports' memory", AT_MOST_MEMORY, (figures["mib"],), "MiB more")
 
 
 def _limits(work: str, folder: Path, scale: Scale, goal: Goal) -> Iterable[Row]:

@@ -20,6 +20,8 @@ class Scale:
     """Repeats of what takes minutes."""
     megabytes: int = 536
     """Of each of eight checkpoints."""
+    checkpoint: int = 1000
+    """Megabytes of one that is read."""
     large: tuple[tuple[int, int], ...] = ((32, 350), (8, 2000))
     """Checkpoints and their megabytes."""
     width: int = 1280
@@ -46,6 +48,7 @@ QUICK = Scale(
     repeats=1,
     few=1,
     megabytes=2,
+    checkpoint=2,
     large=((5, 1), (3, 4)),
     width=32,
     swaps=1,

@@ -23,6 +23,7 @@ from tests.benchmarks.table import Row, head
 
 PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "averaging": averaging_rows.averaging,
+    "reading": averaging_rows.reading,
     "imports": averaging_rows.imports,
     "hot-swap": evaluation_rows.hot_swap,
     "interval": evaluation_rows.interval,

@@ -15,9 +15,9 @@ ROWS = {  # of the table, by the goal or the words in its place: how many
     "<= 1.15 x": 3,
     "<= 1.25 x": 4,
     ">= 2 x": 1,
-    "<= 64 MiB": 3,
+    "<= 64 MiB": 4,
     "<= 0.2 s": 5,
-    "<= 1.5 x": 1,
+    "<= 1.5 x": 2,
     "<= 1 x": 2,
     "<= 0 of them": 1,
     "<= 12 rounds": 1,
@@ -111,7 +111,7 @@ def test_a_row_over_its_goal_says_so(kept: Path, document: dict[str, Any]) -> No
     printed = bench("--only", "hot-swap", "--results", kept)
     (line,) = [line for line in printed.splitlines() if "<= 1.5 x" in line]
     assert line.endswith("| **MISSES ITS GOAL** |")
-    (row,) = [row for row in document["rows"] if row["goal"] == "<= 1.5 x"]
+    (row,) = [row for row in document["rows"] if row["goal"] == "<= 1.5 x" and "into a module" in row["work"]]
     assert row["over"]
 
 

@@ -17,8 +17,8 @@ ROOM = 2_000_000
 
 _TEXT_LIMIT = 4096
 """Bytes of a text that is kept: a tensor's name has 1,024 characters at most."""
-_TABLE_ROOM = 3
-"""What a new table takes: as much as so many other records."""
+_LARGE = 3
+"""What a new table or name takes: as much as so many other records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class _Machine:
             self.push(self.number(size, signed=True))
 
     def table(self) -> None:
-        self.spend(_TABLE_ROOM)
+        self.spend(_LARGE)
         self.push(Table())
 
     def remember(self, index: int) -> None:
@@ -208,12 +208,14 @@ class _Machine:
         self.push(self.memo[index])
 
     def tuple_of(self, count: int) -> None:
-        self.push(tuple(reversed([self.pop() for _ in range(count)])))
+        if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
+            raise IndexError
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
-    def name(self) -> None:
-        name, module = self.pop(), self.pop()
+    def name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError(f"byte {self.at:,}: the name of a global is no text")  # noqa: TRY004 - as all others
+        self.spend(_LARGE)
         self.push(Name(module, name))
 
     def call(self) -> None:
@@ -312,8 +314,8 @@ _INSTRUCTIONS: Mapping[int, Callable[[_Machine], object]] = MappingProxyType(
         0x94: lambda m: m.remember(len(m.memo)),
         ord("h"): lambda m: m.recall(m.number(1)),
         ord("j"): lambda m: m.recall(m.number(4)),
-        ord("c"): lambda m: m.push(Name(m.line(), m.line())),
-        0x93: lambda m: m.name(),
+        ord("c"): lambda m: m.name(m.line(), m.line()),
+        0x93: lambda m: m.name(*reversed([m.pop(), m.pop()])),
         ord("R"): lambda m: m.call(),
         0x81: lambda m: m.call(),
         0x92: lambda m: m.call_with_names(),

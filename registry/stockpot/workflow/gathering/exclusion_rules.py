@@ -92,8 +92,8 @@ class Gathering:
         `choose` makes of several: it may raise AmbiguousWeights.
 
         A path that is there is meant literally, whatever it would match as a pattern. Files by ``torch.save``
-        count only where there are no others, since tools write many of them beside weights. A run with so many
-        runs `below` it needs no weights: it may only hold those together.
+        count only where there are no others, since tools write many of them beside weights. A run with so
+        many runs `below` it needs no weights: it may only hold those together.
         """
         wanted = run.tags.get(tags.WEIGHTS) or pattern
         named = list(found)
