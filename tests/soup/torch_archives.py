@@ -96,7 +96,8 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
         # A number is a descriptor that is open.
         if event == "open" and (isinstance(arguments[0], int) or arguments[0] == str(_watching[0])):
             return
-        _seen.append(f"{event} {arguments!r}")
+        _seen.append(f"{event} {arguments!r}"[:200])
 
 
+b"".decode("cp437")  # zipfile imports what reads names of another day when it meets the first
 sys.addaudithook(_watch)
