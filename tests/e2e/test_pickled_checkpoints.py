@@ -1,4 +1,4 @@
-"""A sweep logged by torch.save, as each tool lays it out: read without running a pickle, or told the way out."""
+"""A sweep logged by torch.save, as each tool lays it out: no pickle is run, and the way out is told."""
 
 import argparse
 import pickle
@@ -81,13 +81,17 @@ def _damaged(folder: Path, state: dict[str, Tensor]) -> None:
 
 
 READ: list[Log] = [_lightning, _trainer, _by_hand]
-EXCLUDED = {
+EXCLUDED: dict[Log, tuple[ExclusionReason, str]] = {
     _module: (ExclusionReason.PICKLE, "of torch.nn.modules.container.Sequential"),
     _old: (ExclusionReason.PICKLE, "before torch 1.6"),
     _plain: (ExclusionReason.PICKLE, "a plain pickle"),
     _parts: (ExclusionReason.PICKLE, "several processes wrote a part each"),
     _damaged: (ExclusionReason.UNREADABLE, "another CRC"),
 }
+
+
+def name_of(log: Log) -> str:
+    return str(getattr(log, "__name__"))  # noqa: B009 - for mypy, to which a callable has none
 
 
 @pytest.fixture
@@ -98,9 +102,10 @@ def client(mlflow_uri: str) -> "MlflowClient":
 
 
 def _log(client: "MlflowClient", request: SoupRequest, folder: Path, log: Log, seed: int) -> str:
-    experiment = client.get_run(request.sweep).info.experiment_id
-    tags = {"mlflow.parentRunId": request.sweep}
-    run_id: str = client.create_run(experiment, run_name=log.__name__, tags=tags).info.run_id
+    parent = str(request.sweep)
+    experiment = client.get_run(parent).info.experiment_id
+    tags = {"mlflow.parentRunId": parent}
+    run_id: str = client.create_run(experiment, run_name=name_of(log), tags=tags).info.run_id
     folder.mkdir()
     log(folder, dict(weights("dense", seed=seed)))
     client.log_artifacts(run_id, str(folder))
@@ -120,13 +125,13 @@ def test_pickled_checkpoints_are_candidates_where_no_class_is_needed(
 ) -> None:
     """A run that logged the same weights as safetensors is the same candidate."""
     runs = {
-        _log(client, tiny_sweep, tmp_path / log.__name__, log, seed=10 + place): log
+        _log(client, tiny_sweep, tmp_path / name_of(log), log, seed=10 + place): log
         for place, log in enumerate([*READ, *EXCLUDED])
     }
     (twin,) = (_log(client, tiny_sweep, tmp_path / "twin", log, 3) for log in READ[:1])
     sweep = _sweep(tiny_sweep)
     names = [candidate.run.name for candidate in sweep.candidates]
-    assert sorted(names) == sorted([f"tune-{seed}" for seed in range(5)] + [log.__name__ for log in READ])
+    assert sorted(names) == sorted([f"tune-{seed}" for seed in range(5)] + [name_of(log) for log in READ])
     found = {exclusion.run_id: exclusion for exclusion in sweep.exclusions}
     assert found.pop(twin).reason is ExclusionReason.DUPLICATE
     assert found.keys() == {run for run, log in runs.items() if log in EXCLUDED}

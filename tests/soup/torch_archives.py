@@ -1,7 +1,9 @@
 """Files as torch.save writes them, taken apart and put together again, and what happens while one is read."""
 
+import codecs
 import io
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +90,7 @@ def only_read(path: Path) -> Iterator[None]:
         yield
     finally:
         _watching.clear()
-    assert not _seen
+    assert not _seen, _seen
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -99,5 +101,15 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
         _seen.append(f"{event} {arguments!r}"[:200])
 
 
-b"".decode("cp437")  # zipfile imports what reads names of another day when it meets the first
+def _import_what_is_imported_late() -> None:
+    codecs.lookup("cp437")  # zipfile's, of names of another day
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pt"
+        torch.save({"a": torch.ones(4, 4).t()}, path)
+        contents(path)
+        path.write_bytes(b"")
+        opened_or_refused(path)
+
+
+_import_what_is_imported_late()
 sys.addaudithook(_watch)

@@ -71,7 +71,7 @@ def interpret(content: bytes | bytearray) -> tuple[object, tuple[Stored, ...]]:
     """What the pickle describes, and every persistent id in it.
 
     A value is None, a bool, an int, a str, a tuple of values, or one of the records of this module. They may
-    hold themselves, and nest as deeply as the stream is long: nobody may walk, print or compare all of them.
+    hold themselves, and nest as deeply as the stream is long: nobody may walk, print, compare or hash one.
     Raises ValueError for a stream that a Pickler does not write, and for one that would take much memory.
     """
     machine = _Machine(content)

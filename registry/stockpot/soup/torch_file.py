@@ -222,7 +222,7 @@ def _is_tensor(entry: object) -> TypeGuard[Made]:
 
 
 def _is_plain(entry: object) -> TypeGuard[Made]:
-    return isinstance(entry, Made) and entry.of in _PLAIN_REBUILDERS and not entry.changed
+    return _is_tensor(entry) and entry.of in _PLAIN_REBUILDERS and not entry.changed
 
 
 def _unwrapped(entry: object) -> object:
@@ -231,7 +231,7 @@ def _unwrapped(entry: object) -> object:
         match entry:
             case Made(Name("torch._utils", name), (inner, *_), False) if name in _PARAMETERS:
                 entry = inner
-            case Made(of, (function, kind, tuple() as arguments, *_), False) if (
+            case Made(of, (function, Name() as kind, tuple() as arguments, *_), False) if (
                 of == _WITH_ATTRIBUTES and kind in _PLAIN_TENSORS
             ):
                 entry = Made(function, arguments)
@@ -241,7 +241,9 @@ def _unwrapped(entry: object) -> object:
 def _place(members: ZipMembers, root: str, name: str, tensor: Made) -> tuple[Place, str]:
     """Where a plain tensor lies, and in which member. Raises ValueError where its call makes no sense."""
     match tensor.arguments:
-        case (Stored(identity), skipped, tuple() as sizes, tuple() as strides, *more):
+        case (Stored(identity), int() as skipped, tuple() as sizes, tuple() as strides, *more) if all(
+            isinstance(n, int) for n in (*sizes, *strides)
+        ):
             kind, key, count = _storage(identity)
         case _:
             raise ValueError("its call has other arguments than torch gives")
