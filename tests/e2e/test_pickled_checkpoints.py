@@ -1,6 +1,7 @@
 """A sweep logged by torch.save, as each tool lays it out: no pickle is run, and the way out is told."""
 
 import argparse
+import json
 import pickle
 import subprocess
 import sys
@@ -49,6 +50,15 @@ def _trainer(folder: Path, state: dict[str, Tensor]) -> None:
     torch.save({"python": (3, tuple(range(625)), None)}, at / "rng_state.pth")
 
 
+def _shards(folder: Path, state: dict[str, Tensor]) -> None:
+    """As save_pretrained(safe_serialization=False) cuts weights."""
+    homes = {name: f"pytorch_model-{i + 1:05}-of-{len(state):05}.bin" for i, name in enumerate(state)}
+    for name, home in homes.items():
+        torch.save({name: state[name]}, folder / home)
+    index = {"metadata": {"total_size": 0}, "weight_map": homes}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
 def _by_hand(folder: Path, state: dict[str, Tensor]) -> None:
     torch.save({"epoch": 3, "model_state_dict": state, "args": argparse.Namespace()}, folder / "best.pkl")
 
@@ -80,7 +90,7 @@ def _damaged(folder: Path, state: dict[str, Tensor]) -> None:
     (folder / "best.pkl").write_bytes(content)
 
 
-READ: list[Log] = [_lightning, _trainer, _by_hand]
+READ: list[Log] = [_lightning, _trainer, _shards, _by_hand]
 EXCLUDED: dict[Log, tuple[ExclusionReason, str]] = {
     _module: (ExclusionReason.PICKLE, "of torch.nn.modules.container.Sequential"),
     _old: (ExclusionReason.PICKLE, "before torch 1.6"),

@@ -289,8 +289,8 @@ def _the_last(sources: Sequence[WeightsSource]) -> WeightsSource:
         ([EXPORTED, TORCH], "", None, EXPORTED),
         ([BEST, TORCH], "best.ckpt", None, TORCH),
         ([BEST, TORCH], "", "best*", BEST),
-        ([TORCH, OTHER_TORCH], "", None, ExclusionReason.AMBIGUOUS_WEIGHTS),
-        ([TORCH, OTHER_TORCH], "", "last*", OTHER_TORCH),
+        ([TORCH, OTHER_TORCH], "", None, OTHER_TORCH),
+        ([TORCH, OTHER_TORCH], "", "best*", TORCH),
         ([PART], "", None, ExclusionReason.PICKLE),
         ([BRACKETS, ONE], "w[1].safetensors", None, BRACKETS),
         ([BRACKETS, ONE], "", "w[1]*", ONE),
@@ -326,7 +326,7 @@ def test_a_tag_that_names_a_pickle_is_told_so_though_other_weights_are_there() -
 
 def test_parts_of_a_distributed_checkpoint_are_told_as_what_they_are() -> None:
     gathering = Gathering()
-    assert gathering.choose_weights(_run(1), [PART], None) is None
+    assert gathering.choose_weights(_run(1), [PART], None, _the_last) is None
     (exclusion,) = gathering.exclusions
     assert "several processes wrote a part each" in exclusion.detail
     assert "dcp_to_torch" in exclusion.mend
