@@ -12,7 +12,7 @@ from stockpot.tasks.module_places import Place, distributions, find_loaded, find
 
 TASKS = "stockpot.tasks"
 """The group of entry points that names tasks."""
-_PARTS_OF_TASKS = "stockpot.tasks.arrays", "stockpot.demo", "stockpot.testing"
+_PARTS_OF_TASKS = "stockpot.tasks.arrays", "stockpot.tasks.huggingface", "stockpot.demo", "stockpot.testing"
 """What of Stockpot may be part of a task: the rest is what evaluates it."""
 _IMPORTING = frozenset({"import_module", "__import__"})
 _OTHERWISE = frozenset(
