@@ -17,10 +17,11 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
-def listed(names: Sequence[str], most: int) -> str:
+def listed(names: Sequence[str], most: int = 8, *, between: str = ", ") -> str:
     """Names with commas between them: of very many, the first few and the number of the others."""
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+    more = f"{between.rstrip(', ')} and {rest:,} more" if rest > 0 else ""
+    return between.join(names[:most]) + more
 
 
 def can_be_kept(text: str) -> bool:

@@ -129,7 +129,7 @@ def test_runs_excluded_for_one_reason_are_counted_and_their_mend_is_told_once(
     assert "6 excluded runs" in told
     assert "3 runs no weights: it logged no weights: bare-0, bare-1, bare-2. To mend it: log some" in told
     assert "2 runs unreadable weights: torn-4: 4 bytes; torn-5: 5 bytes. To mend it: log them again" in told
-    assert "alone pickled weights: a pickle. To mend it: log safetensors" in told
+    assert "1 run pickled weights: alone: a pickle. To mend it: log safetensors" in told
     assert told.count("To mend it") == 3
     told = _told(capsys, replace(old.report, exclusions=(alone,)))
     assert "1 excluded run\n" in told

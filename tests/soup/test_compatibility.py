@@ -50,3 +50,42 @@ def test_batch_norm_is_known_by_its_running_statistics() -> None:
     assert batch_norm_layers(tensors) == ("bn1", "x.bn2")
     root = [TensorSpec(name, "F32", (2,)) for name in ("running_mean", "running_var")]
     assert batch_norm_layers(root) == ("",)
+
+
+def named(*names: str) -> list[TensorSpec]:
+    return [TensorSpec(name, "F32", (2,)) for name in names]
+
+
+INNER = [f"layer{i}.{part}" for i in range(18) for part in ("weight", "bias")]
+
+
+def test_names_that_differ_by_a_prefix_are_told_in_one_sentence_whichever_side_has_it() -> None:
+    bare, wrapped = named(*INNER, "norm"), named(*(f"encoder.{name}" for name in (*INNER, "norm")))
+    assert differences(wrapped, bare) == ("all 37 names match with prefix `encoder.`",)
+    assert differences(bare, wrapped) == ("all 37 names match without prefix `encoder.`",)
+
+
+def test_what_a_prefix_does_not_explain_is_still_told() -> None:
+    model = [*named(*(f"bert.{name}" for name in INNER), "head.weight"), TensorSpec("bert.norm", "F32", (4,))]
+    assert differences(model, named(*INNER, "norm", "pooler")) == (
+        "37 of 38 names match with prefix `bert.`",
+        "other shapes: bert.norm [2] instead of [4]",
+        "missing: head.weight",
+        "unexpected: pooler",
+    )
+
+
+def test_two_encoders_have_two_prefixes() -> None:
+    model = named(*(f"{tower}.{name}" for tower in ("text", "image") for name in INNER))
+    logged = named(*(f"{tower}_model.{tower}.{name}" for tower in ("text", "image") for name in INNER))
+    assert differences(model, logged) == (
+        "36 of 72 names match without prefix `image_model.`",
+        "36 of 72 names match without prefix `text_model.`",
+    )
+
+
+def test_one_name_that_looks_alike_is_no_prefix() -> None:
+    assert differences(named("body.weight", "a", "b"), named("weight", "c", "d")) == (
+        "missing: a, b, body.weight",
+        "unexpected: c, d, weight",
+    )

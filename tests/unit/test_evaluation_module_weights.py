@@ -75,6 +75,29 @@ def test_every_fault_is_told_at_once() -> None:
     assert fits(module, specs(state)) == caught.value.faults
 
 
+def test_a_bare_encoder_under_a_head_is_told_by_its_prefix() -> None:
+    model = nn.Sequential(OrderedDict(encoder=tiny.dense(), head=nn.Linear(4, 2)))
+    bare = specs(tiny.weights("dense"))
+    assert fits(model, bare) == (
+        "all 4 names match with prefix `encoder.`",
+        "missing head.weight [2, 4], head.bias [2]",
+    )
+    assert fits(tiny.dense(), [TensorSpec(f"encoder.{s.name}", s.dtype, s.shape) for s in bare]) == (
+        "all 4 names match without prefix `encoder.`",
+    )
+
+
+def test_pages_of_names_are_capped() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(100)))
+    wider = [TensorSpec(s.name, s.dtype, tuple(3 * n for n in s.shape)) for s in architecture_of(model)]
+    (shapes,) = fits(model, wider)
+    assert shapes.endswith("and 192 more")
+    unexpected, missing = fits(model, [TensorSpec(f"adapter{i}", "F32", (1,)) for i in range(1000)])
+    assert unexpected.startswith("unexpected adapter0 F32[1], ")
+    assert unexpected.endswith(" and 992 more")
+    assert missing.endswith(" and 192 more")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_widens_into_a_float32_model_without_loss(dtype: torch.dtype) -> None:
     module = nn.Linear(2, 2)

@@ -417,7 +417,14 @@ def test_where_all_runs_have_one_fault_the_advice_is_that_faults_mend() -> None:
     told = _told(*_excluded(40, ExclusionReason.AMBIGUOUS_WEIGHTS, "--weights PATTERN"))
     assert told.mend == "--weights PATTERN"
     (fault,) = told.faults
-    assert fault.startswith("40 runs: ambiguous weights: run 0 (AMBIGUOUS_WEIGHTS0): so it is; ")
+    assert fault.startswith("40 runs: ambiguous weights: so it is: run 0 (AMBIGUOUS_WEIGHTS0), run 1 (")
+    assert fault.endswith(" and 35 more")
+
+
+def test_where_runs_of_one_fault_differ_in_detail_the_first_few_are_told() -> None:
+    alike = _excluded(40, ExclusionReason.AMBIGUOUS_WEIGHTS, "--weights PATTERN")
+    (fault,) = _told(*(replace(e, detail=f"{i} files") for i, e in enumerate(alike, start=2))).faults
+    assert fault.startswith("40 runs: ambiguous weights: run 0 (AMBIGUOUS_WEIGHTS0): 2 files; run 1 (")
     assert fault.endswith("; and 35 more")
 
 

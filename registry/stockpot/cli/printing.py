@@ -37,7 +37,7 @@ from stockpot.errors import TRACEBACK, StockpotError, Unexpected
 from stockpot.ports import Tracker
 from stockpot.prose import counted, one_line, visible
 from stockpot.secrets import without_secrets
-from stockpot.workflow.gathering.enough import NAMED, alike
+from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.publication import told
 from stockpot.workflow.publishing.verdict import (
@@ -204,20 +204,11 @@ def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     table = _table("", "")
     table.show_header = False
     for group in alike(exclusions):
-        who = group[0].run_name if len(group) == 1 else counted(len(group), "run")
+        room = DETAIL * min(len(group), NAMED)
+        found = shorten(found_of(group), room, placeholder=" ... (--json tells all)")
         mend = f". To mend it: {group[0].mend}" if group[0].mend else ""
-        _add_row(table, who, f"{group[0].reason}: {_details(group)}{mend}")
+        _add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")
     out.print(table)
-
-
-def _details(group: Sequence[Exclusion]) -> str:
-    """What was found of each run, as far as there is room; once where it is the same."""
-    told = group[0].detail
-    if len({exclusion.detail for exclusion in group}) > 1:
-        told = "; ".join(f"{exclusion.run_name}: {exclusion.detail}" for exclusion in group)
-    elif len(group) > 1:
-        told = f"{told}: {', '.join(exclusion.run_name for exclusion in group)}"
-    return shorten(told, DETAIL * min(len(group), NAMED), placeholder=" ... (--json tells all)")
 
 
 def _show_report(report: SoupReport) -> None:

@@ -11,7 +11,13 @@ from typing import Any
 from stockpot.soup.average import averaged_tensors, build
 from stockpot.soup.canonical import canonical_names, canonical_tensors
 from stockpot.soup.checkpoint_cache import CheckpointCache
-from stockpot.soup.compatibility import batch_norm_layers, compatible_groups, differences, differing_values
+from stockpot.soup.compatibility import (
+    batch_norm_layers,
+    common_prefix,
+    compatible_groups,
+    differences,
+    differing_values,
+)
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
 from stockpot.soup.sharded_file import require_true
@@ -26,6 +32,7 @@ __all__ = [
     "build",
     "canonical_names",
     "canonical_tensors",
+    "common_prefix",
     "compatible_groups",
     "differences",
     "differing_values",

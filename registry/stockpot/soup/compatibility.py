@@ -1,14 +1,15 @@
 """Which checkpoints can be averaged with each other, told from their headers alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from struct import unpack_from
 
 from stockpot.entities import Checkpoint, Digest, Recipe, TensorSpec, short
+from stockpot.prose import listed
 from stockpot.soup.canonical import FLOATS, ITEM_SIZES
 from stockpot.soup.weights_file import WeightsFile
 
-_SHOWN = 8
 _FORMATS = {
     "U64": "<Q",
     "I64": "<q",
@@ -29,10 +30,15 @@ Layout = tuple[tuple[TensorSpec, ...], Digest]
 def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) -> tuple[str, ...]:
     """Every way in which `other` differs from `reference`: one sentence per kind of difference.
 
-    Where very many tensors differ in the same way, a sentence gives their number and names some.
+    Where very many tensors differ in the same way, a sentence gives their number and names some. Names that
+    differ by a common prefix are told as such, and compared without it.
     """
     expected = {tensor.name: tensor for tensor in reference}
     found = {tensor.name: tensor for tensor in other}
+    told, names = common_prefix(expected.keys() - found.keys(), found.keys() - expected.keys(), len(found))
+    if told:
+        same = [replace(tensor, name=names.get(tensor.name, tensor.name)) for tensor in other]
+        return told, *differences(reference, same)
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(expected.keys() | found.keys()):
         want, have = expected.get(name), found.get(name)
@@ -45,7 +51,36 @@ def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) ->
                 groups[f"{have.dtype} instead of {want.dtype}"].append(name)
             if have.shape != want.shape:
                 groups["other shapes"].append(f"{name} {list(have.shape)} instead of {list(want.shape)}")
-    return tuple(f"{kind}: {_listed(names)}" for kind, names in groups.items())
+    return tuple(f"{kind}: {listed(names)}" for kind, names in groups.items())
+
+
+def common_prefix(
+    missing: Collection[str], unexpected: Collection[str], total: int
+) -> tuple[str, Mapping[str, str]]:
+    """The prefix by which unexpected names differ from missing ones, as a sentence, and which name is which;
+    nothing where no two names, or fewer than half of those that could, differ by the same one.
+
+    `total`: all names of which some are unexpected.
+    """
+    lacked, had = _prefixes(missing, set(unexpected)), _prefixes(unexpected, set(missing))
+    way, found = max(("with", lacked), ("without", had), key=lambda one: max(map(len, one[1].values()), default=0))
+    prefix, names = max(found.items(), key=lambda one: len(one[1]), default=("", []))
+    if len(names) < max(2, min(len(missing), len(unexpected)) / 2):
+        return "", {}
+    pairs = [(name, name.removeprefix(prefix)) for name in names]
+    many = f"all {total}" if len(names) == total else f"{len(names)} of {total}"
+    told = f"{many} names match {way} prefix `{prefix}`"
+    return told, dict(pairs if way == "without" else [(bare, name) for name, bare in pairs])
+
+
+def _prefixes(longer: Iterable[str], shorter: Collection[str]) -> Mapping[str, list[str]]:
+    """The longer names that become one of the shorter ones without a prefix, by that prefix: with its dot."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(longer):
+        for cut in (place + 1 for place, letter in enumerate(name) if letter == "."):
+            if name[cut:] in shorter:
+                found[name[:cut]].append(name)
+    return found
 
 
 def misfits(recipe: Recipe, layouts: Mapping[Digest, Layout]) -> Iterator[str]:
@@ -108,9 +143,3 @@ def compatible_groups(checkpoints: Sequence[Checkpoint]) -> tuple[tuple[int, ...
     for index, checkpoint in enumerate(checkpoints):
         groups[checkpoint.tensors, checkpoint.exact].append(index)
     return tuple(map(tuple, groups.values()))
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN
-    shown = ", ".join(names[:_SHOWN])
-    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -22,7 +22,7 @@ from stockpot.evaluation.devices.device_faults import is_out_of_memory
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples, require_same
 from stockpot.evaluation.passes.tensor_nests import alike, packing
 from stockpot.ports import Task
-from stockpot.prose import counted
+from stockpot.prose import counted, listed
 
 DEFAULT_BATCH_SIZE = 256
 OPENED_TWICE = 1.0
@@ -63,9 +63,7 @@ class CheckedTask:
         ]
         if empty:
             mend = "give every layer its sizes, and build it on the CPU: weights are put into its own tensors"
-            what = (
-                f"model() has tensors without memory of their own, lazy, meta or expanded: {', '.join(empty)}"
-            )
+            what = f"model() has tensors without memory of their own, lazy, meta or expanded: {listed(empty)}"
             raise self._broken(what, mend)
         return module.eval()
 

@@ -1,7 +1,8 @@
 """Which of a module's tensors a checkpoint's tensors are for."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from stockpot.entities import TensorSpec
 from stockpot.errors import BadTask, Incompatible
+from stockpot.prose import listed
+from stockpot.soup import common_prefix
 from stockpot.soup.arithmetic import DTYPES
 from stockpot.soup.canonical import canonical_names
 
@@ -41,7 +44,9 @@ class Placement:
     ties: tuple[tuple[str, str], ...]
     """The other tied ones, each behind the first of its group: they must hold the same values."""
     faults: tuple[str, ...]
-    """How the checkpoint's tensors differ from what the module takes; empty if they fit."""
+    """How the checkpoint's tensors differ from what the module takes, a sentence per kind of difference; empty
+    if they fit.
+    """
 
 
 def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
@@ -51,21 +56,33 @@ def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
     loss. Of tied tensors one is enough; where there are several, they have one dtype.
     """
     slots = _slots(module)
-    faults: list[str] = []
+    faults: dict[str, list[str]] = defaultdict(list)
+    unexpected: dict[str, str] = {}
     firsts: dict[_Slot, TensorSpec] = {}
     ties: list[tuple[str, str]] = []
     for spec in tensors:
         slot = slots.get(spec.name)
         if slot is None:
-            faults.append(f"unexpected {spec.name} {spec.dtype}{list(spec.shape)}")
+            unexpected[spec.name] = f"{spec.name} {spec.dtype}{list(spec.shape)}"
             continue
         first = firsts.setdefault(slot, spec)
-        faults += _faults(spec, slot, first)
+        for kind, fault in _faults(spec, slot, first):
+            faults[kind].append(fault)
         if first is not spec:
             ties.append((first.name, spec.name))
-    faults += _missing(slots, firsts)
     targets = {spec.name: slot.tensor for slot, spec in firsts.items()}
-    return Placement(tuple(tensors), targets, tuple(ties), tuple(faults))
+    missing = _missing(slots, firsts)
+    absent = {name for name, slot in slots.items() if slot.names in missing}
+    told, names = common_prefix(absent, unexpected, len(tensors))
+    if told:
+        same = [replace(spec, name=names.get(spec.name, spec.name)) for spec in tensors]
+        return Placement(tuple(tensors), targets, tuple(ties), (told, *fits(module, same)))
+    strays = [f"unexpected {listed([*unexpected.values()])}"] if unexpected else []
+    if missing:
+        shapes = [f"{' or '.join(names)} {list(tensor.shape)}" for names, tensor in missing.items()]
+        strays.append(f"missing {listed(shapes)}")
+    differing = [listed(group, between="; ") for group in faults.values()]
+    return Placement(tuple(tensors), targets, tuple(ties), (*differing, *strays))
 
 
 def fits(module: nn.Module, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -96,7 +113,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     if copies:
         raise BadTask(
             f"state_dict() of {type(module).__name__}, the task's model, holds tensors that are neither its "
-            f"parameters nor its buffers: {', '.join(copies)}",
+            f"parameters nor its buffers: {listed(copies)}",
             mend="make Task.model() return a module whose state_dict() is not overridden: weights are loaded "
             "into its own tensors",
         )
@@ -134,15 +151,18 @@ def _spec(name: str, tensor: Tensor) -> TensorSpec:
     return TensorSpec(name, _NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
 
 
-def _faults(spec: TensorSpec, slot: _Slot, first: TensorSpec) -> Iterator[str]:
+def _faults(spec: TensorSpec, slot: _Slot, first: TensorSpec) -> Iterator[tuple[str, str]]:
+    """Each with its kind."""
     wanted = _spec(spec.name, slot.tensor)
     if spec.shape != wanted.shape:
-        yield f"{spec.name} has shape {list(spec.shape)}, the model's has {list(wanted.shape)}"
+        yield "shape", f"{spec.name} has shape {list(spec.shape)}, the model's has {list(wanted.shape)}"
     if not _holds(slot.tensor.dtype, spec.dtype):
-        yield f"{spec.name} is {spec.dtype}, which the model's {wanted.dtype} does not hold without loss"
+        what = f"{spec.name} is {spec.dtype}, which the model's {wanted.dtype} does not hold without loss"
+        yield "dtype", what
     if spec.dtype != first.dtype:
         # Their averages would be rounded differently.
-        yield f"{first.name} and {spec.name} are one tensor in the model, but {first.dtype} and {spec.dtype}"
+        what = f"{first.name} and {spec.name} are one tensor in the model, but {first.dtype} and {spec.dtype}"
+        yield "tied", what
 
 
 def _holds(dtype: torch.dtype, stored: str) -> bool:
@@ -154,7 +174,7 @@ def _holds(dtype: torch.dtype, stored: str) -> bool:
     return both_floats and torch.promote_types(other, dtype) == dtype
 
 
-def _missing(slots: Mapping[str, _Slot], met: Iterable[_Slot]) -> Sequence[str]:
+def _missing(slots: Mapping[str, _Slot], met: Iterable[_Slot]) -> Mapping[tuple[str, ...], Tensor]:
+    """The module's tensors that were not met, by all names of each."""
     known = set(met)
-    missing = {slot.names: slot.tensor for slot in slots.values() if slot not in known}
-    return [f"missing {' or '.join(names)} {list(tensor.shape)}" for names, tensor in missing.items()]
+    return {slot.names: slot.tensor for slot in slots.values() if slot not in known}

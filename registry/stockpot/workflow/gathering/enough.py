@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from stockpot.entities import Exclusion, ExclusionReason, Sweep, SweepSelector
 from stockpot.errors import NothingToSoup
-from stockpot.prose import counted
+from stockpot.prose import counted, listed
 
 NAMED = 5
 """Runs that are named of each reason."""
@@ -32,7 +32,7 @@ def require_two(sweep: Sweep) -> Sweep:
     if not total:
         raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(sweep.selector))
     what = "one usable run, where an average needs two" if sweep.candidates else "no usable run"
-    groups = sorted(alike(sweep.exclusions), key=len, reverse=True)
+    groups = alike(sweep.exclusions)
     several = len(groups) > 1
     mends = [group[0].mend or MENDS.get(group[0].reason, "") for group in groups]
     raise NothingToSoup(
@@ -46,19 +46,28 @@ def require_two(sweep: Sweep) -> Sweep:
 
 
 def alike(exclusions: Sequence[Exclusion]) -> list[list[Exclusion]]:
-    """The exclusions by reason and mend, so that each is told once."""
+    """The exclusions by reason and mend, so that each is told once: most runs first."""
     groups: dict[tuple[ExclusionReason, str], list[Exclusion]] = {}
     for exclusion in exclusions:
         groups.setdefault((exclusion.reason, exclusion.mend), []).append(exclusion)
-    return list(groups.values())
+    return sorted(groups.values(), key=len, reverse=True)
 
 
-def _summary(exclusions: Sequence[Exclusion]) -> str:
-    """The reason, how many runs it concerns, and what was found of the first few."""
-    shown = "; ".join(f"{e.run_name} ({e.run_id}): {e.detail}" for e in exclusions[:NAMED])
-    rest = len(exclusions) - NAMED
-    more = f"; and {rest} more" if rest > 0 else ""
-    return f"{counted(len(exclusions), 'run')}: {exclusions[0].reason}: {shown}{more}"
+def found_of(group: Sequence[Exclusion], *, ids: bool = False) -> str:
+    """What was found of these runs: once where it is the same, else of the first few; and who they are.
+
+    `ids`: with each name its run's id.
+    """
+    names = [f"{e.run_name} ({e.run_id})" if ids else e.run_name for e in group]
+    details = [exclusion.detail for exclusion in group]
+    if len(group) > 1 and len(set(details)) == 1:
+        return f"{details[0]}: {listed(names, NAMED)}"
+    pairs = zip(names, details, strict=True)
+    return listed([f"{name}: {detail}" for name, detail in pairs], NAMED, between="; ")
+
+
+def _summary(group: Sequence[Exclusion]) -> str:
+    return f"{counted(len(group), 'run')}: {group[0].reason}: {found_of(group, ids=True)}"
 
 
 def _told(selector: SweepSelector) -> str:

@@ -135,7 +135,7 @@ class Gathering:
     ) -> bool:
         """Whether the run's tensors hold no statistics to estimate again, and fit the task's model."""
         if layers := batch_norm_layers(tensors):
-            detail = f"running statistics of {', '.join(layers[:3])}{' ...' if len(layers) > 3 else ''}"
+            detail = f"running statistics of {listed(layers, 3)}"
             self.exclude(
                 run,
                 ExclusionReason.BATCH_NORM,
@@ -182,9 +182,8 @@ class Gathering:
     ) -> None:
         """Record that tensors which are not averaged hold other values than the group's."""
         names = [spec.name for spec in candidate.checkpoint.tensors if spec.dtype not in FLOATS]
-        detail = "; ".join(faults) or "integer or boolean tensors hold other values: one of " + ", ".join(
-            names
-        )
+        held = f"integer or boolean tensors hold other values: one of {listed(names)}"
+        detail = listed(faults, between="; ") or held
         mend = f"log weights without counters of steps, made with {PERSISTENT}, or with one value in all runs"
         self._exclude_misfit(candidate.run, group, detail, mend)
 
