@@ -106,8 +106,8 @@ def publish_artifacts(outcome: SoupOutcome) -> None:
 def _publish_artifacts(outcome: SoupOutcome) -> None:
     report = outcome.report
     request = report.request
-    sentences = (shown(sentence(row, request.report_on), most=600) for row in report.rows[1:])
-    verdicts = "\n\n".join(f"**{each}**" for each in sentences)
+    told = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
+    verdicts = "\n\n".join(f"**{shown(each, most=600)}**" for each in told)
     create_markdown_artifact(
         key=artifact_key(request.model, "verdict"),
         markdown=f"{verdicts}\n\n{markdown_table(report, columns(request))}",

@@ -12,6 +12,7 @@ StockpotError
 │   ├── Pickled           weights that only running a pickle would give
 │   ├── NotFinite         NaN or infinity in the weights
 │   ├── Incompatible      weights that cannot be averaged with, or loaded into, others
+│   ├── OtherLibrary      a model of a library whose models have no torch weights
 │   ├── NotCached         the cache does not hold them, or let them go meanwhile
 │   └── Altered           a file of the cache that is not what was written
 ├── BadTask               a user's task breaks its contract
@@ -109,6 +110,10 @@ class NotFinite(BadCheckpoint):
 
 class Incompatible(BadCheckpoint):
     """Weights that cannot be averaged with others, or loaded into the task's model."""
+
+
+class OtherLibrary(BadCheckpoint):
+    """A model of a library whose models have no torch weights: scikit-learn, XGBoost."""
 
 
 class NotCached(BadCheckpoint):

@@ -25,7 +25,8 @@ Range = tuple[float, float]
 
 
 def draw(report: SoupReport) -> bytes:
-    """Draw the figure as PNG, in points. Without shifted splits it is report against held-out score.
+    """Draw the figure as PNG, in points or the task's own unit. Without shifted splits it is report against
+    held-out score.
 
     A candidate that diverged, or a soup that collapsed, would squeeze all others into a corner: the axes hold
     the bulk of them all, and a line of text tells what lies outside. Names of splits and methods are drawn as
@@ -39,11 +40,12 @@ def draw(report: SoupReport) -> bytes:
     request = report.request
     across = request.report_on if request.shifts else request.select_on
     up = MEAN_OF_SHIFTS if request.shifts else request.report_on
-    candidates = _candidates(report)
+    size, unit = (POINT, "points") if report.unit is None else (1.0, report.unit)
+    candidates = _candidates(report, size)
     soups = {
         f"{folded(row.label, MOST)} ({len(row.recipe.ingredients)})": (
-            row.scores[across] / POINT,
-            row.scores[up] / POINT,
+            row.scores[across] / size,
+            row.scores[up] / size,
         )
         for row in report.rows
     }
@@ -53,13 +55,13 @@ def draw(report: SoupReport) -> bytes:
     _scatter(axes, candidates, soups)
     dots = [*candidates, *_finite(soups.values())]
     if dots:
-        horizontal, vertical = limits(dots)
+        horizontal, vertical = limits(dots, report.unit)
         axes.set_xlim(horizontal)
         axes.set_ylim(vertical)
         missing = _outside(candidates, soups, horizontal, vertical)
         axes.set_title(f"outside: {missing}" if missing else "", loc="left", fontsize=9, color=GREY)
-    axes.set_xlabel(f"{folded(across, MOST)}, points")
-    axes.set_ylabel(f"{folded(up, MOST)}, points")
+    axes.set_xlabel(_with_unit(across, unit))
+    axes.set_ylabel(_with_unit(up, unit))
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=9)
     return _png(figure)
@@ -78,11 +80,15 @@ def _png(figure: "Figure") -> bytes:
     return png.getvalue()
 
 
-def _candidates(report: SoupReport) -> list[Dot]:
-    """Those that have a score on the untouched splits."""
+def _candidates(report: SoupReport, size: float) -> list[Dot]:
+    """Those that have a score on the untouched splits, in units of this size."""
     shifts = report.request.shifts
     pairs = ((c.report, c.mean_of_shifts) if shifts else (c.held_out, c.report) for c in report.candidates)
-    return _finite((x / POINT, y / POINT) for x, y in pairs if x is not None and y is not None)
+    return _finite((x / size, y / size) for x, y in pairs if x is not None and y is not None)
+
+
+def _with_unit(split: str, unit: str) -> str:
+    return ", ".join(filter(None, (folded(split, MOST), folded(unit, MOST))))
 
 
 def _finite(dots: Iterable[Dot]) -> list[Dot]:
@@ -112,7 +118,7 @@ def _outside(candidates: Sequence[Dot], soups: Mapping[str, Dot], across: Range,
     def hidden(dot: Dot) -> bool:
         return not (across[0] <= dot[0] <= across[1] and up[0] <= dot[1] <= up[1])
 
-    named = [f"{label} at {dot[0]:.1f}, {dot[1]:.1f}" for label, dot in soups.items() if hidden(dot)]
+    named = [f"{label} at {dot[0]:.4g}, {dot[1]:.4g}" for label, dot in soups.items() if hidden(dot)]
     count = sum(map(hidden, candidates))
     return "; ".join([*named, *([f"{count} candidate{'s' * (count > 1)}"] if count else [])])
 
@@ -121,17 +127,22 @@ def _columns(dots: Sequence[Dot]) -> tuple[list[float], list[float]]:
     return [x for x, _ in dots], [y for _, y in dots]
 
 
-def limits(dots: Sequence[Dot]) -> tuple[Range, Range]:
+def limits(dots: Sequence[Dot], unit: str | None = None) -> tuple[Range, Range]:
     """What the axes hold, across and up: candidates and soups without far outliers."""
-    across, up = map(_bulk, _columns(dots))
+    across, up = (_bulk(values, 1.0 if unit is None else _grain(values)) for values in _columns(dots))
     return across, up
 
 
-def _bulk(values: Sequence[float]) -> Range:
+def _grain(values: Sequence[float]) -> float:
+    """A difference that is worth seeing, of scores in whatever unit."""
+    return max(map(abs, values)) / 1000 or 1.0
+
+
+def _bulk(values: Sequence[float], grain: float) -> Range:
     """The range of the values without far outliers (Tukey's outer fences), with some room."""
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
-    fence = 3 * max(high - low, 0.1)
+    fence = 3 * max(high - low, 0.1 * grain)
     inside = [value for value in ordered if low - fence <= value <= high + fence]
-    room = 0.12 * max(inside[-1] - inside[0], 1.0)
+    room = 0.12 * max(inside[-1] - inside[0], grain)
     return inside[0] - room, inside[-1] + room

@@ -141,3 +141,13 @@ def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[
     protocol = replace(first, question=question)
     printing.show_plan(Plan((), (), (), 0, 0, 0, 0, protocol), as_json=False)
     assert "birds.scoring 0123456789ab" in capsys.readouterr().out
+
+
+def test_scores_without_bounds_are_told_in_the_tasks_unit(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Scores, in points:" in _told(capsys, old.report)
+    told = _told(capsys, replace(old.report, unit="nats"))
+    assert "Scores, in nats:" in told
+    assert "points" not in told
+    assert "Scores: " in _told(capsys, replace(old.report, unit=""))

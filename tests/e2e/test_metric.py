@@ -66,7 +66,7 @@ def test_a_sweep_is_ranked_searched_and_reported_by_the_metric_with_the_jackknif
             assert gain.mcnemar_p is None
             assert -math.inf < gain.low <= gain.difference <= gain.high < math.inf
         assert MEAN_OF_SHIFTS in row.versus_best
-        assert "McNemar" not in sentence(row, "test")
+        assert "McNemar" not in sentence(row, "test", None)
     labels = [f"ensemble of the {row.label}" for row in soups if row.recipe.is_soup]
     assert [row.label for row in outcome.report.ensembles] == [*labels, "greedy ensemble"]
     again = walk(request, place, in_turn, Silent())

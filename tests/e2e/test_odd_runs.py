@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from stockpot.cli import main
 from stockpot.entities import ExclusionReason, SoupRequest, Sweep
 from stockpot.errors import BadRequest, NothingToSoup, TrackingError
 from stockpot.ports import Watcher
@@ -266,3 +267,25 @@ def test_integers_that_differ_are_named_with_both_values(
         _sweep(request)
     assert "num_updates holds 100 instead of 0" in str(caught.value)
     assert "persistent=False" in caught.value.mend
+
+
+def test_runs_of_scikit_learn_are_counted_in_one_line_without_advice(
+    tiny_sweep: SoupRequest, mlflow_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As MLflow's own documentation logs them, beside the sweep's."""
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
+    mlflow.set_experiment("sweeps")
+    forms = {"pickled": "cloudpickle", "newer": "skops"}
+    for name, form in forms.items():
+        with mlflow.start_run(run_name=name, tags={"mlflow.parentRunId": tiny_sweep.sweep or ""}):
+            model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+            mlflow.sklearn.log_model(model, name="model", serialization_format=form, pip_requirements=[])
+    task = ["--task", tiny_sweep.task, "--task-arg", "n=80"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["soup", "--sweep", tiny_sweep.sweep or "", "--model", "tiny", *task, "--dry-run"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "5 candidates" in told
+    assert "2 runs a model of another library: it logged no torch weights, but a model of sklearn: " in told
+    assert "To mend it" not in told

@@ -53,3 +53,16 @@ def test_a_soup_that_is_better_than_every_candidate_is_on_the_paper() -> None:
     dots = [*candidates, soup, collapsed]
     assert all(_shown(dot, dots) for dot in (*candidates, soup))
     assert not _shown(collapsed, dots), "it would squeeze all others into a corner"
+
+
+def test_scores_that_have_no_bounds_are_drawn_as_they_are() -> None:
+    made = _named("test")
+    assert draw(replace(made, unit="nats")) != draw(replace(made, unit="")) != draw(made)
+
+
+def test_small_differences_of_scores_in_their_own_unit_fill_the_paper() -> None:
+    dots = [(0.0010, 0.0020), (0.0011, 0.0021), (0.0012, 0.0023)]
+    across, up = limits(dots, "mm")
+    assert across[1] - across[0] < 0.001
+    assert all(_shown(dot, dots) for dot in dots)
+    assert up[1] - up[0] < 0.001

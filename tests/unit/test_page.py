@@ -135,7 +135,7 @@ def test_the_name_of_a_split_makes_nothing_either() -> None:
 
 def test_the_verdict_tells_test_and_shift_and_which_is_secondary() -> None:
     _, row = _report()
-    assert sentence(row, "test") == (
+    assert sentence(row, "test", None) == (
         "greedy soup: not shown to be better than the best single candidate: "
         "+0.80 points (95% interval -0.40 to +2.00, n = 540) on split test; "
         "better under shift: +1.56 points (95% interval +0.66 to +2.46, n = 540), a secondary comparison"

@@ -87,6 +87,8 @@ class TableBench:
         assert not plain
         return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
 
+    unit = None
+
     def groups(self, split: str) -> Sequence[Hashable] | None:
         assert split in {"test", "fog", "night", "rain"}, "the held-out split is never compared on"
         return None

@@ -30,6 +30,8 @@ from stockpot.workflow.publishing.verdict import (
     gain,
     interval,
     judge,
+    least_gain,
+    margin,
     reasons,
     row_of,
     sentence,
@@ -76,25 +78,25 @@ def test_the_interval_decides_the_verdict_and_the_alias(
     low: float, high: float, verdict: Verdict, *, alias: bool
 ) -> None:
     assert judge(_row(low, high), "test") is verdict
-    assert earns_alias(_row(low, high), REQUEST) is alias
+    assert earns_alias(_row(low, high), _report(_row(low, high))) is alias
 
 
 def test_a_single_candidate_is_no_soup_and_earns_nothing() -> None:
     alone = _row(0.1, 0.2, Recipe.mean([A]))
     assert judge(alone, "test") is Verdict.NO_SOUP
-    assert not earns_alias(alone, REQUEST)
+    assert not earns_alias(alone, _report(alone))
 
 
 def test_where_origins_are_too_few_for_an_interval_that_is_said() -> None:
     few = Comparison("test", 3, 1 / 3, -math.inf, math.inf, 0.95, 1.0)
-    assert gain(few) == "+33.33 points (95% interval: none, too few origins, n = 3, McNemar p = 1)"
-    assert interval(few) == "+33.33 [none, too few origins]"
+    assert gain(few, None) == "+33.33 points (95% interval: none, too few origins, n = 3, McNemar p = 1)"
+    assert interval(few, None) == "+33.33 [none, too few origins]"
     undefined = replace(few, difference=math.nan)
-    assert "interval: none, n = 3" in gain(undefined)
+    assert "interval: none, n = 3" in gain(undefined, None)
 
 
 def test_every_claimed_gain_has_interval_n_and_split() -> None:
-    text = sentence(_row(0.002, 0.02), "test")
+    text = sentence(_row(0.002, 0.02), "test", None)
     assert "+1.10 points (95% interval +0.20 to +2.00, n = 540, McNemar p = 0.03) on split test" in text
 
 
@@ -168,3 +170,48 @@ def test_an_ensemble_is_on_the_versions_page_and_wins_nothing() -> None:
     assert "ensemble of the greedy soup | 2 | 2 x" in text
     assert "its cells are empty: why" in text
     assert row_of(report, "greedy") is row
+
+
+NATS = {"validation": -350.25, "test": -400.0, "fog": -500.0, MEAN_OF_SHIFTS: -500.0}
+
+
+def _in_nats(low: float, high: float, margin: float | str = -0.5) -> SoupReport:
+    """The best single's score on the report split is -400 nats."""
+    report = _report(replace(_row(low, high), scores=NATS))
+    request = replace(report.request, margin=margin)
+    return replace(report, request=request, unit="nats")
+
+
+def test_scores_that_have_no_bounds_are_told_in_the_tasks_own_unit() -> None:
+    report = _in_nats(-1.5, 3.0)
+    told = sentence(report.rows[1], "test", report.unit)
+    assert "+0.75 nats (95% interval -1.5 to +3, n = 540, McNemar p = 0.03) on split test" in told
+    table = markdown_table(report, columns(REQUEST))
+    assert "| greedy soup | 2 | 1 x | -350.25 | -400 | -500 | -500 | +0.75 \\[-1.5, +3\\] |" in table
+    page = description(report, report.rows[1], [], "soups.png")
+    assert "points" not in told + table + page
+    bare = replace(report, unit="")
+    assert "+0.75 (95% interval -1.5 to +3, n" in sentence(bare.rows[1], "test", bare.unit)
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [(-0.5, -2.0), ("-0.5%", -2.0), ("-0.5 %", -2.0), ("1%", 4.0), (0.0, 0.0), ("-1", -4.0)],
+)
+def test_of_scores_without_bounds_a_margin_is_a_part_of_the_best_singles(
+    given: float | str, least: float
+) -> None:
+    report = _in_nats(least, 9.0, given)
+    assert least_gain(report) == least
+    assert not earns_alias(report.rows[1], report), "it must lie above the margin"
+    report = _in_nats(least + 0.01, 9.0, given)
+    assert earns_alias(report.rows[1], report)
+
+
+def test_a_margin_of_points_may_be_a_percentage_too() -> None:
+    report = _report(_row(-0.007, 0.02))
+    assert not earns_alias(report.rows[1], report)
+    assert margin(report) == "-0.5 points"
+    report = replace(report, request=replace(REQUEST, margin="-1%"))
+    assert earns_alias(report.rows[1], report), "the best single scores 0.8, of which 1 % is 0.8 points"
+    assert margin(report) == "-0.80 points, which is -1 % of the best single candidate's score"

@@ -82,7 +82,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     max_seconds: options.MaxSeconds = None,
     points: options.Points = "5",
     verify_exact: options.VerifyExact = False,
-    margin: options.Margin = -0.5,
+    margin: options.Margin = "-0.5",
     register: options.Which = Register.NOT_WORSE,
     or_best_single: options.OrBestSingle = False,
     again: options.Again = False,

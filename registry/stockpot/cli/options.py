@@ -49,7 +49,12 @@ VerifyExact = Annotated[
 _REGISTER = "What is registered"
 Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become versions of.")]
 Margin = Annotated[
-    float, _in(_REGISTER, "Points the interval's lower end must exceed for the alias challenger.")
+    str,
+    _in(
+        _REGISTER,
+        "What the interval's lower end must exceed for the alias challenger: points (of unbounded scores, "
+        "percent of the best single's), or such percent as -1%.",
+    ),
 ]
 Which = Annotated[
     Register,

@@ -45,10 +45,10 @@ from stockpot.workflow.publishing.verdict import (
     cells,
     columns,
     ends,
-    points,
     reasons,
     score_of,
     sentence,
+    signed,
 )
 
 WIDTH = None if sys.stdout.isatty() else 120
@@ -213,18 +213,22 @@ def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
 
 def _show_report(report: SoupReport) -> None:
     request = report.request
-    _print_heading("Scores, in points", f": {request.select_on} is held-out, the others are untouched")
+    unit = "points" if report.unit is None else report.unit
+    _print_heading(
+        f"Scores, in {unit}" if unit else "Scores",
+        f": {request.select_on} is held-out, the others are untouched",
+    )
     splits = columns(request)
     table = _table("", *BESIDE_SCORES, *splits)
     for row in report.table:
-        _add_row(table, *cells(row, splits))
+        _add_row(table, *cells(row, splits, report.unit))
     out.print(table)
-    gains = _table("gain over the best single", "on", "points", "95 % interval", "n", "McNemar p")
+    gains = _table("gain over the best single", "on", unit or "difference", "95 % interval", "n", "McNemar p")
     for row in report.table:
-        _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS))
+        _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS), report.unit)
     if gains.row_count:
         out.print(gains)
-    verdicts = (sentence(row, request.report_on) for row in report.rows[1:])
+    verdicts = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
     for line in (*verdicts, *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)
     out.print()
@@ -256,13 +260,13 @@ def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(one_line(cell)) for cell in cells))
 
 
-def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]) -> None:
+def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str], unit: str | None) -> None:
     for split in splits:
         if split not in row.versus_best:
             continue
         gain = row.versus_best[split]
         p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
-        _add_row(table, row.label, split, points(gain.difference), ends(gain), str(gain.n), p)
+        _add_row(table, row.label, split, signed(gain.difference, unit), ends(gain, unit), str(gain.n), p)
 
 
 def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:

@@ -1,7 +1,9 @@
 """What a person asks for: the one argument of the flow, of the command and of the Python call."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
@@ -104,8 +106,11 @@ class SoupRequest:
     """Stop after so many seconds in all, and take the best recipe found until then."""
     points: int | Literal["all"] = 5
     """Candidates beside the best single that are measured on report split and shifts, for the figure."""
-    margin: float = -0.5
-    """Points (hundredths of a score) that the interval's lower end must exceed for the alias."""
+    margin: float | str = -0.5
+    """What the interval's lower end must exceed for the alias. A number is points (hundredths of a score)
+    where scores lie between 0 and 1, and percent of the best single candidate's score elsewhere; a text such
+    as '-1%' is such percent everywhere.
+    """
     register: Register = Register.NOT_WORSE
     """Which soups are registered: those not shown to be worse than the best single, better ones, or all."""
     or_best_single: bool = False
@@ -121,7 +126,11 @@ class SoupRequest:
     """Where another process works on this very request: wait for its answer. Else leave it to that one."""
 
     def __post_init__(self) -> None:
-        faults = fit_fields(self) or self._faults()  # rules are about values of the right type
+        faults = fit_fields(self)
+        if not faults:  # rules are about values of the right type
+            with suppress(ValueError):  # a percentage; documents and commands tell numbers as text
+                object.__setattr__(self, "margin", float(self.margin))
+            faults = self._faults()
         if faults:
             raise BadRequest("; ".join(faults), mend=MEND)
 
@@ -156,7 +165,10 @@ class SoupRequest:
                 self.checkpoint_metric is not None and self.weights in {BEST, LAST},
                 f"weights={self.weights} and checkpoint_metric are two ways to choose: give one",
             ),
-            (math.isnan(self.margin), "margin must be a number"),
+            (
+                math.isnan(self.margin_number),
+                f"margin must be a number, or a percentage such as '-1%', got {self.margin!r}",
+            ),
         ]
         unwritable = [
             f"{name} holds {text!r}, with a NUL or half a character, which no database takes"
@@ -174,6 +186,19 @@ class SoupRequest:
                 yield name, value
             elif isinstance(value, tuple):
                 yield from ((name, text) for text in value)
+
+    @property
+    def margin_number(self) -> float:
+        """The margin without a sign for percent; NaN where it is none."""
+        if not isinstance(self.margin, str):
+            return self.margin
+        return math.nan if self.relative_margin is None else self.relative_margin
+
+    @property
+    def relative_margin(self) -> float | None:
+        """The percentage of the best single candidate's score, where the margin is one."""
+        found = isinstance(self.margin, str) and re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*%\s*", self.margin)
+        return float(found[1]) if found else None
 
     @property
     def question(self) -> "SoupRequest":

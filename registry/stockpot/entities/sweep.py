@@ -45,6 +45,7 @@ class ExclusionReason(StrEnum):
 
     NOT_FINISHED = "not finished"
     NO_WEIGHTS = "no weights"
+    OTHER_LIBRARY = "a model of another library"
     GROUP = "a group of runs"
     AMBIGUOUS_WEIGHTS = "ambiguous weights"
     PICKLE = "pickled weights"

@@ -111,6 +111,11 @@ class TorchBench:
         """Examples that are evaluated at a time."""
         return self.workspace.batch_size
 
+    @property
+    def unit(self) -> str | None:
+        """What scores are told in: None for points, hundredths of a score between 0 and 1."""
+        return self.workspace.task.unit
+
     def halve_batch(self) -> None:
         """Make the evaluators that are opened from now on take half as many examples at a time, or one."""
         self._passes = self.passes

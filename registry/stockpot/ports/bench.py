@@ -24,6 +24,11 @@ class Bench(Protocol):
         """Examples that are evaluated at a time."""
         ...
 
+    @property
+    def unit(self) -> str | None:
+        """What scores are told in: None for points, hundredths of a score between 0 and 1."""
+        ...
+
     def halve_batch(self) -> None:
         """Evaluate half as many examples at a time from now on, at least one: under another protocol."""
         ...

@@ -22,6 +22,8 @@ class Task(Protocol):
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
       arguments that make the architecture without the task's data, for a model that is served as code;
     - ``batch_size``: examples in a batch; 256 without it;
+    - ``unit``: what a score is counted in, such as "nats" or "mm". Without it scores with bounds ``(0, 1)``
+      are told in points (hundredths), and others as bare numbers.
     - ``metric(outputs, targets) -> float``: for a split that is measured as a whole, by what is no mean over
       its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
       pass. More in `MeasuresWhole`.

@@ -45,7 +45,8 @@ class Tracker(Protocol):
     def weights(self, run: Run) -> tuple[WeightsSource, ...]:
         """Every weights file that the run logged, as artifact or inside a LoggedModel, by path. Raises
         BadCheckpoint where its artifacts are too many to be looked through, or cannot be listed although
-        those of other runs can.
+        those of other runs can, and OtherLibrary where all that it logged are models that by their cards
+        (``MLmodel``, or the tag of MLflow 2) are of other libraries than torch.
         """
         ...
 

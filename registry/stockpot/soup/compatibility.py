@@ -63,7 +63,9 @@ def common_prefix(
     `total`: all names of which some are unexpected.
     """
     lacked, had = _prefixes(missing, set(unexpected)), _prefixes(unexpected, set(missing))
-    way, found = max(("with", lacked), ("without", had), key=lambda one: max(map(len, one[1].values()), default=0))
+    way, found = max(
+        ("with", lacked), ("without", had), key=lambda one: max(map(len, one[1].values()), default=0)
+    )
     prefix, names = max(found.items(), key=lambda one: len(one[1]), default=("", []))
     if len(names) < max(2, min(len(missing), len(unexpected)) / 2):
         return "", {}

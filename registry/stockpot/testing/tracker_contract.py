@@ -9,6 +9,7 @@ of them: each test makes an experiment and a model name of its own::
             return MyBackend()
 """
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +27,14 @@ from stockpot.entities import (
     WeightsFormat,
     digest_of_bytes,
 )
-from stockpot.errors import BadCheckpoint, BadModelName, BadRequest, TrackingError, UnknownSweep
+from stockpot.errors import (
+    BadCheckpoint,
+    BadModelName,
+    BadRequest,
+    OtherLibrary,
+    TrackingError,
+    UnknownSweep,
+)
 from stockpot.ports import Tracker
 from stockpot.testing.tracker_backend import (
     Backend,
@@ -202,6 +210,33 @@ class TrackerContract:
             file = backend.tracker.fetch(files[name], tmp_path)
             assert files[name].size == len(file.read_bytes()) == 2
             assert backend.tracker.head(files[name], 1) == file.read_bytes()[:1]
+
+    def test_models_of_other_libraries_are_no_weights_and_said_to_be_such(self, backend: Backend) -> None:
+        card = b"flavors:\n  python_function: {loader_module: mlflow.sklearn}\n  sklearn: {code: null}\n"
+        run = child(backend)
+        backend.add_model(run.run_id, "forest", {"MLmodel": card, "model.pkl": b"pickle"})
+        with pytest.raises(OtherLibrary, match="sklearn") as caught:
+            backend.tracker.weights(run)
+        assert not caught.value.mend, "nothing is wrong with it"
+        backend.add_model(run.run_id, "unknown", {"MLmodel": b"flavors: &a [*a]"})
+        assert backend.tracker.weights(run) == (), "of what cannot be read nothing is said"
+        backend.add_file(run.run_id, "last.ckpt", b"pickle")
+        assert [source.path for source in backend.tracker.weights(run)] == ["last.ckpt"]
+        backend.add_file(run.run_id, "model.safetensors", b"one")
+        assert "model.safetensors" in {source.path for source in backend.tracker.weights(run)}
+
+    def test_what_an_older_mlflow_logged_of_another_library_is_known_by_the_runs_tag(
+        self, backend: Backend
+    ) -> None:
+        told = [{"artifact_path": "model", "flavors": {"python_function": {}, "xgboost": {"data": "m.ubj"}}}]
+        tags = {"mlflow.log-model.history": json.dumps(told)}
+        experiment_id = backend.add_experiment(fresh("sweep"))
+        parent = backend.add_run(experiment_id, "parent")
+        run_id = backend.add_run(experiment_id, "child", parent=parent, tags=tags)
+        backend.add_file(run_id, "model/model.pkl", b"pickle")
+        (run,) = backend.tracker.runs(SweepSelector(parent_run_id=parent))
+        with pytest.raises(OtherLibrary, match="xgboost"):
+            backend.tracker.weights(run)
 
     @pytest.mark.parametrize("listed", [2, 4])
     def test_a_file_that_is_not_as_long_as_it_was_listed_concerns_its_run_alone(

@@ -33,6 +33,7 @@ from stockpot.errors import (
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
+from stockpot.tracking.model_cards import CARD, OF_ANY_LIBRARY, require_torch
 from stockpot.tracking.names import (
     VERSION_URI,
     companions_among,
@@ -145,11 +146,14 @@ class MemoryTracker(Tracker):
         mine = {
             i: m for i, m in self.models_kept.items() if m.source_run_id == run.run_id and ROLE not in m.tags
         }
-        names = Counter(model.name for model in mine.values())
+        names, cards = Counter(model.name for model in mine.values()), {}
         for model_id, model in mine.items():
             prefix = model.name if names[model.name] == 1 else f"{model.name}/{model_id}"
             inside = weights_among(run.run_id, model_id, model.files)
             found += [replace(s, path=f"{prefix}/{s.path}", model_id=model_id) for s in inside]
+            cards[prefix] = model.files.get(CARD, b"").decode(errors="replace")
+        if all(source.format in OF_ANY_LIBRARY for source in found):
+            found = require_torch(found, cards, run.tags)
         return tuple(sorted(found, key=lambda source: source.path))
 
     def head(self, source: WeightsSource, length: int) -> bytes | None:

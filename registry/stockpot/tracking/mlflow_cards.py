@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from stockpot.tracking.mlflow_weights import download
+from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, document_of
 from stockpot.tracking.requirements import distribution_of
 from stockpot.tracking.tensor_trees import call, rows, tensors
 
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import nn
 
-CARD = "MLmodel"
 EXAMPLE = "input_example.json"
 REQUIREMENTS = "requirements.txt"
-MOST_BYTES: Mapping[str, int] = {CARD: 1 << 20, EXAMPLE: 1 << 18, REQUIREMENTS: 1 << 16}
+MOST_BYTES: Mapping[str, int] = {CARD: MOST_OF_A_CARD, EXAMPLE: 1 << 18, REQUIREMENTS: 1 << 16}
 """A file of an ingredient that is larger is not downloaded."""
 EXAMPLES_KEPT = 2
 """At least: torch.export makes a batch of one a constant."""
@@ -122,14 +121,8 @@ def merged(folder: Path, module: "nn.Module", own: Interface) -> Interface:
 
 
 def _document(file: Path) -> Mapping[str, Any]:
-    """An MLmodel file: plain YAML. Aliases are refused, since a few of them can stand for gigabytes."""
-    text = file.read_text()
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.CSafeLoader)):
-        raise ValueError("aliases")
-    document = yaml.load(text, Loader=yaml.CSafeLoader)
-    if not isinstance(document, Mapping):
-        raise TypeError("no mapping")
-    return document
+    """An MLmodel file."""
+    return document_of(file.read_text())
 
 
 def _example_info(document: Mapping[str, Any]) -> Mapping[str, Any]:

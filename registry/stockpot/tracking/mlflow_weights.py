@@ -1,15 +1,18 @@
 """Weights files among a run's artifacts and in the LoggedModels that it made, and their download."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from stockpot.entities import ModelVersion, Run, WeightsSource
+from stockpot.entities import ModelVersion, Run, WeightsFormat, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
+from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, OF_ANY_LIBRARY, require_torch
 from stockpot.tracking.names import companions_among, sources_among
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def find_weights(client: "MlflowClient", run: Run, addresses: Addresses) -> tupl
     names = Counter(model.name for model in models)
     steps = _steps(client, run.run_id) if len(models) > 1 else {}
     for model in models:
-        prefix = model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}"
+        prefix = _prefix(model, names)
         place = model_place(model.model_id)
         addresses.note(place, model.artifact_location)
         inside = _weights_below(client, run.run_id, place, model.artifact_location)
@@ -51,7 +54,27 @@ def find_weights(client: "MlflowClient", run: Run, addresses: Addresses) -> tupl
             replace(s, path=f"{prefix}/{s.path}", model_id=model.model_id, step=step, metrics=metrics)
             for s in inside
         ]
+    if all(source.format in OF_ANY_LIBRARY for source in found):
+        known = [(_prefix(model, names), model.artifact_location) for model in models]
+        cards = {prefix: _card(client, run.run_id, location) for prefix, location in known}
+        found = require_torch(found, cards, run.tags)
     return tuple(sorted(found, key=lambda source: source.path))
+
+
+def _prefix(model: "LoggedModel", names: Mapping[str, int]) -> str:
+    """Of its files' paths. Names that several models have are not enough."""
+    return str(model.name if names[model.name] == 1 else f"{model.name}/{model.model_id}")
+
+
+def _card(client: "MlflowClient", run_id: str, location: str) -> str:
+    """The text of a LoggedModel's card; empty for one that is missing, large or no regular file."""
+    size = next((file.file_size for file in _listed(client, location, None) if file.path == CARD), None)
+    if size is None or size > MOST_OF_A_CARD:
+        return ""
+    card = WeightsSource(run_id, WeightsFormat.OTHER, CARD, f"{location.rstrip('/')}/{CARD}", None, size)
+    with TemporaryDirectory() as folder, suppress(BadCheckpoint):
+        return download_weights(client, card, Path(folder)).read_text(errors="replace")
+    return ""
 
 
 def _steps(client: "MlflowClient", run_id: str) -> dict[str, int]:

@@ -146,6 +146,17 @@ class CheckedTask:
             raise self._broken(f"bounds is {bounds!r}", mend)
         return found
 
+    @property
+    def unit(self) -> str | None:
+        """The task's own, else None where scores lie between 0 and 1: they are told in points. Else empty."""
+        unit = getattr(self._task, "unit", None)
+        if unit is None:
+            return None if self.bounds == (0.0, 1.0) else ""
+        if not isinstance(unit, str) or unit == "points":
+            mend = 'name what a score is counted in, such as unit = "nats"; points are for bounds = (0, 1)'
+            raise self._broken(f"unit is {unit!r}", f"{mend}, without a unit")
+        return unit
+
     def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
         """What the model answers to a batch of `n`: shape ``[n, ...]``."""
         with self.blame("predict()", where):

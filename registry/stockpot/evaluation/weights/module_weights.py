@@ -44,8 +44,8 @@ class Placement:
     ties: tuple[tuple[str, str], ...]
     """The other tied ones, each behind the first of its group: they must hold the same values."""
     faults: tuple[str, ...]
-    """How the checkpoint's tensors differ from what the module takes, a sentence per kind of difference; empty
-    if they fit.
+    """How the checkpoint's tensors differ from what the module takes, a sentence per kind of difference;
+    empty if they fit.
     """
 
 

@@ -14,6 +14,7 @@ MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
         ExclusionReason.NOT_FINISHED: "where the weights of those that failed are good, set them FINISHED "
         "with mlflow.MlflowClient().set_terminated(RUN_ID); wait for those that still run",
         ExclusionReason.NO_WEIGHTS: "name a file that the runs logged: --weights PATTERN",
+        ExclusionReason.OTHER_LIBRARY: "nothing is to be mended: soups are made of torch weights",
         ExclusionReason.GROUP: "log weights to the runs below it",
         ExclusionReason.NOT_IN_TOP: "keep more runs: a greater --top, or neither --top nor --by",
         ExclusionReason.DUPLICATE: "train the runs differently: these logged the same bytes",

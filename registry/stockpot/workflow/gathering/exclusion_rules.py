@@ -17,7 +17,15 @@ from stockpot.entities import (
     short,
     tags,
 )
-from stockpot.errors import AmbiguousWeights, BadCheckpoint, Incompatible, NotArrived, NotFinite, Pickled
+from stockpot.errors import (
+    AmbiguousWeights,
+    BadCheckpoint,
+    Incompatible,
+    NotArrived,
+    NotFinite,
+    OtherLibrary,
+    Pickled,
+)
 from stockpot.prose import can_be_kept, counted, listed, visible
 from stockpot.soup import CONVERSION, batch_norm_layers, compatible_groups, differences
 from stockpot.soup.canonical import FLOATS
@@ -44,6 +52,7 @@ REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
         Incompatible: ExclusionReason.INCOMPATIBLE,
         NotArrived: ExclusionReason.NOT_READ,
         NotFinite: ExclusionReason.NOT_FINITE,
+        OtherLibrary: ExclusionReason.OTHER_LIBRARY,
         Pickled: ExclusionReason.PICKLE,
     }
 )

@@ -12,7 +12,6 @@ from stockpot.entities import (
     ReportRow,
     Run,
     SoupReport,
-    SoupRequest,
     WeightsFormat,
     tags,
 )
@@ -28,7 +27,7 @@ from stockpot.errors import (
 from stockpot.statistics import compare
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.standing import SOUP_FILE
-from stockpot.workflow.publishing.verdict import POINT, earns_alias, gain
+from stockpot.workflow.publishing.verdict import earns_alias, gain, least_gain, margin
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Aliases:
         single itself, registered where no soup is, is compared with the holder alone.
         """
         request = self.report.request
-        if not _may_earn(row, request):
+        if not _may_earn(row, self.report):
             return Ruling()
         holder = self._holder()
         if holder is None:
@@ -81,8 +80,8 @@ class Aliases:
                 holder=holder.uri,
                 why=f"{CHALLENGER} stays with {holder.uri}, which cannot be measured: {why}",
             )
-        told = f"{gain(against)} on split {request.report_on}"
-        if against.low > request.margin * POINT:
+        told = f"{gain(against, self.report.unit)} on split {request.report_on}"
+        if against.low > least_gain(self.report):
             return Ruling(
                 earned=True,
                 holder=holder.uri,
@@ -91,7 +90,7 @@ class Aliases:
         return Ruling(
             holder=holder.uri,
             why=f"{CHALLENGER} stays with {holder.uri}: {told} compared with that one, "
-            f"and the interval must lie above {request.margin:+g} points.",
+            f"and the interval must lie above {margin(self.report)}.",
         )
 
     def is_free_for(self, version: ModelVersion) -> bool:
@@ -148,13 +147,13 @@ def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: 
     """Whether a walk that finds this report again would give the alias to the soup's version: nobody has it,
     and the soup earned it, and never had it.
     """
-    rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report.request)]
+    rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report)]
     return bool(rows) and _never_had(version) and _holder_of(version.name, tracker) is None
 
 
-def _may_earn(row: ReportRow, request: SoupRequest) -> bool:
+def _may_earn(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
-    return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, request))
+    return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, report))
 
 
 def _never_had(version: ModelVersion) -> bool:

@@ -27,7 +27,7 @@ def description(
     uri = f"models:/{_literal(request.model)}/{VERSION}"
     splits = [s for s in (request.select_on, request.report_on, MEAN_OF_SHIFTS) if s in row.scores]
     parts = [
-        f"**{shown(sentence(row, request.report_on), most=ROOM // 4)}.**",
+        f"**{shown(sentence(row, request.report_on, report.unit), most=ROOM // 4)}.**",
         " ".join(filter(None, (_standing(row), _count(requests, request.report_on)))),
         _origin(report, row),
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
@@ -40,7 +40,7 @@ def description(
 
 
 def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:
-    """The table for a page that shows Markdown, in points, and what is missing from it.
+    """The table for a page that shows Markdown, and what is missing from it.
 
     `cell`: what is made of a text of at most so many characters; `folded` for a terminal.
     """
@@ -49,7 +49,8 @@ def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[st
     lines = [_line(head, cell), "|" + "---|" * len(head)]
     for row in report.table:
         comparison = row.versus_best.get(request.report_on)
-        lines.append(_line([*cells(row, splits), interval(comparison) if comparison else ""], cell))
+        gained = interval(comparison, report.unit) if comparison else ""
+        lines.append(_line([*cells(row, splits, report.unit), gained], cell))
     return "\n".join([*lines, *(f"\n{cell(note, ROOM // 8)}" for note in report.notes)])
 
 

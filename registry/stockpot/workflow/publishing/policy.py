@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from stockpot.entities import Register, ReportRow, SoupRequest
+from stockpot.entities import Register, ReportRow, SoupReport
 from stockpot.workflow.publishing.verdict import Verdict, judge, sentence
 
 
-def left_out(row: ReportRow, request: SoupRequest) -> str:
+def left_out(row: ReportRow, report: SoupReport) -> str:
     """Why this soup is not registered; empty where it is."""
+    request = report.request
     if math.isnan(row.scores[request.select_on]):
         return f"it has no score on split {request.select_on}"
     verdict = judge(row, request.report_on)
@@ -20,7 +21,7 @@ def left_out(row: ReportRow, request: SoupRequest) -> str:
     if wanted:
         return ""
     others = "--register all" if verdict is Verdict.WORSE else "--register not_worse"
-    return f"{sentence(row, request.report_on)}. To register it all the same: {others}"
+    return f"{sentence(row, request.report_on, report.unit)}. To register it all the same: {others}"
 
 
 def best_last(rows: Sequence[ReportRow], held_out: str) -> list[ReportRow]:

@@ -19,6 +19,7 @@ from stockpot.entities import (
     ReportRow,
     Snapshot,
     SoupReport,
+    SoupRequest,
     digest_of_document,
     short,
     tags,
@@ -112,8 +113,12 @@ def told(filed: FiledReport, recipe: Recipe) -> str:
         splits += f" and under {', '.join(request.shifts)}"
     arguments = ", ".join(f"{name}={value}" for name, value in request.task_args.items())
     row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
-    found = sentence(row, request.report_on)
-    return f"{when} UTC, on {splits}, {request.task}({arguments}), margin {request.margin:g}: {found}"
+    found = sentence(row, request.report_on, filed.report.unit)
+    return f"{when} UTC, on {splits}, {request.task}({arguments}), margin {_margin(request)}: {found}"
+
+
+def _margin(request: SoupRequest) -> str:
+    return request.margin if isinstance(request.margin, str) else f"{request.margin:g}"
 
 
 def with_note(publication: Publication, note: str) -> Publication:
@@ -141,7 +146,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.INGREDIENTS: str(len(row.recipe.ingredients)),
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
-        tags.VERDICT_SENTENCE: sentence(row, request.report_on),
+        tags.VERDICT_SENTENCE: sentence(row, request.report_on, report.unit),
     }
 
 

@@ -80,7 +80,7 @@ class Publisher:
         done: dict[Digest, PublishedSoup] = {}
         self.watch.start("register", len(soups))
         for row in best_last(soups, request.select_on):
-            why = left_out(row, request)
+            why = left_out(row, report)
             done[row.recipe.digest] = (
                 _absent(row, SoupState.LEFT_OUT, why) if why else self._publish(report, row, ranking, aliases)
             )

@@ -16,7 +16,9 @@ from stockpot.entities import (
 from stockpot.prose import counted
 
 POINT = 0.01
-"""Differences are told in points: hundredths of a score; of accuracy, percentage points."""
+"""Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
+are told as they are, in the task's own unit. A function takes a report's `unit`: None for points.
+"""
 
 COLLAPSE = 0.1
 """A uniform soup that loses more than this share of the best single's held-out score collapses."""
@@ -56,58 +58,84 @@ def judge(row: ReportRow, split: str) -> Verdict:
     return Verdict.WORSE if gain.high < 0 else Verdict.NOT_BETTER
 
 
-def earns_alias(row: ReportRow, request: SoupRequest) -> bool:
+def earns_alias(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup may be called challenger: its interval's lower end lies above the margin."""
-    return row.recipe.is_soup and row.versus_best[request.report_on].low > request.margin * POINT
+    return row.recipe.is_soup and row.versus_best[report.request.report_on].low > least_gain(report)
 
 
-def sentence(row: ReportRow, report_on: str) -> str:
+def least_gain(report: SoupReport) -> float:
+    """What an interval's lower end must exceed for the alias: the margin as a difference of scores."""
+    request = report.request
+    if request.relative_margin is None and report.unit is None:
+        return request.margin_number * POINT
+    return request.margin_number / 100 * abs(report.rows[0].scores[request.report_on])
+
+
+def margin(report: SoupReport) -> str:
+    """The same for people, with what it is a part of."""
+    request, unit = report.request, report.unit
+    if request.relative_margin is None and unit is None:
+        return f"{request.margin_number:+g} points"
+    told = difference(least_gain(report), unit)
+    return f"{told}, which is {request.margin_number:+g} % of the best single candidate's score"
+
+
+def sentence(row: ReportRow, report_on: str, unit: str | None) -> str:
     """The verdict in one line: on the report split, and under shift where that was measured."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
         return f"{row.label}: no soup: the best single candidate alone"
     told = (
         f"{row.label}: {PHRASES[verdict]} than the best single candidate: "
-        f"{gain(row.versus_best[report_on])} on split {report_on}"
+        f"{gain(row.versus_best[report_on], unit)} on split {report_on}"
     )
     shifted = row.versus_best.get(MEAN_OF_SHIFTS)
     if shifted is None:
         return told
-    return (
-        f"{told}; {PHRASES[judge(row, MEAN_OF_SHIFTS)]} under shift: {gain(shifted)}, a secondary comparison"
-    )
+    verdict = judge(row, MEAN_OF_SHIFTS)
+    return f"{told}; {PHRASES[verdict]} under shift: {gain(shifted, unit)}, a secondary comparison"
 
 
-def gain(comparison: Comparison) -> str:
+def gain(comparison: Comparison, unit: str | None) -> str:
     """A difference with its interval and n; McNemar's p where the scores are right or wrong."""
     p = comparison.mcnemar_p
     mcnemar = f", McNemar p = {p:.2g}" if p is not None else ""
     return (
-        f"{points(comparison.difference)} points "
-        f"({comparison.level:.0%} interval{':' if _is_open(comparison) else ''} {ends(comparison)}, "
+        f"{difference(comparison.difference, unit)} "
+        f"({comparison.level:.0%} interval{':' if _is_open(comparison) else ''} {ends(comparison, unit)}, "
         f"n = {comparison.n}{mcnemar})"
     )
 
 
-def interval(comparison: Comparison) -> str:
+def interval(comparison: Comparison, unit: str | None) -> str:
     """A difference and its interval, short, for a table."""
-    return f"{points(comparison.difference)} [{ends(comparison, ', ')}]"
+    return f"{signed(comparison.difference, unit)} [{ends(comparison, unit, ', ')}]"
 
 
-def ends(comparison: Comparison, between: str = " to ") -> str:
-    """The ends of the interval, in points; why there is none where it has no ends."""
+def ends(comparison: Comparison, unit: str | None, between: str = " to ") -> str:
+    """The ends of the interval; why there is none where it has no ends."""
     if _is_open(comparison):
         return "none, too few origins" if math.isfinite(comparison.difference) else "none"
-    return between.join(map(points, (comparison.low, comparison.high)))
+    return between.join(signed(end, unit) for end in (comparison.low, comparison.high))
 
 
 def _is_open(comparison: Comparison) -> bool:
     return math.isinf(comparison.low) and math.isinf(comparison.high)
 
 
-def points(difference: float) -> str:
-    """A signed difference in points."""
-    return f"{difference / POINT:+.2f}"
+def difference(value: float, unit: str | None) -> str:
+    """With its sign and its unit, where it has one."""
+    return f"{signed(value, unit)} {'points' if unit is None else unit}".rstrip()
+
+
+def signed(value: float, unit: str | None) -> str:
+    """A difference with its sign, without its unit."""
+    return f"{value / POINT:+.2f}" if unit is None else f"{value:+.4g}"
+
+
+def score(value: float, unit: str | None) -> str:
+    """A score without its unit."""
+    return f"{value / POINT:.2f}" if unit is None else f"{value:.6g}"
 
 
 def reasons(report: SoupReport) -> Iterator[str]:
@@ -146,7 +174,7 @@ def columns(request: SoupRequest) -> tuple[str, ...]:
     return (request.select_on, request.report_on, *request.shifts, *mean)
 
 
-def cells(row: ReportRow | EnsembleRow, splits: Sequence[str]) -> list[str]:
-    """A line of the table: label, `BESIDE_SCORES`, and the scores, in points; empty where unknown."""
-    scores = (f"{row.scores[split] / POINT:.2f}" if split in row.scores else "" for split in splits)
+def cells(row: ReportRow | EnsembleRow, splits: Sequence[str], unit: str | None) -> list[str]:
+    """A line of the table: label, `BESIDE_SCORES`, and the scores; empty where unknown."""
+    scores = (score(row.scores[split], unit) if split in row.scores else "" for split in splits)
     return [row.label, str(len(row.recipe.checkpoints)), f"{row.inference_cost} x", *scores]

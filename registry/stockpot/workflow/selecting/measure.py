@@ -121,6 +121,7 @@ def measure(
         tuple(evaluator.protocol for evaluator in evaluators.values()),
         ensembles,
         notes,
+        bench.unit,
     )
 
 
