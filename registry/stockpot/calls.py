@@ -1,15 +1,19 @@
 """What the command does, for programs: the same settings, the same walk, the same errors."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stockpot.entities import Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest
-from stockpot.ports import Watcher
+from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
 from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.plan import Plan
+
+if TYPE_CHECKING:
+    from stockpot.evaluation.task_contract import Finding
 
 _log = logging.getLogger("stockpot")
 
@@ -80,6 +84,31 @@ def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:
     _require_request(request)
     with Workplace(watch=_log_of(watch)) as place:
         return place.plan(request)
+
+
+def check_task(
+    task: str, task_args: Mapping[str, str] | None = None, splits: Sequence[str] = ("validation",)
+) -> "tuple[Finding, ...]":
+    """Whether a task keeps its contract, looked at on the first two batches of each split, on the CPU.
+
+    Args:
+        task: The task: an entry point's name, or module:Class.
+        task_args: Its arguments.
+        splits: Those that are looked at.
+
+    What is broken has a `fault` and a `mend`. Raises UnknownPlugin, and BadTask for a task that cannot be
+    made at all.
+    """
+    from stockpot.evaluation.task_contract import TaskOnTrial, look
+    from stockpot.tasks.loading import load_task
+
+    def make() -> Task:
+        return load_task(task, task_args or {})
+
+    trials = [TaskOnTrial(make, task, split) for split in splits]
+    for trial in trials:
+        _ = trial.task
+    return tuple(finding for trial in trials for finding in look(trial))
 
 
 def _require_request(request: object) -> None:

@@ -88,6 +88,7 @@ class TableBench:
         return TableEvaluator(self._scores, n=N, split="one" if self._same else split)  # type: ignore[arg-type]  # a stand-in
 
     unit = None
+    has_ensembles = True
 
     def groups(self, split: str) -> Sequence[Hashable] | None:
         assert split in {"test", "fog", "night", "rain"}, "the held-out split is never compared on"

@@ -52,6 +52,9 @@ def program(
 database = typer.Typer(help="Stockpot's own database.", no_args_is_help=True)
 app.add_typer(database, name="db")
 
+tasks = typer.Typer(help="What says how a model is scored.", no_args_is_help=True)
+app.add_typer(tasks, name="task")
+
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 
 
@@ -178,6 +181,41 @@ def rebuild(
         f"{out}: {checkpoint.size:,} bytes, {checkpoint.digest}: the same bytes as {uri}",
         as_json=as_json,
     )
+
+
+@tasks.command("list", epilog="Example: stockpot task list")
+def list_tasks(as_json: Json = False) -> None:
+    """Name the tasks that are installed."""
+    from stockpot.tasks.identity import TASKS, installed
+
+    found = installed(TASKS)
+    printing.tell(found, "\n".join(f"{name}  {target}" for name, target in found.items()), as_json=as_json)
+
+
+@tasks.command("new", epilog="Example: stockpot task new birds.py")
+def new_task(
+    path: Annotated[Path, typer.Argument(help="The file to write: a module's name, with .py.")],
+    as_json: Json = False,
+) -> None:
+    """Write a task to begin with: commented, small, and whole."""
+    from stockpot.tasks.loading import write_skeleton
+
+    reference = write_skeleton(path)
+    text = f"wrote {path}. Put your data and model into it, and try it: stockpot task check {reference}"
+    printing.tell({"path": str(path), "task": reference}, text, as_json=as_json)
+
+
+@tasks.command("check", epilog="Example: stockpot task check birds:MyTask --task-arg n=50 --split test")
+def check_task(
+    task: Annotated[str, typer.Argument(help="A task's name, or module:Class.")],
+    *,
+    task_arg: options.TaskArg = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to look at; repeatable.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Try whether a task keeps its contract, on two batches of a split."""
+    splits = tuple(split or ("validation",))
+    printing.show_findings(task, calls.check_task(task, _pairs(task_arg or ()), splits), as_json=as_json)
 
 
 @database.command(epilog="Example: stockpot db upgrade")

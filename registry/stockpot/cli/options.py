@@ -8,6 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from stockpot.entities import Accept, Direction, Register
+from stockpot.tasks.identity import TASKS, installed
+
+
+def _task_help() -> str:
+    """With what is installed."""
+    return f"module:Class, module:function, or a task's name: {', '.join(installed(TASKS))}."
 
 
 def _in(panel: str, help_text: str, *names: str) -> Any:
@@ -27,7 +33,7 @@ Partial = Annotated[bool, _in(_SWEEP, "Average what is finished though other run
 AnyBase = Annotated[bool, _in(_SWEEP, "Allow different starting points.", "--any-base")]
 
 _TASK = "The task and its splits"
-Task = Annotated[str, _in(_TASK, "A task's name, or module:Class.")]
+Task = Annotated[str, _in(_TASK, _task_help())]
 TaskArg = Annotated[list[str] | None, _in(_TASK, "key=value for the task; repeatable.")]
 SelectOn = Annotated[str, _in(_TASK, "Held-out split that selection looks at.")]
 ReportOn = Annotated[str, _in(_TASK, "Untouched split of the primary comparison.")]

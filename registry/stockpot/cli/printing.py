@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
@@ -33,7 +33,7 @@ from stockpot.entities import (
     SoupReport,
     short,
 )
-from stockpot.errors import TRACEBACK, StockpotError, Unexpected
+from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
 from stockpot.ports import Tracker
 from stockpot.prose import counted, one_line, visible
 from stockpot.secrets import without_secrets
@@ -50,6 +50,9 @@ from stockpot.workflow.publishing.verdict import (
     sentence,
     signed,
 )
+
+if TYPE_CHECKING:
+    from stockpot.evaluation.task_contract import Finding
 
 WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
@@ -190,6 +193,22 @@ def show_snapshot(
         _print_heading("Other requests", " that ended in this soup, oldest first")
     for one in others:
         out.print(plain(f"- {version.uri}: {told(one, snapshot.recipe)}"), soft_wrap=True)
+
+
+def show_findings(task: str, findings: "Sequence[Finding]", *, as_json: bool) -> None:
+    """What was seen of each promise of a task. Raises BadTask where any is broken, with every mend."""
+    if as_json:
+        _echo([to_document(finding) for finding in findings])
+    else:
+        table = _table("a task", "seconds", "", "seen")
+        table.columns[-1].justify = table.columns[-2].justify = "left"
+        for one in findings:
+            kept = "broken" if one.fault else "kept"
+            _add_row(table, f"{one.promise}, {one.split}", f"{one.seconds:.2f}", kept, one.told)
+        out.print(table)
+    faults = [f"{one.fault}. To mend it: {one.mend}" for one in findings if one.fault]
+    if faults:
+        raise BadTask(f"{task} breaks its contract", faults=faults, mend="see what each fault says")
 
 
 def _echo(document: object, *, err: bool = False) -> None:

@@ -116,6 +116,11 @@ class TorchBench:
         """What scores are told in: None for points, hundredths of a score between 0 and 1."""
         return self.workspace.task.unit
 
+    @property
+    def has_ensembles(self) -> bool:
+        """Whether models' outputs are answers, whose mean is that of an ensemble."""
+        return not self.workspace.task.outputs_are_scores
+
     def halve_batch(self) -> None:
         """Make the evaluators that are opened from now on take half as many examples at a time, or one."""
         self._passes = self.passes

@@ -29,7 +29,7 @@ class Workspace:
         say: Callable[[str], None] | None,
     ) -> None:
         self.task = task
-        self.outputs = outputs
+        self.outputs = RememberedOutputs(bytes_per_example=0) if task.outputs_are_scores else outputs
         self.sums = OutputSum()
         """Of an ensemble's members, whatever the split: one of them is kept."""
         self.models = TaskModels(task, checkpoints, device, self.say)

@@ -29,6 +29,11 @@ class Bench(Protocol):
         """What scores are told in: None for points, hundredths of a score between 0 and 1."""
         ...
 
+    @property
+    def has_ensembles(self) -> bool:
+        """Whether models' outputs are answers, whose mean is that of an ensemble."""
+        ...
+
     def halve_batch(self) -> None:
         """Evaluate half as many examples at a time from now on, at least one: under another protocol."""
         ...

@@ -72,11 +72,15 @@ def named_modules(args: Mapping[str, str]) -> Iterator[str]:
             yield module
 
 
+def installed(group: str) -> dict[str, str]:
+    """The entry points of this group: what each name stands for, by name."""
+    return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
 def module_of(reference: str) -> str:
     """The module of ``module:Class``, or of what an entry point of ``stockpot.tasks`` stands for."""
     if ":" not in reference:
-        installed = {point.name: point.value for point in entry_points(group=TASKS)}
-        reference = installed.get(reference, reference)
+        reference = installed(TASKS).get(reference, reference)
     return reference.partition(":")[0]
 
 

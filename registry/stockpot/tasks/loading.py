@@ -6,13 +6,15 @@ import inspect
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
+from importlib import resources
+from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 from stockpot.entities import SourceIdentity
-from stockpot.errors import BadTask, StockpotError, UnknownPlugin
+from stockpot.errors import BadRequest, BadTask, StockpotError, UnknownPlugin
 from stockpot.ports import MakeMethod, Task
-from stockpot.tasks.identity import TASKS, loaded_identity, module_of, named_modules
+from stockpot.tasks.identity import TASKS, installed, loaded_identity, module_of, named_modules
 from stockpot.tasks.module_places import look_here_first, own_modules
 
 METHODS = "stockpot.selection_methods"
@@ -26,13 +28,19 @@ REQUIRED_METHODS = tuple(
 def load_task(reference: str, args: Mapping[str, str]) -> Task:
     """Find a task's class, construct it and hold it to the contract of `stockpot.ports.Task`.
 
-    `reference` is ``module:Class`` or the name of an entry point of ``stockpot.tasks``.
+    `reference` is ``module:Class``, the name of an entry point of ``stockpot.tasks``, or ``module:function``
+    of a function that scores a split (`stockpot.tasks.functions`).
 
     Raises UnknownPlugin when the class cannot be found or imported; BadTask when it does not take
     these arguments, or when it breaks its contract, with every fault.
     """
     before = set(sys.modules)
-    task = _construct(load_plugin(TASKS, reference), reference, args)
+    kind = load_plugin(TASKS, reference)
+    if isinstance(kind, FunctionType):
+        from stockpot.tasks.functions import task_of
+
+        kind = task_of(kind)
+    task = _construct(kind, reference, args)
     _brought.setdefault(reference, set()).update(own_modules(sys.modules.keys() - before))
     faults = _contract_faults(task)
     if faults:
@@ -66,13 +74,13 @@ def load_plugin(group: str, reference: str) -> Any:
     """
     if ":" in reference:
         return load_object(reference)
-    installed = {point.name: point.value for point in entry_points(group=group)}
-    if reference not in installed:
+    known = installed(group)
+    if reference not in known:
         raise UnknownPlugin(
-            f"no entry point of {group} is called {reference!r}; installed: {', '.join(sorted(installed))}",
-            mend=_did_you_mean(reference, installed) or "name an installed one, or give module:Class",
+            f"no entry point of {group} is called {reference!r}; installed: {', '.join(known)}",
+            mend=_did_you_mean(reference, known) or "name an installed one, or give module:Class",
         )
-    return load_object(installed[reference])
+    return load_object(known[reference])
 
 
 def load_object(reference: str) -> Any:
@@ -96,6 +104,27 @@ def load_object(reference: str) -> Any:
             )
         found = getattr(found, name)
     return found
+
+
+def write_skeleton(path: Path) -> str:
+    """Write a task to begin with to a file that is not there yet. Returns its reference, ``module:Class``.
+
+    Raises BadRequest where a file is there, or cannot be written, or would be no module.
+    """
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise BadRequest(f"{path} is no name of a module", mend="stockpot task new birds.py")
+    try:
+        with path.open("x") as file:
+            file.write(resources.files("stockpot.tasks").joinpath("skeleton.py").read_text())
+    except FileExistsError:
+        raise BadRequest(
+            f"{path} is there already, and nothing is overwritten", mend="name another"
+        ) from None
+    except OSError as error:
+        raise BadRequest(
+            f"{path} cannot be written: {error.strerror}", mend="name a folder that is there"
+        ) from error
+    return f"{path.stem}:MyTask"
 
 
 def task_source(
@@ -139,7 +168,10 @@ def _import(module_name: str, reference: str) -> Any:
 def _construct(kind: Any, reference: str, args: Mapping[str, str]) -> Any:
     """Call the class with the arguments, all strings."""
     if not inspect.isclass(kind):
-        raise BadTask(f"{reference} is a {type(kind).__name__}, not a class", mend="name the task's class")
+        raise BadTask(
+            f"{reference} is a {type(kind).__name__}, not a class",
+            mend="name the task's class, or a function",
+        )
     signature = inspect.signature(kind)
     try:
         signature.bind(**args)

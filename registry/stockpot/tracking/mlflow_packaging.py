@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import mlflow.pyfunc
@@ -235,12 +236,15 @@ def _named(example: Any) -> Any:
 
 def _maker(task: str, args: Mapping[str, str]) -> dict[str, Any]:
     """What makes the module where it is loaded: what the task's class says, so that no data is needed
-    there, else the task itself.
+    there, else the task itself; ``make_model`` beside a task that is a function.
     """
     reference = _module_and_class(task)
     module, _, name = reference.partition(":")
     try:
-        rebuilt_from = attrgetter(f"{name}.rebuilt_from")(importlib.import_module(module))
+        task_class = attrgetter(name)(importlib.import_module(module))
+        if isinstance(task_class, FunctionType):
+            return {"maker": f"{task_class.__module__}:make_model", "args": {}}
+        rebuilt_from = task_class.rebuilt_from
     except (ImportError, AttributeError):
         return {"maker": reference, "args": dict(args)}
     maker, needed = rebuilt_from(**args)

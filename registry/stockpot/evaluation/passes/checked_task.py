@@ -147,6 +147,11 @@ class CheckedTask:
         return found
 
     @property
+    def outputs_are_scores(self) -> bool:
+        """Whether ``predict`` gives no model's answers but their scores, which are not to be averaged."""
+        return bool(getattr(self._task, "outputs_are_scores", False))
+
+    @property
     def unit(self) -> str | None:
         """The task's own, else None where scores lie between 0 and 1: they are told in points. Else empty."""
         unit = getattr(self._task, "unit", None)

@@ -104,10 +104,13 @@ def measure(
         if len(values[recipe]) >= len(evaluators)
     }
     shown_points = [_point(request, c, ranking, whole.get(c.checkpoint.digest)) for c in ranking.candidates]
-    together, why = greedy_ensemble(request, ranking, evaluators[request.select_on], bench, stop, watch)
-    selections = [*selections, *([together] if together else [])]
-    ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
-    notes += (why,) if why else ()
+    ensembles: tuple[EnsembleRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    if bench.has_ensembles:
+        together, why = greedy_ensemble(request, ranking, evaluators[request.select_on], bench, stop, watch)
+        selections = [*selections, *([together] if together else [])]
+        ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
+        notes += (why,) if why else ()
     if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
