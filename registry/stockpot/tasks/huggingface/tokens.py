@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -65,21 +66,22 @@ class TokenClassification(TextTask):
         that is NaN.
         """
         asked = targets != IGNORED
-        if not asked.any() or outputs[asked].isnan().any():
+        outputs, lengths = outputs[asked], asked.sum(dim=1).tolist()
+        if not len(outputs) or outputs.isnan().any():
             return float("nan")
-        answered = outputs.argmax(dim=2)
+        answered = outputs.argmax(dim=1)
         if not self._entities:
-            return float((answered[asked] == targets[asked]).double().mean())
-        wanted, found = (self._named(tags, asked) for tags in (targets, answered))
+            return float((answered == targets[asked]).double().mean())
+        wanted, found = (self._named(tags, lengths) for tags in (targets[asked], answered))
         if all(name == "O" for sentence in (*wanted, *found) for name in sentence):
             return float("nan")
         from seqeval.metrics import f1_score
 
         return float(f1_score(wanted, found, average="micro", zero_division=0))
 
-    def _named(self, tags: Tensor, asked: Tensor) -> list[list[str]]:
-        names = self._classes.names
-        return [[names[tag] for tag in row[kept].tolist()] for row, kept in zip(tags, asked, strict=True)]
+    def _named(self, tags: Tensor, lengths: Sequence[int]) -> list[list[str]]:
+        names = iter([self._classes.names[tag] for tag in tags.tolist()])
+        return [list(islice(names, length)) for length in lengths]
 
     def _model_faults(self, config: Any) -> list[str]:
         self._classes = Classes(config, self._labels)
