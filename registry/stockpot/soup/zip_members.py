@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from stockpot.soup.disk_faults import CODES, unreadable
 from stockpot.soup.weights_file import RegularFile, damaged
@@ -62,11 +63,14 @@ class ZipMembers:
         return content
 
     def require_whole(self, names: Iterable[str], mend: str) -> None:
-        """Hold these members against their CRC: what changed on the way is not averaged.
+        """Hold these members against their CRC, by two threads: what changed on the way is not averaged.
 
         Raises BadCheckpoint naming every one that changed.
         """
-        faults = [_changed(name) for name in dict.fromkeys(names) if not self._is_whole(name)]
+        asked = list(dict.fromkeys(names))
+        with ThreadPoolExecutor(2) as pool:
+            whole = zip(asked, pool.map(self._is_whole, asked), strict=True)
+            faults = [_changed(name) for name, is_whole in whole if not is_whole]
         if faults:
             raise damaged(self.file.path, "its weights are damaged", faults, mend=mend)
 
