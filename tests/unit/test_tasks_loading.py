@@ -147,9 +147,9 @@ def test_a_constructor_that_fails_is_reported_with_the_arguments(module: str) ->
     assert error.value.faults == ("depth='deep'",)
 
 
-def test_a_function_is_no_task(module: str) -> None:
-    Path(f"{module}.py").write_text("def whole(): ...")
-    with pytest.raises(BadTask, match="is a function, not a class"):
+def test_what_is_neither_a_class_nor_a_function_is_no_task(module: str) -> None:
+    Path(f"{module}.py").write_text("whole = 7")
+    with pytest.raises(BadTask, match="is a int, not a class"):
         load_task(f"{module}:whole", {})
 
 
