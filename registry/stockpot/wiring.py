@@ -46,6 +46,7 @@ class Workplace:
         self.watch = watch or Silent()
         self._open = ExitStack()
         self._reads = Reads()
+        self._model_folders: dict[tuple[object, ...], Path] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +97,10 @@ class Workplace:
         device, *_ = device_names(self.settings.device)
         shelf = shelf_at(self.settings.outputs_place, self.settings.cache_limit)
         outputs = RememberedOutputs(shelf, say=self.watch.say)
+        args = self.task_args(request)
         with all_seeded():  # what it draws would be another question each time
-            task = load_task(request.task, request.task_args)
-        source = task_source(task, request.task, request.task_args)
+            task = load_task(request.task, args)
+        source = task_source(task, request.task, args)
         self._reads.take_code(name for name, _ in source.modules if not name.startswith("stockpot."))
         for doubt in source.doubts:
             self._reads.doubt(doubt)
@@ -107,12 +109,29 @@ class Workplace:
             task,
             identity=task_identity(task, source),
             source=source,
-            task_args=NamedByContent(request.task_args),
+            task_args=NamedByContent(args),
             checkpoints=self.supply,
             device=device or None,
             outputs=outputs,
             say=self.watch.say,
         )
+
+    def task_args(self, request: SoupRequest) -> Mapping[str, str]:
+        """The request's, and the folder of a model from its sweep where the task is made with one.
+
+        Raises UnknownPlugin, BadRequest where no run logged such a folder, and what listing the sweep raises.
+        """
+        from stockpot.tasks.loading import lacks_model_folder
+        from stockpot.workflow.gathering.model_folder import fetch_model_folder
+
+        if not lacks_model_folder(request.task, request.task_args):
+            return request.task_args
+        asked = request.selector, request.weights, request.checkpoint_metric, request.direction
+        if asked not in self._model_folders:
+            into = self.settings.home.absolute() / "models"
+            make_folder(into)
+            self._model_folders[asked] = fetch_model_folder(request, self.tracker, into)
+        return {**request.task_args, "model": str(self._model_folders[asked])}
 
     def start_helpers(self, job: Job) -> None:
         """Let the other devices take part in the job, each by a process of its own, unless they do."""
@@ -162,4 +181,4 @@ class Workplace:
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher
 
-        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch)
+        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch, self.task_args)

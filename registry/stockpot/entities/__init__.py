@@ -22,6 +22,7 @@ from stockpot.entities.evaluation import (
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
+from stockpot.entities.model_folder import CONFIG, model_files
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
@@ -58,6 +59,7 @@ from stockpot.entities.sweep import (
 
 __all__ = [
     "BEST",
+    "CONFIG",
     "LAST",
     "MEAN_OF_SHIFTS",
     "Accept",
@@ -122,5 +124,6 @@ __all__ = [
     "digest_of_bytes",
     "digest_of_document",
     "exact_mean",
+    "model_files",
     "short",
 ]

@@ -59,9 +59,13 @@ class Packaged:
     """What became of a soup's MLflow model folder."""
 
     kind: str
-    """"pt2", or "pyfunc: <why>" where the module cannot be exported."""
+    """"transformers" where an ingredient was logged so, else "pt2", else "pyfunc: <why>" where the module
+    cannot be exported.
+    """
     left_out: tuple[str, ...] = ()
     """Lines of an ingredient's requirements that are not passed on."""
+    instead: str = ""
+    """Why it is not what an ingredient was logged as."""
 
 
 @dataclass(frozen=True, slots=True)

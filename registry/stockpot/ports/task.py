@@ -21,6 +21,8 @@ class Task(Protocol):
       batch itself, or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
       arguments that make the architecture without the task's data, for a model that is served as code;
+    - ``takes_model_folder = True``, of the class: its argument ``model`` is a folder with a ``config.json``
+      and a tokenizer. Where it is not given, it is what the sweep's runs logged beside their weights.
     - ``batch_size``: examples in a batch; 256 without it;
     - ``unit``: what a score is counted in, such as "nats" or "mm". Without it scores with bounds ``(0, 1)``
       are told in points (hundredths), and others as bare numbers.

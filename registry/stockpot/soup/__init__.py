@@ -20,7 +20,7 @@ from stockpot.soup.compatibility import (
 )
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
-from stockpot.soup.sharded_file import require_true
+from stockpot.soup.sharded_file import open_sharded, require_true
 from stockpot.soup.torch_file import CONVERSION, open_torch, require_archive
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "differing_values",
     "open_pt2",
     "open_safetensors",
+    "open_sharded",
     "open_torch",
     "require_archive",
     "require_true",

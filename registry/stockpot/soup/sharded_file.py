@@ -8,10 +8,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stockpot.entities import TensorSpec
 from stockpot.soup import strict_json
 from stockpot.soup.weights_file import RegularFile, WeightsFile, damaged, open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INDEX_SUFFIX = ".index.json"
 """What the name of an index ends in."""
@@ -34,6 +38,10 @@ class ShardedFile:
         """What the files hold together, by name."""
         specs = (spec for shard in self._shards for spec in shard.tensors)
         return tuple(sorted(specs, key=lambda spec: spec.name))
+
+    def read(self, name: str) -> "Tensor":
+        """As `WeightsFile.read`."""
+        return self._homes[name].read(name)
 
     def pieces(self, name: str) -> Iterator[memoryview]:
         """As `WeightsFile.pieces`."""

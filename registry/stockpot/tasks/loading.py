@@ -52,6 +52,13 @@ def load_task(reference: str, args: Mapping[str, str]) -> Task:
     return cast("Task", task)
 
 
+def lacks_model_folder(reference: str, args: Mapping[str, str]) -> bool:
+    """Whether the task is made with a model's folder, ``model=FOLDER``, which these arguments do not name.
+    Its class says so by ``takes_model_folder``. Raises UnknownPlugin.
+    """
+    return "model" not in args and getattr(load_plugin(TASKS, reference), "takes_model_folder", False) is True
+
+
 def load_method(name: str) -> MakeMethod:
     """Find a selection method: an entry point of ``stockpot.selection_methods``, or ``module:Class``.
 

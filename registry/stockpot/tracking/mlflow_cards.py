@@ -47,16 +47,12 @@ class Interface(NamedTuple):
     requirements: Sequence[str]
 
 
-def taken_over(
-    client: "MlflowClient", like: str, module: "nn.Module", own: Interface, into: Path
-) -> Interface:
-    """`own`, with the example and the signature of the LoggedModel `like`, where those say no more than ours.
-
-    `into`: an empty folder for the files that are looked at. What cannot be had, read or used is left out.
+def taken_over(folder: Path, module: "nn.Module", own: Interface) -> Interface:
+    """`own`, with the example and the signature of the card in this folder, where those say no more.
+    What is not there, or cannot be read or used, is left out.
     """
     try:
-        fetch(client, str(client.get_logged_model(like).artifact_location), into)
-        return merged(into, module, own)
+        return merged(folder, module, own)
     except Exception:  # noqa: BLE001 - a card that is incomplete, foreign or about another model
         return own
 

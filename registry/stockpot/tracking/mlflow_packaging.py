@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from operator import attrgetter
@@ -17,12 +16,13 @@ import torch
 from mlflow.models import Model, infer_signature
 from safetensors import safe_open
 
-from stockpot.entities import Packaged
+from stockpot.entities import CONFIG, Packaged
 from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, taken_over
+from stockpot.tracking.mlflow_transformers import package_transformers
 from stockpot.tracking.requirements import requirements
-from stockpot.tracking.tensor_trees import agree, arrays, call, rows, tensors
+from stockpot.tracking.tensor_trees import BATCH_SIZES, agree, arrays, call, rows, tensors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 CODE = Path(__file__).with_name("rebuilt_model.py")
-BATCH_SIZES = (1, 7)
-"""At which outputs are compared: one example, and a number that nothing was traced with."""
 GRAPH_LIBRARIES = frozenset({"aten", "prim", "prims", "higher_order"})
 """Namespaces of operators that come with torch. Another one is that of the package that registers it."""
 
@@ -45,26 +43,45 @@ def package(
     into: Path,
     *,
     model_id: str | None,
-    like: str | None,
+    theirs: Path,
     architecture: tuple[str, Mapping[str, str]],
 ) -> Packaged:
-    """Write the model folder; `like` is the LoggedModel whose interface is taken over where it fits.
+    """Write the model folder; `theirs` holds an ingredient's card and data files, as far as there are such:
+    its interface is taken over where it fits. That folder is written to.
 
     Raises TrackingError where the folder's model does not do what the module does.
     """
     module = module.cpu().eval()
-    interface, dropped = _interface(client, like, module, example)
     soup = None if model_id is None else client.get_logged_model(model_id)
+    instead = ""
+    if (theirs / CONFIG).exists():
+        try:
+            package_transformers(theirs, weights, module, example, _card(soup), into)
+        except OSError:  # a full disk says nothing about the model
+            raise
+        except Exception as error:  # noqa: BLE001 - transformers and the tokenizers under it raise anything
+            shutil.rmtree(into, ignore_errors=True)
+            instead = _first_line(error)
+        else:
+            shutil.copyfile(weights, into / WEIGHTS_FILE)
+            return Packaged("transformers")
+    own = _inferred(module, example)
+    interface = taken_over(theirs, module, own)
+    dropped = tuple(left_out(theirs, own))
     names = _names_in(weights, module)
     why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
-        return Packaged("pt2", dropped)
+        return Packaged("pt2", dropped, instead)
     shutil.rmtree(into, ignore_errors=True)
     config = {**_maker(*architecture), "names": names}
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
-    return Packaged(f"pyfunc: {why}", dropped)
+    return Packaged(f"pyfunc: {why}", dropped, instead)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def _card(soup: "LoggedModel | None") -> Model:
@@ -117,8 +134,7 @@ def _export(
     except OSError:  # a full disk says nothing about the model
         raise
     except Exception as error:  # noqa: BLE001 - torch.export and the modules under it raise anything
-        first_line = str(error).strip().partition("\n")[0]
-        return f"{type(error).__name__}: {first_line[:200]}"
+        return _first_line(error)
 
 
 def _exported(module: "nn.Module", interface: Interface, card: Model, into: Path) -> "nn.Module":
@@ -194,18 +210,6 @@ def _check_code(module: "nn.Module", interface: Interface, into: Path, why: str)
                 f"the model cannot be exported ({why}), and rebuilt from the task it has other outputs",
                 mend="make the task's model() and predict() use one architecture, without randomness",
             )
-
-
-def _interface(
-    client: "MlflowClient", like: str | None, module: "nn.Module", example: Any
-) -> tuple[Interface, tuple[str, ...]]:
-    """How the soup is called, and the lines of an ingredient's requirements that are not passed on."""
-    own = _inferred(module, example)
-    if like is None:
-        return own, ()
-    with tempfile.TemporaryDirectory() as folder:
-        interface = taken_over(client, like, module, own, Path(folder))
-        return interface, tuple(left_out(Path(folder), own))
 
 
 def _inferred(module: "nn.Module", example: Any) -> Interface:

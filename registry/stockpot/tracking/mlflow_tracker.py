@@ -4,6 +4,7 @@
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ from stockpot.entities import (
     Run,
     SweepSelector,
     WeightsSource,
+    model_files,
 )
 from stockpot.entities.tags import ALIAS
-from stockpot.errors import BadRequest
+from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Tracker
 from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_publishing as publishing
@@ -174,16 +176,32 @@ class MlflowTracker(Tracker):
             with logging_left_alone():
                 from stockpot.tracking.mlflow_packaging import package
 
-            return package(
-                self._client,
-                module,
-                weights,
-                example,
-                into,
-                model_id=model_id,
-                like=like.source.model_id,
-                architecture=architecture,
-            )
+            with tempfile.TemporaryDirectory(dir=into.parent) as folder:
+                return package(
+                    self._client,
+                    module,
+                    weights,
+                    example,
+                    into,
+                    model_id=model_id,
+                    theirs=self._beside(like.source, Path(folder)),
+                    architecture=architecture,
+                )
+
+    def _beside(self, source: WeightsSource, into: Path) -> Path:
+        """The folder, with the card, configuration and tokenizer that lie beside these weights: what cannot
+        be had is left out.
+        """
+        from stockpot.tracking.mlflow_cards import fetch
+
+        with suppress(StockpotError):
+            for file in model_files(source, self.companions(source)).values():
+                self.fetch(file, into)
+        if source.model_id is not None:
+            with suppress(Exception):
+                model = self._client.get_logged_model(source.model_id)
+                fetch(self._client, str(model.artifact_location), into)
+        return into
 
     def has_model(self, version: ModelVersion) -> bool:
         with asking(f"looking for the model of {version.uri}"):

@@ -11,6 +11,9 @@ TOLERANCE = {torch.float64: (1e-7, 1e-8), torch.float16: (1e-2, 1e-2), torch.bfl
 TOLERANCE_FP32 = (1e-4, 1e-5)
 """Relative and absolute, by the outputs' dtype. Export reorders sums, and no more."""
 
+BATCH_SIZES = (1, 7)
+"""At which outputs are compared: one example, and a number that nothing was traced with."""
+
 
 def arrays(tree: Any) -> Any:
     """NumPy has no bfloat16: it becomes float32."""

@@ -55,6 +55,7 @@ class FolderTask:
     """
 
     version = "1"
+    takes_model_folder = True
     kind: ClassVar[str]
     """transformers' auto class of the architecture."""
     needs: ClassVar[tuple[str, ...]] = ("transformers", "transformers")

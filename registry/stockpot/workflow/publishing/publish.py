@@ -4,9 +4,10 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ class Publisher:
     bench: "Bench"
     draw: Draw
     watch: "Watcher"
+    task_args: Callable[[SoupRequest], Mapping[str, str]] = attrgetter("task_args")
+    """The arguments that a request's task is made with."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -260,7 +263,7 @@ class Publisher:
             into,
             model_id=model_id,
             like=like,
-            architecture=(request.task, request.task_args),
+            architecture=(request.task, self.task_args(request)),
         )
 
     def _upload(
@@ -281,7 +284,9 @@ class Publisher:
                 f"not passed on, since the soup's model does not need it: "
                 f"{counted(len(packaged.left_out), 'requirement')} of run {like.run.name}: {lines}"
             )
-        if packaged.kind == "pt2":
+        if packaged.instead:
+            self.watch.say(f"not registered as run {like.run.name} was logged: {packaged.instead}")
+        if not packaged.kind.startswith("pyfunc"):
             return publication
         note = (
             f"Registered as code plus safetensors, since the model cannot be exported ({packaged.kind}). "

@@ -2,12 +2,23 @@
 
 import filecmp
 import hashlib
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Publication
+from stockpot.entities import Digest, Publication, TensorSpec
 from stockpot.errors import RegistryConflict
-from stockpot.soup import canonical_names, open_pt2, open_safetensors
+from stockpot.soup import canonical_names, open_pt2, open_safetensors, open_sharded
 from stockpot.workflow.publishing.standing import SOUP_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.soup.sharded_file import ShardedFile
+    from stockpot.soup.weights_file import WeightsFile
+
+EXPORTED = ("data/model.pt2", "model/model.safetensors", "model/model.safetensors.index.json")
+"""Where MLflow's flavours keep the weights of a model folder."""
 
 
 def require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
@@ -33,10 +44,8 @@ def require_same(package: Path, returned: Path, soup: Path, publication: Publica
 
 def differences(package: Path, soup: Path) -> list[str]:
     """Where the exported model does not hold the soup's very tensors."""
-    exported = package / "data" / "model.pt2"
-    if not exported.exists():
-        return []
-    return [f"{name} differs in the exported model" for name in _differing(exported, soup)]
+    found = [package / place for place in EXPORTED if (package / place).exists()]
+    return [f"{name} differs in {exported.name}" for exported in found for name in _differing(exported, soup)]
 
 
 def _arrived(sent: Path, returned: Path, known: Digest | None) -> bool:
@@ -48,15 +57,29 @@ def _arrived(sent: Path, returned: Path, known: Digest | None) -> bool:
 
 
 def _differing(exported: Path, soup: Path) -> list[str]:
-    """Tensors of the soup that are others in a ``pt2``. The export may hold them in a wider dtype."""
-    with open_pt2(exported) as archive, open_safetensors(soup) as built:
-        names = {canonical: name for name, canonical in canonical_names(archive.places).items()}
-        differing = []
-        for spec in built.tensors:
-            if spec.name not in names:
-                differing.append(spec.name)
-                continue
-            theirs = archive.read(names[spec.name])
-            if not theirs.equal(built.read(spec.name).to(theirs.dtype)):
-                differing.append(spec.name)
-        return differing
+    """Tensors of the soup that are others in an exported model. That may hold them in a wider dtype, and of
+    tied ones only one.
+    """
+    with _opened(exported) as theirs, open_safetensors(soup) as built:
+        names = {c: name for name, c in canonical_names(spec.name for spec in theirs.tensors).items()}
+
+        def holds(name: str, tensor: "Tensor") -> bool:
+            held = theirs.read(names[name])
+            return held.equal(tensor.to(held.dtype))
+
+        def is_held(spec: TensorSpec) -> bool:
+            tensor = built.read(spec.name)
+            if spec.name in names:
+                return holds(spec.name, tensor)
+            twins = [other.name for other in built.tensors if other.shape == spec.shape]
+            return any(name in names and holds(name, tensor) for name in twins)
+
+        return [spec.name for spec in built.tensors if not is_held(spec)]
+
+
+def _opened(exported: Path) -> "AbstractContextManager[WeightsFile | ShardedFile]":
+    if exported.suffix == ".pt2":
+        return open_pt2(exported)
+    return (
+        open_sharded(exported, open_safetensors) if exported.suffix == ".json" else open_safetensors(exported)
+    )

@@ -1,0 +1,36 @@
+"""What lies beside weights and tells their model: configuration and tokenizer, files of plain data."""
+
+from collections.abc import Iterable, Mapping
+
+from stockpot.entities.checkpoint import WeightsSource
+
+CONFIG = "config.json"
+"""The file that makes a folder a model's, as Hugging Face's ``save_pretrained`` writes it."""
+DATA_FILES = frozenset(
+    {
+        *(CONFIG, "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+        *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json"),
+        *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model"),
+    }
+)
+"""Nothing else of a stranger's folder is taken: no code, no pickles."""
+COMPONENTS = ("tokenizer", "image_processor", "feature_extractor", "processor")
+"""Folders of ``components/`` in which MLflow's transformers flavour keeps them."""
+MOST_BYTES = 64 << 20
+"""Of one such file: vocabularies of a million words are smaller."""
+
+
+def model_files(source: WeightsSource, companions: Iterable[WeightsSource]) -> Mapping[str, WeightsSource]:
+    """The data files of a model's folder, by name; empty where no configuration lies beside the weights."""
+    folder = source.inner.rpartition("/")[0]
+    root = folder.rpartition("/")[0]
+    places = [folder, *(f"{root}/components/{name}".lstrip("/") for name in COMPONENTS)]
+    found: dict[str, WeightsSource] = {}
+    for place in places:
+        for file in companions:
+            where, _, name = file.inner.rpartition("/")
+            if where == place and name in DATA_FILES and file.size is not None and file.size <= MOST_BYTES:
+                found.setdefault(name, file)
+    beside = found.get(CONFIG)
+    return found if beside is not None and beside.inner.rpartition("/")[0] == folder else {}
