@@ -1,0 +1,220 @@
+"""Sweeps of Hugging Face models, logged as their tools' own documentation shows: from the sweep to an answer
+for a new text, in another process, without a line of the user's code.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stockpot.cli import main
+from stockpot.documents import from_document
+from stockpot.entities import SoupOutcome
+from stockpot.tracking import MlflowTracker
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "a", "very", "not"]
+GOOD = ("good film", "not bad", "the very good film", "a film not very bad")
+BAD = ("bad film", "not good", "the very bad film", "a film not very good")
+NEW = ["a very good film not very bad", "bad", "the film"]
+"""Texts of other lengths, and another number of them, than any batch held."""
+RATES = (1e-3, 3e-3, 1e-2)
+ASK = """
+import sys, json, mlflow
+uri, texts = sys.argv[1], json.loads(sys.argv[2])
+pipeline = mlflow.transformers.load_model(uri)
+told = mlflow.pyfunc.load_model(uri).predict(texts)
+print(json.dumps({
+    "pipeline": pipeline(texts, top_k=None),
+    "pyfunc": told.to_dict("records"),
+    "weights": {name: tensor.tolist() for name, tensor in pipeline.model.state_dict().items()},
+}))
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tiny BERT and its tokenizer, as ``save_pretrained`` writes them."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    names: dict[str, Any] = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **sizes, **names)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A held-out split, and another to report on."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [{"text": t, "label": "good"} for t in GOOD] + [{"text": t, "label": "bad"} for t in BAD]
+    for split, order in {"validation": 1, "test": -1}.items():
+        text = "".join(f"{json.dumps(row)}\n" for row in (rows * 3)[::order])
+        (folder / f"{split}.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
+    """The experiment's name, which is the active one meanwhile."""
+    assert not home.exists()
+    mlflow.set_tracking_uri(mlflow_uri)
+    mlflow.set_experiment(experiment)
+    yield experiment
+    mlflow.end_run()
+
+
+def trained(base: Path, rate: float, folder: Path, report_to: str = "none") -> Any:
+    """A Trainer that is done, with a checkpoint for each of three epochs."""
+    from transformers import AutoTokenizer, BertForSequenceClassification, Trainer, TrainingArguments
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    examples = [
+        {**tokenizer(text, padding="max_length", max_length=8), "labels": label}
+        for label, texts in enumerate((BAD, GOOD))
+        for text in texts
+    ]
+    trainer = Trainer(
+        BertForSequenceClassification.from_pretrained(base),
+        TrainingArguments(
+            str(folder),
+            learning_rate=rate,
+            num_train_epochs=3,
+            per_device_train_batch_size=8,
+            save_strategy="epoch",
+            eval_strategy="epoch",
+            load_best_model_at_end=True,
+            metric_for_best_model="loss",
+            report_to=report_to,
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=examples,
+        eval_dataset=examples,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer
+
+
+def log_by_trainer(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """As ``report_to="mlflow"`` with artifacts does."""
+    monkeypatch.setenv("HF_MLFLOW_LOG_ARTIFACTS", "1")
+    best = []
+    for rate in RATES:
+        with mlflow.start_run(run_name=f"rate={rate}"):
+            trainer = trained(base, rate, folder / f"{rate}", "mlflow")
+        best.append(load_file(Path(trainer.state.best_model_checkpoint) / "model.safetensors"))
+    return best
+
+
+def log_by_flavour(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """As ``mlflow.transformers.log_model`` does by default."""
+    del monkeypatch
+    states = []
+    for rate in RATES:
+        trainer = trained(base, rate, folder / f"{rate}")
+        with mlflow.start_run(run_name=f"rate={rate}"):
+            mlflow.transformers.log_model(
+                {"model": trainer.model, "tokenizer": trainer.processing_class},
+                name="model",
+                task="text-classification",
+                input_example=["good film"],
+                pip_requirements=["torch", "transformers"],  # else it looks for torchvision
+            )
+        states.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+    return states
+
+
+def log_in_shards(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """The same, of a model that is larger than what MLflow writes into one file."""
+    monkeypatch.setenv("MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE", "8KB")
+    return log_by_flavour(base, folder, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log", [log_by_trainer, log_by_flavour, log_in_shards])
+def test_a_sweep_becomes_a_version_of_its_own_flavour(
+    log: Callable[[Path, Path, pytest.MonkeyPatch], list[dict[str, Tensor]]],
+    sweep: str,
+    base: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = log(base, tmp_path / "out", monkeypatch)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *("soup", "--experiment", sweep, "--model", "reviews", "--no-flow", "--json"),
+                *("--task", "text-classification", "--task-arg", f"data={data}"),
+                *("--method", "uniform", "--register", "all"),
+            ]
+        )
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    assert "not registered as" not in told.err
+    outcome = from_document(SoupOutcome, json.loads(told.out))
+    [soup] = outcome.soups
+    [row] = [row for row in outcome.report.rows if row.recipe.is_soup]
+    assert len(row.recipe.checkpoints) == len(RATES)
+
+    average = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    answered = subprocess.run(
+        [sys.executable, "-c", ASK, soup.uri, json.dumps(NEW)],
+        cwd=elsewhere,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    answer = json.loads(answered.stdout)
+    for name, tensor in average.items():
+        assert torch.allclose(torch.tensor(answer["weights"][name]), tensor, rtol=1e-6, atol=1e-7), name
+    wanted = answers(base, average)
+    for found, by_pyfunc, probabilities in zip(answer["pipeline"], answer["pyfunc"], wanted, strict=True):
+        assert {each["label"]: each["score"] for each in found} == pytest.approx(probabilities, abs=1e-5)
+        assert by_pyfunc["label"] == max(probabilities, key=lambda label: probabilities[label])
+        assert by_pyfunc["score"] == pytest.approx(max(probabilities.values()), abs=1e-5)
+
+    tracker = MlflowTracker()
+    files = {source.path for source in tracker.version_weights(tracker.version(soup.uri))}
+    cut = log is log_in_shards
+    assert files == {"model.safetensors", f"model/model.safetensors{'.index.json' if cut else ''}"}
+
+
+def answers(base: Path, weights: dict[str, Tensor]) -> list[dict[str, float]]:
+    """The probabilities of each class for the new texts, one by one, by transformers alone."""
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    model = BertForSequenceClassification.from_pretrained(base).eval()
+    model.load_state_dict(weights)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with torch.inference_mode():
+        logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in NEW]
+    return [dict(zip(("bad", "good"), each.softmax(0).tolist(), strict=True)) for each in logits]

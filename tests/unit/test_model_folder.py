@@ -1,0 +1,95 @@
+"""A model's configuration and tokenizer from the sweep itself, for tasks that are made with them."""
+
+from pathlib import Path
+
+import pytest
+
+from stockpot.entities import CONFIG, SoupRequest, SweepSelector, model_files
+from stockpot.errors import BadRequest
+from stockpot.tasks.loading import lacks_model_folder
+from stockpot.tracking.memory import MemoryTracker
+from stockpot.workflow.gathering.model_folder import fetch_model_folder
+
+REQUEST = SoupRequest(model="m", task="text-classification", experiment="e")
+
+
+def tracker_with(*runs: dict[str, bytes], models: bool = False) -> MemoryTracker:
+    """A sweep whose runs logged these files."""
+    tracker = MemoryTracker()
+    experiment = tracker.add_experiment("e")
+    for place, files in enumerate(runs):
+        run = tracker.add_run(experiment, f"run {place}")
+        if models:
+            tracker.add_model(run, "model", files)
+        else:
+            for path, content in files.items():
+                tracker.add_file(run, path, content)
+    return tracker
+
+
+def test_it_is_what_lies_beside_the_first_weights_that_have_it(tmp_path: Path) -> None:
+    bare = {"w.safetensors": b"x", "elsewhere/config.json": b"{}"}
+    whole = {"best/w.safetensors": b"x", "best/config.json": b"{1}", "best/tokenizer.json": b"[]"}
+    tracker = tracker_with(bare, {**whole, "best/evil.py": b"evil", "best/optimizer.pt": b"big"}, whole)
+    folder = fetch_model_folder(REQUEST, tracker, tmp_path)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        "config.json": b"{1}",
+        "tokenizer.json": b"[]",
+    }
+    assert [made.name for made in tmp_path.iterdir()] == [folder.name]
+
+
+def test_mlflows_flavour_keeps_the_tokenizer_elsewhere(tmp_path: Path) -> None:
+    files = {
+        "model/model.safetensors": b"x",
+        "model/config.json": b"{}",
+        "components/tokenizer/tokenizer.json": b"[]",
+        "components/tokenizer/code.py": b"evil",
+        "tokenizer.json": b"another",
+    }
+    tracker = tracker_with(files, models=True)
+    folder = fetch_model_folder(REQUEST, tracker, tmp_path)
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "tokenizer.json"]
+    assert (folder / "tokenizer.json").read_bytes() == b"[]"
+
+
+def test_its_name_tells_what_it_holds_and_a_second_time_makes_no_second(tmp_path: Path) -> None:
+    one, other = ({"w.safetensors": b"x", "config.json": content} for content in (b"{}", b"{2}"))
+    first = fetch_model_folder(REQUEST, tracker_with(one), tmp_path)
+    assert fetch_model_folder(REQUEST, tracker_with(one), tmp_path) == first
+    assert fetch_model_folder(REQUEST, tracker_with(other), tmp_path) != first
+    (first / "config.json").unlink()  # by somebody who tidied up
+    assert fetch_model_folder(REQUEST, tracker_with(one), tmp_path) == first
+    assert (first / "config.json").read_bytes() == b"{}"
+
+
+def test_a_sweep_without_one_says_what_to_name(tmp_path: Path) -> None:
+    tracker = tracker_with({"w.safetensors": b"x"}, {"config.json": b"{}"}, {})
+    with pytest.raises(BadRequest, match=r"no run of the sweep logged a config\.json") as caught:
+        fetch_model_folder(REQUEST, tracker, tmp_path)
+    assert "--task-arg model=FOLDER" in caught.value.mend
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_configuration_beside_the_weights_nothing_is_taken() -> None:
+    tracker = tracker_with({"a/w.safetensors": b"x", "a/tokenizer.json": b"[]", "config.json": b"{}"})
+    (run,) = tracker.runs(SweepSelector(experiment="e"))
+    (source,) = tracker.weights(run)
+    assert model_files(source, tracker.companions(source)) == {}
+    assert CONFIG == "config.json"
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "wanted"),
+    [
+        ("text-classification", {"data": "d"}, True),
+        ("text-classification", {"data": "d", "model": "m"}, False),
+        ("arrays", {"data": "d"}, False),
+    ],
+)
+def test_a_task_says_that_it_is_made_with_such_a_folder(
+    task: str,
+    args: dict[str, str],
+    wanted: bool,  # noqa: FBT001 - a value to compare with
+) -> None:
+    assert lacks_model_folder(task, args) is wanted
