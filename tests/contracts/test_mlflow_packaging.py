@@ -323,6 +323,42 @@ def test_inputs_by_name_are_kept_by_name(workshop: Workshop) -> None:
     torch.testing.assert_close(torch.from_numpy(outputs), module(**batch).detach())
 
 
+class Texts(nn.Module):
+    """Takes a dict of texts of any length, as models of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 3)
+
+    def forward(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        states = self.embed(input_ids) * attention_mask.unsqueeze(-1)
+        return {"logits": states.mean(1), "states": states}
+
+
+class TextsTask:
+    def model(self) -> nn.Module:
+        return Texts()
+
+
+def test_a_model_of_texts_takes_other_lengths_than_the_examples(workshop: Workshop) -> None:
+    module = Texts()
+
+    def batch(size: int, length: int) -> dict[str, torch.Tensor]:
+        numbers = torch.arange(size * length).reshape(size, length) % 11
+        return {"input_ids": numbers, "attention_mask": torch.ones_like(numbers)}
+
+    kind, folder, _ = workshop.package(module, batch(3, 6), architecture=(f"{__name__}:TextsTask", {}))
+    assert kind.startswith("pyfunc: ")
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    signature = loaded.metadata.signature
+    shapes = [spec.shape for part in (signature.inputs, signature.outputs) for spec in part.inputs]
+    assert shapes == [(-1, -1), (-1, -1), (-1, 3), (-1, -1, 3)]
+    for asked in (batch(1, 4), batch(5, 9)):
+        outputs = loaded.predict({name: tensor.numpy() for name, tensor in asked.items()})
+        for name, wanted in module(**asked).items():
+            torch.testing.assert_close(torch.from_numpy(outputs[name]), wanted.detach())
+
+
 def test_code_that_rebuilds_another_model_is_refused(workshop: Workshop) -> None:
     with pytest.raises(TrackingError):
         workshop.package(Branching(4, 2), torch.rand(3, 4), architecture=(f"{__name__}:RandomTask", {}))

@@ -18,7 +18,7 @@ class Task(Protocol):
     - ``groups(split) -> Sequence[Hashable] | None``: the origin of each example, where several examples
       share one (crops of an image, sentences of a document); intervals resample origins.
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
-      batch itself, or its first element where the batch is a tuple or list.
+      batch itself (a dict without its ``labels``), or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its
       arguments that make the architecture without the task's data, for a model that is served as code;
     - ``takes_model_folder = True``, of the class: its argument ``model`` is a folder with a ``config.json``

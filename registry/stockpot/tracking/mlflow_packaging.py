@@ -13,7 +13,8 @@ import mlflow.pyfunc
 import mlflow.pytorch
 import numpy as np
 import torch
-from mlflow.models import Model, infer_signature
+from mlflow.models import Model, ModelSignature, infer_signature
+from mlflow.types import Schema, TensorSpec
 from safetensors import safe_open
 
 from stockpot.entities import CONFIG, Packaged
@@ -22,7 +23,16 @@ from stockpot.soup import canonical_names
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, taken_over
 from stockpot.tracking.mlflow_transformers import package_transformers
 from stockpot.tracking.requirements import requirements
-from stockpot.tracking.tensor_trees import BATCH_SIZES, agree, arrays, call, rows, tensors
+from stockpot.tracking.tensor_trees import (
+    BATCH_SIZES,
+    agree,
+    arrays,
+    call,
+    leaves,
+    rows,
+    shortened,
+    tensors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +84,7 @@ def package(
         shutil.copyfile(weights, into / WEIGHTS_FILE)
         return Packaged("pt2", dropped, instead)
     shutil.rmtree(into, ignore_errors=True)
+    interface = interface._replace(signature=_with_any_length(module, interface))
     config = {**_maker(*architecture), "names": names}
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
@@ -217,6 +228,30 @@ def _inferred(module: "nn.Module", example: Any) -> Interface:
     outputs = arrays(call(module, tensors(kept)))
     signature = infer_signature(_named(kept), outputs if isinstance(outputs, np.ndarray | dict) else None)
     return Interface(kept, signature, requirements(()))
+
+
+def _with_any_length(module: "nn.Module", interface: Interface) -> ModelSignature:
+    """The signature, with the length of examples left open where the module takes another: a text of any."""
+    signature, shorter = interface.signature, shortened(interface.example)
+    try:
+        outputs = [] if shorter is None else leaves(arrays(call(module, tensors(shorter))))
+    except Exception:  # noqa: BLE001 - whatever a module raises that takes one length alone
+        outputs = []
+    if not outputs or signature.outputs is None or len(outputs) != len(signature.outputs.inputs):
+        return signature
+    return ModelSignature(
+        Schema([_spec(s, [s.shape[0], -1, *s.shape[2:]]) for s in signature.inputs.inputs]),
+        Schema(
+            [
+                _spec(s, [now if now == then else -1 for now, then in zip(found.shape, s.shape, strict=True)])
+                for s, found in zip(signature.outputs.inputs, outputs, strict=True)
+            ]
+        ),
+    )
+
+
+def _spec(spec: TensorSpec, shape: list[int]) -> TensorSpec:
+    return TensorSpec(spec.type, (-1, *shape[1:]), spec.name)
 
 
 def _modules_of(module: "nn.Module", maker: str) -> set[str]:

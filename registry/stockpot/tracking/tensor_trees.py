@@ -30,6 +30,12 @@ def rows(tree: Any, count: int) -> Any:
     return _mapped(lambda leaf: leaf[np.arange(count) % len(leaf)], tree)
 
 
+def shortened(tree: Any) -> Any | None:
+    """The same with each example one shorter: a text by a token. None unless all arrays are equally long."""
+    lengths = {leaf.shape[1] if leaf.ndim > 1 else 0 for leaf in leaves(tree)}
+    return _mapped(lambda leaf: leaf[:, :-1], tree) if len(lengths) == 1 and max(lengths) > 1 else None
+
+
 def call(model: nn.Module, batch: Any) -> Any:
     """The model's outputs: a tuple is passed by position, a dict by name."""
     with torch.inference_mode():
@@ -40,7 +46,7 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 def agree(found: Any, wanted: Any) -> bool:
     """Whether outputs are the same within the tolerance of their dtype."""
-    left, right = _leaves(found), _leaves(wanted)
+    left, right = leaves(found), leaves(wanted)
     return len(left) == len(right) and all(map(_close, left, right))
 
 
@@ -51,10 +57,11 @@ def _close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
     return torch.allclose(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
 
 
-def _leaves(tree: Any) -> list[Any]:
+def leaves(tree: Any) -> list[Any]:
+    """The tensors or arrays, in their order."""
     if isinstance(tree, Mapping):
-        return [leaf for value in tree.values() for leaf in _leaves(value)]
-    return [leaf for value in tree for leaf in _leaves(value)] if isinstance(tree, tuple | list) else [tree]
+        return [leaf for value in tree.values() for leaf in leaves(value)]
+    return [leaf for value in tree for leaf in leaves(value)] if isinstance(tree, tuple | list) else [tree]
 
 
 def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -25,6 +25,8 @@ from stockpot.ports import Task
 from stockpot.prose import counted, listed
 
 DEFAULT_BATCH_SIZE = 256
+ANSWERS = frozenset({"labels", "label"})
+"""What Hugging Face's models are trained with beside their input, by name: whoever asks has no answer yet."""
 OPENED_TWICE = 1.0
 """A split that opens in fewer seconds is opened a second time, to see that it holds the same examples."""
 
@@ -129,6 +131,8 @@ class CheckedTask:
         if hasattr(self._task, "inputs"):
             with self.blame("inputs()"):
                 return self._task.inputs(batch)
+        if isinstance(batch, Mapping):
+            return {name: value for name, value in batch.items() if name not in ANSWERS}
         return batch[0] if isinstance(batch, tuple | list) else batch
 
     @cached_property
