@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stockpot.calls import help_out, plan, soup
+    from stockpot.calls import check, help_out, plan, soup
     from stockpot.entities import Accept, Direction, Register, SoupOutcome, SoupRequest
     from stockpot.errors import NothingToSoup, StockpotError
     from stockpot.ports import SelectionMethod, Task, Watcher
+    from stockpot.workflow.check import SweepCheck
     from stockpot.workflow.plan import Plan
 
 __all__ = [
@@ -28,20 +29,24 @@ __all__ = [
     "SoupOutcome",
     "SoupRequest",
     "StockpotError",
+    "SweepCheck",
     "Task",
     "Watcher",
+    "check",
     "help_out",
     "plan",
     "soup",
 ]
 
 _HOMES = {
+    "check": "calls",
     "help_out": "calls",
     "plan": "calls",
     **dict.fromkeys(("Accept", "Direction", "Register", "SoupOutcome", "SoupRequest"), "entities"),
     **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),
     **dict.fromkeys(("Watcher", "SelectionMethod", "Task"), "ports"),
     "Plan": "workflow.plan",
+    "SweepCheck": "workflow.check",
 }
 
 

@@ -10,6 +10,8 @@ from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
 from stockpot.wiring import Workplace, make_folder
+from stockpot.workflow.check import SweepCheck, check_sweep
+from stockpot.workflow.gathering.proposal import ANY_TASK
 from stockpot.workflow.plan import Plan
 
 if TYPE_CHECKING:
@@ -84,6 +86,42 @@ def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:
     _require_request(request)
     with Workplace(watch=_log_of(watch)) as place:
         return place.plan(request)
+
+
+def check(
+    *,
+    experiment: str | None = None,
+    sweep: str | None = None,
+    filter: str | None = None,  # noqa: A002 - as in SoupRequest
+    weights: str | None = None,
+    watch: Watcher | None = None,
+) -> SweepCheck:
+    """What a sweep holds, and the command that makes a soup of it. Needs no task, and downloads headers at
+    most.
+
+    Args:
+        experiment: The experiment's name, or
+        sweep: the id of the sweep's parent run.
+        filter: An MLflow filter over the sweep's runs.
+        weights: Which checkpoint of a run that logged several: best, last or a glob.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Of a sweep without anything to average `SweepCheck.require_enough` raises NothingToSoup. Raises the other
+    errors of `stockpot.errors`, each with its mend.
+    """
+    # Which model and task, the check tells.
+    request = SoupRequest(
+        model="MODEL",
+        task=ANY_TASK,
+        experiment=experiment,
+        sweep=sweep,
+        filter=filter,
+        weights=weights,
+        partial=True,
+    )
+    watch = _log_of(watch)
+    with Workplace(watch=watch) as place:
+        return check_sweep(request, place.tracker, place.supply, watch)
 
 
 def check_task(

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import options, printing
+from stockpot.cli import checking, options, printing, terminal
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
@@ -21,6 +21,7 @@ from stockpot.ports import Watcher
 from stockpot.prose import counted
 from stockpot.watching import Sayings
 from stockpot.wiring import Workplace, make_folder
+from stockpot.workflow.check import SweepCheck
 
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -131,6 +132,23 @@ def soup(  # noqa: PLR0913 - one parameter per option
         printing.show_outcome(outcome, as_json=as_json)
 
 
+@app.command(epilog="Example: stockpot check --experiment reviews")
+def check(
+    *,
+    sweep: options.Sweep = None,
+    experiment: options.Experiment = None,
+    filter_: options.Filter = None,
+    weights: options.Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Look a sweep up: its weights, what can be averaged, and the command to go on with."""
+
+    def checked(watch: Watcher) -> SweepCheck:
+        return calls.check(experiment=experiment, sweep=sweep, filter=filter_, weights=weights, watch=watch)
+
+    checking.show_check(watched(checked), as_json=as_json)
+
+
 @app.command("help", epilog="Example: stockpot help --model birds --wait 600")
 def help_out(
     *,
@@ -148,7 +166,7 @@ def help_out(
         return calls.help_out(model=model, job=job, task_args=_pairs(task_arg or ()), wait=wait, watch=told)
 
     done = watched(helped)
-    printing.tell({"evaluations": done}, f"helped with {counted(done, 'evaluation')}", as_json=as_json)
+    terminal.tell({"evaluations": done}, f"helped with {counted(done, 'evaluation')}", as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot show models:/birds@challenger")
@@ -176,7 +194,7 @@ def rebuild(
 
     place = Workplace()
     checkpoint = rebuild_version(uri, place.tracker, place.supply, out)
-    printing.tell(
+    terminal.tell(
         {"out": str(out), "digest": checkpoint.digest, "bytes": checkpoint.size},
         f"{out}: {checkpoint.size:,} bytes, {checkpoint.digest}: the same bytes as {uri}",
         as_json=as_json,
@@ -189,7 +207,7 @@ def list_tasks(as_json: Json = False) -> None:
     from stockpot.tasks.identity import TASKS, installed
 
     found = installed(TASKS)
-    printing.tell(found, "\n".join(f"{name}  {target}" for name, target in found.items()), as_json=as_json)
+    terminal.tell(found, "\n".join(f"{name}  {target}" for name, target in found.items()), as_json=as_json)
 
 
 @tasks.command("new", epilog="Example: stockpot task new birds.py")
@@ -202,7 +220,7 @@ def new_task(
 
     reference = write_skeleton(path)
     text = f"wrote {path}. Put your data and model into it, and try it: stockpot task check {reference}"
-    printing.tell({"path": str(path), "task": reference}, text, as_json=as_json)
+    terminal.tell({"path": str(path), "task": reference}, text, as_json=as_json)
 
 
 @tasks.command("check", epilog="Example: stockpot task check birds:MyTask --task-arg n=50 --split test")
@@ -226,7 +244,7 @@ def upgrade(as_json: Json = False) -> None:
     settings = Workplace().settings
     make_folder(settings.home)
     revision = store.upgrade(settings.database)
-    printing.tell({"revision": revision}, f"the store is at schema {revision}", as_json=as_json)
+    terminal.tell({"revision": revision}, f"the store is at schema {revision}", as_json=as_json)
 
 
 @database.command(epilog="Example: stockpot db current")
@@ -238,7 +256,7 @@ def current(as_json: Json = False) -> None:
     make_folder(settings.home)
     found, head = store.current(settings.database), store.head()
     text = f"the store is at schema {found or 'none'}; this program's is {head}"
-    printing.tell({"current": found, "head": head}, text, as_json=as_json)
+    terminal.tell({"current": found, "head": head}, text, as_json=as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

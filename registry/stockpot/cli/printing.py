@@ -1,21 +1,16 @@
-"""What the commands print: results on stdout, progress and errors on stderr."""
+"""What the commands print."""
 
-import json
 import os
-import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
-from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from stockpot.cli.protocol import protocol_lines
+from stockpot.cli.terminal import add_row, echo, err, new_table, out, plain, print_heading
 from stockpot.documents import to_document
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
@@ -35,7 +30,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
 from stockpot.ports import Tracker
-from stockpot.prose import counted, one_line, visible
+from stockpot.prose import counted
 from stockpot.secrets import without_secrets
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
@@ -54,29 +49,8 @@ from stockpot.workflow.publishing.verdict import (
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
 
-WIDTH = None if sys.stdout.isatty() else 120
-"""A terminal's own, else enough for the tables."""
 DETAIL = 240
 """Characters shown of why a run was excluded; of several for one reason, those of the first few."""
-out = Console(width=WIDTH)
-err = Console(stderr=True)
-
-
-def plain(text: str) -> Text:
-    """Text that strangers have a hand in, such as the names of runs, as it is to be printed.
-
-    What looks like markup or an emoji's code stays as it is; control characters are shown by their escapes.
-    Only ends of lines stay what they are.
-    """
-    return Text(visible(text))
-
-
-def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """One line for people, or one document for programs."""
-    if as_json:
-        _echo(document)
-    else:
-        out.print(plain(text), soft_wrap=True)
 
 
 @contextmanager
@@ -102,7 +76,7 @@ def show_error(error: StockpotError, *, as_json: bool) -> None:
             "faults": error.faults,
             "mend": error.mend,
         }
-        _echo(document, err=True)
+        echo(document, err=True)
     else:
         err.print(plain(f"error: {error}"), style="red", soft_wrap=True)
 
@@ -110,17 +84,17 @@ def show_error(error: StockpotError, *, as_json: bool) -> None:
 def show_plan(plan: Plan, *, as_json: bool) -> None:
     """Candidates, exclusions, bytes and passes."""
     if as_json:
-        _echo(to_document(plan))
+        echo(to_document(plan))
         return
-    _print_heading(counted(len(plan.candidates), "candidate"))
-    table = _table("run", "weights", "MB", "checkpoint")
+    print_heading(counted(len(plan.candidates), "candidate"))
+    table = new_table("run", "weights", "MB", "checkpoint")
     for found in plan.candidates:
         read = found.checkpoint
         size = read.size if read else found.source.size
         name = short(read.digest) if read else "not read yet"
-        _add_row(table, found.run.name, found.source.path, f"{(size or 0) / 1e6:.1f}", name)
+        add_row(table, found.run.name, found.source.path, f"{(size or 0) / 1e6:.1f}", name)
     out.print(table)
-    _show_exclusions(plan.exclusions)
+    show_exclusions(plan.exclusions)
     for note in plan.notes:
         out.print(plain(f"- {note}"), soft_wrap=True)
     out.print(
@@ -134,10 +108,10 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
 def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     """The table, the verdict, the exclusions and where the versions are."""
     if as_json:
-        _echo(to_document(outcome))
+        echo(to_document(outcome))
         return
     report = outcome.report
-    _show_exclusions(report.exclusions)
+    show_exclusions(report.exclusions)
     _show_report(report)
     for soup in outcome.soups:
         label = f"{' and '.join(soup.methods)} soup" if soup.methods else "best single"
@@ -167,7 +141,7 @@ def show_snapshot(
     """All that is known of a registered soup, with links that a browser opens. `reports`: of this version."""
     link = tracker.link(version)
     if as_json:
-        _echo(
+        echo(
             {
                 "version": to_document(version),
                 "link": link,
@@ -190,7 +164,7 @@ def show_snapshot(
             _show_steps(selection, names)
     others = [one for one in reports if one.report != snapshot.report]
     if others:
-        _print_heading("Other requests", " that ended in this soup, oldest first")
+        print_heading("Other requests", " that ended in this soup, oldest first")
     for one in others:
         out.print(plain(f"- {version.uri}: {told(one, snapshot.recipe)}"), soft_wrap=True)
 
@@ -198,51 +172,49 @@ def show_snapshot(
 def show_findings(task: str, findings: "Sequence[Finding]", *, as_json: bool) -> None:
     """What was seen of each promise of a task. Raises BadTask where any is broken, with every mend."""
     if as_json:
-        _echo([to_document(finding) for finding in findings])
+        echo([to_document(finding) for finding in findings])
     else:
-        table = _table("a task", "seconds", "", "seen")
+        table = new_table("a task", "seconds", "", "seen")
         table.columns[-1].justify = table.columns[-2].justify = "left"
         for one in findings:
             kept = "broken" if one.fault else "kept"
-            _add_row(table, f"{one.promise}, {one.split}", f"{one.seconds:.2f}", kept, one.told)
+            add_row(table, f"{one.promise}, {one.split}", f"{one.seconds:.2f}", kept, one.told)
         out.print(table)
     faults = [f"{one.fault}. To mend it: {one.mend}" for one in findings if one.fault]
     if faults:
         raise BadTask(f"{task} breaks its contract", faults=faults, mend="see what each fault says")
 
 
-def _echo(document: object, *, err: bool = False) -> None:
-    """Not through rich, which would break long lines."""
-    typer.echo(json.dumps(document, indent=1), err=err)
-
-
-def _show_exclusions(exclusions: Sequence[Exclusion]) -> None:
+def show_exclusions(exclusions: Sequence[Exclusion]) -> None:
+    """Each reason once, with its runs and its mend."""
     if not exclusions:
         return
-    _print_heading(counted(len(exclusions), "excluded run"))
-    table = _table("", "")
+    print_heading(counted(len(exclusions), "excluded run"))
+    table = new_table("", "")
     table.show_header = False
     for group in alike(exclusions):
         room = DETAIL * min(len(group), NAMED)
         found = shorten(found_of(group), room, placeholder=" ... (--json tells all)")
         mend = f". To mend it: {group[0].mend}" if group[0].mend else ""
-        _add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")
+        add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")
     out.print(table)
 
 
 def _show_report(report: SoupReport) -> None:
     request = report.request
     unit = "points" if report.unit is None else report.unit
-    _print_heading(
+    print_heading(
         f"Scores, in {unit}" if unit else "Scores",
         f": {request.select_on} is held-out, the others are untouched",
     )
     splits = columns(request)
-    table = _table("", *BESIDE_SCORES, *splits)
+    table = new_table("", *BESIDE_SCORES, *splits)
     for row in report.table:
-        _add_row(table, *cells(row, splits, report.unit))
+        add_row(table, *cells(row, splits, report.unit))
     out.print(table)
-    gains = _table("gain over the best single", "on", unit or "difference", "95 % interval", "n", "McNemar p")
+    gains = new_table(
+        "gain over the best single", "on", unit or "difference", "95 % interval", "n", "McNemar p"
+    )
     for row in report.table:
         _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS), report.unit)
     if gains.row_count:
@@ -255,28 +227,10 @@ def _show_report(report: SoupReport) -> None:
 
 def _show_protocol(protocols: Sequence[EvaluationProtocol], given: Mapping[str, str]) -> None:
     for protocol in protocols:
-        _print_heading("Measured under", ": a score is remembered as long as all of this is the same")
+        print_heading("Measured under", ": a score is remembered as long as all of this is the same")
         for line in protocol_lines(protocol, given):
             out.print(plain(line), soft_wrap=True)
         out.print()
-
-
-def _print_heading(title: str, rest: str = "") -> None:
-    out.print(Text.assemble((title, "bold"), plain(rest)))
-
-
-def _table(first: str, *others: str) -> Table:
-    """Columns that stand close, so that a dozen fit a terminal."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(plain(first))
-    for other in others:
-        table.add_column(plain(other), justify="right" if others[0] else "left")
-    return table
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    # An end of a line in a name would look like another row.
-    table.add_row(*(Text(one_line(cell)) for cell in cells))
 
 
 def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str], unit: str | None) -> None:
@@ -285,20 +239,20 @@ def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str]
             continue
         gain = row.versus_best[split]
         p = "" if gain.mcnemar_p is None else f"{gain.mcnemar_p:.2g}"
-        _add_row(table, row.label, split, signed(gain.difference, unit), ends(gain, unit), str(gain.n), p)
+        add_row(table, row.label, split, signed(gain.difference, unit), ends(gain, unit), str(gain.n), p)
 
 
 def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
     varying = _varying_params(snapshot.ingredients)
-    _print_heading("Ingredients", ", in recipe order, with the hyperparameters in which they differ")
-    table = _table("run", "run id or link", "coefficient", "checkpoint", "hyperparameters")
+    print_heading("Ingredients", ", in recipe order, with the hyperparameters in which they differ")
+    table = new_table("run", "run id or link", "coefficient", "checkpoint", "hyperparameters")
     table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
         params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
         coefficient = f"{ingredient.factor:.4g}"
         checkpoint = short(ingredient.checkpoint)
         link = tracker.run_link(candidate.run) or candidate.run.run_id
-        _add_row(table, candidate.run.name, link, coefficient, checkpoint, params)
+        add_row(table, candidate.run.name, link, coefficient, checkpoint, params)
     out.print(table)
 
 
@@ -320,10 +274,10 @@ def _brief(value: str) -> str:
 
 def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
     rule = f", accept={selection.rule}" if selection.rule else ""
-    _print_heading("Steps", f" of {selection.method}{rule}")
-    table = _table("tried", "held-out", "kept")
+    print_heading("Steps", f" of {selection.method}{rule}")
+    table = new_table("tried", "held-out", "kept")
     for step in selection.steps:
         added = names.get(step.tried[-1], short(step.tried[-1]))
         tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
-        _add_row(table, tried, score_of(step), "yes" if step.kept else "")
+        add_row(table, tried, score_of(step), "yes" if step.kept else "")
     out.print(table)

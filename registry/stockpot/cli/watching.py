@@ -7,7 +7,7 @@ from typing import TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from stockpot.cli.printing import err
+from stockpot.cli.terminal import err
 from stockpot.ports import Watcher
 from stockpot.prose import one_line
 from stockpot.watching import Lines

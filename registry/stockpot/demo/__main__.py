@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stockpot.calls import soup
-from stockpot.cli import printing
+from stockpot.cli import printing, terminal
 from stockpot.cli.watching import watched
 from stockpot.demo.data import SHIFTS
 from stockpot.demo.sweep import data_path, tracking_uri, train_sweep
@@ -62,7 +62,7 @@ def _say_where(home: Path, outcome: SoupOutcome) -> None:
         ),
     ]
     # Whole lines, however narrow the terminal: commands are copied.
-    printing.out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    terminal.out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

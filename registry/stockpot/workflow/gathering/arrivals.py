@@ -40,6 +40,8 @@ class Prospect:
     source: WeightsSource
     layout: tuple[TensorSpec, ...] | None = None
     """Its tensors under canonical names, where they are known before its weights are read."""
+    why: str = ""
+    """A clause: why this of several checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Prospects:
     """What every run's place in the sweep is told by, by its id."""
     notes: tuple[str, ...] = ()
     """What was taken for granted, for people to contradict."""
+    unfinished: int = 0
+    """Runs that still run, and are left out."""
 
 
 @dataclass

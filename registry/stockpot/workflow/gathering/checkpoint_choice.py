@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stockpot.ports import Tracker
 
 PATTERN = f"--weights PATTERN, or the tag {tags.WEIGHTS}=PATH on the run"
+STATE = "trainer_state.json"
+ALIASES = "aliases.txt"
 SMALL = 16 << 20
 """Bytes of a file beside the weights that is read."""
 _STEPS = [
@@ -37,26 +39,36 @@ _STEPS = [
 def choose_checkpoint(
     sources: Sequence[WeightsSource], request: SoupRequest, tracker: "Tracker"
 ) -> WeightsSource:
+    """One of a run's checkpoints, as `choice_of`."""
+    return choice_of(sources, request, tracker)[0]
+
+
+def choice_of(
+    sources: Sequence[WeightsSource], request: SoupRequest, tracker: "Tracker"
+) -> tuple[WeightsSource, str]:
     """One of a run's checkpoints: what `SoupRequest.weights` and `checkpoint_metric` ask for, else the best
-    where its tool recorded that. Raises AmbiguousWeights where nothing tells.
+    where its tool recorded that; and a clause that tells why this one. Raises AmbiguousWeights where nothing
+    tells.
     """
     held = f"{len(sources)} weights files: {listed([source.path for source in sources], NAMED)}"
     last = (
         _only([s for s in sources if _step(s) == max(map(_step, sources))]) if _tell_steps(sources) else None
     )
     if request.checkpoint_metric is not None:
-        return _best_by(request.checkpoint_metric, request.direction, sources)
+        best = _best_by(request.checkpoint_metric, request.direction, sources)
+        return best, f"it has the best {request.checkpoint_metric}"
     if request.weights == LAST:
         if last is None:
             raise AmbiguousWeights(f"{held}, of which nothing tells the last", mend=PATTERN)
-        return last
-    best, called = _recorded_best(sources, tracker), _only([s for s in sources if _is_called_best(s)])
-    if best is not None:
-        return best
+        return last, "its path or its step tells that it is the last"
+    recorded, file = _recorded_best(sources, tracker)
+    called = _only([source for source in sources if _is_called_best(source)])
+    if recorded is not None:
+        return recorded, f"{file} tells that it is the best"
     if request.weights == BEST:
         if called is None:
             raise AmbiguousWeights(f"{held}, of which nothing tells the best", mend=_ways({LAST: last}))
-        return called
+        return called, "it is called best"
     raise AmbiguousWeights(held, mend=_ways({BEST: called, LAST: last}))
 
 
@@ -80,14 +92,15 @@ def _best_by(name: str, direction: Direction | None, sources: Sequence[WeightsSo
     return max(measured, key=lambda pair: (sign * pair[0], -_step(pair[1]), pair[1].path))[1]
 
 
-def _recorded_best(sources: Sequence[WeightsSource], tracker: "Tracker") -> WeightsSource | None:
+def _recorded_best(sources: Sequence[WeightsSource], tracker: "Tracker") -> tuple[WeightsSource | None, str]:
+    """With the file that tells it."""
     trainers = [source for source in sources if re.search(r"checkpoint-\d+(/|$)", _folder(source))]
     if trainers:
-        told = _beside(max(trainers, key=_step), "trainer_state.json", tracker)
-        return _named_by_trainer(told, trainers) if told else None
-    marked = [s for s in sources if b"'best'" in (_beside(s, "aliases.txt", tracker) or b"")]
+        told = _beside(max(trainers, key=_step), STATE, tracker)
+        return _named_by_trainer(told, trainers) if told else None, STATE
+    marked = [s for s in sources if b"'best'" in (_beside(s, ALIASES, tracker) or b"")]
     # Each was the best when it was logged.
-    return _only([s for s in marked if _step(s) == max(map(_step, marked))])
+    return _only([s for s in marked if _step(s) == max(map(_step, marked))]), ALIASES
 
 
 def _named_by_trainer(state: bytes, sources: Iterable[WeightsSource]) -> WeightsSource | None:

@@ -26,14 +26,20 @@ MENDS: Mapping[ExclusionReason, str] = MappingProxyType(
 
 def require_two(sweep: Sweep) -> Sweep:
     """The same sweep, if there is anything to average. Raises NothingToSoup."""
-    if len(sweep.candidates) > 1:
-        return sweep
-    total = len(sweep.candidates) + len(sweep.exclusions)
-    name = _told(sweep.selector)
+    require_enough(sweep.selector, len(sweep.candidates), sweep.exclusions)
+    return sweep
+
+
+def require_enough(selector: SweepSelector, candidates: int, exclusions: Sequence[Exclusion]) -> None:
+    """Raise NothingToSoup where a sweep with so many candidates, and these exclusions, has no average."""
+    if candidates > 1:
+        return
+    total = candidates + len(exclusions)
+    name = _told(selector)
     if not total:
-        raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(sweep.selector))
-    what = "one usable run, where an average needs two" if sweep.candidates else "no usable run"
-    groups = alike(sweep.exclusions)
+        raise NothingToSoup(f"sweep {name} has no runs", mend=_how_to_find(selector))
+    what = "one usable run, where an average needs two" if candidates else "no usable run"
+    groups = alike(exclusions)
     several = len(groups) > 1
     mends = [group[0].mend or MENDS.get(group[0].reason, "") for group in groups]
     raise NothingToSoup(
@@ -42,7 +48,7 @@ def require_two(sweep: Sweep) -> Sweep:
             _summary(group) + (f". To mend it: {mend}" if mend and several else "")
             for group, mend in zip(groups, mends, strict=True)
         ],
-        mend="see what each reason says" if several else [*mends, _how_to_get_more(sweep.selector)][0],
+        mend="see what each reason says" if several else [*mends, _how_to_get_more(selector)][0],
     )
 
 

@@ -67,6 +67,11 @@ JOINING = (
     "or DeepSpeed's zero_to_fp32.py, and log that file to the run"
 )
 _PARTS = re.compile(r".*(\.distcp|_model_states\.pt)")
+_ADAPTER = re.compile(r"(.*/)?adapter_model\.(safetensors|bin)")
+"""As PEFT names it beside ``adapter_config.json``. Its matrices are factors: the mean of products is another
+than the product of means.
+"""
+MERGING = "merge each adapter into its base with PEFT's merge_and_unload(), and log the whole model"
 PERSISTENT = "register_buffer(name, tensor, persistent=False)"
 
 
@@ -112,10 +117,10 @@ class Gathering:
         readable = [source for source in named if source.format is not WeightsFormat.PICKLE]
         usable = [source for source in readable if source.format is not WeightsFormat.TORCH] or readable
         if usable:
-            return self._with_a_safe_name(run, usable[0] if len(usable) == 1 else choose(usable))
+            return self._acceptable(run, usable[0] if len(usable) == 1 else choose(usable))
         names = listed([source.path for source in named or found], NAMED)
         if found and all(source.format is WeightsFormat.PICKLE for source in named or found):
-            parts = any(_PARTS.fullmatch(source.path) for source in named or found)
+            parts = any(map(is_part, named or found))
             why, mend = (PARTS, JOINING) if parts else ("pickles are never run", CONVERSION)
             self.exclude(run, ExclusionReason.PICKLE, f"{names}: {why}", mend)
         elif found:
@@ -127,13 +132,17 @@ class Gathering:
             self.exclude(run, ExclusionReason.NO_WEIGHTS, "it logged no weights", HOW_TO_LOG)
         return None
 
-    def _with_a_safe_name(self, run: Run, source: WeightsSource) -> WeightsSource | None:
-        """The source, unless its address would be read as another file's."""
+    def _acceptable(self, run: Run, source: WeightsSource) -> WeightsSource | None:
+        """The source, unless its name is an adapter's, or its address would be read as another file's."""
         if not can_be_kept(source.path):
             why, mend = "its name is no UTF-8 text", "log the weights under another name"
         elif re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path):
             why = "in an address, # and ? end the path, and % begins a code"
             mend = "log the weights under a name without # ? %"
+        elif is_adapter(source):
+            detail = f"{source.path}: an adapter by PEFT. Adapters are not souped yet"
+            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, MERGING)
+            return None
         else:
             return source
         self.exclude(run, ExclusionReason.UNREADABLE, f"{source.path}: {why}", mend)
@@ -210,6 +219,16 @@ class Gathering:
                 detail = f"bit-identical to run {twin.run.name} ({short(candidate.checkpoint.digest)})"
                 self.exclude(candidate.run, ExclusionReason.DUPLICATE, f"{detail}, which stands for both")
         return list(first.values())
+
+
+def is_part(source: WeightsSource) -> bool:
+    """Whether its name is that of what one of several processes wrote of a model."""
+    return _PARTS.fullmatch(source.path) is not None
+
+
+def is_adapter(source: WeightsSource) -> bool:
+    """Whether its name is that of an adapter by PEFT."""
+    return _ADAPTER.fullmatch(source.path) is not None
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:

@@ -19,7 +19,12 @@ Layout = tuple[TensorSpec, ...]
 
 
 def expected_sweep(prospects: "Prospects", supply: "Supply") -> Sweep:
-    """The sweep that `Arrivals` ends in, where no file's content says otherwise. Raises NothingToSoup.
+    """The sweep that `Arrivals` ends in, where no file's content says otherwise. Raises NothingToSoup."""
+    return require_two(sorted_out(prospects, supply))
+
+
+def sorted_out(prospects: "Prospects", supply: "Supply") -> Sweep:
+    """The same with however few candidates.
 
     A candidate whose weights were never read has a checkpoint that stands for them: see `is_read`.
     """
@@ -35,7 +40,7 @@ def expected_sweep(prospects: "Prospects", supply: "Supply") -> Sweep:
     group = gathering.largest_group(candidates, prospects.request, supply.differing_values)
     kept = gathering.unique(group)
     exclusions = sorted(gathering.exclusions, key=lambda exclusion: prospects.order[exclusion.run_id])
-    return require_two(Sweep(prospects.request.selector, tuple(kept), tuple(exclusions)))
+    return Sweep(prospects.request.selector, tuple(kept), tuple(exclusions))
 
 
 def is_read(candidate: Candidate) -> bool:

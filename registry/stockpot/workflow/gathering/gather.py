@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from stockpot.soup import Head, canonical_tensors, require_archive, require_true
 from stockpot.soup.torch_file import BEGINNING
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
-from stockpot.workflow.gathering.checkpoint_choice import choose_checkpoint
+from stockpot.workflow.gathering.checkpoint_choice import choice_of
 from stockpot.workflow.gathering.exclusion_rules import MENDS, REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.shortlist import Shortlist
@@ -42,16 +41,40 @@ def gather(
     not exist, BadRequest for one that still runs and for a metric that was not logged, NothingToSoup when
     fewer than two runs can be candidates.
     """
+    prospects = find_prospects(request, tracker, supply, fits, watch)
+    if len(prospects.found) < 2:
+        expected_sweep(prospects, supply)  # raises
+    return prospects
+
+
+def find_prospects(
+    request: SoupRequest,
+    tracker: "Tracker",
+    supply: "Supply",
+    fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+    watch: "Watcher",
+    seen: Callable[[Run, Sequence[WeightsSource]], object] = lambda *_: None,
+) -> Prospects:
+    """The same, with however few prospects.
+
+    `seen` is told every weights file of each run, by several threads at once.
+    """
     shortlist = _list(request, tracker, watch)
     runs = shortlist.chosen()
     gathering = Gathering(shortlist.exclusions)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
 
-    choose = partial(choose_checkpoint, request=request, tracker=tracker)
-
     def look(run: Run) -> Prospect | None:
+        why = []
+
+        def choose(sources: Sequence[WeightsSource]) -> WeightsSource:
+            source, told = choice_of(sources, request, tracker)
+            why.append(told)
+            return source
+
         try:
             found = tracker.weights(run)
+            seen(run, found)
             below = shortlist.below[run.run_id]
             source = gathering.choose_weights(run, found, request.pattern, choose, below)
         except BadCheckpoint as error:
@@ -68,7 +91,7 @@ def gather(
             detail = "; ".join([fault.what, *fault.faults])
             gathering.exclude(run, reason, detail, MENDS.get(reason, fault.mend))
             return None
-        return Prospect(run, source, layout and layouts.setdefault(layout, layout))
+        return Prospect(run, source, layout and layouts.setdefault(layout, layout), "".join(why))
 
     found = []
     stage = "find weights"
@@ -80,12 +103,14 @@ def gather(
             ):
                 found.append(prospect)
             watch.advance(stage)
-    prospects = Prospects(
-        request, tuple(found), tuple(gathering.exclusions), shortlist.order, shortlist.notes()
+    return Prospects(
+        request,
+        tuple(found),
+        tuple(gathering.exclusions),
+        shortlist.order,
+        shortlist.notes(),
+        len(shortlist.unfinished),
     )
-    if len(found) < 2:
-        expected_sweep(prospects, supply)  # raises
-    return prospects
 
 
 def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortlist:

@@ -88,12 +88,17 @@ class Shortlist:
             if len(kept) > self._top:
                 self._dropped.append((base, self._not_in_top(kept.pop()[-1])))
 
-    def require_finished(self) -> None:
-        """Raise BadRequest where a run of the sweep still runs, unless `partial`.
+    @property
+    def unfinished(self) -> list[Run]:
+        """Runs of the sweep that still run.
 
         Runs that hold others together are not meant: scripts that make a parent often forget to end it.
         """
-        unfinished = [run for run in self._unfinished if not self.below[run.run_id]]
+        return [run for run in self._unfinished if not self.below[run.run_id]]
+
+    def require_finished(self) -> None:
+        """Raise BadRequest where a run of the sweep still runs, unless `partial`."""
+        unfinished = self.unfinished
         if self._request.partial or not unfinished:
             return
         faults = [f"{run.name} ({run.run_id}): {run.status}" for run in unfinished[:NEAREST]]

@@ -1,0 +1,244 @@
+"""What a sweep holds, before anybody has said how a model is scored; and how to go on."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    BEST,
+    LAST,
+    Exclusion,
+    ExclusionReason,
+    Run,
+    SoupRequest,
+    Sweep,
+    SweepSelector,
+    TensorSpec,
+    WeightsFormat,
+    WeightsSource,
+    tags,
+)
+from stockpot.prose import counted
+from stockpot.workflow.gathering.arrivals import Prospect, Prospects
+from stockpot.workflow.gathering.enough import require_enough
+from stockpot.workflow.gathering.exclusion_rules import is_adapter, is_part
+from stockpot.workflow.gathering.expected import doubts, sorted_out
+from stockpot.workflow.gathering.gather import find_prospects
+from stockpot.workflow.gathering.proposal import propose
+
+if TYPE_CHECKING:
+    from stockpot.ports import Tracker, Watcher
+    from stockpot.workflow.gathering.supply import Supply
+
+FORMS = {
+    WeightsFormat.SAFETENSORS: "safetensors",
+    WeightsFormat.PT2: "pt2",
+    WeightsFormat.TORCH: "torch file",
+    WeightsFormat.PICKLE: "pickled module",
+}
+NO_HEADER = (
+    "a torch file and a pt2 have no header that can be read without a download; in a store that hands out no "
+    "parts of files, no file has"
+)
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """What a run logged."""
+
+    run_id: str
+    run_name: str
+    held: Mapping[str, int]
+    """How many weights files of each form, such as safetensors, safetensors in shards, pt2, torch file."""
+    taken: str = ""
+    """The path of the one that is taken; empty where the exclusions tell why none is."""
+    why: str = ""
+    """A clause: why this of several."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose headers have the same tensors."""
+
+    runs: tuple[str, ...]
+    """Their names."""
+    used: bool
+    """Whether a soup would be made of them."""
+    tensors: int | None
+    """None where no header can be read."""
+    parameters: int | None
+    """Elements of all tensors."""
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepCheck:
+    """A sweep as far as listings and headers tell."""
+
+    selector: SweepSelector
+    runs: int
+    weights: tuple[FoundWeights, ...]
+    """Of each run that logged some, or a model of another library, in the sweep's order."""
+    groups: tuple[Group, ...]
+    """The one that is used first."""
+    candidates: int
+    exclusions: tuple[Exclusion, ...]
+    notes: tuple[str, ...]
+    """What stands in the way, what only a download tells, and what is to be filled in."""
+    command: str
+    """The ``stockpot soup`` to go on with, where there is something to average: else empty. Capitals stand
+    for what people fill in.
+    """
+
+    def require_enough(self) -> None:
+        """Raise NothingToSoup, with every reason and mend, where there is nothing to average."""
+        require_enough(self.selector, self.candidates, self.exclusions)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at the sweep."""
+
+    prospects: Prospects
+    held: Mapping[str, tuple[str, Counter[str]]]
+    """Names of runs, and their weights files by form; by run id."""
+
+    @property
+    def ambiguous(self) -> int:
+        """Runs of which nothing tells the one checkpoint."""
+        reasons = [exclusion.reason for exclusion in self.prospects.exclusions]
+        return reasons.count(ExclusionReason.AMBIGUOUS_WEIGHTS)
+
+
+def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watch: "Watcher") -> SweepCheck:
+    """List a sweep, read its headers, and propose how to go on. `request`: `partial`, of any task and model.
+
+    Where it says nothing of `weights`, and no tool recorded the best of several, it is looked at again with
+    the words that may help. Raises UnknownSweep, and BadRequest for a filter that MLflow refuses.
+    """
+    first = found = _look(request, tracker, supply, watch)
+    for word in (BEST, LAST) if request.weights is None else ():
+        if found.ambiguous:
+            other = _look(replace(request, weights=word), tracker, supply, watch)
+            found = max(found, other, key=lambda look: len(look.prospects.found))
+    prospects = found.prospects
+    sweep = sorted_out(prospects, supply)
+    proposal = propose(sweep.candidates, tracker)
+    asked = replace(
+        prospects.request,
+        model=_model_name(request, tracker),
+        task=proposal.task,
+        task_args=proposal.args,
+        partial=prospects.unfinished > 0,
+    )
+    enough = len(sweep.candidates) > 1
+    notes = [*prospects.notes, *doubts(prospects, sweep)]
+    if any(prospect.layout is None for prospect in prospects.found):
+        notes.append(NO_HEADER)
+    if prospects.unfinished:
+        count = counted(prospects.unfinished, "run")
+        notes.append(f"not finished: {count}. Wait until they are, or --partial averages the others")
+    if found is not first:
+        notes.append(
+            f"no tool recorded the best checkpoint of {counted(first.ambiguous, 'run')}: "
+            f"--weights {asked.weights} takes what the table shows"
+        )
+    return SweepCheck(
+        selector=request.selector,
+        runs=len(prospects.order),
+        weights=_weights(found),
+        groups=_groups(prospects, sweep),
+        candidates=len(sweep.candidates),
+        exclusions=sweep.exclusions,
+        notes=(*notes, *(proposal.notes if enough else ())),
+        command=command_of(asked) if enough else "",
+    )
+
+
+def command_of(request: SoupRequest) -> str:
+    """The command for a request that says which runs, which model and which task."""
+    options = {
+        "--experiment": request.experiment,
+        "--sweep": request.sweep,
+        "--filter": request.filter,
+        "--weights": request.weights,
+        "--model": request.model,
+        "--task": request.task,
+    }
+    pairs = [(name, value) for name, value in options.items() if value is not None]
+    pairs += [("--task-arg", f"{name}={value}") for name, value in request.task_args.items()]
+    words = ["stockpot soup", *(f"{name} {quote(value)}" for name, value in pairs)]
+    return " ".join([*words, *(["--partial"] if request.partial else [])])
+
+
+def _look(request: SoupRequest, tracker: "Tracker", supply: "Supply", watch: "Watcher") -> _Look:
+    held: dict[str, tuple[str, Counter[str]]] = {}
+
+    def seen(run: Run, sources: Sequence[WeightsSource]) -> None:
+        if sources:
+            held[run.run_id] = run.name, Counter(map(_form_of, sources))
+
+    prospects = find_prospects(request, tracker, supply, lambda _: (), watch, seen)
+    for exclusion in prospects.exclusions:
+        if exclusion.reason is ExclusionReason.OTHER_LIBRARY:
+            held[exclusion.run_id] = exclusion.run_name, Counter([str(exclusion.reason)])
+    return _Look(prospects, held)
+
+
+def _form_of(source: WeightsSource) -> str:
+    if is_adapter(source):
+        return "adapter by PEFT"
+    if is_part(source):
+        return "part of a distributed checkpoint"
+    return FORMS[source.format] + (" in shards" if source.parts else "")
+
+
+def _weights(look: _Look) -> tuple[FoundWeights, ...]:
+    order = look.prospects.order
+    taken = {prospect.run.run_id: prospect for prospect in look.prospects.found}
+    found = []
+    for run_id in sorted(look.held, key=lambda run_id: order[run_id]):
+        name, held = look.held[run_id]
+        prospect = taken.get(run_id)
+        path = prospect.source.path if prospect else ""
+        why = _why(prospect, held, look.prospects.request) if prospect else ""
+        found.append(FoundWeights(run_id, name, dict(held), path, why))
+    return tuple(found)
+
+
+def _why(prospect: Prospect, held: Counter[str], request: SoupRequest) -> str:
+    if prospect.why or held.total() == 1:
+        return prospect.why
+    if prospect.run.tags.get(tags.WEIGHTS):
+        return f"the run's tag {tags.WEIGHTS} names it"
+    if request.pattern:
+        return "--weights names it"
+    return "the others are files by torch.save, or pickles"
+
+
+def _groups(prospects: Prospects, sweep: Sweep) -> tuple[Group, ...]:
+    used = {candidate.run.run_id for candidate in sweep.candidates}
+    alike: dict[tuple[TensorSpec, ...] | None, list[Run]] = {}
+    for prospect in prospects.found:
+        alike.setdefault(prospect.layout, []).append(prospect.run)
+    groups = [_group(layout, runs, used) for layout, runs in alike.items()]
+    return tuple(sorted(groups, key=lambda group: (not group.used, -len(group.runs))))
+
+
+def _group(layout: tuple[TensorSpec, ...] | None, runs: Sequence[Run], used: set[str]) -> Group:
+    names, counts = tuple(run.name for run in runs), any(run.run_id in used for run in runs)
+    if layout is None:
+        return Group(names, counts, None, None, ())
+    sizes = sum(math.prod(spec.shape) for spec in layout)
+    return Group(names, counts, len(layout), sizes, tuple(sorted({spec.dtype for spec in layout})))
+
+
+def _model_name(request: SoupRequest, tracker: "Tracker") -> str:
+    """A registered model's name, like that of the experiment or the sweep's parent run."""
+    parent = tracker.parent(request.selector)
+    name = request.experiment or (parent.name if parent else "")
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "soup"

@@ -1,0 +1,111 @@
+"""Which task fits a sweep, by what its runs logged beside their weights: a configuration by transformers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stockpot.entities import CONFIG, Candidate, TensorSpec, WeightsSource, model_files
+from stockpot.errors import BadCheckpoint
+from stockpot.workflow.gathering.checkpoint_choice import read_small
+from stockpot.workflow.gathering.model_folder import LOOKED_AT
+
+if TYPE_CHECKING:
+    from stockpot.ports import Tracker
+
+ANY_TASK = "MODULE:CLASS"
+"""Stands for a task that people write."""
+REGRESSION = "regression"
+TEXTS = "text-classification"
+IMAGES = "image-classification"
+BY_ARCHITECTURE = (
+    ("ForSequenceClassification", TEXTS),
+    ("ForTokenClassification", "token-classification"),
+    ("ForCausalLM", "causal-lm"),
+    ("LMHeadModel", "causal-lm"),
+    ("ForImageClassification", IMAGES),
+)
+"""Ends of names of transformers' architectures, and the tasks without code that are for these."""
+VOCABULARIES = frozenset(
+    {
+        *("tokenizer.json", "vocab.json", "vocab.txt"),
+        *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model"),
+    }
+)
+PROCESSORS = frozenset({"preprocessor_config.json", "processor_config.json"})
+HALF = {"float16": "F16", "bfloat16": "BF16"}
+OWN = (
+    f"say how a model is scored, by --task {ANY_TASK}: stockpot task new PATH writes a task to begin with; "
+    "stockpot task list names those that come with Stockpot"
+)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A task for a sweep, with arguments: what people have to fill in is in capitals."""
+
+    task: str = ANY_TASK
+    args: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = (OWN,)
+
+
+def propose(candidates: Sequence[Candidate], tracker: "Tracker") -> Proposal:
+    """The task that the first configuration found beside the candidates' weights is for.
+
+    Downloads no more than that. Where there is none among the first twenty, the others have none either.
+    """
+    for candidate in candidates[:LOOKED_AT]:
+        try:
+            files = model_files(candidate.source, tracker.companions(candidate.source))
+            text = read_small(files[CONFIG], tracker) if files else None
+        except BadCheckpoint:  # it says something about weights, but is none
+            continue
+        if text is not None:
+            return _proposal(text, files, candidate.checkpoint.tensors)
+    return Proposal()
+
+
+def _proposal(text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec]) -> Proposal:
+    where = files[CONFIG].path
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        return _none(f"{where} cannot be read")
+    for key, why in (
+        ("auto_map", "brings code of its own, which is never run"),
+        ("quantization_config", "is of quantised weights, which have no average"),
+    ):
+        if config.get(key):
+            return _none(f"{where} {why}")
+    named = config.get("architectures")
+    name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    task = next((task for end, task in BY_ARCHITECTURE if name.endswith(end)), "")
+    if not task:
+        return _none(f"{where} names {f'the architecture {name}' if name else 'no architecture'}")
+    if config.get("problem_type") == "multi_label_classification":
+        return _none(f"{where} is of a model that answers with several classes at once")
+    if task == TEXTS and _outputs(config) == 1:
+        task = REGRESSION
+    args = {"data": "FOLDER"}
+    data = "images in folders of classes" if task == IMAGES else "parquet or JSON lines"
+    notes = [f"{where} names {name}: {task} is for it. FOLDER holds {data}: validation and test"]
+    needed, what = (PROCESSORS, "image processor") if task == IMAGES else (VOCABULARIES, "tokenizer")
+    if not needed & files.keys():
+        args["model"] = "MODEL_FOLDER"
+        notes.append(f"no {what} lies beside {where}: MODEL_FOLDER has it and {CONFIG}, by save_pretrained")
+    wanted = HALF.get(str(config.get("dtype") or config.get("torch_dtype")))
+    if wanted and {spec.dtype for spec in tensors} & {"F32", "F16", "BF16"} - {wanted}:
+        args["dtype"] = "float32"  # takes those of either half as well
+    return Proposal(task, args, tuple(notes))
+
+
+def _none(why: str) -> Proposal:
+    return Proposal(notes=(f"{why}: none of the tasks without code is for it", OWN))
+
+
+def _outputs(config: Mapping[str, Any]) -> int:
+    """As transformers counts them: a configuration names its classes where they are not two."""
+    names = config.get("id2label")
+    return len(names) if isinstance(names, dict) else 2
