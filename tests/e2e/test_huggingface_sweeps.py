@@ -4,6 +4,7 @@ for a new text, in another process, without a line of the user's code.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -154,7 +155,7 @@ def log_in_shards(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log", [log_by_trainer, log_by_flavour, log_in_shards])
-def test_a_sweep_becomes_a_version_of_its_own_flavour(
+def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_check_proposes(
     log: Callable[[Path, Path, pytest.MonkeyPatch], list[dict[str, Tensor]]],
     sweep: str,
     base: Path,
@@ -165,14 +166,12 @@ def test_a_sweep_becomes_a_version_of_its_own_flavour(
 ) -> None:
     states = log(base, tmp_path / "out", monkeypatch)
     capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        main(["check", "--experiment", sweep, "--json"])
+    proposed = json.loads(capsys.readouterr().out)["command"].replace("FOLDER", str(data))
+    _, *words = shlex.split(proposed)
     with pytest.raises(SystemExit) as ended:
-        main(
-            [
-                *("soup", "--experiment", sweep, "--model", "reviews", "--no-flow", "--json"),
-                *("--task", "text-classification", "--task-arg", f"data={data}"),
-                *("--method", "uniform", "--register", "all"),
-            ]
-        )
+        main([*words, "--no-flow", "--json", "--method", "uniform", "--register", "all"])
     told = capsys.readouterr()
     assert ended.value.code == 0, told.err
     assert "not registered as" not in told.err
