@@ -18,6 +18,7 @@ from stockpot.entities import (
     SoupOutcome,
     SoupReport,
 )
+from stockpot.soup import CONVERSION
 from stockpot.tracking import MemoryTracker
 from stockpot.workflow.plan import Plan
 
@@ -133,6 +134,17 @@ def test_runs_excluded_for_one_reason_are_counted_and_their_mend_is_told_once(
     assert told.count("To mend it") == 3
     told = _told(capsys, replace(old.report, exclusions=(alone,)))
     assert "1 excluded run\n" in told
+
+
+def test_the_lines_that_convert_pickles_are_printed_once_as_they_are_to_be_copied(
+    old: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickled = [
+        Exclusion(f"id-{n}", f"old-{n}", ExclusionReason.PICKLE, f"{n}.pth", CONVERSION) for n in range(2)
+    ]
+    told = _told(capsys, replace(old.report, exclusions=tuple(pickled)))
+    assert "see below" in told
+    assert told.count(CONVERSION) == 1
 
 
 def test_the_dry_run_prints_it_too(old: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,27 @@ def test_each_form_is_told_and_souped_without_a_download(
     found.require_enough()
 
 
+def test_of_a_store_that_hands_out_no_parts_only_small_files_beside_the_weights_are_downloaded(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+
+    def fetch(source: WeightsSource, into: Path) -> Path:
+        fetched.append(source.path)
+        return MemoryTracker.fetch(sweep, source, into)
+
+    monkeypatch.setattr(sweep, "head", lambda *_: None)
+    monkeypatch.setattr(sweep, "fetch", fetch)
+    for _ in range(2):
+        sweep.run(
+            {"w.safetensors": _weights(), "config.json": _config("GPT2LMHeadModel"), "vocab.json": b"{}"}
+        )
+    found = sweep.check()
+    assert fetched == ["config.json"]
+    assert " --task causal-lm " in found.command
+    assert any("no header that can be read" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("files", "form", "reason", "said"),
     [

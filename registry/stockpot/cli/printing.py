@@ -32,6 +32,7 @@ from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
 from stockpot.ports import Tracker
 from stockpot.prose import counted
 from stockpot.secrets import without_secrets
+from stockpot.soup import CONVERSION
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.publication import told
@@ -195,9 +196,12 @@ def show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     for group in alike(exclusions):
         room = DETAIL * min(len(group), NAMED)
         found = shorten(found_of(group), room, placeholder=" ... (--json tells all)")
-        mend = f". To mend it: {group[0].mend}" if group[0].mend else ""
+        shown = "see below" if group[0].mend == CONVERSION else group[0].mend
+        mend = f". To mend it: {shown}" if shown else ""
         add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")
     out.print(table)
+    if any(exclusion.mend == CONVERSION for exclusion in exclusions):
+        out.print(plain(f"Pickled weights: {CONVERSION}\n"), soft_wrap=True)  # lines that people copy
 
 
 def _show_report(report: SoupReport) -> None:
