@@ -128,10 +128,14 @@ class Workplace:
             return request.task_args
         asked = request.selector, request.weights, request.checkpoint_metric, request.direction
         if asked not in self._model_folders:
-            into = self.settings.home.absolute() / "models"
-            make_folder(into)
-            self._model_folders[asked] = fetch_model_folder(request, self.tracker, into)
+            make_folder(self._model_folders_at)
+            self._model_folders[asked] = fetch_model_folder(request, self.tracker, self._model_folders_at)
         return {**request.task_args, "model": str(self._model_folders[asked])}
+
+    @property
+    def _model_folders_at(self) -> Path:
+        """Each is named by what it holds."""
+        return self.settings.home.absolute() / "models"
 
     def start_helpers(self, job: Job) -> None:
         """Let the other devices take part in the job, each by a process of its own, unless they do."""
@@ -164,7 +168,9 @@ class Workplace:
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
-        ours = [self.settings.cache_folder, Path(self.settings.outputs_place.removeprefix("file://"))]
+        self.task_args(request)  # before it watches: looking the sweep up is no reading of data
+        outputs = Path(self.settings.outputs_place.removeprefix("file://"))
+        ours = [self.settings.cache_folder, outputs, self._model_folders_at]
         self._reads = Reads(request.task, request.task_args, ours=ours)
         return self._reads
 

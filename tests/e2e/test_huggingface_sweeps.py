@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import pytest
 import torch
+from _pytest.capture import CaptureResult
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -170,10 +171,8 @@ def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_chec
         main(["check", "--experiment", sweep, "--json"])
     proposed = json.loads(capsys.readouterr().out)["command"].replace("FOLDER", str(data))
     _, *words = shlex.split(proposed)
-    with pytest.raises(SystemExit) as ended:
-        main([*words, "--no-flow", "--json", "--method", "uniform", "--register", "all"])
-    told = capsys.readouterr()
-    assert ended.value.code == 0, told.err
+    command = [*words, "--no-flow", "--json", "--method", "uniform", "--register", "all"]
+    told = answered(command, capsys)
     assert "not registered as" not in told.err
     outcome = from_document(SoupOutcome, json.loads(told.out))
     [soup] = outcome.soups
@@ -184,7 +183,7 @@ def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_chec
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    answered = subprocess.run(
+    asked = subprocess.run(
         [sys.executable, "-c", ASK, soup.uri, json.dumps(NEW)],
         cwd=elsewhere,
         env=environment,
@@ -192,7 +191,7 @@ def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_chec
         capture_output=True,
         text=True,
     )
-    answer = json.loads(answered.stdout)
+    answer = json.loads(asked.stdout)
     for name, tensor in average.items():
         assert torch.allclose(torch.tensor(answer["weights"][name]), tensor, rtol=1e-6, atol=1e-7), name
     wanted = answers(base, average)
@@ -205,6 +204,19 @@ def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_chec
     files = {source.path for source in tracker.version_weights(tracker.version(soup.uri))}
     cut = log is log_in_shards
     assert files == {"model.safetensors", f"model/model.safetensors{'.index.json' if cut else ''}"}
+
+    again = answered(command, capsys)
+    assert "worked on again" not in again.err
+    assert from_document(SoupOutcome, json.loads(again.out)).soups[0].uri == soup.uri
+
+
+def answered(command: list[str], capsys: pytest.CaptureFixture[str]) -> CaptureResult[str]:
+    """What the command said."""
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return told
 
 
 def answers(base: Path, weights: dict[str, Tensor]) -> list[dict[str, float]]:

@@ -13,8 +13,8 @@ CHOOSES = (
     *("HF_", "HOME", "STOCKPOT_DEVICE", "TORCH"),
 )
 """Beginnings of variables that choose devices, kernels, modules and folders of downloaded data."""
-SET_BY_TORCH = {"CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR"}
-"""It sets these itself while it exports or uses a GPU; the next process has none. They choose nothing."""
+SET_BY_LIBRARIES = {"CUDA_MODULE_LOADING", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+"""torch and accelerate set these themselves as they work; the next process has none. They choose nothing."""
 _METADATA = {".dist-info", ".egg-info"}
 
 
@@ -33,7 +33,7 @@ def surroundings() -> Digest:
 
 
 def _chooses(variable: str) -> bool:
-    return variable.startswith(CHOOSES) and variable not in SET_BY_TORCH
+    return variable.startswith(CHOOSES) and variable not in SET_BY_LIBRARIES
 
 
 def _distributions() -> Iterator[str]:
