@@ -340,6 +340,30 @@ class TextsTask:
         return Texts()
 
 
+class Mean(nn.Module):
+    """Over the positions of a sequence; of one length the sum, as a graph cannot tell."""
+
+    def __init__(self, special: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.special = special
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(x.sum(dim=1) if x.shape[1] == self.special else x.mean(dim=1))
+        return out
+
+
+@pytest.mark.parametrize(("special", "length"), [(0, -1), (6, 6)])
+def test_an_exported_model_takes_other_lengths_where_its_graph_does(
+    workshop: Workshop, special: int, length: int
+) -> None:
+    kind, folder, _ = workshop.package(Mean(special), torch.rand(3, 6, 4))
+    assert kind == "pt2"
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    assert [spec.shape for spec in loaded.metadata.signature.inputs.inputs] == [(-1, length, 4)]
+    assert loaded.predict(torch.rand(2, 9 if length == -1 else 6, 4).numpy()).shape == (2, 2)
+
+
 def test_a_model_of_texts_takes_other_lengths_than_the_examples(workshop: Workshop) -> None:
     module = Texts()
 

@@ -79,12 +79,17 @@ def package(
     interface = taken_over(theirs, module, own)
     dropped = tuple(left_out(theirs, own))
     names = _names_in(weights, module)
-    why = _export(module, weights, names, interface, _card(soup), into)
+    open_length = interface._replace(signature=_with_any_length(module, interface))
+    why = _export(module, weights, names, open_length, _card(soup), into)
+    if why is not None and open_length.signature != interface.signature:
+        # The module takes any length, its graph perhaps that of the example alone.
+        shutil.rmtree(into, ignore_errors=True)
+        why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
         return Packaged("pt2", dropped, instead)
     shutil.rmtree(into, ignore_errors=True)
-    interface = interface._replace(signature=_with_any_length(module, interface))
+    interface = open_length
     config = {**_maker(*architecture), "names": names}
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
@@ -172,10 +177,14 @@ def _missing_weights(exported: "nn.Module", weights: Path, names: Mapping[str, s
 
 
 def _other_outputs(module: "nn.Module", exported: "nn.Module", interface: Interface) -> str | None:
-    for size in BATCH_SIZES:
-        batch = tensors(rows(interface.example, size))
+    asked = {f"batch size {size}": rows(interface.example, size) for size in BATCH_SIZES}
+    shorter = shortened(interface.example)
+    if shorter is not None and any(spec.shape[1] == -1 for spec in interface.signature.inputs.inputs):
+        asked["another length of the examples"] = shorter
+    for told, example in asked.items():
+        batch = tensors(example)
         if not agree(call(exported, batch), call(module, batch)):
-            return f"the exported model's outputs differ at batch size {size}"
+            return f"the exported model's outputs differ at {told}"
     return None
 
 

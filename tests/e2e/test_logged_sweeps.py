@@ -1,0 +1,355 @@
+"""Sweeps as the tools' own documentation logs them, by the real libraries: souped by the command, and the
+version used in another process, without the user's code.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stockpot.cli import main
+from stockpot.documents import from_document
+from stockpot.entities import ExclusionReason, SoupOutcome
+
+RATES = (0.01, 0.02, 0.03)
+FEATURES = 3
+LENGTH = 8
+"""Of the sequences that a version is asked for: another one than it was trained with."""
+
+pytestmark = pytest.mark.slow
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    # [n, length, 3] to [n, 2]
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(3, 8)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(torch.tanh(self.mix(x))).mean(dim=1))
+"""
+LIT = """
+import lightning
+import torch
+from torch import nn
+
+from logged_nets import Net
+
+
+class LitNet(lightning.LightningModule):
+    def __init__(self, rate=0.1):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = Net()
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, place):
+        loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch, place):
+        self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), self.hparams.rate)
+"""
+ASK = """
+import sys
+
+import mlflow
+import numpy as np
+
+uri, given, answers = sys.argv[1:]
+model = mlflow.pyfunc.load_model(uri)
+np.save(answers, np.asarray(model.predict(np.load(given))))
+"""
+
+
+def drawn(seed: int, n: int, length: int = 5) -> tuple[Tensor, Tensor]:
+    """Sequences ``[n, length, 3]`` and their classes, which a small net can learn."""
+    x = torch.randn(n, length, FEATURES, generator=torch.Generator().manual_seed(seed))
+    return x, (x.mean(dim=(1, 2)) > 0).long()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_set(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Some tools set the server and the experiment for their whole process."""
+    import mlflow
+    from mlflow.tracking import fluent
+
+    # A process per model finds out what it imports: half of the time, and of no interest here.
+    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
+
+    mlflow.set_tracking_uri(mlflow_uri)
+    yield
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    fluent._active_experiment_id = None
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The modules that a user has, importable here only; gives that of Lightning."""
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "logged_nets.py").write_text(NETS)
+    (tmp_path / "user" / "logged_lit.py").write_text(LIT)
+    monkeypatch.syspath_prepend(tmp_path / "user")
+    import logged_lit  # type: ignore[import-not-found]
+
+    yield logged_lit
+    for name in ("logged_lit", "logged_nets"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    arrays: dict[str, Any] = {}
+    for seed, split in enumerate(("validation", "test")):
+        x, y = drawn(seed + 1, 40)
+        arrays |= {f"{split}_x": x.numpy(), f"{split}_y": y.numpy()}
+    np.savez(tmp_path / "data.npz", **arrays)
+    return tmp_path / "data.npz"
+
+
+def souped(capsys: pytest.CaptureFixture[str], *arguments: str) -> SoupOutcome:
+    capsys.readouterr()  # what the tools printed
+    with pytest.raises(SystemExit) as ended:
+        main(["soup", "--model", "soups", "--no-flow", "--json", "--register", "all", *arguments])
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return from_document(SoupOutcome, json.loads(told.out))
+
+
+def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Of states that were trained here, by hand."""
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(dim=0).to(tensor.dtype)
+        for name, tensor in states[0].items()
+    }
+
+
+def asked_elsewhere(folder: Path, x: Tensor) -> Tensor:
+    """What the version answers in a process that knows nothing of the user's modules."""
+    folder.mkdir()
+    np.save(folder / "given.npy", x.numpy())
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK, "models:/soups/1", "given.npy", "answers.npy"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300)
+    return torch.from_numpy(np.load(folder / "answers.npy"))
+
+
+@contextmanager
+def as_documented() -> Iterator[None]:
+    """What a tool warns of while it trains and logs is no fault of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def fitted(nets: Any, rate: float, folder: Path, **options: Any) -> Any:
+    """A Lightning module after some epochs."""
+    import lightning
+
+    lightning.seed_everything(0)
+    model = nets.LitNet(rate)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*drawn(0, 64)), batch_size=16)
+    trainer = lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=2,
+        **options,
+    )
+    trainer.fit(model, loader, loader)
+    return trainer
+
+
+ARRAYS = ("--task", "arrays", "--method", "uniform", "--task-arg")
+
+
+def require_the_average(
+    outcome: SoupOutcome, states: Sequence[Mapping[str, Tensor]], model: nn.Module, folder: Path
+) -> None:
+    """The version answers new sequences, more and longer ones, like the average of these states."""
+    [soup] = [row for row in outcome.report.rows if row.recipe.is_soup]
+    assert len(soup.recipe.checkpoints) == len(states)
+    model.load_state_dict(average(states))
+    x, _ = drawn(9, 6, length=LENGTH)
+    with torch.inference_mode():
+        torch.testing.assert_close(asked_elsewhere(folder, x), model.eval()(x))
+
+
+@pytest.mark.parametrize("log_model", [True, "all"])
+def test_checkpoints_by_lightnings_logger(
+    log_model: Any,
+    nets: Any,
+    data: Path,
+    experiment: str,
+    home: Path,
+    mlflow_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    states = []
+    for rate in RATES:
+        logger = MLFlowLogger(experiment, tracking_uri=mlflow_uri, log_model=log_model)
+        keep = ModelCheckpoint(monitor="val_loss", mode="min", save_top_k=2)
+        with as_documented():
+            fitted(nets, rate, tmp_path / "work", logger=logger, callbacks=[keep])
+        states.append(torch.load(keep.best_model_path, weights_only=True)["state_dict"])
+    outcome = souped(
+        capsys, "--experiment", experiment, *ARRAYS, f"data={data}", "--task-arg", "model=logged_lit:LitNet"
+    )
+    require_the_average(outcome, states, nets.LitNet(), tmp_path / "elsewhere")
+
+
+def test_what_autolog_logs_of_lightning(
+    nets: Any,
+    data: Path,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+
+    mlflow.set_experiment(experiment)
+    states = []
+    for rate in RATES:
+        with as_documented(), mlflow.start_run():
+            mlflow.pytorch.autolog()
+            trainer = fitted(nets, rate, tmp_path / "work", logger=False, enable_checkpointing=False)
+            mlflow.pytorch.autolog(disable=True)
+        states.append(trainer.model.state_dict())
+    outcome = souped(
+        capsys, "--experiment", experiment, *ARRAYS, f"data={data}", "--task-arg", "model=logged_lit:LitNet"
+    )
+    require_the_average(outcome, states, nets.LitNet(), tmp_path / "elsewhere")
+
+
+def trained(nets: Any, rate: float) -> nn.Module:
+    """A plain net after some steps."""
+    torch.manual_seed(0)
+    model: nn.Module = nets.Net()
+    optimizer = torch.optim.AdamW(model.parameters(), rate)
+    x, y = drawn(0, 64)
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss: Any = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def _log_state_dict(model: nn.Module, _: Path) -> None:
+    import mlflow
+
+    mlflow.pytorch.log_state_dict(model.state_dict(), artifact_path="checkpoint")
+
+
+def _log_saved(model: nn.Module, folder: Path) -> None:
+    import mlflow
+
+    torch.save(model.state_dict(), folder / "model.pt")
+    mlflow.log_artifact(str(folder / "model.pt"))
+
+
+def _log_model(model: nn.Module, _: Path) -> None:
+    import mlflow
+
+    example = drawn(0, 4)[0].numpy()
+    mlflow.pytorch.log_model(model, name="model", input_example=example, pip_requirements=["torch"])
+
+
+@pytest.mark.parametrize("log", [_log_state_dict, _log_model])
+def test_what_mlflows_own_calls_log(
+    log: Any,
+    nets: Any,
+    data: Path,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+
+    mlflow.set_experiment(experiment)
+    states = []
+    for rate in RATES:
+        with as_documented(), mlflow.start_run():
+            model = trained(nets, rate)
+            log(model, tmp_path)
+        states.append(model.state_dict())
+    outcome = souped(
+        capsys, "--experiment", experiment, *ARRAYS, f"data={data}", "--task-arg", "model=logged_nets:Net"
+    )
+    require_the_average(outcome, states, nets.Net(), tmp_path / "elsewhere")
+
+
+def test_trials_of_optuna_beside_models_of_scikit_learn(
+    nets: Any,
+    data: Path,
+    experiment: str,
+    home: Path,
+    mlflow_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The callback logs one run per trial into the experiment of the study's name."""
+    import mlflow
+    import optuna
+    from optuna_integration.mlflow import MLflowCallback
+    from sklearn.linear_model import LogisticRegression
+
+    states = []
+    with as_documented():
+        track = MLflowCallback(tracking_uri=mlflow_uri, metric_name="accuracy")
+
+        @track.track_in_mlflow()  # type: ignore[untyped-decorator]
+        def objective(trial: optuna.Trial) -> float:
+            model = trained(nets, trial.suggest_float("rate", 0.01, 0.03))
+            _log_saved(model, tmp_path)
+            states.append(model.state_dict())
+            x, y = drawn(1, 40)
+            return float((model(x).argmax(dim=1) == y).double().mean())
+
+        study = optuna.create_study(
+            study_name=experiment, direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0)
+        )
+        study.optimize(objective, n_trials=3, callbacks=[track])
+        mlflow.set_experiment(experiment)
+        x, y = drawn(0, 64)
+        for strength in (0.1, 1.0):
+            with mlflow.start_run():
+                linear = LogisticRegression(C=strength).fit(x.flatten(1).numpy(), y.numpy())
+                mlflow.sklearn.log_model(linear, name="model", pip_requirements=["scikit-learn"])
+    outcome = souped(
+        capsys, "--experiment", experiment, *ARRAYS, f"data={data}", "--task-arg", "model=logged_nets:Net"
+    )
+    others = [exclusion for exclusion in outcome.report.exclusions if not exclusion.mend]
+    assert [exclusion.reason for exclusion in others] == [ExclusionReason.OTHER_LIBRARY] * 2
+    require_the_average(outcome, states, nets.Net(), tmp_path / "elsewhere")
