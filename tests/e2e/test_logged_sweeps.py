@@ -353,3 +353,206 @@ def test_trials_of_optuna_beside_models_of_scikit_learn(
     others = [exclusion for exclusion in outcome.report.exclusions if not exclusion.mend]
     assert [exclusion.reason for exclusion in others] == [ExclusionReason.OTHER_LIBRARY] * 2
     require_the_average(outcome, states, nets.Net(), tmp_path / "elsewhere")
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "in", "the", "went", "to", "met", "ann", "bob", "rome", "oslo"]
+TAGS = ["O", "B-PER", "B-LOC"]
+SENTENCES = [
+    "ann went to rome",
+    "bob met ann in oslo",
+    "the bob went to the oslo",
+    "in rome ann met bob",
+    "ann met the bob",
+    "oslo",
+]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+ASK_TRANSFORMERS = """
+import sys
+
+import mlflow
+import torch
+from safetensors.torch import save_file
+
+uri, answers, *texts = sys.argv[1:]
+parts = mlflow.transformers.load_model(uri, return_type="components")
+with torch.inference_mode():
+    given = parts["tokenizer"](texts, padding=True, padding_side="right", return_tensors="pt")
+    logits = parts["model"].eval()(**given).logits
+save_file({"logits": logits}, answers)
+print(mlflow.pyfunc.load_model(uri).predict(texts))
+"""
+
+
+def tag_of(word: str) -> str:
+    return "B-PER" if word in ("ann", "bob") else "B-LOC" if word in ("rome", "oslo") else "O"
+
+
+def trainers_run(
+    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], rate: float, folder: Path
+) -> Any:
+    """The state of the checkpoint that the Trainer calls the best, logged as its documentation says."""
+    from safetensors.torch import load_file
+    from transformers import Trainer, TrainingArguments
+
+    asked = TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=rate,
+        num_train_epochs=3,
+        report_to="mlflow",
+        save_strategy="epoch",
+        eval_strategy="epoch",
+        load_best_model_at_end=True,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        use_cache=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(model, asked, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    return load_file(Path(trainer.state.best_model_checkpoint, "model.safetensors"))
+
+
+def answers_elsewhere(folder: Path, texts: list[str]) -> tuple[Tensor, str]:
+    """Logits of the version's model, and what its pyfunc says, in a process of their own."""
+    from safetensors.torch import load_file
+
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK_TRANSFORMERS, "models:/soups/1", "answers", *texts]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, timeout=300, stdout=subprocess.PIPE, text=True
+    )
+    return load_file(folder / "answers")["logits"], done.stdout
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    folder.mkdir()
+    for place, split in enumerate(("validation", "test")):
+        (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows[place::2] * 2))
+    return folder
+
+
+@pytest.fixture
+def logged_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch by which the Trainer logs its checkpoints; and no hub."""
+    monkeypatch.setenv("HF_MLFLOW_LOG_ARTIFACTS", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_token_classification_by_the_trainer(
+    logged_checkpoints: None,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+    from transformers import BertConfig, BertForTokenClassification, BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    tokenizer = BertTokenizer(vocab=str(tmp_path / "vocab.txt"))
+    names = {"id2label": dict(enumerate(TAGS)), "label2id": {tag: i for i, tag in enumerate(TAGS)}}
+    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=32, **SIZES, **names)
+    rows = []
+    for text in SENTENCES:
+        row = dict(tokenizer(text, padding="max_length", max_length=8))
+        tags = [-100, *(TAGS.index(tag_of(word)) for word in text.split()), -100]
+        rows.append({**row, "labels": tags + [-100] * (8 - len(tags))})
+    mlflow.set_experiment(experiment)
+    states = []
+    for rate in (3e-3, 1e-2, 3e-2):
+        torch.manual_seed(0)
+        with as_documented(), mlflow.start_run():
+            model = BertForTokenClassification(config)
+            states.append(trainers_run(model, tokenizer, rows, rate, tmp_path / f"work{rate}"))
+    words = [{"tokens": text.split(), "ner_tags": [tag_of(w) for w in text.split()]} for text in SENTENCES]
+    data = written(tmp_path / "data", words)
+    outcome = souped(
+        capsys,
+        *("--experiment", experiment, "--task", "token-classification"),
+        *("--method", "uniform", "--task-arg", f"data={data}"),
+    )
+    [soup] = [row for row in outcome.report.rows if row.recipe.is_soup]
+    assert len(soup.recipe.checkpoints) == len(states)
+    model = BertForTokenClassification(config)
+    model.load_state_dict(average(states))
+    texts = ["the ann met bob in rome to the oslo", "bob went"]
+    with torch.inference_mode():
+        wanted = model.eval()(
+            **tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+        ).logits
+    found, told = answers_elsewhere(tmp_path / "elsewhere", texts)
+    torch.testing.assert_close(found, wanted)
+    said = [
+        logits[1 : 1 + len(text.split())].argmax(dim=1) for logits, text in zip(wanted, texts, strict=True)
+    ]
+    assert told.strip() == str([",".join(TAGS[tag] for tag in text.tolist() if tag) for text in said])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_small_llama_with_tied_embeddings_by_the_trainer(
+    dtype: str,
+    logged_checkpoints: None,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))  # noqa: S106 - a word
+    words.pre_tokenizer = Whitespace()
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "eos_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)
+
+    def made() -> LlamaForCausalLM:
+        config = LlamaConfig(
+            vocab_size=len(WORDS),
+            max_position_embeddings=32,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+            **SIZES,
+        )
+        return LlamaForCausalLM(config).to(getattr(torch, dtype))
+
+    rows = []
+    for text in SENTENCES:
+        row = dict(tokenizer(text, padding="max_length", max_length=8))
+        row.pop("token_type_ids", None)
+        labels = [
+            i if seen else -100 for i, seen in zip(row["input_ids"], row["attention_mask"], strict=True)
+        ]
+        rows.append({**row, "labels": labels})
+    mlflow.set_experiment(experiment)
+    states = []
+    for rate in (3e-3, 1e-2, 3e-2):
+        torch.manual_seed(0)
+        with as_documented(), mlflow.start_run():
+            model = made()
+            assert model.config.use_cache
+            states.append(trainers_run(model, tokenizer, rows, rate, tmp_path / f"work{rate}"))
+    data = written(tmp_path / "data", [{"text": text} for text in SENTENCES if " " in text])
+    outcome = souped(
+        capsys,
+        *("--experiment", experiment, "--task", "causal-lm", "--method", "uniform"),
+        *("--task-arg", f"data={data}"),
+    )
+    [soup] = [row for row in outcome.report.rows if row.recipe.is_soup]
+    assert len(soup.recipe.checkpoints) == len(states)
+    model = made()
+    model.load_state_dict(average(states), strict=False)
+    model.tie_weights()
+    texts = ["the ann met bob in rome to the oslo", "bob went"]
+    given = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    given.pop("token_type_ids", None)
+    with torch.inference_mode():
+        wanted = model.eval()(**given).logits
+    found, told = answers_elsewhere(tmp_path / "elsewhere", texts)
+    torch.testing.assert_close(found, wanted)
+    assert all(text in told for text in texts)
