@@ -91,13 +91,21 @@ def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture
-def mlflow_uri(migrated_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh MLflow in a database of its own, set as MLflow's own variables say."""
+def mlflow_uri(migrated_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh MLflow in a database of its own, set as MLflow's own variables say. Tools set the server and
+    the experiment for their whole process: neither stays.
+    """
     shutil.copyfile(migrated_mlflow, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
-    return uri
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    yield uri
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    if "mlflow.tracking.fluent" in sys.modules:
+        mlflow, fluent = sys.modules["mlflow"], sys.modules["mlflow.tracking.fluent"]
+        mlflow.set_tracking_uri(None)
+        fluent._active_experiment_id = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture

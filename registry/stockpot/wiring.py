@@ -168,10 +168,15 @@ class Workplace:
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
-        self.task_args(request)  # before it watches: looking the sweep up is no reading of data
+        from stockpot.tasks.loading import lacks_model_folder
+
         outputs = Path(self.settings.outputs_place.removeprefix("file://"))
         ours = [self.settings.cache_folder, outputs, self._model_folders_at]
         self._reads = Reads(request.task, request.task_args, ours=ours)
+        with self._reads:  # the task's module may read files when it is imported
+            lacking = lacks_model_folder(request.task, request.task_args)
+        if lacking:  # looking the sweep up is no reading of data
+            self.task_args(request)
         return self._reads
 
     def evidence(self) -> Evidence:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stockpot import calls
+from stockpot import calls, secrets
 from stockpot.cli import main
 from stockpot.errors import TRACEBACK
 
@@ -14,6 +14,7 @@ COMMAND = ["soup", "--model", "m", "--task", "t", "--sweep", "s", "--dry-run"]
 @pytest.fixture(autouse=True)
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library of somebody's fails, and quotes an address that is configured."""
+    monkeypatch.setattr(secrets, "_told", set())  # by other tests, which know of another such password
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@proxy")
     monkeypatch.delenv(TRACEBACK, raising=False)
 

@@ -91,19 +91,12 @@ def drawn(seed: int, n: int, length: int = 5) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_set(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Some tools set the server and the experiment for their whole process."""
+def quick_to_log(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
-    from mlflow.tracking import fluent
 
     # A process per model finds out what it imports: half of the time, and of no interest here.
     monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
-
     mlflow.set_tracking_uri(mlflow_uri)
-    yield
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-    fluent._active_experiment_id = None
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @pytest.fixture

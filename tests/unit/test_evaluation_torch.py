@@ -355,7 +355,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_next_recipe_is_scored() -> 
         tiny.TinyTask(), state=lambda digest: torn if digest == DIGESTS[0] else tiny.weights(seed=1)
     )
     expected = score(bench, ALONE[1])
-    with pytest.raises(Incompatible, match=r"missing 2\.bias"):
+    with pytest.raises(Incompatible, match=r"missing .*2\.bias"):
         score(bench, ALONE[0])
     assert score(bench, ALONE[1]) == expected
     assert bench.fits([]) != ()

@@ -79,6 +79,15 @@ def test_without_a_configuration_beside_the_weights_nothing_is_taken() -> None:
     assert CONFIG == "config.json"
 
 
+def test_a_model_that_is_the_first_of_several_modules_is_none() -> None:
+    names = ("model.safetensors", "config.json", "modules.json")
+    files = {f"model.sentence_transformer/{name}": b"{}" for name in names}
+    tracker = tracker_with(files, models=True)
+    (run,) = tracker.runs(SweepSelector(experiment="e"))
+    (source,) = tracker.weights(run)
+    assert model_files(source, tracker.companions(source)) == {}
+
+
 @pytest.mark.parametrize(
     ("task", "args", "wanted"),
     [

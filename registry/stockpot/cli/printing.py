@@ -30,7 +30,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
 from stockpot.ports import Tracker
-from stockpot.prose import counted
+from stockpot.prose import counted, one_line
 from stockpot.secrets import without_secrets
 from stockpot.soup import CONVERSION
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
@@ -195,7 +195,7 @@ def show_exclusions(exclusions: Sequence[Exclusion]) -> None:
     table.show_header = False
     for group in alike(exclusions):
         room = DETAIL * min(len(group), NAMED)
-        found = shorten(found_of(group), room, placeholder=" ... (--json tells all)")
+        found = shorten(one_line(found_of(group)), room, placeholder=" ... (--json tells all)")
         shown = "see below" if group[0].mend == CONVERSION else group[0].mend
         mend = f". To mend it: {shown}" if shown else ""
         add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")

@@ -10,6 +10,9 @@ from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run
 
+LATER = frozenset({"checkpoint_metric"})
+"""Fields of a request that came later: where they are not set, a job keeps the name that it had before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -26,7 +29,8 @@ class Job:
     def of(cls, request: SoupRequest, runs: Sequence[Run]) -> "Job":
         """The job of this request, where its sweep has these runs."""
         listed = sorted(runs, key=lambda run: run.run_id)
-        return cls(digest_of_document(_plain([asdict(request), *map(asdict, listed)])), request)
+        asked = {name: value for name, value in asdict(request).items() if name not in LATER or value}
+        return cls(digest_of_document(_plain([asked, *map(asdict, listed)])), request)
 
     @property
     def lease(self) -> str:

@@ -1,6 +1,6 @@
 """What lies beside weights and tells their model: configuration and tokenizer, files of plain data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from stockpot.entities.checkpoint import WeightsSource
 
@@ -15,15 +15,21 @@ DATA_FILES = frozenset(
     }
 )
 """Nothing else of a stranger's folder is taken: no code, no pickles."""
+MODULES = "modules.json"
+"""Beside a configuration: sentence-transformers does more with the model's outputs, pooling for example."""
 COMPONENTS = ("tokenizer", "image_processor", "feature_extractor", "processor")
 """Folders of ``components/`` in which MLflow's transformers flavour keeps them."""
 MOST_BYTES = 64 << 20
 """Of one such file: vocabularies of a million words are smaller."""
 
 
-def model_files(source: WeightsSource, companions: Iterable[WeightsSource]) -> Mapping[str, WeightsSource]:
-    """The data files of a model's folder, by name; empty where no configuration lies beside the weights."""
+def model_files(source: WeightsSource, companions: Sequence[WeightsSource]) -> Mapping[str, WeightsSource]:
+    """The data files of a model's folder, by name; empty where no configuration lies beside the weights, and
+    where the model is only the first of several modules.
+    """
     folder = source.inner.rpartition("/")[0]
+    if any(file.inner == f"{folder}/{MODULES}".lstrip("/") for file in companions):
+        return {}
     root = folder.rpartition("/")[0]
     places = [folder, *(f"{root}/components/{name}".lstrip("/") for name in COMPONENTS)]
     found: dict[str, WeightsSource] = {}

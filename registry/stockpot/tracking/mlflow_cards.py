@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
+from stockpot.prose import listed
 from stockpot.tracking.mlflow_weights import download
 from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, document_of
 from stockpot.tracking.requirements import distribution_of
@@ -32,6 +34,8 @@ EXAMPLE = "input_example.json"
 REQUIREMENTS = "requirements.txt"
 MOST_BYTES: Mapping[str, int] = {CARD: MOST_OF_A_CARD, EXAMPLE: 1 << 18, REQUIREMENTS: 1 << 16}
 """A file of an ingredient that is larger is not downloaded."""
+WRITTEN = frozenset({"python_function", "pytorch", "transformers"})
+"""MLflow's flavours that a soup may have."""
 EXAMPLES_KEPT = 2
 """At least: torch.export makes a batch of one a constant."""
 MOST_EXAMPLES_KEPT = 16
@@ -64,8 +68,18 @@ def left_out(folder: Path, own: Interface) -> Iterator[str]:
         return
     ours = {distribution_of(line) for line in own.requirements}
     for line in file.read_text(errors="replace").splitlines():
-        if line.strip() and distribution_of(line) not in ours:
+        if line.strip() and distribution_of(line, of_any_version=True) not in ours:
             yield line.strip()
+
+
+def lost_flavours(folder: Path) -> str:
+    """A clause on the flavours of this folder's card that no soup is written in; empty without any."""
+    try:
+        flavours = _document(folder / CARD).get("flavors")
+    except (OSError, yaml.YAMLError, ValueError, TypeError):
+        return ""
+    lost = sorted({str(name) for name in flavours} - WRITTEN) if isinstance(flavours, Mapping) else []
+    return f"Stockpot does not write MLflow's flavour {listed(lost, 3)} yet" if lost else ""
 
 
 def fetch(client: "MlflowClient", location: str, into: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from stockpot.entities import CONFIG, Packaged
 from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
-from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, taken_over
+from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
 from stockpot.tracking.mlflow_transformers import package_transformers
 from stockpot.tracking.requirements import requirements
 from stockpot.tracking.tensor_trees import (
@@ -75,6 +75,7 @@ def package(
         else:
             shutil.copyfile(weights, into / WEIGHTS_FILE)
             return Packaged("transformers")
+    instead = instead or lost_flavours(theirs)
     own = _inferred(module, example)
     interface = taken_over(theirs, module, own)
     dropped = tuple(left_out(theirs, own))

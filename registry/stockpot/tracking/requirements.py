@@ -16,16 +16,20 @@ from importlib.metadata import (
     version,
 )
 
-PLAIN = re.compile(
-    r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\[[A-Za-z0-9,._ -]*\])?==[A-Za-z0-9.!+_-]+"
-)
+_NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\[[A-Za-z0-9,._ -]*\])?"
+PLAIN = re.compile(rf"{_NAME}==[A-Za-z0-9.!+_-]+")
 """``name[extras]==version``."""
+RANGE = re.compile(rf"{_NAME}(?: *[<>=!~][A-Za-z0-9.*!+_,<>=~]+)?")
+"""``name[extras]``, with versions or without."""
 ALWAYS = ("torch", "mlflow")
 
 
-def distribution_of(line: str) -> str | None:
-    """The distribution that a plain requirement names, as PEP 503 writes it; None for any other line."""
-    found = PLAIN.fullmatch(line.strip())
+def distribution_of(line: str, *, of_any_version: bool = False) -> str | None:
+    """The distribution that a plain requirement names, as PEP 503 writes it; None for any other line.
+
+    `of_any_version`: also where it names a range of versions, or none.
+    """
+    found = (RANGE if of_any_version else PLAIN).fullmatch(line.strip())
     return None if found is None else re.sub(r"[-_.]+", "-", found[1]).lower()
 
 

@@ -45,7 +45,11 @@ def require_same(package: Path, returned: Path, soup: Path, publication: Publica
 def differences(package: Path, soup: Path) -> list[str]:
     """Where the exported model does not hold the soup's very tensors."""
     found = [package / place for place in EXPORTED if (package / place).exists()]
-    return [f"{name} differs in {exported.name}" for exported in found for name in _differing(exported, soup)]
+    return [
+        f"{name} differs in the exported model, {exported.name}"
+        for exported in found
+        for name in _differing(exported, soup)
+    ]
 
 
 def _arrived(sent: Path, returned: Path, known: Digest | None) -> bool:
