@@ -7,24 +7,33 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from mlflow.models import Model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stockpot.tracking.mlflow_packaging import package
 from stockpot.tracking.mlflow_transformers import NotSo, package_transformers
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
 
 
+class BertTask:
+    """Makes the architecture, where a served model is made anew."""
+
+    def model(self) -> nn.Module:
+        from transformers import BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=8, **sizes)
+        made: nn.Module = BertForSequenceClassification(config).eval()
+        return made
+
+
 @pytest.fixture
 def module() -> nn.Module:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=8, **sizes)
-    made: nn.Module = BertForSequenceClassification(config).eval()
-    return made
+    return BertTask().model()
 
 
 @pytest.fixture
@@ -123,6 +132,26 @@ def test_a_folder_of_another_model_is_told(
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises((NotSo, RuntimeError), match=told):
         packaged(folder, weights, module, tmp_path / "package")
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer.json"])
+def test_a_file_that_transformers_cannot_read_is_no_fault_of_the_disk(
+    folder: Path, weights: Path, module: nn.Module, tmp_path: Path, name: str
+) -> None:
+    (folder / name).write_text("{")
+    packaged = package(
+        MlflowClient(f"sqlite:///{tmp_path}/unused.db"),
+        module,
+        weights,
+        EXAMPLE,
+        tmp_path / "package",
+        model_id=None,
+        theirs=folder,
+        architecture=(f"{__name__}:BertTask", {}),
+    )
+    assert packaged.instead
+    assert not packaged.kind.startswith("transformers")
+    assert load_file(tmp_path / "package" / "model.safetensors").keys() == module.state_dict().keys()
 
 
 def test_without_a_tokenizer_there_is_no_pipeline(

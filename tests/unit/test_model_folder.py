@@ -58,9 +58,10 @@ def test_its_name_tells_what_it_holds_and_a_second_time_makes_no_second(tmp_path
     first = fetch_model_folder(REQUEST, tracker_with(one), tmp_path)
     assert fetch_model_folder(REQUEST, tracker_with(one), tmp_path) == first
     assert fetch_model_folder(REQUEST, tracker_with(other), tmp_path) != first
-    (first / "config.json").unlink()  # by somebody who tidied up
+    (first / "config.json").write_text("changed")
+    (first / "more.json").write_text("by somebody")
     assert fetch_model_folder(REQUEST, tracker_with(one), tmp_path) == first
-    assert (first / "config.json").read_bytes() == b"{}"
+    assert {file.name: file.read_bytes() for file in first.iterdir()} == {"config.json": b"{}"}
 
 
 def test_a_sweep_without_one_says_what_to_name(tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ CODES = frozenset(
 """The machine's faults: full, read-only, not permitted, broken, too many open files."""
 
 
+def is_the_machines(error: Exception) -> bool:
+    """Whether an error is one of these. Libraries raise OSError for a file's content, too."""
+    return isinstance(error, OSError) and error.errno in CODES
+
+
 def disk_fault(folder: Path, error: OSError) -> StockpotError:
     """The error to raise for one that was met when something was written in the cache's folder."""
     mend = (

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from stockpot.soup.disk_faults import CODES, unreadable
+from stockpot.soup.disk_faults import is_the_machines, unreadable
 from stockpot.soup.weights_file import RegularFile, damaged
 
 _DIRECTORY_LIMIT = 16 << 20  # bytes: some 200,000 members
@@ -100,7 +100,7 @@ def _directory(file: RegularFile) -> dict[str, zipfile.ZipInfo]:
         ):
             found = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in CODES:
+        if isinstance(error, OSError) and is_the_machines(error):
             raise unreadable(file.path, error) from error
         raise damaged(file.path, f"is no zip archive, or a truncated one: {error}") from error
     members = {member.filename: member for member in found}

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from stockpot.entities import CONFIG, Packaged
 from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
+from stockpot.soup.disk_faults import is_the_machines
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
 from stockpot.tracking.mlflow_transformers import package_transformers
 from stockpot.tracking.requirements import requirements
@@ -67,9 +68,10 @@ def package(
     if (theirs / CONFIG).exists():
         try:
             package_transformers(theirs, weights, module, example, _card(soup), into)
-        except OSError:  # a full disk says nothing about the model
-            raise
-        except Exception as error:  # noqa: BLE001 - transformers and the tokenizers under it raise anything
+        except Exception as error:
+            if is_the_machines(error):  # a full disk says nothing about the model
+                raise
+            # transformers, and the tokenizers under it, raise anything.
             shutil.rmtree(into, ignore_errors=True)
             instead = _first_line(error)
         else:
@@ -148,9 +150,9 @@ def _export(
             shutil.rmtree(into)
             exported = _exported(module, interface._replace(requirements=requirements(operators)), card, into)
         return _missing_weights(exported, weights, names) or _other_outputs(module, exported, interface)
-    except OSError:  # a full disk says nothing about the model
-        raise
-    except Exception as error:  # noqa: BLE001 - torch.export and the modules under it raise anything
+    except Exception as error:
+        if is_the_machines(error):  # a full disk says nothing about the model
+            raise
         return _first_line(error)
 
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
+    Digest,
     Run,
     SoupRequest,
     WeightsSource,
@@ -66,10 +67,16 @@ def _fetched(files: Mapping[str, WeightsSource], tracker: "Tracker", into: Path)
         here.mkdir()
         for file in files.values():
             tracker.fetch(file, here)
-        named = sorted((file.name, digest_of_bytes(file.read_bytes())) for file in here.iterdir())
+        named = _named(here)
         made = into / digest_of_document(named).removeprefix("sha256:")[:32]
         with suppress(OSError):  # it is there: no folder replaces one that holds files
             here.rename(made)
-        if {file.name for file in made.iterdir()} != {name for name, _ in named}:  # somebody took some away
-            shutil.copytree(here, made, dirs_exist_ok=True)
+        if _named(made) != named:  # somebody took a file away, or changed one
+            shutil.rmtree(made)
+            shutil.copytree(here, made)
     return made
+
+
+def _named(folder: Path) -> list[tuple[str, Digest]]:
+    """The files by name, and what they hold."""
+    return sorted((file.name, digest_of_bytes(file.read_bytes())) for file in folder.iterdir())

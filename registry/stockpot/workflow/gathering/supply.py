@@ -25,7 +25,7 @@ from stockpot.entities import (
 from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
-from stockpot.soup.disk_faults import CODES, disk_fault
+from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.workflow.leases import Hold, pauses
 
@@ -274,7 +274,7 @@ def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
     except OSError as error:
-        if error.errno not in CODES:
+        if not is_the_machines(error):
             raise
         raise disk_fault(cache, error) from error
 
