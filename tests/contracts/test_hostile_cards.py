@@ -19,7 +19,7 @@ from torch import nn
 
 from stockpot.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
 from stockpot.tracking import MlflowTracker
-from stockpot.tracking.mlflow_cards import MOST_BYTES, Interface, fetch, left_out, merged
+from stockpot.tracking.mlflow_cards import MOST_BYTES, Interface, fetch, left_out, lost_flavours, merged
 from stockpot.tracking.requirements import distribution_of, requirements
 
 SECRET = "stockpot-secret-token"  # noqa: S105 - planted, to be looked for
@@ -86,6 +86,34 @@ def test_an_honest_card_is_taken_over(tmp_path: Path, module: nn.Module, own: In
     found = merged(written(tmp_path, honest(tmp_path, own)), module, own)
     assert found.example.tolist() == [ROW, ROW, ROW]
     assert found.requirements == own.requirements
+
+
+@pytest.mark.parametrize(
+    "line", ["torch", "torch>=2,<3", "Torch ~=2.13", "mlflow[extras] != 3.0", "torch==1.0"]
+)
+def test_what_the_soup_asks_for_in_another_version_is_not_told_as_left_out(
+    tmp_path: Path, own: Interface, line: str
+) -> None:
+    (tmp_path / "requirements.txt").write_text(f"{line}\neinops>=0.8\n")
+    assert list(left_out(tmp_path, own)) == ["einops>=0.8"]
+
+
+@pytest.mark.parametrize(
+    ("flavours", "told"),
+    [
+        ({"python_function": {}, "pytorch": {}}, ""),
+        ({"python_function": {}, "sentence_transformers": {}}, "sentence_transformers"),
+        ("no mapping", ""),
+    ],
+)
+def test_a_flavour_that_no_soup_is_written_in_is_named(tmp_path: Path, flavours: object, told: str) -> None:
+    found = lost_flavours(written(tmp_path, {"flavors": flavours}))
+    assert bool(found) == bool(told)
+    assert told in found
+
+
+def test_a_card_that_is_missing_or_no_yaml_names_no_flavour(tmp_path: Path) -> None:
+    assert lost_flavours(tmp_path) == lost_flavours(written(tmp_path, "{")) == ""
 
 
 LINES = [

@@ -54,6 +54,11 @@ def test_the_trainers_own_word_on_its_best(best: str, weights: str | None) -> No
     assert logged.chosen(replace(REQUEST, weights=weights)) == wanted
 
 
+def test_the_word_of_the_last_checkpoint_counts() -> None:
+    logged = _by_trainer("out/checkpoint-20", 10, 20, 30)  # the first one says that the first is the best
+    assert logged.chosen() == "checkpoint-20/artifacts/checkpoint-20/model.safetensors"
+
+
 def test_the_last_is_that_of_the_largest_step_not_of_the_last_name() -> None:
     logged = _by_trainer("out/checkpoint-9", 100, 9, 20)
     wanted = "checkpoint-100/artifacts/checkpoint-100/model.safetensors"

@@ -391,6 +391,15 @@ def test_an_example_is_the_models_input() -> None:
     assert torch.equal(bench_for(Named(n="3")).example("test", 2)["pixels"], first[:2])
 
 
+def test_labels_are_no_input_of_a_model_that_is_called_by_names() -> None:
+    class Named(tiny.TinyTask):
+        def collate(self, examples: list[Any]) -> Any:
+            x, labels = super().collate(examples)
+            return {"pixels": x, "labels": labels}
+
+    assert bench_for(Named(n="3")).example("test", 2).keys() == {"pixels"}
+
+
 def test_groups_are_the_tasks_own() -> None:
     class Grouped(tiny.TinyTask):
         def groups(self, split: str) -> Any:

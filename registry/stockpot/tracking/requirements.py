@@ -19,7 +19,7 @@ from importlib.metadata import (
 _NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\[[A-Za-z0-9,._ -]*\])?"
 PLAIN = re.compile(rf"{_NAME}==[A-Za-z0-9.!+_-]+")
 """``name[extras]==version``."""
-RANGE = re.compile(rf"{_NAME}(?: *[<>=!~][A-Za-z0-9.*!+_,<>=~]+)?")
+RANGE = re.compile(rf"{_NAME}(?: *[<>=!~]=? *[A-Za-z0-9.*!+_,<>=~]+)?")
 """``name[extras]``, with versions or without."""
 ALWAYS = ("torch", "mlflow")
 
