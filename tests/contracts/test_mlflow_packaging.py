@@ -411,6 +411,7 @@ print(logging.getLogger().handlers)
 """
 
 
+@pytest.mark.slow
 def test_mlflow_gives_no_handler_to_the_logging_of_the_program_around_it() -> None:
     told = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"

@@ -155,6 +155,7 @@ def test_pickled_checkpoints_are_candidates_where_no_class_is_needed(
     }
 
 
+@pytest.mark.slow
 def test_the_lines_that_convert_a_run_make_it_a_candidate(
     tiny_sweep: SoupRequest, client: "MlflowClient", tmp_path: Path, mlflow_uri: str
 ) -> None:
