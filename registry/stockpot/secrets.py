@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 from urllib.parse import unquote, unquote_plus
 
 ADDRESSES = (
@@ -51,24 +51,23 @@ def without_secrets(text: str, *, parts: bool = True) -> str:
     takes it apart elsewhere, and quotes a part. So nothing that stands before the last @ is shown.
     """
     with _lock:
-        known = {*_told, *(os.environ.get(name, "") for name in ADDRESSES)}
-    for address in sorted(known, key=len, reverse=True):
-        secrets = _secrets(address, parts=parts)
-        text = secrets.sub("***", text) if secrets else text
-    return text
+        known = frozenset((*_told, *(os.environ.get(name, "") for name in ADDRESSES)))
+    secrets = _secrets(known, parts=parts)
+    return secrets.sub("***", text) if secrets else text
 
 
-@cache
-def _secrets(address: str, *, parts: bool) -> re.Pattern[str] | None:
+@lru_cache(maxsize=64)
+def _secrets(addresses: frozenset[str], *, parts: bool) -> re.Pattern[str] | None:
     """What stands before the last @, the pieces of the password in it, and passwords in the query; None where
-    nothing does.
+    nothing does. Longest first over all addresses: two may share a password.
     """
-    found = {*_before_at(address, parts=parts)}
-    for told, password in IN_QUERY.findall(address):
-        found |= {password, unquote(password), unquote_plus(password)} if parts else {told}
+    found: set[str] = set()
+    for address in addresses:
+        found |= {*_before_at(address, parts=parts)}
+        for told, password in IN_QUERY.findall(address):
+            found |= {password, unquote(password), unquote_plus(password)} if parts else {told}
     secret = {piece for piece in found if len(piece) > 1}
-    longest_first = sorted(secret, key=len, reverse=True)
-    bounded = "|".join(map(re.escape, longest_first))
+    bounded = "|".join(map(re.escape, sorted(secret, key=len, reverse=True)))
     return re.compile(rf"(?<!\w)(?:{bounded})(?!\w)", re.IGNORECASE) if secret else None
 
 

@@ -58,6 +58,16 @@ def test_an_address_that_was_handed_in_is_hidden_like_a_configured_one() -> None
     assert without_secrets("cannot reach me:handed-in@host, handed-in") == "cannot reach ***@host, ***"
 
 
+@pytest.mark.parametrize("other", ["s3://me:shared@a", "refusing://somebody-else:shared@a-longer-address"])
+def test_two_addresses_that_share_a_password_hide_both_users(
+    monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv("STOCKPOT_OUTPUTS", other)
+    monkeypatch.setenv("HTTPS_PROXY", "http://admin:shared@proxy")
+    told = without_secrets(f"http://admin:shared@proxy, {other}")
+    assert told == f"http://***@proxy, {other.partition('//')[0]}//***@{other.rpartition('@')[2]}"
+
+
 @pytest.mark.parametrize(
     "address",
     [
