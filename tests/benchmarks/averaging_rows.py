@@ -16,6 +16,7 @@ AT_ONCE = "to read and write them at once: two threads, fsync"
 COPIED = "a plain copy with its hash: one thread, fsync"
 AT_MOST_MEMORY = Goal("<=", 64, "MiB")
 LINEAR = Goal("<=", 1.25)  # linear within what the processor's and the system's caches do at other sizes
+SHARDED = 4  # checkpoints in shards
 SPARE = 3  # files beside the inputs: one while it is logged, the soup, and one more to be sure
 
 
@@ -57,6 +58,29 @@ def reading(scratch: Path, scale: Scale) -> Iterable[Row]:
     work = f"read a .ckpt of {scale.checkpoint} MB safely into canonical form"
     yield Row(work, COPIED, Goal("<=", 1.5), (*figures["ratio"],), "x")
     yield Row(work, "the imports' memory", AT_MOST_MEMORY, (figures["mib"],), "MiB more")
+
+
+def shards(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """Checkpoints in bf16 that were logged in shards: one into the cache, and then the average of several."""
+    megabytes = scale.sharded
+    needed = (SHARDED + SPARE) * megabytes * 1_000_000
+    if shutil.disk_usage(scratch).free < needed:
+        work = f"{SHARDED} sharded checkpoints of {megabytes} MB bf16"
+        yield Row(work, COPIED, "", (), "x", f"not measured: needs {needed / 1e9:.0f} GB of disk")
+        return
+    folder = scratch / "shards"
+    measured("reading", "prepare_shards", folder, megabytes)
+    figures = measured("reading", "sides", folder, scale.few)
+    shutil.rmtree(folder)
+    work = f"bring a checkpoint of {megabytes} MB bf16 in shards into canonical form"
+    yield Row(work, COPIED, "", (*figures["ratio"],), "x")
+    yield Row(work, "the imports' memory", AT_MOST_MEMORY, (figures["mib"],), "MiB more")
+    measured("averaging", "prepare", folder, megabytes, SHARDED, "bfloat16")
+    work = f"average {SHARDED} x {megabytes} MB bf16"
+    yield from _limits(work, folder, scale, Goal("<=", 1.25))
+    turns = [measured("averaging", "hashed", folder) for _ in range(scale.few)]
+    shutil.rmtree(folder)
+    yield _memory(f"{work}, hashed", turns)
 
 
 def _limits(work: str, folder: Path, scale: Scale, goal: Goal) -> Iterable[Row]:

@@ -98,6 +98,15 @@ def whole_command(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(work, f"its bare forward passes, {took['bare']:.1f} s each", Goal("<=", 1.15), (over,), "x")
 
 
+def trainer_sweep(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """From a sweep by the Hugging Face Trainer to the registered soup, against the least that it needs."""
+    took = measured("huggingface_sweep", *scale.trainer)
+    work = f"`stockpot soup`, {took['runs']} runs by the Trainer, {took['passes']:.1f} passes"
+    least = took["passes"] * took["bare"] + took["average"] + took["upload"]
+    against = f"bare passes of {took['bare']:.1f} s each, the average, one upload"
+    yield Row(work, against, Goal("<=", 1.3), (took["command"] / least,), "x")
+
+
 def selection(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """A selection of really fine-tuned variants on the CPU; on CUDA too, at the published size."""
     import torch

@@ -22,6 +22,8 @@ class Scale:
     """Of each of eight checkpoints."""
     checkpoint: int = 1000
     """Megabytes of one that is read."""
+    sharded: int = 4000
+    """Megabytes of each checkpoint that was cut into shards."""
     large: tuple[tuple[int, int], ...] = ((32, 350), (8, 2000))
     """Checkpoints and their megabytes."""
     width: int = 1280
@@ -40,6 +42,7 @@ class Scale:
     sleep: float = 0.5
     """Seconds that each of their evaluations takes."""
     command: tuple[str, ...] = ()
+    trainer: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
 
 
@@ -49,6 +52,7 @@ QUICK = Scale(
     few=1,
     megabytes=2,
     checkpoint=2,
+    sharded=2,
     large=((5, 1), (3, 4)),
     width=32,
     swaps=1,
@@ -60,6 +64,7 @@ QUICK = Scale(
     shared=4,
     sleep=0.01,
     command=("--width", "64", "--examples", "512", "--variants", "3"),
+    trainer=("--runs", "3", "--examples", "64", "--width", "32"),
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),
 )
 CUDA_SELECTION: tuple[str | int, ...] = (

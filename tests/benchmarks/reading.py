@@ -1,6 +1,7 @@
-"""Read a checkpoint by torch.save into canonical form, against a plain copy; one JSON line of figures.
+"""Read a checkpoint into canonical form, against a plain copy of its files; one JSON line of figures.
 
-    prepare FOLDER MEGABYTES
+    prepare FOLDER MEGABYTES          one by torch.save, as Lightning lays it out
+    prepare_shards FOLDER MEGABYTES   one in bfloat16, in safetensors shards with their index
     sides FOLDER REPEATS
         {"ratio": [ours to the copy], "read_s": [seconds], "copy_s": [seconds], "mib": peak MiB of ours}
 
@@ -14,15 +15,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tests.benchmarks.averaging import PIECE, TENSORS, peak
 
 from stockpot.entities import WeightsFormat
 from stockpot.soup import CheckpointCache
 
-NAME = "last.ckpt"
+NAME, INDEX, SHARDS = "last.ckpt", "model.safetensors.index.json", 8
 
 
 def prepare(folder: Path, megabytes: int) -> dict[str, list[float] | float]:
@@ -34,14 +37,33 @@ def prepare(folder: Path, megabytes: int) -> dict[str, list[float] | float]:
     return {}
 
 
-def copied(path: Path, folder: Path) -> float:
+def prepare_shards(folder: Path, megabytes: int) -> dict[str, list[float] | float]:
+    """A checkpoint as ``save_pretrained`` cuts it."""
+    folder.mkdir()
+    width = megabytes * 1_000_000 // 2 // TENSORS
+    weight_map: dict[str, str] = {}
+    for shard in range(SHARDS):
+        name = f"model-{shard + 1:05}-of-{SHARDS:05}.safetensors"
+        tensors = {
+            f"model.layer{i}.weight": torch.randn(width).to(torch.bfloat16)
+            for i in range(shard, TENSORS, SHARDS)
+        }
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, name)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return {}
+
+
+def copied(files: Sequence[Path], folder: Path) -> float:
     """Seconds that a copy takes, with the hash of what was read."""
     start = time.perf_counter()
     sha256, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
-    with path.open("rb", buffering=0) as source, (folder / "copy").open("wb", buffering=0) as target:
-        while count := source.readinto(buffer):
-            sha256.update(buffer[:count])
-            target.write(buffer[:count])
+    with (folder / "copy").open("wb", buffering=0) as target:
+        for path in files:
+            with path.open("rb", buffering=0) as source:
+                while count := source.readinto(buffer):
+                    sha256.update(buffer[:count])
+                    target.write(buffer[:count])
         os.fsync(target.fileno())
     taken = time.perf_counter() - start
     (folder / "copy").unlink()
@@ -52,7 +74,9 @@ def read(path: Path, folder: Path) -> float:
     """Seconds until the checkpoint is in the cache."""
     cache = CheckpointCache(folder / "cache")
     start = time.perf_counter()
-    checkpoint, _ = cache.ingest(path, WeightsFormat.TORCH)
+    checkpoint, _ = cache.ingest(
+        path, WeightsFormat.TORCH if path.name == NAME else WeightsFormat.SAFETENSORS
+    )
     taken = time.perf_counter() - start
     cache.path(checkpoint.digest).unlink()
     return taken
@@ -60,9 +84,10 @@ def read(path: Path, folder: Path) -> float:
 
 def sides(folder: Path, repeats: int) -> dict[str, list[float] | float]:
     """Both in turn; the first turn warms up."""
-    path = folder / NAME
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    path = folder / INDEX if len(files) > 1 else folder / NAME
     before = peak()
-    turns = [(read(path, folder), copied(path, folder)) for _ in range(repeats + 1)][1:]
+    turns = [(read(path, folder), copied(files, folder)) for _ in range(repeats + 1)][1:]
     return {
         "ratio": [ours / plain for ours, plain in turns],
         "read_s": [ours for ours, _ in turns],
@@ -72,5 +97,5 @@ def sides(folder: Path, repeats: int) -> dict[str, list[float] | float]:
 
 
 if __name__ == "__main__":
-    way = {"prepare": prepare, "sides": sides}[sys.argv[1]]
+    way = {"prepare": prepare, "prepare_shards": prepare_shards, "sides": sides}[sys.argv[1]]
     print(json.dumps(way(Path(sys.argv[2]), int(sys.argv[3]))))

@@ -24,6 +24,7 @@ from tests.benchmarks.table import Row, head
 PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "averaging": averaging_rows.averaging,
     "reading": averaging_rows.reading,
+    "shards": averaging_rows.shards,
     "imports": averaging_rows.imports,
     "hot-swap": evaluation_rows.hot_swap,
     "interval": evaluation_rows.interval,
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "speculation": evaluation_rows.speculation,
     "sharing": evaluation_rows.sharing,
     "whole-command": evaluation_rows.whole_command,
+    "trainer-sweep": evaluation_rows.trainer_sweep,
     "selection": evaluation_rows.selection,
     "listing": flow_rows.listing,
     "orchestration": flow_rows.orchestration,

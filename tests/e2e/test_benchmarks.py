@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROWS = {  # of the table, by the goal or the words in its place: how many
     "<= 1.15 x": 3,
-    "<= 1.25 x": 4,
+    "<= 1.25 x": 6,
+    "<= 1.3 x": 1,
     ">= 2 x": 1,
-    "<= 64 MiB": 4,
+    "<= 64 MiB": 6,
     "<= 0.2 s": 5,
     "<= 1.5 x": 2,
     "<= 1 x": 2,
@@ -33,7 +34,7 @@ ROWS = {  # of the table, by the goal or the words in its place: how many
     "<= 30 s": 1,
     "<= 15 s": 1,
     "no evaluation, download, average": 1,
-    "": 9,
+    "": 11,
 }
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
