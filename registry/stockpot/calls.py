@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Job, SoupOutcome, SoupRequest
+from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
@@ -94,6 +94,9 @@ def check(
     sweep: str | None = None,
     filter: str | None = None,  # noqa: A002 - as in SoupRequest
     weights: str | None = None,
+    checkpoint_metric: str | None = None,
+    direction: Direction | None = None,
+    dtype: Dtype | None = None,
     watch: Watcher | None = None,
 ) -> SweepCheck:
     """What a sweep holds, and the command that makes a soup of it. Needs no task, and downloads headers at
@@ -104,6 +107,9 @@ def check(
         sweep: the id of the sweep's parent run.
         filter: An MLflow filter over the sweep's runs.
         weights: Which checkpoint of a run that logged several: best, last or a glob.
+        checkpoint_metric: Or the one with the best value of this metric,
+        direction: better when larger, as where nothing is said, or smaller.
+        dtype: What runs of other precisions are cast to.
         watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
 
     Of a sweep without anything to average `SweepCheck.require_enough` raises NothingToSoup. Raises the other
@@ -117,6 +123,9 @@ def check(
         sweep=sweep,
         filter=filter,
         weights=weights,
+        checkpoint_metric=checkpoint_metric,
+        direction=direction,
+        dtype=dtype,
         partial=True,
     )
     watch = _log_of(watch)

@@ -61,7 +61,7 @@ def _in_two_parts(document: Any) -> Any:
     return document | {name: _in_two_parts(document[name]) for name in within}
 
 
-_LATER = {"coefficients", "unit"}
+_LATER = {"coefficients", "unit", "dtype", "cast", "cast_from"}
 """Fields of entities that are older than these."""
 
 

@@ -117,20 +117,24 @@ class Workplace:
         )
 
     def task_args(self, request: SoupRequest) -> Mapping[str, str]:
-        """The request's, and the folder of a model from its sweep where the task is made with one.
+        """The request's, and the folder of a model from its sweep where the task is made with one: that model
+        has the dtype which weights are cast to.
 
         Raises UnknownPlugin, BadRequest where no run logged such a folder, and what listing the sweep raises.
         """
-        from stockpot.tasks.loading import lacks_model_folder
+        from stockpot.tasks.loading import lacks_model_folder, takes_model_folder
         from stockpot.workflow.gathering.model_folder import fetch_model_folder
 
-        if not lacks_model_folder(request.task, request.task_args):
-            return request.task_args
+        given = dict(request.task_args)
+        if request.dtype and takes_model_folder(request.task):
+            given.setdefault("dtype", request.dtype.value)
+        if not lacks_model_folder(request.task, given):
+            return given
         asked = request.selector, request.weights, request.checkpoint_metric, request.direction
         if asked not in self._model_folders:
             make_folder(self._model_folders_at)
             self._model_folders[asked] = fetch_model_folder(request, self.tracker, self._model_folders_at)
-        return {**request.task_args, "model": str(self._model_folders[asked])}
+        return {**given, "model": str(self._model_folders[asked])}
 
     @property
     def _model_folders_at(self) -> Path:

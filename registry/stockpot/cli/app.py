@@ -72,6 +72,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     filter_: options.Filter = None,
     weights: options.Weights = None,
     checkpoint_metric: options.CheckpointMetric = None,
+    dtype: options.CastTo = None,
     top: options.Top = None,
     by: options.By = None,
     direction: options.BetterWhen = None,
@@ -110,6 +111,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         shifts=tuple(shift or ()),
         weights=weights,
         checkpoint_metric=checkpoint_metric,
+        dtype=dtype,
         top=top,
         by=by,
         direction=direction,
@@ -139,12 +141,24 @@ def check(
     experiment: options.Experiment = None,
     filter_: options.Filter = None,
     weights: options.Weights = None,
+    checkpoint_metric: options.CheckpointMetric = None,
+    direction: options.BetterWhen = None,
+    dtype: options.CastTo = None,
     as_json: Json = False,
 ) -> None:
     """Look a sweep up: its weights, what can be averaged, and the command to go on with."""
 
     def checked(watch: Watcher) -> SweepCheck:
-        return calls.check(experiment=experiment, sweep=sweep, filter=filter_, weights=weights, watch=watch)
+        return calls.check(
+            experiment=experiment,
+            sweep=sweep,
+            filter=filter_,
+            weights=weights,
+            checkpoint_metric=checkpoint_metric,
+            direction=direction,
+            dtype=dtype,
+            watch=watch,
+        )
 
     checking.show_check(watched(checked), as_json=as_json)
 

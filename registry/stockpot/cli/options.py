@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stockpot.entities import Accept, Direction, Register
+from stockpot.entities import Accept, Direction, Dtype, Register
 from stockpot.tasks.identity import TASKS, installed
 
 
@@ -26,6 +26,7 @@ Experiment = Annotated[str | None, _in(_SWEEP, "Experiment that is the sweep.")]
 Filter = Annotated[str | None, _in(_SWEEP, "MLflow filter over the runs.", "--filter")]
 Weights = Annotated[str | None, _in(_SWEEP, "Of several checkpoints: best, last, or a glob.")]
 CheckpointMetric = Annotated[str | None, _in(_SWEEP, "Or the one with the best value of this metric.")]
+CastTo = Annotated[Dtype | None, _in(_SWEEP, "Cast runs of other precisions to this one.", "--dtype")]
 Top = Annotated[int | None, _in(_SWEEP, "Keep the best K >= 2 runs by a logged metric.")]
 By = Annotated[str | None, _in(_SWEEP, "That metric.")]
 BetterWhen = Annotated[Direction | None, _in(_SWEEP, "Better when larger (the default) or smaller.")]

@@ -44,7 +44,16 @@ from stockpot.entities.report import (
     SoupReport,
     SoupState,
 )
-from stockpot.entities.request import BEST, LAST, MEAN_OF_SHIFTS, Accept, Direction, Register, SoupRequest
+from stockpot.entities.request import (
+    BEST,
+    LAST,
+    MEAN_OF_SHIFTS,
+    Accept,
+    Direction,
+    Dtype,
+    Register,
+    SoupRequest,
+)
 from stockpot.entities.selection import Contender, Selection, Step
 from stockpot.entities.source import SourceIdentity
 from stockpot.entities.sweep import (
@@ -76,6 +85,7 @@ __all__ = [
     "Contender",
     "Digest",
     "Direction",
+    "Dtype",
     "Ensemble",
     "EnsembleRow",
     "EvaluationProtocol",

@@ -91,6 +91,13 @@ class WeightsSource:
     """At which its LoggedModel was logged, where a run logged several."""
     metrics: tuple[tuple[str, float], ...] = ()
     """What was logged of that LoggedModel, the newest value of each."""
+    cast: str | None = None
+    """The safetensors dtype that its floating-point tensors are cast to on their way into the cache."""
+
+    @property
+    def key(self) -> str:
+        """What is remembered of reading it goes by this name."""
+        return f"{self.uri} as {self.cast}" if self.cast else self.uri
 
     @property
     def inner(self) -> str:

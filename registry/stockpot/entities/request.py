@@ -39,6 +39,14 @@ class Direction(StrEnum):
     MIN = "min"
 
 
+class Dtype(StrEnum):
+    """A floating-point type that weights may be cast to."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 class Register(StrEnum):
     """Which soups are registered, by their comparison with the best single candidate on the report split."""
 
@@ -94,6 +102,10 @@ class SoupRequest:
     """
     checkpoint_metric: str | None = None
     """Take a run's checkpoint with the best value of this metric, of those that are LoggedModels with one."""
+    dtype: Dtype | None = None
+    """Cast the floating-point tensors of runs that have another type to this one, so that runs of several
+    precisions are averaged. Without it those of one precision are.
+    """
     top: int | None = None
     """Keep only this many runs, two or more: the best by a logged metric."""
     by: str | None = None

@@ -77,6 +77,7 @@ class IngestedSource:
     """What reading a weights file found: a checkpoint, or a fault that another read would find too."""
 
     uri: str
+    """`WeightsSource.key`."""
     size: int | None
     """As listed when it was read; another size means another file."""
     sha256: str
@@ -86,6 +87,8 @@ class IngestedSource:
     detail: str = ""
     run_ended: int | None = None
     """The source's. Where the run ended later, it may have logged another file in this one's place."""
+    cast_from: tuple[str, ...] | None = None
+    """Dtypes of tensors that were cast; None where all stayed as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class Candidate:
     source: WeightsSource
     source_sha256: str
     checkpoint: Checkpoint
+    cast_from: tuple[str, ...] | None = None
+    """As in `IngestedSource`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stockpot.soup.average import averaged_tensors, build
 from stockpot.soup.canonical import canonical_names, canonical_tensors
+from stockpot.soup.casting import CODES, NAMES, cast_tensors, only_float_dtypes_differ
 from stockpot.soup.checkpoint_cache import CheckpointCache
 from stockpot.soup.compatibility import (
     batch_norm_layers,
@@ -24,7 +25,9 @@ from stockpot.soup.sharded_file import open_sharded, require_true
 from stockpot.soup.torch_file import CONVERSION, open_torch, require_archive
 
 __all__ = [
+    "CODES",
     "CONVERSION",
+    "NAMES",
     "CheckpointCache",
     "Head",
     "averaged_tensors",
@@ -32,10 +35,12 @@ __all__ = [
     "build",
     "canonical_names",
     "canonical_tensors",
+    "cast_tensors",
     "common_prefix",
     "compatible_groups",
     "differences",
     "differing_values",
+    "only_float_dtypes_differ",
     "open_pt2",
     "open_safetensors",
     "open_sharded",

@@ -19,6 +19,7 @@ from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, Pickle
 from stockpot.prose import counted
 from stockpot.soup import stamp
 from stockpot.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
+from stockpot.soup.casting import CastFile
 from stockpot.soup.disk_faults import disk_fault
 from stockpot.soup.eviction import LeastRecentlyUsed
 from stockpot.soup.pt2_file import open_pt2
@@ -141,12 +142,32 @@ class CheckpointCache:
         NotFinite naming every tensor with NaN or infinity, BadCheckpoint for any other fault of the
         file, StockpotError where the disk fails. Then nothing is left behind.
         """
-        with _open_weights(file, format) as weights, ThreadPoolExecutor(1) as beside:
+        with _open_weights(file, format) as weights:
+            return self._ingest(weights, file)
+
+    def ingest_cast(
+        self,
+        file: Path,
+        format: WeightsFormat,  # noqa: A002 - as above
+        code: str,
+    ) -> tuple[Checkpoint, str, tuple[str, ...]]:
+        """The same with all floating-point tensors in one dtype, named by its safetensors code.
+
+        Returns besides the dtypes that were cast. Raises besides Incompatible, naming every tensor with
+        numbers too large for the dtype.
+        """
+        with _open_weights(file, format) as weights:
+            cast = CastFile(weights, code)
+            return *self._ingest(cast, file), cast.cast_from
+
+    def _ingest(self, weights: WeightsFile | ShardedFile | CastFile, file: Path) -> tuple[Checkpoint, str]:
+        with ThreadPoolExecutor(1) as beside:
             original = beside.submit(weights.sha256)
             names = canonical_names(spec.name for spec in weights.tensors)
             sources = {canonical: name for name, canonical in names.items()}
             tensors = in_layout_order(replace(spec, name=names[spec.name]) for spec in weights.tensors)
-            parts = (piece for spec in tensors for piece in weights.pieces(sources[spec.name]))
+            pieces = (piece for spec in tensors for piece in weights.pieces(sources[spec.name]))
+            parts = weights.with_room(pieces) if isinstance(weights, CastFile) else pieces
             return self.write(tensors, parts, origin=str(file)), original.result()
 
     def write(self, tensors: Sequence[TensorSpec], parts: Iterable[memoryview], *, origin: str) -> Checkpoint:

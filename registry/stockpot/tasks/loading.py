@@ -56,7 +56,12 @@ def lacks_model_folder(reference: str, args: Mapping[str, str]) -> bool:
     """Whether the task is made with a model's folder, ``model=FOLDER``, which these arguments do not name.
     Its class says so by ``takes_model_folder``. Raises UnknownPlugin.
     """
-    return "model" not in args and getattr(load_plugin(TASKS, reference), "takes_model_folder", False) is True
+    return "model" not in args and takes_model_folder(reference)
+
+
+def takes_model_folder(reference: str) -> bool:
+    """Whether the task is made with a model's folder, and may be told its ``dtype``. Raises UnknownPlugin."""
+    return getattr(load_plugin(TASKS, reference), "takes_model_folder", False) is True
 
 
 def load_method(name: str) -> MakeMethod:

@@ -121,7 +121,7 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
     the words that may help. Raises UnknownSweep, and BadRequest for a filter that MLflow refuses.
     """
     first = found = _look(request, tracker, supply, watch)
-    for word in (BEST, LAST) if request.weights is None else ():
+    for word in (BEST, LAST) if request.weights is None and request.checkpoint_metric is None else ():
         if found.ambiguous:
             other = _look(replace(request, weights=word), tracker, supply, watch)
             found = max(found, other, key=lambda look: len(look.prospects.found))
@@ -166,6 +166,9 @@ def command_of(request: SoupRequest) -> str:
         "--sweep": request.sweep,
         "--filter": request.filter,
         "--weights": request.weights,
+        "--checkpoint-metric": request.checkpoint_metric,
+        "--direction": request.direction,
+        "--dtype": request.dtype,
         "--model": request.model,
         "--task": request.task,
     }

@@ -214,7 +214,9 @@ class Arrivals:
         checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))
         if not self._gathering.can_be_averaged(run, checkpoint.tensors, self._fits):
             return
-        candidate = Candidate(run, source, found.sha256, checkpoint)
+        if not found.cast_from:
+            source = replace(source, cast=None)
+        candidate = Candidate(run, source, found.sha256, checkpoint, found.cast_from)
         self._arrived.append(candidate)
         group = self._groups.setdefault((checkpoint.tensors, checkpoint.exact), _Group())
         first = checkpoint.digest not in group.met

@@ -1,12 +1,15 @@
 """Which runs are no candidates, and why: rules for a run and its weights, and for all candidates together."""
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from stockpot.entities import (
     Candidate,
+    Dtype,
     Exclusion,
     ExclusionReason,
     Run,
@@ -27,7 +30,15 @@ from stockpot.errors import (
     Pickled,
 )
 from stockpot.prose import can_be_kept, counted, listed, visible
-from stockpot.soup import CONVERSION, batch_norm_layers, compatible_groups, differences
+from stockpot.soup import (
+    CODES,
+    CONVERSION,
+    NAMES,
+    batch_norm_layers,
+    compatible_groups,
+    differences,
+    only_float_dtypes_differ,
+)
 from stockpot.soup.canonical import FLOATS
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
@@ -192,8 +203,11 @@ class Gathering:
 
     def exclude_stranger(self, run: Run, tensors: Sequence[TensorSpec], group: Sequence[Candidate]) -> None:
         """Record that a run with these tensors cannot be averaged with the group."""
-        faults = differences(group[0].checkpoint.tensors, tensors)
-        self._exclude_misfit(run, group, "; ".join(faults), "name the runs of one architecture with --filter")
+        usual = group[0].checkpoint.tensors
+        mend = "name the runs of one architecture with --filter"
+        if only_float_dtypes_differ(usual, tensors):
+            mend = f"--dtype {_usual_dtype(usual)} casts it, as soups of several precisions need"
+        self._exclude_misfit(run, group, "; ".join(differences(usual, tensors)), mend)
 
     def _exclude_by_values(
         self, candidate: Candidate, group: Sequence[Candidate], faults: Sequence[str]
@@ -229,6 +243,16 @@ def is_part(source: WeightsSource) -> bool:
 def is_adapter(source: WeightsSource) -> bool:
     """Whether its name is that of an adapter by PEFT."""
     return _ADAPTER.fullmatch(source.path) is not None
+
+
+def _usual_dtype(tensors: Sequence[TensorSpec]) -> str:
+    """In which most floating-point numbers of this layout are, of those that weights may be cast to."""
+    sizes: Counter[str] = Counter()
+    for spec in tensors:
+        if spec.dtype in FLOATS:
+            sizes[spec.dtype] += math.prod(spec.shape)
+    code = sizes.most_common(1)[0][0]
+    return NAMES[code] if code in CODES.values() else Dtype.FLOAT32
 
 
 def _group_rank(group: list[Candidate], request: SoupRequest) -> tuple[tuple[bool, float], int]:

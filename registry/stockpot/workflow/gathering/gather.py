@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
 from stockpot.errors import BadCheckpoint
-from stockpot.soup import Head, canonical_tensors, require_archive, require_true
+from stockpot.soup import CODES, Head, canonical_tensors, cast_tensors, require_archive, require_true
 from stockpot.soup.torch_file import BEGINNING
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
@@ -86,6 +86,8 @@ def find_prospects(
         source = replace(source, run_ended=run.ended)
         try:
             layout = supply.layout(source) or _layout(source, tracker)
+            if request.dtype is not None:
+                source, layout = _cast(source, layout, CODES[request.dtype], supply)
         except BadCheckpoint as fault:  # told as where the file is downloaded
             reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
             detail = "; ".join([fault.what, *fault.faults])
@@ -125,6 +127,16 @@ def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortli
     for note in shortlist.notes(tracker.parent(request.selector)):
         watch.say(note)
     return shortlist
+
+
+def _cast(
+    source: WeightsSource, layout: tuple[TensorSpec, ...] | None, code: str, supply: "Supply"
+) -> tuple[WeightsSource, tuple[TensorSpec, ...] | None]:
+    """The source, to be cast to this dtype unless its tensors are known to have it, and its layout then."""
+    if layout is not None and cast_tensors(layout, code) == layout:
+        return source, layout
+    source = replace(source, cast=code)
+    return source, cast_tensors(layout, code) if layout is not None else supply.layout(source)
 
 
 def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:

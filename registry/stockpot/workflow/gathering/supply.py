@@ -22,7 +22,7 @@ from stockpot.entities import (
     TensorSpec,
     WeightsSource,
 )
-from stockpot.errors import Altered, BadCheckpoint, NotCached, NotFinite, Pickled
+from stockpot.errors import Altered, BadCheckpoint, Incompatible, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
@@ -82,7 +82,7 @@ class Supply:
         found = self._remembered(source)
         if found is not None:
             return found
-        hold = Hold(self._store, f"read {source.uri}", f"the reading of {source.path}")
+        hold = Hold(self._store, f"read {source.key}", f"the reading of {source.path}")
         if hold.attempt() is not None:
             return None
         with hold.kept_alive():
@@ -96,15 +96,28 @@ class Supply:
         """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
         with _workroom(self._cache.folder, PART) as folder:
             file = self._tracker.fetch(source, folder)
+            cast_from: tuple[str, ...] = ()
             try:
-                checkpoint, sha256 = self._cache.ingest(file, source.format)
+                if source.cast:
+                    checkpoint, sha256, cast_from = self._cache.ingest_cast(file, source.format, source.cast)
+                else:
+                    checkpoint, sha256 = self._cache.ingest(file, source.format)
+            except Incompatible:  # numbers too large for what they are cast to: no fault of the file
+                raise
             except NotFinite as error:
                 return _fault(source, file, ExclusionReason.NOT_FINITE, error)
             except Pickled as error:
                 return _fault(source, file, ExclusionReason.PICKLE, error)
             except BadCheckpoint as error:
                 return _fault(source, file, ExclusionReason.UNREADABLE, error)
-        return IngestedSource(source.uri, source.size, sha256, checkpoint, run_ended=source.run_ended)
+        return IngestedSource(
+            source.key,
+            source.size,
+            sha256,
+            checkpoint,
+            run_ended=source.run_ended,
+            cast_from=cast_from or None,
+        )
 
     def known(self, source: WeightsSource) -> Checkpoint | None:
         """What the file holds, where it was read before."""
@@ -257,7 +270,7 @@ class Supply:
 
     def _remembered(self, source: WeightsSource) -> IngestedSource | None:
         """What reading this very file found, where that was good."""
-        known = self._store.ingested(source.uri)
+        known = self._store.ingested(source.key)
         if known is None or known.fault is not None:
             return None
         return known if (known.size, known.run_ended) == (source.size, source.run_ended) else None
@@ -319,4 +332,4 @@ def _fault(
 ) -> IngestedSource:
     """The error as a fact about the artifact: without the name of the local copy."""
     detail = "; ".join([error.what, *error.faults]).replace(f"{visible(str(file))}: ", "")
-    return IngestedSource(source.uri, source.size, "", None, reason, detail)
+    return IngestedSource(source.key, source.size, "", None, reason, detail)

@@ -1,5 +1,6 @@
 """Measure what was found on data that selection never saw, and compare it with the best single."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ from stockpot.entities import (
     SoupRequest,
 )
 from stockpot.errors import BadRequest
-from stockpot.prose import counted
+from stockpot.prose import counted, listed
+from stockpot.soup import NAMES
 from stockpot.statistics import compare, compare_mean
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.together import Together, greedy_ensemble
@@ -111,6 +113,7 @@ def measure(
         selections = [*selections, *([together] if together else [])]
         ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
         notes += (why,) if why else ()
+    notes += cast_notes(ranking.candidates)
     if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
@@ -219,4 +222,16 @@ def _point(
         ranking.held_out[candidate.checkpoint.digest],
         values[request.report_on] if values else None,
         values.get(MEAN_OF_SHIFTS) if values else None,
+    )
+
+
+def cast_notes(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    """Which candidates were cast, and from what: a sentence for each kind."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate.cast_from and candidate.source.cast:
+            before = " and ".join(NAMES[code] for code in candidate.cast_from)
+            groups[before, NAMES[candidate.source.cast]].append(candidate.run.name)
+    return tuple(
+        f"cast from {before} to {now}, as asked: {listed(names)}" for (before, now), names in groups.items()
     )
