@@ -19,6 +19,7 @@ from stockpot.soup.compatibility import (
     differences,
     differing_values,
 )
+from stockpot.soup.low_rank import ingest_adapter, merged_tensors
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
 from stockpot.soup.sharded_file import open_sharded, require_true
@@ -40,6 +41,8 @@ __all__ = [
     "compatible_groups",
     "differences",
     "differing_values",
+    "ingest_adapter",
+    "merged_tensors",
     "only_float_dtypes_differ",
     "open_pt2",
     "open_safetensors",

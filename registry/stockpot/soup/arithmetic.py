@@ -36,9 +36,10 @@ DTYPES = MappingProxyType(
     }
 )
 
-# Elements. Up to here torch computes in the calling thread (its GRAIN_SIZE); beyond, it wakes threads of
-# its own, and on a busy machine these wait for each other a hundred times longer than they work.
-_BLOCK = 1 << 15
+BLOCK = 1 << 15
+"""Elements. Up to here torch computes in the calling thread (its GRAIN_SIZE); beyond, it wakes threads of its
+own, and on a busy machine these wait for each other a hundred times longer than they work.
+"""
 
 
 def single_threaded(workers: int) -> ThreadPoolExecutor:
@@ -97,7 +98,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 def holds_finite(content: memoryview, dtype: str) -> bool:
     """Whether these bytes, of which there are some, hold neither NaN nor infinity."""
-    return all(map(is_finite, torch.split(torch.frombuffer(content, dtype=DTYPES[dtype]), _BLOCK)))
+    return all(map(is_finite, torch.split(torch.frombuffer(content, dtype=DTYPES[dtype]), BLOCK)))
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -185,6 +186,20 @@ class RunningSum:
         if factor == 1.0:
             return tensor
         return torch.mul(tensor, rounded(factor, self.total.dtype), out=self._wide)
+
+
+def plus_product(weight: Tensor, left: Tensor, right: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """The weight plus `scale` times the product of two matrices, in this dtype.
+
+    `weight`: rows x columns; `left`: rows x rank, `right`: rank x columns, both of one dtype, which sums are
+    kept in. Every operation is a correctly rounded one per element, in the order of the rank: the same
+    bits on each machine and by any number of threads, which no library's product of matrices promises.
+    """
+    total = left[:, :1] * right[0]
+    product = torch.empty_like(total)
+    for place in range(1, right.shape[0]):
+        total.add_(torch.mul(left[:, place : place + 1], right[place], out=product))
+    return total.mul_(rounded(scale, total.dtype)).add_(weight.to(total.dtype)).to(dtype)
 
 
 @cache

@@ -142,7 +142,7 @@ class CheckpointCache:
         NotFinite naming every tensor with NaN or infinity, BadCheckpoint for any other fault of the
         file, StockpotError where the disk fails. Then nothing is left behind.
         """
-        with _open_weights(file, format) as weights:
+        with _open_any(file, format) as weights:
             return self._ingest(weights, file)
 
     def ingest_cast(
@@ -156,7 +156,7 @@ class CheckpointCache:
         Returns besides the dtypes that were cast. Raises besides Incompatible, naming every tensor with
         numbers too large for the dtype.
         """
-        with _open_weights(file, format) as weights:
+        with _open_any(file, format) as weights:
             cast = CastFile(weights, code)
             return *self._ingest(cast, file), cast.cast_from
 
@@ -254,16 +254,17 @@ def exact_digest(weights: WeightsFile) -> Digest:
     return Digest(f"sha256:{sha256.hexdigest()}")
 
 
-def _open_weights(
+def _open_any(
     path: Path,
     format: WeightsFormat,  # noqa: A002 - as above
 ) -> AbstractContextManager[WeightsFile | ShardedFile]:
     if path.name.endswith(INDEX_SUFFIX):
-        return open_sharded(path, partial(_open_one, format=format))
-    return _open_one(path, format)
+        return open_sharded(path, partial(open_weights, format=format))
+    return open_weights(path, format)
 
 
-def _open_one(path: Path, format: WeightsFormat) -> AbstractContextManager[WeightsFile]:  # noqa: A002 - as above
+def open_weights(path: Path, format: WeightsFormat) -> AbstractContextManager[WeightsFile]:  # noqa: A002 - as above
+    """One file of any format. Raises BadCheckpoint, and Pickled for what only running it would give."""
     if format is WeightsFormat.SAFETENSORS:
         return open_safetensors(path)
     if format is WeightsFormat.PT2:
