@@ -21,6 +21,7 @@ from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.soup import CheckpointCache, averaged_tensors, build
 from stockpot.soup.arithmetic import RunningSum, averaged
 from stockpot.soup.one_pass import OnePass
+from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import Place, RegularFile
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
@@ -340,8 +341,14 @@ def test_what_is_missing_or_cannot_be_applied_is_refused(cache: CheckpointCache,
     present = ingest({"w": torch.ones(2)}).digest
     with pytest.raises(BadCheckpoint, match="not in the cache"):
         build(Recipe.mean([present, Digest(f"sha256:{'0' * 64}")]), cache)
-    with pytest.raises(BadCheckpoint, match="overlays"):
-        build(replace(Recipe.mean([present]), overlay=present), cache)
+    laid = Overlay.of({"w": torch.zeros(2)})
+    for recipe, here, told in (
+        (replace(Recipe.mean([present]), overlay=present), None, f"{present}, here are none"),
+        (replace(Recipe.mean([present]), overlay=present), laid, f"{present}, here are {laid.digest}"),
+        (Recipe.mean([present]), laid, "no statistics, here are"),
+    ):
+        with pytest.raises(BadCheckpoint, match=told):
+            build(recipe, cache, overlay=here)
     other = ingest({"w": torch.zeros(2)}).digest
     with pytest.raises(BadCheckpoint, match="coefficients for each tensor cannot be applied"):
         build(replace(Recipe.linear({present: (1, 1), other: (1, 1)}), coefficients=present), cache)

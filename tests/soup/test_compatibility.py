@@ -1,5 +1,6 @@
 from stockpot.entities import Checkpoint, Digest, TensorSpec
-from stockpot.soup import batch_norm_layers, compatible_groups, differences
+from stockpot.soup import compatible_groups, differences
+from stockpot.soup.compatibility import must_agree
 
 A = TensorSpec("a", "F32", (2,))
 B = TensorSpec("b", "F32", (3, 4))
@@ -43,13 +44,18 @@ def test_groups_agree_in_layout_and_in_exact_tensors() -> None:
     assert compatible_groups([]) == ()
 
 
-def test_batch_norm_is_known_by_its_running_statistics() -> None:
-    names = ["bn1.running_mean", "bn1.running_var", "x.bn2.running_mean", "x.bn2.running_var"]
-    lookalikes = ["ema.running_mean", "fc.weight", "not_running_mean", "not_running_var"]
-    tensors = [TensorSpec(name, "F32", (2,)) for name in names + lookalikes]
-    assert batch_norm_layers(tensors) == ("bn1", "x.bn2")
-    root = [TensorSpec(name, "F32", (2,)) for name in ("running_mean", "running_var")]
-    assert batch_norm_layers(root) == ("",)
+def test_only_the_counters_of_batch_norm_may_differ() -> None:
+    floats = [
+        TensorSpec(f"{layer}{name}", "F32", (2,))
+        for layer in ("", "x.bn.")
+        for name in ("running_mean", "running_var")
+    ]
+    counters = [TensorSpec(f"{layer}num_batches_tracked", "I64", ()) for layer in ("", "x.bn.")]
+    others = [
+        TensorSpec(name, "I64", ())
+        for name in ("y.num_batches_tracked", "position_ids", "x.bn.other", "x.num_batches_tracked")
+    ]
+    assert must_agree([*floats, *counters, *others]) == tuple(others)
 
 
 def named(*names: str) -> list[TensorSpec]:

@@ -71,6 +71,19 @@ def test_a_frozen_store_knows_what_its_runs_went_into_where_their_addresses_tell
         assert store.registrations_with("fedcba9876543210" * 2) == ()
 
 
+@pytest.mark.parametrize("frozen", [ASSETS / "revision_0007.sql"], indirect=True, ids=["revision_0007"])
+def test_statistics_without_bytes_are_estimated_anew_and_files_with_counters_read_anew(frozen: str) -> None:
+    with closing(sqlite3.connect(frozen.removeprefix("sqlite:///"))) as database:
+        assert database.execute("SELECT count(*) FROM stockpot_overlays").fetchone() == (1,)
+        known = "SELECT count(*) FROM stockpot_ingested WHERE uri = 'file:///norm'"
+        assert database.execute(known).fetchone() == (1,)
+    upgrade(frozen)
+    with closing(SqlStore(frozen)) as store:
+        assert store.overlay(soup("a", "b").digest) is None
+        assert store.ingested("file:///norm") is None
+        assert store.ingested("file:///a") == ingested("file:///a")
+
+
 @pytest.mark.parametrize("frozen", [ASSETS / "revision_0004.sql"], indirect=True, ids=["revision_0004"])
 def test_gaps_metrics_reports_and_answers_of_a_frozen_store_are_still_read(frozen: str) -> None:
     upgrade(frozen)

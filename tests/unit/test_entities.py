@@ -130,17 +130,19 @@ def test_a_linear_recipe_that_has_another_name_or_means_nothing_is_refused(
 
 def test_a_rule_for_statistics_is_a_part_of_the_name() -> None:
     rules: list[OverlayRule | Digest | None] = [
-        OverlayRule("training", 512, "bn/1"),
-        OverlayRule("training", 513, "bn/1"),
+        OverlayRule("training", 512, "bn/1", B),
+        OverlayRule("training", 513, "bn/1", B),
+        OverlayRule("training", 512, "bn/1", A),
         A,
         None,
     ]
     recipes = [replace(Recipe.mean([A, B]), overlay=rule) for rule in rules]
-    assert len({recipe.digest for recipe in recipes}) == 4
+    assert len({recipe.digest for recipe in recipes}) == 5
+    assert {recipe.average for recipe in recipes} == {recipes[-1]}
     # As above: a changed value here is a changed name.
-    assert recipes[0].digest == "sha256:d0dfc0656469da0e345f295f2af3bac5a54f6215bcdcd62807e05e98fd73f96a"
+    assert recipes[0].digest == "sha256:fd62e5576a37befac83b291b77657736902fc55bf4efa5ea37fd696e7bb6fe11"
     with pytest.raises(ValueError, match="at least one example"):
-        OverlayRule("training", 0, "bn/1")
+        OverlayRule("training", 0, "bn/1", B)
 
 
 def test_a_mean_has_no_ratios_and_no_coefficients_for_each_tensor() -> None:

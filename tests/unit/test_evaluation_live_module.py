@@ -516,7 +516,7 @@ def test_a_checkpoint_that_is_nowhere_and_an_overlay_are_refused(tmp_path: Path)
     live, _, (a,) = live_dense(tmp_path, dense(1))
     with pytest.raises(BadCheckpoint, match="not in the cache"):
         live.hold(Recipe.mean([a, digest_of_bytes(os.urandom(8))]))
-    with pytest.raises(BadCheckpoint, match="overlays"):
+    with pytest.raises(BadCheckpoint, match="here are none"):
         live.hold(Recipe(Recipe.mean([a]).ingredients, overlay=a))
 
 

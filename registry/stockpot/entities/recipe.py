@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
@@ -52,9 +52,14 @@ class OverlayRule:
 
     split: str
     n: int
-    """Of the split's first examples."""
+    """Examples, out of all of the split."""
     version: str
-    """Of the estimation."""
+    """Of the estimation: which examples, in which order, by which sums."""
+    data: Digest
+    """Of the question about those examples: two splits may have one name, and a task's code makes batches."""
+
+    def __str__(self) -> str:
+        return f"statistics on split {self.split} (n={self.n:,})"
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -146,6 +151,11 @@ class Recipe:
     def is_soup(self) -> bool:
         """Whether this averages at all: two or more ingredients."""
         return len(self.ingredients) > 1
+
+    @property
+    def average(self) -> "Recipe":
+        """The same with nothing laid over it."""
+        return self if self.overlay is None else replace(self, overlay=None)
 
     @cached_property
     def digest(self) -> Digest:

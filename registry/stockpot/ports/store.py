@@ -109,10 +109,14 @@ class Store(Protocol):
         """
         ...
 
-    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
-        """Commit which statistics the recipe's rule has led to. The first ones win: returns the committed
-        overlay, whoever committed it. Raises StoreError for a recipe without a rule.
+    def resolve_overlay(self, recipe: Recipe, overlay: bytes) -> bytes:
+        """Commit which statistics the recipe's rule has led to, as a file. The first ones win: returns the
+        committed ones, whoever committed them. Raises StoreError for a recipe without a rule.
         """
+        ...
+
+    def overlay(self, recipe: Digest) -> bytes | None:
+        """The committed statistics of this recipe, if there are any."""
         ...
 
     def recipe(self, digest: Digest) -> Composition | None:

@@ -65,6 +65,14 @@ def _become_single_threaded() -> None:
     torch.set_num_threads(1)
 
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def spec_of(name: str, tensor: Tensor) -> TensorSpec:
+    """What a header tells of this tensor; of a dtype that no file holds, torch's name for it."""
+    return TensorSpec(name, _NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+
+
 def empty(tensor: TensorSpec) -> Tensor:
     """An uninitialised tensor of this dtype and shape."""
     return torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])

@@ -10,6 +10,7 @@ from stockpot.errors import NotFinite, StockpotError
 from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
 from stockpot.soup.compatibility import misfits
+from stockpot.soup.overlay import Overlay
 from stockpot.soup.refusals import misfit, overflow, require_applicable, title
 from stockpot.soup.weights_file import WeightsFile
 
@@ -23,25 +24,35 @@ _OTHER_FILES = 256
 
 
 def averaged_tensors(
-    recipe: Recipe, cache: CheckpointCache, device: "str | torch.device" = "cpu"
+    recipe: Recipe,
+    cache: CheckpointCache,
+    device: "str | torch.device" = "cpu",
+    *,
+    overlay: Overlay | None = None,
 ) -> "Iterator[tuple[str, Tensor]]":
     """The recipe's average on this device, one tensor at a time, by name, as `arithmetic.averaged` defines
-    it: the bits that `build` writes. Raises BadCheckpoint for an ingredient that is not in the
-    cache, Incompatible for ingredients that differ in layout or in integer or boolean tensors,
-    NotFinite for a sum that overflows.
+    it: the bits that `build` writes. Raises BadCheckpoint for an ingredient that is not in the cache, and for
+    another `overlay` than the recipe's; Incompatible for ingredients that differ in layout or in integer or
+    boolean tensors; NotFinite for a sum that overflows.
     """
     from stockpot.soup.arithmetic import averaged, is_finite
 
-    with _fitting(recipe, cache) as files:
+    with _fitting(recipe, cache, overlay) as files:
         for name, dtype in ((spec.name, spec.dtype) for spec in files[0].tensors):
+            if overlay is not None and name in overlay:
+                yield name, overlay.read(name).to(device)
+                continue
             tensor = averaged((file.read(name).to(device) for file in files), recipe)
             if recipe.is_soup and dtype in FLOATS and not is_finite(tensor):
                 raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {name}")
             yield name, tensor
 
 
-def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None) -> Checkpoint:
-    """The recipe's average as a checkpoint in the cache; of one ingredient, that ingredient.
+def build(
+    recipe: Recipe, cache: CheckpointCache, *, overlay: Overlay | None = None, known: Digest | None = None
+) -> Checkpoint:
+    """The recipe's average as a checkpoint in the cache; of one ingredient, that ingredient. `overlay`: what
+    the recipe's own led to.
 
     Every ingredient's SHA-256 is compared with its name as it is read, and the soup's is computed as it is
     written. Where a store remembers the soup's digest, `known`, neither is hashed: the soup gets that name on
@@ -51,13 +62,13 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
     tensor that overflows; BadCheckpoint naming every ingredient that is not what its name says, which is
     removed from the cache; and StockpotError where the disk fails. Nothing else is left behind then.
     """
-    if not recipe.is_soup:
-        with _fitting(recipe, cache):
+    if not recipe.is_soup and overlay is None:
+        with _fitting(recipe, cache, None):
             return cache.checkpoint(recipe.checkpoints[0])
     from stockpot.soup.one_pass import OnePass
 
-    with _fitting(recipe, cache) as files, cache.draft(files[0].file.size) as draft:
-        average = OnePass(files, recipe.factors, recipe.scale, draft, hashing=known is None)
+    with _fitting(recipe, cache, overlay) as files, cache.draft(files[0].file.size) as draft:
+        average = OnePass(files, recipe, draft, overlay=overlay, hashing=known is None)
         digests = average.run()
         found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
         if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
@@ -69,23 +80,26 @@ def build(recipe: Recipe, cache: CheckpointCache, *, known: Digest | None = None
 
 @contextmanager
 def opened(
-    recipe: Recipe, open_one: Callable[[Digest], AbstractContextManager[WeightsFile]]
+    recipe: Recipe,
+    open_one: Callable[[Digest], AbstractContextManager[WeightsFile]],
+    overlay: Overlay | None = None,
 ) -> Iterator[list[WeightsFile]]:
     """The ingredients' files, in recipe order, all open at once.
 
-    Raises BadCheckpoint for an overlay or coefficients for each tensor, StockpotError where the system opens
-    no more files, and what `open_one` raises.
+    Raises BadCheckpoint for another overlay than the recipe's and for coefficients for each tensor,
+    StockpotError where the system opens no more files, and what `open_one` raises.
     """
-    require_applicable(recipe)
+    require_applicable(recipe, overlay)
     _allow_open_files(len(recipe.ingredients))
     with ExitStack() as stack:
         yield [stack.enter_context(open_one(digest)) for digest in recipe.checkpoints]
 
 
 @contextmanager
-def _fitting(recipe: Recipe, cache: CheckpointCache) -> Iterator[list[WeightsFile]]:
-    with opened(recipe, cache.open) as files:
-        if faults := list(_misfits(recipe, files)):
+def _fitting(recipe: Recipe, cache: CheckpointCache, overlay: Overlay | None) -> Iterator[list[WeightsFile]]:
+    with opened(recipe, cache.open, overlay) as files:
+        strange = overlay.misfits(files[0].tensors) if overlay else ()
+        if faults := [*_misfits(recipe, files), *strange]:
             raise misfit(recipe, faults)
         yield files
 

@@ -20,6 +20,7 @@ from stockpot.prose import counted
 from stockpot.soup import stamp
 from stockpot.soup.canonical import FLOATS, byte_length, canonical_names, header_of, in_layout_order
 from stockpot.soup.casting import CastFile
+from stockpot.soup.compatibility import must_agree
 from stockpot.soup.disk_faults import disk_fault
 from stockpot.soup.eviction import LeastRecentlyUsed
 from stockpot.soup.pt2_file import open_pt2
@@ -244,8 +245,8 @@ def _described(digest: Digest, weights: WeightsFile) -> Checkpoint:
 
 
 def exact_digest(weights: WeightsFile) -> Digest:
-    """Name what must agree in all ingredients: layout and bytes of the integer and boolean tensors."""
-    tensors = [spec for spec in weights.tensors if spec.dtype not in FLOATS]
+    """Name what must agree in all ingredients: layout and bytes of integer and boolean tensors."""
+    tensors = must_agree(weights.tensors)
     layout = json.dumps([[spec.name, spec.dtype, spec.shape] for spec in tensors])
     sha256 = hashlib.sha256(layout.encode())
     for spec in tensors:

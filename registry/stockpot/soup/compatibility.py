@@ -23,8 +23,10 @@ _FORMATS = {
 }
 """Of `struct`, for each dtype that is not averaged."""
 
+_COUNTER = "num_batches_tracked"
+
 Layout = tuple[tuple[TensorSpec, ...], Digest]
-"""A checkpoint's tensors, and the digest of what its integer and boolean ones hold."""
+"""A checkpoint's tensors, and the digest of what those of `must_agree` hold."""
 
 
 def differences(reference: Sequence[TensorSpec], other: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -101,8 +103,7 @@ def differing_values(reference: WeightsFile, other: WeightsFile) -> tuple[str, .
     """The integer and boolean tensors that differ between two files of one layout, each with a first value
     of both.
     """
-    names = [spec for spec in reference.tensors if spec.dtype not in FLOATS]
-    found = ((spec, _first_difference(reference, other, spec)) for spec in names)
+    found = ((spec, _first_difference(reference, other, spec)) for spec in must_agree(reference.tensors))
     return tuple(
         f"{spec.name} holds {values[1]} instead of {values[0]}{place}"
         for spec, difference in found
@@ -125,6 +126,22 @@ def _first_difference(
             return place, *(unpack_from(form, piece, item * size)[0] for piece in (want, have))
         passed += len(want) // size
     return None
+
+
+def must_agree(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The integer and boolean tensors that hold the same in all ingredients, in the given order.
+
+    Not those in which BatchNorm counts its batches, beside its running statistics: they differ from run to
+    run, and no answer depends on them. An average has the first ingredient's, or its overlay's.
+    """
+    given = tuple(tensors)
+    names = {spec.name for spec in given}
+    return tuple(spec for spec in given if spec.dtype not in FLOATS and not _is_counter(spec.name, names))
+
+
+def _is_counter(name: str, names: Collection[str]) -> bool:
+    layer = name.removesuffix(_COUNTER)
+    return layer != name and all(f"{layer}{beside}" in names for beside in ("running_mean", "running_var"))
 
 
 def batch_norm_layers(tensors: Iterable[TensorSpec]) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from itertools import groupby
 from queue import SimpleQueue
 from threading import Condition, Event, Lock
 
-from stockpot.entities import Digest, TensorSpec
+from stockpot.entities import Digest, Recipe, TensorSpec
 from stockpot.soup.canonical import FLOATS, ITEM_SIZES
+from stockpot.soup.overlay import Overlay
 from stockpot.soup.part_means import WITH_TORCH, PartMeans
 from stockpot.soup.waiting import next_from
 from stockpot.soup.weights_file import Place, WeightsFile
@@ -63,22 +64,23 @@ class _OrderedSha256:
 
 class OnePass:
     """The average of files of one layout, written into a file of the same layout: by `Recipe.factors` and
-    `Recipe.scale`.
+    `Recipe.scale`. `overlay`: what is laid over it.
     """
 
     def __init__(
         self,
         files: Sequence[WeightsFile],
-        factors: Sequence[float],
-        scale: float,
+        recipe: Recipe,
         target: UnfinishedFile,
         *,
+        overlay: Overlay | None,
         hashing: bool,
     ) -> None:
         self.offenders: set[str] = set()
         """Afterwards: the tensors whose sums overflow."""
         self._files = [file.file for file in files]
-        self._factors, self._scale = factors, scale
+        self._factors, self._scale = recipe.factors, recipe.scale
+        self._overlay, self._named = overlay, files[0].places
         self._target = target
         self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
         self._parts = enumerate(_parts(self._places))
@@ -152,10 +154,15 @@ class OnePass:
         take = partial(self._take, number, part.offset)
         if part.spec.dtype in FLOATS:
             content, finite = means.mean(part.spec, take)
-            if not finite:
-                self._find_offenders(part, content)
         else:
-            content = means.copy(part.spec, take, files=len(self._files) if self._digests else 1)
+            content, finite = (
+                means.copy(part.spec, take, files=len(self._files) if self._digests else 1),
+                True,
+            )
+        if self._overlay is not None:
+            self._overlay.lay_over(content, part.offset, self._named)
+        if not finite:
+            self._find_offenders(part, content)
         self._put(number, part, content)
 
     def _take(self, number: int, offset: int, index: int, content: memoryview) -> None:

@@ -36,10 +36,11 @@ class PartMeans:
         return (self._narrow if part.dtype in WITH_TORCH else self._wide)(part, take)
 
     def copy(self, part: TensorSpec, take: Take, *, files: int) -> memoryview:
-        """The bytes of the part, which are the same in all files; so many of them are read."""
-        content = self._cut(part, ITEM_SIZES[part.dtype])[0].data
-        for index in range(files):
-            take(index, content)
+        """The bytes of the part in the first file; so many files are read."""
+        content, others, _ = (cut.data for cut in self._cut(part, ITEM_SIZES[part.dtype]))
+        take(0, content)
+        for index in range(1, files):
+            take(index, others)
         return content
 
     def _wide(self, part: TensorSpec, take: Take) -> tuple[memoryview, bool]:

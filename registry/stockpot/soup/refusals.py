@@ -5,13 +5,22 @@ from collections.abc import Sequence
 from stockpot.entities import Recipe, short
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.prose import counted
+from stockpot.soup.overlay import Overlay
 
 
-def require_applicable(recipe: Recipe) -> None:
-    """Raise BadCheckpoint for a recipe with an overlay, or with coefficients for each tensor: to come."""
-    for what, named in (("overlays", recipe.overlay), ("coefficients for each tensor", recipe.coefficients)):
-        if named is not None:
-            raise BadCheckpoint(f"{title(recipe)}: {what} cannot be applied", mend="use a newer stockpot")
+def require_applicable(recipe: Recipe, overlay: Overlay | None = None) -> None:
+    """Raise BadCheckpoint for a recipe whose overlay is another, or is not here, and for coefficients for
+    each tensor: to come.
+    """
+    if recipe.coefficients is not None:
+        what = "coefficients for each tensor cannot be applied"
+        raise BadCheckpoint(f"{title(recipe)}: {what}", mend="use a newer stockpot")
+    named, found = recipe.overlay, overlay and overlay.digest
+    if (named is None) != (found is None) or (isinstance(named, str) and named != found):
+        raise BadCheckpoint(
+            f"{title(recipe)}: it is made with {named or 'no statistics'}, here are {found or 'none'}",
+            mend="use the store that its request had: STOCKPOT_STORE_URL",
+        )
 
 
 def misfit(recipe: Recipe, faults: Sequence[str]) -> Incompatible:

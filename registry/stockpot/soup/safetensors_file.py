@@ -63,7 +63,11 @@ class Head:
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """What the file holds. Raises BadCheckpoint as `open_safetensors` does."""
-        return tuple(place.spec for place in _read_places(self))
+        return tuple(place.spec for place in self.places())
+
+    def places(self) -> list[Place]:
+        """Where in the file its tensors lie. Raises BadCheckpoint as `open_safetensors` does."""
+        return _read_places(self)
 
     def read(self, offset: int, length: int) -> bytes:
         """These bytes. Raises BadCheckpoint where they are not among the first."""

@@ -47,7 +47,7 @@ class MemoryStore(Store):
         self._bounds: dict[tuple[Digest, Digest, bool], Bound] = {}
         self._withdrawn: set[Digest] = set()
         self._selections: dict[Digest, Selection] = {}
-        self._overlays: dict[Digest, Digest] = {}
+        self._overlays: dict[Digest, bytes] = {}
         self._reports: dict[Digest, FiledReport] = {}
         self._jobs: dict[Digest, Job] = {}
         self._openings: dict[Digest, Opening] = {}
@@ -137,11 +137,15 @@ class MemoryStore(Store):
             reports = [filed.report for filed in self._reports.values()]
         return len({question_of(report) for report in reports if dataset_of(report) == dataset})
 
-    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
+    def resolve_overlay(self, recipe: Recipe, overlay: bytes) -> bytes:
         require_rule(recipe)
         with self._lock:
             self._recipes[recipe.digest] = recipe
             return self._overlays.setdefault(recipe.digest, overlay)
+
+    def overlay(self, recipe: Digest) -> bytes | None:
+        with self._lock:
+            return self._overlays.get(recipe)
 
     def recipe(self, digest: Digest) -> Composition | None:
         with self._lock:

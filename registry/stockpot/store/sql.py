@@ -21,6 +21,7 @@ from stockpot.entities import (
     Recipe,
     Score,
     Selection,
+    digest_of_bytes,
     digest_of_document,
 )
 from stockpot.ports import Store
@@ -157,12 +158,24 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
         with self._transaction(self._reads) as session:
             return tuple(session.scalars(found))
 
-    def resolve_overlay(self, recipe: Recipe, overlay: Digest) -> Digest:
+    def resolve_overlay(self, recipe: Recipe, overlay: bytes) -> bytes:
         require_rule(recipe)
         with self._transaction(self._writes) as session:
             keep_recipe(session, recipe)
-            insert_once(session, OverlayRow, recipe=recipe.digest, overlay=overlay, created_at=time.time())
-            return session.get_one(OverlayRow, recipe.digest).overlay
+            insert_once(
+                session,
+                OverlayRow,
+                recipe=recipe.digest,
+                overlay=digest_of_bytes(overlay),
+                content=overlay,
+                created_at=time.time(),
+            )
+            return session.get_one(OverlayRow, recipe.digest).content
+
+    def overlay(self, recipe: Digest) -> bytes | None:
+        with self._transaction(self._reads) as session:
+            row = session.get(OverlayRow, recipe)
+            return row.content if row else None
 
     def recipe(self, digest: Digest) -> Composition | None:
         with self._transaction(self._reads) as session:

@@ -178,7 +178,10 @@ class OverlayRow(Row):
     __tablename__ = "stockpot_overlays"
     recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
     overlay: Mapped[Digest]
+    """Of the content."""
     created_at: Mapped[float]
+    content: Mapped[bytes]
+    """A safetensors file: some hundred KB of a large model."""
 
 
 class SelectionRow(Row):

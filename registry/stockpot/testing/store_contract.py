@@ -43,6 +43,8 @@ from stockpot.testing.store_values import (
     soup,
 )
 
+RULE = OverlayRule("training", 512, "bn/1", TEST.dataset)
+
 
 def begun(store: Store, owner: str) -> Registration:
     """The row of a soup whose lease this owner asked for."""
@@ -173,19 +175,20 @@ class StoreContract(BoundsContract, JobsContract):
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((0.5, 1.0))
 
     def test_the_first_overlay_that_a_rule_led_to_is_the_recipes(self, store: Store) -> None:
-        rule = replace(soup("a", "b"), overlay=OverlayRule("training", 512, "bn/1"))
-        tries = [digest_of_bytes(b"statistics %d" % place) for place in range(THREADS)]
+        rule = replace(soup("a", "b"), overlay=RULE)
+        assert store.overlay(rule.digest) is None
+        tries = [b"\0statistics %d" % place for place in range(THREADS)]
         found = at_once(lambda place: store.resolve_overlay(rule, tries[place]))
         assert len(set(found)) == 1
-        assert store.resolve_overlay(rule, digest_of_bytes(b"later")) == found[0] in tries
+        assert store.resolve_overlay(rule, b"later") == store.overlay(rule.digest) == found[0] in tries
         assert store.recipe(rule.digest) == rule
-        other = replace(rule, overlay=OverlayRule("training", 512, "bn/2"))
+        other = replace(rule, overlay=replace(RULE, version="bn/2"))
         assert store.resolve_overlay(other, tries[-1]) == tries[-1]
 
     @pytest.mark.parametrize("overlay", [None, digest_of_bytes(b"statistics")])
     def test_an_overlay_without_a_rule_is_not_resolved(self, store: Store, overlay: Digest | None) -> None:
         with pytest.raises(StoreError, match="nothing to resolve"):
-            store.resolve_overlay(replace(soup("a", "b"), overlay=overlay), digest_of_bytes(b"statistics"))
+            store.resolve_overlay(replace(soup("a", "b"), overlay=overlay), b"statistics")
 
     def test_an_ensembles_score_is_committed_under_its_own_name(self, store: Store) -> None:
         members = (soup("b"), soup("a", "c"))

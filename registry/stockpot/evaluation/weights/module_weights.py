@@ -12,10 +12,8 @@ from stockpot.entities import TensorSpec
 from stockpot.errors import BadTask, Incompatible
 from stockpot.prose import listed
 from stockpot.soup import common_prefix
-from stockpot.soup.arithmetic import DTYPES
+from stockpot.soup.arithmetic import DTYPES, spec_of
 from stockpot.soup.canonical import canonical_names
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +28,7 @@ def architecture_of(module: nn.Module) -> tuple[TensorSpec, ...]:
     """The module's tensors under their canonical names, sorted by name; tied ones under each name."""
     tensors = _tensors(module)
     names = canonical_names(tensors)
-    return tuple(sorted((_spec(names[k], v) for k, v in tensors.items()), key=lambda spec: spec.name))
+    return tuple(sorted((spec_of(names[k], v) for k, v in tensors.items()), key=lambda spec: spec.name))
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,9 @@ def _memory(tensor: Tensor) -> object:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _spec(name: str, tensor: Tensor) -> TensorSpec:
-    return TensorSpec(name, _NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
-
-
 def _faults(spec: TensorSpec, slot: _Slot, first: TensorSpec) -> Iterator[tuple[str, str]]:
     """Each with its kind."""
-    wanted = _spec(spec.name, slot.tensor)
+    wanted = spec_of(spec.name, slot.tensor)
     if spec.shape != wanted.shape:
         yield "shape", f"{spec.name} has shape {list(spec.shape)}, the model's has {list(wanted.shape)}"
     if not _holds(slot.tensor.dtype, spec.dtype):

@@ -13,6 +13,7 @@ from stockpot.evaluation.weights.module_weights import placement, unfit
 from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import averaged
 from stockpot.soup.average import opened
+from stockpot.soup.compatibility import must_agree
 from stockpot.soup.refusals import misfit, overflow
 from stockpot.soup.weights_file import WeightsFile
 
@@ -42,7 +43,7 @@ def _mean(recipe: Recipe, files: Sequence[WeightsFile]) -> dict[str, Tensor]:
     if others := [f"{digest}: its tensors are others" for digest, file in named if file.tensors != tensors]:
         raise misfit(recipe, others)
     mean = {spec.name: averaged((file.read(spec.name) for file in files), recipe) for spec in tensors}
-    exact = [name for name, tensor in mean.items() if not tensor.is_floating_point()]
+    exact = [spec.name for spec in must_agree(tensors)]
     if others := [
         f"{digest}: {name} holds other values"
         for name in exact

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Checkpoint, Digest, Sweep, TensorSpec
 from stockpot.prose import counted
-from stockpot.soup.canonical import FLOATS
+from stockpot.soup.compatibility import must_agree
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import Gathering
 
@@ -54,7 +54,7 @@ def doubts(prospects: "Prospects", sweep: Sweep) -> tuple[str, ...]:
     if not unread:
         return ()
     found = [prospect for prospect in prospects.found if prospect.run.run_id in unread]
-    integers = sorted({spec.name for p in found for spec in p.layout or () if spec.dtype not in FLOATS})
+    integers = sorted({spec.name for p in found for spec in must_agree(p.layout or ())})
     questions = ["all values are finite", "tied tensors are equal", "no two have the same weights"]
     if integers:
         questions.append(f"these integer or boolean tensors agree: {', '.join(integers)}")

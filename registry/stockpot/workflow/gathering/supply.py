@@ -26,6 +26,7 @@ from stockpot.errors import Altered, BadCheckpoint, Incompatible, NotCached, Not
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
+from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.workflow.leases import Hold, pauses
 
@@ -206,7 +207,8 @@ class Supply:
             ) from error
 
     def _build(self, recipe: Recipe, link: Path | None) -> Checkpoint:
-        built = build(recipe, self._cache)
+        laid = None if recipe.overlay is None else self._store.overlay(recipe.digest)
+        built = build(recipe, self._cache, overlay=None if laid is None else Overlay(laid))
         if link is not None:
             self._cache.link(built.digest, link)
         return built
