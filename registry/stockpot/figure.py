@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.entities import MEAN_OF_SHIFTS, SoupReport
+from stockpot.entities import MEAN_OF_SHIFTS, Curve, SoupReport
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.verdict import POINT
 
@@ -26,7 +26,7 @@ Range = tuple[float, float]
 
 def draw(report: SoupReport) -> bytes:
     """Draw the figure as PNG, in points or the task's own unit. Without shifted splits it is report against
-    held-out score.
+    held-out score. Beside it stands the way from the base to the soup, where that was measured.
 
     A candidate that diverged, or a soup that collapsed, would squeeze all others into a corner: the axes hold
     the bulk of them all, and a line of text tells what lies outside. Names of splits and methods are drawn as
@@ -47,11 +47,14 @@ def draw(report: SoupReport) -> bytes:
             row.scores[across] / size,
             row.scores[up] / size,
         )
-        for row in report.rows
+        for row in (*report.rows, *([report.base] if report.base else []))
     }
-    figure = Figure(figsize=(6.4, 4.6), dpi=110, layout="constrained")
+    panels = 1 if report.curve is None else 2
+    figure = Figure(figsize=(6.4 * panels, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(1, panels, 1)
+    if report.curve is not None:
+        _curve(figure.add_subplot(1, panels, 2), report, report.curve, size, unit)
     _scatter(axes, candidates, soups)
     dots = [*candidates, *_finite(soups.values())]
     if dots:
@@ -65,6 +68,21 @@ def draw(report: SoupReport) -> bytes:
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=9)
     return _png(figure)
+
+
+def _curve(axes: "Axes", report: SoupReport, curve: Curve, size: float, unit: str) -> None:
+    """Scores on the way from the base to the soup, on the splits that it was measured on: the held-out one,
+    and the mean of the shifted ones where there are several.
+    """
+    shifts = report.request.shifts
+    for place, split in enumerate((report.request.select_on, *([MEAN_OF_SHIFTS] if shifts else []))):
+        shares = [point.share for point in curve.points]
+        values = [point.scores[split] / size for point in curve.points]
+        axes.plot(shares, values, marker="o", markersize=4, color=COLOURS[place], label=folded(split, MOST))
+    axes.set_xlabel(f"share of the {folded(curve.label, MOST)}; 0 is the base")
+    axes.set_ylabel(_with_unit("score", unit))
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=9)
 
 
 def _png(figure: "Figure") -> bytes:

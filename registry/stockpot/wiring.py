@@ -163,20 +163,25 @@ class Workplace:
     def plan(self, request: SoupRequest) -> "Plan":
         """What the request would do. Downloads nothing."""
         from stockpot.workflow.gathering.gather import gather
+        from stockpot.workflow.gathering.starting_point import base_source
         from stockpot.workflow.plan import plan
         from stockpot.workflow.selecting.measure import open_splits
 
         methods, bench = self.methods(request), self.bench(request)
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
+        base_source(request, self.tracker)  # raises where nothing is there
         return plan(prospects, self.supply, methods, open_splits(request, bench), self.store)
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
         from stockpot.tasks.loading import lacks_model_folder
+        from stockpot.workflow.gathering.starting_point import local_base
 
         outputs = Path(self.settings.outputs_place.removeprefix("file://"))
         ours = [self.settings.cache_folder, outputs, self._model_folders_at]
         self._reads = Reads(request.task, request.task_args, ours=ours)
+        if (base := local_base(request)) is not None:
+            self._reads.take(base)
         with self._reads:  # the task's module may read files when it is imported
             lacking = lacks_model_folder(request.task, request.task_args)
         if lacking:  # looking the sweep up is no reading of data

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stockpot.entities import SoupReport
+from stockpot.entities import Curve, CurvePoint, SoupReport
 from stockpot.figure import Dot, draw, limits
 from stockpot.testing.store_values import report, soup
 
@@ -32,7 +32,9 @@ def _named(name: str) -> SoupReport:
         replace(far, label=f"{name} and uniform soup", scores={**scores, split: 0.9}),
     )
     points = [replace(c, report=0.5 + 0.01 * i) for i, c in enumerate(made.candidates * 4)]
-    return replace(made, rows=rows, candidates=tuple(points))
+    way = tuple(CurvePoint(share, far.recipe.digest, scores) for share in (0.0, 1.0))
+    base = replace(near, label="base", methods=(), scores=scores)
+    return replace(made, rows=rows, candidates=tuple(points), base=base, curve=Curve(f"{name} soup", way))
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
@@ -66,3 +68,17 @@ def test_small_differences_of_scores_in_their_own_unit_fill_the_paper() -> None:
     assert across[1] - across[0] < 0.001
     assert all(_shown(dot, dots) for dot in dots)
     assert up[1] - up[0] < 0.001
+
+
+def test_the_way_from_the_base_stands_beside_the_figure() -> None:
+    made = _named("test")
+    width = {
+        key: int.from_bytes(png[16:20])
+        for key, png in (("two", draw(made)), ("one", draw(replace(made, curve=None))))
+    }
+    assert width["two"] == 2 * width["one"]
+    assert made.curve is not None
+    lower = replace(made.curve.points[0], scores=dict.fromkeys(made.curve.points[0].scores, 0.1))
+    assert draw(replace(made, curve=replace(made.curve, points=(lower, *made.curve.points[1:])))) != draw(
+        made
+    )

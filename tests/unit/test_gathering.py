@@ -25,9 +25,9 @@ from stockpot.entities import (
     WeightsFormat,
     WeightsSource,
 )
+from stockpot.entities.weights_names import weights_format
 from stockpot.errors import BadRequest, NothingToSoup
 from stockpot.soup import CONVERSION
-from stockpot.tracking.names import weights_format
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import Gathering
 from stockpot.workflow.gathering.shortlist import Shortlist

@@ -390,6 +390,43 @@ def test_last_stands_the_ensemble_that_greedy_finds_among_all_candidates() -> No
     assert [row.label for row in report.rows] == ["best single", "uniform soup"], "it is no soup"
 
 
+def _measured_from_a_base(stop: Callable[[], bool]) -> tuple[SoupReport, dict[str, SharedEvaluator]]:
+    bench, ranking = table_bench(), replace(_ranked(4), base=_candidate(7))
+    evaluators = ranked_with(opened(REQUEST, bench), ranking)
+    methods: dict[str, MakeMethod] = {"uniform": Uniform, "greedy": Greedy}
+    found = search(REQUEST, ranking, methods, evaluators["validation"], lambda: False, Silent())
+    return measure(REQUEST, ranking, found, evaluators, bench, stop, Silent()), evaluators
+
+
+def test_the_base_is_compared_and_the_way_to_the_greedy_soup_is_measured_off_the_report_split() -> None:
+    report, evaluators = _measured_from_a_base(lambda: False)
+    assert report.base is not None
+    assert report.base.recipe == Recipe.mean([digest(7)])
+    assert report.base.scores == {
+        **dict.fromkeys(("validation", "test", "fog", "night"), 0.7),
+        MEAN_OF_SHIFTS: 0.7,
+    }
+    assert report.base.versus_best["test"].difference == pytest.approx(0.7 - 0.3)
+    assert report.base not in report.rows, "it is nothing that could be registered"
+    curve = report.curve
+    assert curve is not None
+    assert curve.label == "uniform and greedy soup"
+    assert [list(point.scores) for point in curve.points] == [
+        ["validation", "fog", "night", MEAN_OF_SHIFTS]
+    ] * 11
+    assert curve.points[0].recipe == report.base.recipe.digest
+    assert curve.points[-1].recipe == report.rows[1].recipe.digest
+    assert evaluators["test"].started == 1 + 1 + 3 + 1, "the best, the soup, the points and the base"
+    assert evaluators["fog"].started == evaluators["test"].started + 9
+
+
+def test_where_time_is_up_there_is_no_curve_and_that_is_said() -> None:
+    report, _ = _measured_from_a_base(lambda: True)
+    assert report.base is not None
+    assert report.curve is None
+    assert "no curve from the base: time is up" in report.notes
+
+
 def test_ensembles_that_are_committed_need_no_outputs() -> None:
     ranking, store = _ranked(4), MemoryStore()
 

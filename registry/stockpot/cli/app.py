@@ -78,6 +78,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     direction: options.BetterWhen = None,
     partial: options.Partial = False,
     any_base: options.AnyBase = False,
+    base: options.Base = None,
     task_arg: options.TaskArg = None,
     select_on: options.SelectOn = "validation",
     report_on: options.ReportOn = "test",
@@ -123,6 +124,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         or_best_single=or_best_single,
         again=again,
         any_base=any_base,
+        base=base,
         verify_exact=verify_exact,
         wait=not no_wait,
     )

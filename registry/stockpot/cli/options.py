@@ -32,6 +32,9 @@ By = Annotated[str | None, _in(_SWEEP, "That metric.")]
 BetterWhen = Annotated[Direction | None, _in(_SWEEP, "Better when larger (the default) or smaller.")]
 Partial = Annotated[bool, _in(_SWEEP, "Average what is finished though other runs are not.", "--partial")]
 AnyBase = Annotated[bool, _in(_SWEEP, "Allow different starting points.", "--any-base")]
+Base = Annotated[
+    str | None, _in(_SWEEP, "Where it started: a version, a run's id, or a file or folder of weights.")
+]
 
 _TASK = "The task and its splits"
 Task = Annotated[str, _in(_TASK, _task_help())]

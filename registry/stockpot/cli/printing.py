@@ -42,6 +42,7 @@ from stockpot.workflow.publishing.verdict import (
     columns,
     ends,
     reasons,
+    score,
     score_of,
     sentence,
     signed,
@@ -100,7 +101,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         out.print(plain(f"- {note}"), soft_wrap=True)
     out.print(
         f"{plan.weight_bytes / 1e6:.1f} MB of weights. Forward passes to expect: {plan.ranking_passes} to "
-        f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report.",
+        f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report"
+        + (f", at most {plan.base_passes} for the base." if plan.base_passes else "."),
         highlight=False,
     )
     _show_protocol([plan.protocol] if plan.protocol else [], {})
@@ -223,10 +225,22 @@ def _show_report(report: SoupReport) -> None:
         _add_gains(gains, row, (request.report_on, MEAN_OF_SHIFTS), report.unit)
     if gains.row_count:
         out.print(gains)
+    _show_curve(report)
     verdicts = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
     for line in (*verdicts, *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)
     out.print()
+
+
+def _show_curve(report: SoupReport) -> None:
+    if report.curve is None:
+        return
+    print_heading(f"From the base to the {report.curve.label}", ": a picture, which chose nothing")
+    splits = [split for split in columns(report.request) if split != report.request.report_on]
+    table = new_table("share of the soup", *splits)
+    for point in report.curve.points:
+        add_row(table, f"{point.share:.1f}", *(score(point.scores[split], report.unit) for split in splits))
+    out.print(table)
 
 
 def _show_protocol(protocols: Sequence[EvaluationProtocol], given: Mapping[str, str]) -> None:

@@ -35,6 +35,8 @@ from stockpot.entities.registration import (
 )
 from stockpot.entities.report import (
     CandidatePoint,
+    Curve,
+    CurvePoint,
     EnsembleRow,
     FiledReport,
     PublishedSoup,
@@ -83,6 +85,8 @@ __all__ = [
     "Composition",
     "Conditions",
     "Contender",
+    "Curve",
+    "CurvePoint",
     "Digest",
     "Direction",
     "Dtype",

@@ -46,6 +46,31 @@ class EnsembleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One recipe on the way from the base to a soup."""
+
+    share: float
+    """Of the soup, from 0, the base, to 1."""
+    recipe: Digest
+    scores: Mapping[str, float]
+    """As in `ReportRow`, without the report split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The interpolation (1 - a) x base + a x soup (WiSE-FT). It shows, and selects nothing: so it is never
+    measured on the report split.
+
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022).
+    """
+
+    label: str
+    """Of the row at its end."""
+    points: tuple[CurvePoint, ...]
+    """By their share."""
+
+
+@dataclass(frozen=True, slots=True)
 class CandidatePoint:
     """A candidate's place in the paper's first figure."""
 
@@ -80,11 +105,16 @@ class SoupReport:
     """What scores are told in, empty where the task names none; None for points, hundredths of a score that
     lies between 0 and 1.
     """
+    base: ReportRow | None = None
+    """Where the sweep started, if the request names it: never registered, never a winner."""
+    curve: Curve | None = None
+    """From there to the primary soup, if it was measured."""
 
     @property
     def table(self) -> tuple[ReportRow | EnsembleRow, ...]:
         """All lines, in their order."""
-        return (*self.rows, *self.ensembles)
+        start = () if self.base is None else (self.base,)
+        return (*start, *self.rows, *self.ensembles)
 
 
 class SoupState(StrEnum):

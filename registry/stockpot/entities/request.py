@@ -131,6 +131,10 @@ class SoupRequest:
     """Register a soup anew although a person deleted its version."""
     any_base: bool = False
     """Average runs although they record different starting points."""
+    base: str | None = None
+    """Where the sweep started: models:/NAME/VERSION, models:/NAME@ALIAS, a run's id, or a file or folder of
+    weights. It stands in the table, and the way from it to the soup is measured: never a candidate itself.
+    """
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
@@ -168,6 +172,7 @@ class SoupRequest:
             ),
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
+            (self.base is not None and not self.base.strip(), "base is empty"),
             (self.max_seconds is not None and not self.max_seconds > 0, "max_seconds must be positive"),
             (
                 self.points != "all" and self.points < 0,

@@ -75,6 +75,10 @@ class Reads:
         """Know of something that may have been read besides."""
         self._doubts.setdefault(clause)
 
+    def take(self, path: os.PathLike[str]) -> None:
+        """Keep a file, or a folder with all that is in it, which the answer depends on besides."""
+        self._keep_all(os.path.abspath(path))
+
     def take_code(self, modules: Iterable[str]) -> None:
         """Keep what the task's loaded modules name in their strings: libraries may read it unseen, and so
         may scoring, which nobody watches.

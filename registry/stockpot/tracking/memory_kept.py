@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stockpot.entities import Measurement, Run, WeightsSource
-from stockpot.tracking.names import sources_among
+from stockpot.entities.weights_names import sources_among
 
 
 @dataclass

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import ModelVersion, Run, WeightsFormat, WeightsSource
 from stockpot.entities.tags import ROLE
+from stockpot.entities.weights_names import sources_among
 from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, OF_ANY_LIBRARY, require_torch
-from stockpot.tracking.names import companions_among, sources_among
+from stockpot.tracking.names import companions_among
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

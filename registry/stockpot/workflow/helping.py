@@ -6,14 +6,16 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Job, Opening, SoupRequest
+from stockpot.entities import Digest, Job, Opening, Recipe, SoupRequest
 from stockpot.errors import DeviceLost, NoRoomForWeights, OutOfDeviceMemory, StockpotError, StoreError
 from stockpot.ports import Interrupted
 from stockpot.prose import counted
 from stockpot.workflow import leases
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.leases import holder, pauses
+from stockpot.workflow.selecting.curve import curve_units
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import search
@@ -189,10 +191,15 @@ def _evaluate(
         held_out.require_wanted()
         return False
 
+    base = find_base(prospects, place.tracker, place.supply, bench.fits)
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
-    ranking = rank(arrivals, held_out, watch, stop)
+    ranking = replace(rank(arrivals, held_out, watch, stop), base=base)
     for unit in units_of(singles(request, ranking), evaluators):
         unit.attempt()
     selections = search(request, ranking, methods, held_out, stop, watch)
-    for _ in settled(units_of((recipe for _, recipe in merged(selections)), evaluators)):
+    found = merged(selections)
+    start = [Recipe.mean([base.checkpoint.digest])] if base else []
+    for _ in settled(units_of([*(recipe for _, recipe in found), *start], evaluators)):
         pass
+    for unit in curve_units(request, ranking, found, evaluators):
+        unit.attempt()

@@ -18,6 +18,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, Busy, StoreError
+from stockpot.workflow.gathering.starting_point import pinned, run_of_base
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
 from stockpot.workflow.publishing.standing import without_model
@@ -50,7 +51,9 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
     where another process works on the same request and this one may not wait, StoreError where another
     process took over, and what `walk` raises.
     """
-    job = Job.of(replace(request, wait=True), tuple(place.tracker.runs(request.selector)))
+    request = pinned(request, place.tracker)
+    runs = (*place.tracker.runs(request.selector), *run_of_base(request, place.tracker))
+    job = Job.of(replace(request, wait=True), runs)
     place.store.begin_job(job)
     before = place.store.answer(job)
     if before is not None and not _asks_anew(request):

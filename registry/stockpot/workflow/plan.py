@@ -14,6 +14,7 @@ from stockpot.entities import (
 )
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
+from stockpot.workflow.selecting.curve import passes_of_base
 from stockpot.workflow.selecting.search import contenders_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Plan:
     """At most this many passes over the report and shifted splits, for the table and the figure."""
     protocol: EvaluationProtocol | None = None
     """Of the held-out split: what scores are remembered under."""
+    base_passes: int = 0
+    """At most this many passes for the base's row and the curve from there, on all of those splits."""
 
 
 def plan(
@@ -78,4 +81,5 @@ def plan(
         sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),
         sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts)),
         evaluators[request.select_on].protocol,
+        0 if request.base is None else passes_of_base(request),
     )

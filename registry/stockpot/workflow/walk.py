@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import Job, Opening, Recipe, SoupOutcome, SoupReport, SoupRequest
+from stockpot.entities import Candidate, Job, Opening, Recipe, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.starting_point import find_base, require_alike
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.page import markdown_table
@@ -87,7 +88,7 @@ class Leader:
 def walk(
     request: SoupRequest, place: Place, stage: Stage, watch: "Watcher", leader: Leader | None = None
 ) -> SoupOutcome:
-    """Gather, prove permissions, rank, select, measure, publish.
+    """Gather, prove permissions, read the base if one is named, rank, select, measure, publish.
 
     The sweep is looked up first: its faults are told before the task's splits and the device are opened,
     which may take long. Nothing is kept between the stages but what the store and MLflow hold: a second walk
@@ -105,6 +106,9 @@ def walk(
     prospects = stage("gather", lambda: gather(request, place.tracker, place.supply, bench.fits, watch))
     experiment = prospects.found[0].run.experiment_id
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
+    base = None
+    if request.base is not None:
+        base = stage("read the base", lambda: find_base(prospects, place.tracker, place.supply, bench.fits))
     own = bench.batch_size
     halve_as_before(bench, own, opened_before)
     while True:
@@ -113,7 +117,7 @@ def walk(
                 splits = open_splits(request, bench)
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own), owner=leader.owner)
-            return _walk(prospects, place, methods, bench, splits, stop, stage, watch, leader)
+            return _walk(prospects, base, place, methods, bench, splits, stop, stage, watch, leader)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -139,6 +143,7 @@ def _take_over(leader: Leader | None, store: "Store") -> Opening | None:
 
 def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     prospects: Prospects,
+    base: Candidate | None,
     place: Place,
     methods: Mapping[str, "MakeMethod"],
     bench: "Bench",
@@ -154,7 +159,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
 
     def before(recipe: Recipe) -> None:
         """There is something to evaluate."""
-        rehearsal(recipe)
+        if base is None or recipe.checkpoints != (base.checkpoint.digest,):  # no run's of the sweep
+            rehearsal(recipe)
         if leader is not None:
             place.start_helpers(leader.job)
 
@@ -164,7 +170,9 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     }
     held_out = evaluators[request.select_on]
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
-    ranking = stage("rank", lambda: rank(arrivals, held_out, watch, stop))
+    ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
+    if base is not None:
+        require_alike(base, ranking.candidates[0], place.supply)
     if leader is not None:
         place.store.commit_candidates(leader.job, ranking.candidates)
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOCAL = "file://"
+"""Begins the URI of weights that lie on this machine: a path follows, as it is."""
 PART = ".fetch-"
 """Downloads lie in folders of such names in the cache, until they are whole."""
 PACKAGE = ".package-"
@@ -96,7 +98,7 @@ class Supply:
     def read(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
         with _workroom(self._cache.folder, PART) as folder:
-            file = self._tracker.fetch(source, folder)
+            file = self._tracker.fetch(source, folder) if not source.uri.startswith(LOCAL) else _local(source)
             cast_from: tuple[str, ...] = ()
             try:
                 if source.cast:
@@ -276,6 +278,12 @@ class Supply:
         if known is None or known.fault is not None:
             return None
         return known if (known.size, known.run_ended) == (source.size, source.run_ended) else None
+
+
+def _local(source: WeightsSource) -> Path:
+    """The file; what a link leads to, since a person named it. Shards lie beside their index."""
+    file = Path(source.uri.removeprefix(LOCAL))
+    return file if source.parts else file.resolve()
 
 
 @contextmanager

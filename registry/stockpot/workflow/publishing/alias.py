@@ -12,7 +12,6 @@ from stockpot.entities import (
     ReportRow,
     Run,
     SoupReport,
-    WeightsFormat,
     tags,
 )
 from stockpot.errors import (
@@ -25,13 +24,12 @@ from stockpot.errors import (
     Unreachable,
 )
 from stockpot.statistics import compare
+from stockpot.workflow.gathering.only_weights import only_weights
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.standing import SOUP_FILE
 from stockpot.workflow.publishing.verdict import earns_alias, gain, least_gain, margin
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
-    from stockpot.entities import WeightsSource
     from stockpot.ports import Bench, Evaluator, Store, Tracker
 
 CHALLENGER = "challenger"
@@ -131,7 +129,7 @@ class Aliases:
             known = self.store.registration(holder.name, row.recipe.digest)
             if known is not None and known.version == holder.version:
                 return row.recipe
-        source = _weights_in(holder, self.tracker.version_weights(holder))
+        source = only_weights(self.tracker.version_weights(holder), holder.uri)
         found = self.supply.read(source)  # a model that was deleted and made again has a version 1 again
         if found.checkpoint is None:
             raise BadCheckpoint(f"{source.path} of {holder.uri}: {found.detail}")
@@ -165,15 +163,3 @@ def _holder_of(model: str, tracker: "Tracker") -> ModelVersion | None:
         return tracker.version(f"models:/{model}@{CHALLENGER}")
     except BadRequest:
         return None
-
-
-def _weights_in(version: ModelVersion, sources: "tuple[WeightsSource, ...]") -> "WeightsSource":
-    """The one file that holds a version's weights: ours, else the only safetensors, else the only one."""
-    ours = [source for source in sources if source.path == SOUP_FILE]
-    safetensors = [source for source in sources if source.format is WeightsFormat.SAFETENSORS]
-    readable = [source for source in sources if source.format is not WeightsFormat.PICKLE]
-    for found in (ours, safetensors, readable):
-        if len(found) == 1:
-            return found[0]
-    held = ", ".join(source.path for source in sources) or "no weights"
-    raise BadCheckpoint(f"{version.uri} holds {held}, of which Stockpot reads exactly one weights file")

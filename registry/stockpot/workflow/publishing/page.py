@@ -33,9 +33,10 @@ def description(
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
         markdown_table(report, splits),
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
+        _beside(report),
         f"More: `stockpot show {uri}`, and stockpot.json beside the weights.",
     ]
-    text = "\n\n".join(parts) + INGREDIENTS
+    text = "\n\n".join(filter(None, parts)) + INGREDIENTS
     return text + _ingredient_links(ingredients, room=ROOM - len(text))
 
 
@@ -86,6 +87,16 @@ def _origin(report: SoupReport, row: ReportRow) -> str:
         f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
         f"{shown(' and '.join(row.methods))}{f' ({shown(rule)})' if rule else ''} on split "
         f"{shown(report.request.select_on)}."
+    )
+
+
+def _beside(report: SoupReport) -> str:
+    """What the figure's second half shows, where it has one."""
+    if report.curve is None:
+        return ""
+    return (
+        f"On the right: interpolations between the base and the {shown(report.curve.label)} (WiSE-FT), on "
+        "splits that are not reported. It chose nothing."
     )
 
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, ModelVersion, Registration, RegistrationState, tags
 from stockpot.errors import BadRequest, RegistryConflict
+from stockpot.workflow.gathering.only_weights import SOUP_FILE
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
-
-SOUP_FILE = "model.safetensors"
-"""The soup in canonical form, in every version of ours: its digest is the soup's."""
 
 
 def is_registered_as(known: Registration, version: ModelVersion) -> bool:

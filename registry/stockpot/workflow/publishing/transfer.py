@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stockpot.entities import Digest, Publication, TensorSpec
 from stockpot.errors import RegistryConflict
 from stockpot.soup import canonical_names, open_pt2, open_safetensors, open_sharded
-from stockpot.workflow.publishing.standing import SOUP_FILE
+from stockpot.workflow.gathering.only_weights import SOUP_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,7 +24,9 @@ from stockpot.errors import BadRequest
 from stockpot.prose import counted, listed
 from stockpot.soup import NAMES
 from stockpot.statistics import compare, compare_mean
+from stockpot.workflow.selecting.curve import measured_curve
 from stockpot.workflow.selecting.ranking import Ranking
+from stockpot.workflow.selecting.rows import BASE, BEST_SINGLE, label, with_mean
 from stockpot.workflow.selecting.together import Together, greedy_ensemble
 from stockpot.workflow.sharing.units import Unit, settled
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator, Watcher
     from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
-BEST_SINGLE = "best single"
 STAGE = "measure"
 MORE_OUTPUTS = "for those rows, --points all evaluates every candidate on every split"
 
@@ -79,12 +80,14 @@ def measure(
     """Score the best single and every found recipe on all splits; compare in pairs.
 
     The request's `points` candidates that come next by their held-out score are scored there too, for the
-    figure, as long as `stop` is false. Beside each soup stands the ensemble of its ingredients, and last the
-    one that greedy finds, where outputs are remembered by then.
+    figure, as long as `stop` is false. So is the way from the base to the soup, where there is a base; never
+    on the report split. Beside each soup stands the ensemble of its ingredients, and last the one that greedy
+    finds, where outputs are remembered by then.
     """
     found = merged(selections)
     best, *points = singles(request, ranking)
-    compared = dict.fromkeys([best, *(recipe for _, recipe in found)])
+    start = [Recipe.mean([ranking.base.checkpoint.digest])] if ranking.base else []
+    compared = dict.fromkeys([best, *(recipe for _, recipe in found), *start])
     shown = [recipe for recipe in points if recipe not in compared]
     watch.start(STAGE, len(compared) + len(shown))
     scores: dict[Recipe, dict[str, Score]] = {recipe: {} for recipe in compared}
@@ -94,12 +97,16 @@ def measure(
         if unit.recipe in scores:  # all scores of the points would fill the memory
             scores[unit.recipe][unit.split] = score
         if len(values[unit.recipe]) == len(evaluators):
-            values[unit.recipe] = _with_mean(request, values[unit.recipe])
+            values[unit.recipe] = with_mean(request, values[unit.recipe])
             watch.advance(STAGE)
     rows = [ReportRow(BEST_SINGLE, (), best, values[best], {})]
     for methods, recipe in found:
         gains = _compare(request, bench, scores[best], scores[recipe])
-        rows.append(ReportRow(_label(methods), methods, recipe, values[recipe], gains))
+        rows.append(ReportRow(label(methods), methods, recipe, values[recipe], gains))
+    bases = [
+        ReportRow(BASE, (), recipe, values[recipe], _compare(request, bench, scores[best], scores[recipe]))
+        for recipe in start
+    ]
     whole = {
         recipe.checkpoints[0]: values[recipe]
         for recipe in (best, *points)
@@ -118,6 +125,8 @@ def measure(
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
         )
+    curve, why = measured_curve(request, ranking, found, evaluators, stop, watch)
+    notes += (why,) if why else ()
     return SoupReport(
         request,
         tuple(rows),
@@ -128,6 +137,8 @@ def measure(
         ensembles,
         notes,
         bench.unit,
+        next(iter(bases), None),
+        curve,
     )
 
 
@@ -144,14 +155,6 @@ def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recip
         methods, recipe = found.get(key, ((), selection.recipe))
         found[key] = ((*methods, selection.method), recipe)
     return list(found.values())
-
-
-def _with_mean(request: SoupRequest, values: Mapping[str, float]) -> dict[str, float]:
-    """In the order of the splits, and the mean of the shifted ones where all are known."""
-    ordered = {s: values[s] for s in (request.select_on, request.report_on, *request.shifts) if s in values}
-    if request.shifts and values.keys() >= set(request.shifts):
-        ordered[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
-    return ordered
 
 
 def _compare(
@@ -187,7 +190,7 @@ def _ensembles(
     ]
     wanted += [(s.method, s.recipe, s.recipe) for s in selections if isinstance(s.recipe, Ensemble)]
     ensembles, notes = [], []
-    for label, recipe, ensemble in wanted:
+    for name, recipe, ensemble in wanted:
         found = {
             split: Together(evaluator, bench, compared=split != request.select_on).score(ensemble)
             for split, evaluator in evaluators.items()
@@ -196,20 +199,16 @@ def _ensembles(
         missing = ", ".join(split for split in found if split not in known)
         why = f"outputs of its models on {missing} are not remembered"
         if request.report_on not in known:
-            notes.append(f"no row for the {label}: {why}")
+            notes.append(f"no row for the {name}: {why}")
             continue
         if missing:
-            notes.append(f"the {label} has empty cells: {why}")
-        values = _with_mean(request, {split: score.value for split, score in known.items()})
+            notes.append(f"the {name} has empty cells: {why}")
+        values = with_mean(request, {split: score.value for split, score in known.items()})
         gains = _compare(request, bench, baseline, known)
-        ensembles.append(EnsembleRow(label, recipe, values, gains, len(ensemble.members)))
+        ensembles.append(EnsembleRow(name, recipe, values, gains, len(ensemble.members)))
     if notes and request.points != "all":
         notes.append(MORE_OUTPUTS)
     return tuple(ensembles), tuple(notes)
-
-
-def _label(methods: tuple[str, ...]) -> str:
-    return f"{' and '.join(methods)} soup"
 
 
 def _point(

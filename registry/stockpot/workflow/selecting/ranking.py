@@ -43,6 +43,8 @@ class Ranking:
     """Best first; ties by run start, then run id."""
     held_out: Mapping[Digest, float]
     """Scores of the whole split: the store has those of the examples."""
+    base: Candidate | None = None
+    """Where the sweep started, if the request names it: no candidate, and not ranked."""
 
 
 def rank(

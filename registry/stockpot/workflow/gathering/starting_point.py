@@ -1,0 +1,141 @@
+"""Where a sweep started: the base that a request names, read as a candidate's weights are, and never one."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    ExclusionReason,
+    Run,
+    SoupRequest,
+    SweepSelector,
+    TensorSpec,
+    WeightsSource,
+)
+from stockpot.entities.weights_names import sources_among
+from stockpot.errors import BadCheckpoint, BadRequest, Incompatible
+from stockpot.soup import CODES, differences
+from stockpot.workflow.gathering.exclusion_rules import MENDS
+from stockpot.workflow.gathering.only_weights import only_weights
+from stockpot.workflow.gathering.supply import LOCAL
+
+if TYPE_CHECKING:
+    from stockpot.ports import Tracker
+    from stockpot.workflow.gathering.arrivals import Prospects
+    from stockpot.workflow.gathering.supply import Supply
+
+FORMS = "--base models:/NAME/VERSION, models:/NAME@ALIAS, a run's id, or a file or folder of weights"
+WHOLE = (
+    "name the very model that the fine-tuning began with, in the sweep's architecture. Where that got a new "
+    "head, save it before training, head included. Another precision is cast by --dtype"
+)
+MOST_FILES = 10_000
+"""In a folder that is named as the base, with all folders in it."""
+_MODEL, _RUN = "models:/", re.compile("[0-9a-f]{32}")
+
+
+def pinned(request: SoupRequest, tracker: "Tracker") -> SoupRequest:
+    """The request with the version that an alias points at now in the alias's place: it may be moved."""
+    if request.base is None or not request.base.startswith(_MODEL):
+        return request
+    return replace(request, base=tracker.version(request.base).uri)
+
+
+def run_of_base(request: SoupRequest, tracker: "Tracker") -> tuple[Run, ...]:
+    """The run that is named as the base, if one is. Raises UnknownSweep for one that is not there."""
+    if request.base is None or not _RUN.fullmatch(request.base):
+        return ()
+    run = tracker.parent(SweepSelector(parent_run_id=request.base))
+    return () if run is None else (run,)
+
+
+def local_base(request: SoupRequest) -> Path | None:
+    """The file or folder that is named as the base, if one is."""
+    base = request.base
+    if base is None or base.startswith(_MODEL) or _RUN.fullmatch(base):
+        return None
+    return Path(base).expanduser().absolute()
+
+
+def base_source(request: SoupRequest, tracker: "Tracker") -> tuple[Run, WeightsSource] | None:
+    """Where the base's weights lie; None where the request names none. Nothing is read.
+
+    A version and a local file come from no run that is known: theirs has no id. Raises BadRequest for what is
+    not there, BadCheckpoint where that is not one file.
+    """
+    if request.base is None:
+        return None
+    name, mend = f"the base {request.base}", f"name the file: {FORMS}"
+    if request.base.startswith(_MODEL):
+        version = tracker.version(request.base)
+        return _of_nobody(version.uri), only_weights(tracker.version_weights(version), name, mend)
+    if runs := run_of_base(request, tracker):
+        (run,) = runs
+        source = only_weights(tracker.weights(run), name, mend)
+        return run, replace(source, run_ended=run.ended)
+    path = local_base(request) or Path(request.base)
+    if not path.exists():
+        raise BadRequest(f"{name} is not there: no such file or folder", mend=f"name one: {FORMS}")
+    folder, files = (path, path.rglob("*")) if path.is_dir() else (path.parent, iter([path]))
+    found = list(islice(files, MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise BadRequest(f"{name} holds more than {MOST_FILES:,} files", mend="name the file of weights")
+    sizes = [(str(file.relative_to(folder)), file.stat().st_size) for file in sorted(found) if file.is_file()]
+    return _of_nobody(path.name), only_weights([*sources_among("", f"{LOCAL}{folder}", sizes)], name, mend)
+
+
+def find_base(
+    prospects: "Prospects",
+    tracker: "Tracker",
+    supply: "Supply",
+    fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+) -> Candidate | None:
+    """The base with its weights, which the supply hands out from now on; None where the request names none.
+
+    Raises what `base_source` raises, and BadCheckpoint or Incompatible where the weights cannot be read, are
+    not finite, or are those of another architecture than the task's model or the sweep.
+    """
+    found = base_source(prospects.request, tracker)
+    if found is None:
+        return None
+    (run, source), name, dtype = found, f"the base {prospects.request.base}", prospects.request.dtype
+    read = supply.read(replace(source, cast=CODES[dtype]) if dtype else source)
+    if read.checkpoint is None:
+        reason = read.fault or ExclusionReason.UNREADABLE
+        raise BadCheckpoint(f"{name} cannot be used: {source.path}: {read.detail}", mend=MENDS[reason])
+    source = replace(source, cast=CODES[dtype]) if dtype and read.cast_from else source
+    base = Candidate(run, source, read.sha256, read.checkpoint, read.cast_from)
+    if faults := fits(base.checkpoint.tensors):
+        raise Incompatible(f"{name} does not fit the task's model", faults=faults, mend=WHOLE)
+    layouts = Counter(prospect.layout for prospect in prospects.found)
+    if None not in layouts and base.checkpoint.tensors not in layouts:
+        usual = layouts.most_common(1)[0][0] or ()
+        raise _another(name, differences(usual, base.checkpoint.tensors))
+    supply.offer([base])
+    return base
+
+
+def require_alike(base: Candidate, candidate: Candidate, supply: "Supply") -> None:
+    """Raises Incompatible where the base and a candidate of the sweep cannot be averaged."""
+    name, ours, theirs = f"the base {base.run.name}", base.checkpoint, candidate.checkpoint
+    if faults := differences(theirs.tensors, ours.tensors):
+        raise _another(name, faults)
+    if ours.exact != theirs.exact:
+        raise _another(name, supply.differing_values(candidate, base) or ["its integer or boolean tensors"])
+
+
+def _another(name: str, faults: Sequence[str]) -> Incompatible:
+    return Incompatible(
+        f"{name} cannot be averaged with the sweep's candidates, which have other tensors",
+        faults=faults,
+        mend=WHOLE,
+    )
+
+
+def _of_nobody(name: str) -> Run:
+    return Run("", name, "", "FINISHED", 0, {}, {}, {})

@@ -1,0 +1,21 @@
+"""What the lines of a report have in common."""
+
+from collections.abc import Mapping
+
+from stockpot.entities import MEAN_OF_SHIFTS, SoupRequest
+
+BEST_SINGLE = "best single"
+BASE = "base"
+
+
+def label(methods: tuple[str, ...]) -> str:
+    """Of the soup that these methods found."""
+    return f"{' and '.join(methods)} soup"
+
+
+def with_mean(request: SoupRequest, values: Mapping[str, float]) -> dict[str, float]:
+    """In the order of the splits, and the mean of the shifted ones where all are known."""
+    ordered = {s: values[s] for s in (request.select_on, request.report_on, *request.shifts) if s in values}
+    if request.shifts and values.keys() >= set(request.shifts):
+        ordered[MEAN_OF_SHIFTS] = sum(values[split] for split in request.shifts) / len(request.shifts)
+    return ordered
