@@ -130,10 +130,13 @@ class Workplace:
             given.setdefault("dtype", request.dtype.value)
         if not lacks_model_folder(request.task, given):
             return given
-        asked = request.selector, request.weights, request.checkpoint_metric, request.direction
+        r = request
+        asked = r.selector, r.weights, r.checkpoint_metric, r.direction, r.dtype, r.top, r.by, r.any_base
         if asked not in self._model_folders:
             make_folder(self._model_folders_at)
-            self._model_folders[asked] = fetch_model_folder(request, self.tracker, self._model_folders_at)
+            self._model_folders[asked] = fetch_model_folder(
+                request, self.tracker, self.supply, Silent(), self._model_folders_at
+            )
         return {**given, "model": str(self._model_folders[asked])}
 
     @property

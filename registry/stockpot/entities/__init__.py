@@ -22,7 +22,7 @@ from stockpot.entities.evaluation import (
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
-from stockpot.entities.model_folder import CONFIG, model_files
+from stockpot.entities.model_folder import CONFIG, MOST_BYTES, model_files
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
@@ -73,6 +73,7 @@ __all__ = [
     "CONFIG",
     "LAST",
     "MEAN_OF_SHIFTS",
+    "MOST_BYTES",
     "Accept",
     "Answer",
     "Arithmetic",

@@ -14,6 +14,7 @@ from stockpot.workflow.gathering.arrivals import Prospect, Prospects
 from stockpot.workflow.gathering.checkpoint_choice import choice_of
 from stockpot.workflow.gathering.exclusion_rules import MENDS, REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
+from stockpot.workflow.gathering.odd_numberings import alike
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def find_prospects(
             ):
                 found.append(prospect)
             watch.advance(stage)
+    found = alike(found, gathering, supply.numberings)
     return Prospects(
         request,
         tuple(found),

@@ -3,14 +3,12 @@
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
     Digest,
-    Run,
     SoupRequest,
     WeightsSource,
     digest_of_bytes,
@@ -18,46 +16,34 @@ from stockpot.entities import (
     model_files,
 )
 from stockpot.errors import BadCheckpoint, BadRequest
-from stockpot.workflow.gathering.checkpoint_choice import choose_checkpoint
-from stockpot.workflow.gathering.exclusion_rules import Gathering
+from stockpot.workflow.gathering.expected import expected_sweep
+from stockpot.workflow.gathering.gather import find_prospects
+from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 
 if TYPE_CHECKING:
-    from stockpot.ports import Tracker
-
-LOOKED_AT = 20
-"""Runs, in the sweep's order: where so many logged no such folder, the others did not either."""
+    from stockpot.ports import Tracker, Watcher
+    from stockpot.workflow.gathering.supply import Supply
 
 
-def fetch_model_folder(request: SoupRequest, tracker: "Tracker", into: Path) -> Path:
-    """Download the data files beside the first finished run's weights that has some.
+def fetch_model_folder(
+    request: SoupRequest, tracker: "Tracker", supply: "Supply", watch: "Watcher", into: Path
+) -> Path:
+    """Download the data files beside the weights of the first run that has some, of those that would be
+    averaged as far as headers tell.
 
-    Returns the folder, named by what it holds. Raises BadRequest where no run logged one, and what listing
+    Returns the folder, named by what it holds. Raises BadRequest where no run logged one, and what gathering
     the sweep raises.
     """
-    looked = 0
-    for run in tracker.runs(request.selector):
-        if run.status == "FINISHED":
-            folder = _folder_of(run, request, tracker, into)
-            if folder is not None:
-                return folder
-            looked += 1
-        if looked == LOOKED_AT:
-            break
+    prospects = find_prospects(request, tracker, supply, lambda _: (), watch)
+    for candidate in expected_sweep(prospects, supply).candidates[:LOOKED_AT]:
+        with suppress(BadCheckpoint):  # it says something about weights, but is none
+            if files := model_files(candidate.source, tracker.companions(candidate.source)):
+                return _fetched(files, tracker, into)
     raise BadRequest(
         f"{request.task} needs a model's configuration, and no run of the sweep logged a config.json beside "
         "its weights",
         mend="name a folder as save_pretrained writes it: --task-arg model=FOLDER",
     )
-
-
-def _folder_of(run: Run, request: SoupRequest, tracker: "Tracker", into: Path) -> Path | None:
-    choose = partial(choose_checkpoint, request=request, tracker=tracker)
-    try:
-        source = Gathering().choose_weights(run, tracker.weights(run), request.pattern, choose)
-        files = {} if source is None else model_files(source, tracker.companions(source))
-        return _fetched(files, tracker, into) if files else None
-    except BadCheckpoint:  # told where the sweep is gathered
-        return None
 
 
 def _fetched(files: Mapping[str, WeightsSource], tracker: "Tracker", into: Path) -> Path:

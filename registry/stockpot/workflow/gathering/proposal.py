@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.entities import CONFIG, Candidate, TensorSpec, WeightsSource, model_files
 from stockpot.errors import BadCheckpoint
 from stockpot.workflow.gathering.checkpoint_choice import read_small
-from stockpot.workflow.gathering.model_folder import LOOKED_AT
+from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker

@@ -28,6 +28,7 @@ from stockpot.soup import CheckpointCache, build, differing_values
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
+from stockpot.workflow.gathering.numberings import Numberings
 from stockpot.workflow.leases import Hold, pauses
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Supply:
         self._store = store
         self._cache = cache
         self._say = say
+        self.numberings = Numberings(tracker)
+        """What is known of runs' tokens and classes."""
         self._candidates: dict[str, Candidate] = {}
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}

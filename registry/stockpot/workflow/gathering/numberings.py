@@ -1,0 +1,153 @@
+"""Whether runs number their tokens and classes alike: rows of an embedding or a head that mean other things
+have no average, whatever their shapes.
+
+Told from the small files beside the weights, each of which is read once.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stockpot.entities import (
+    CONFIG,
+    MOST_BYTES,
+    Digest,
+    WeightsSource,
+    digest_of_bytes,
+    digest_of_document,
+    model_files,
+)
+from stockpot.errors import BadCheckpoint
+from stockpot.prose import listed
+from stockpot.workflow.gathering.checkpoint_choice import read_small
+
+if TYPE_CHECKING:
+    from stockpot.ports import Tracker
+
+NAMED = 3
+"""Tokens, or classes, that a message names."""
+MOST_KEPT = 16
+"""Different tables that are kept whole, for messages: of others, only that they differ is known."""
+_BINARY = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model")
+_Parse = Callable[[str, bytes], Mapping[str, Any]]
+_UNLIKE = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+"""Raised of a file that is not what its name says: it tells nothing."""
+_UNNAMED = "LABEL_"
+"""What transformers calls a class that nobody named."""
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """What has which number, of one kind of thing."""
+
+    digest: Digest
+    numbers: Mapping[str, int | str]
+    """Empty where too many others are kept."""
+
+    def differences(self, other: "Numbering", kind: str, mine: str, others: str) -> str:
+        """Some of what has other numbers, for people. `mine`, `others`: names of the runs."""
+        if not self.numbers or not other.numbers:
+            return f"another set of {kind}s"
+        told = []
+        for name in sorted(self.numbers.keys() | other.numbers.keys()):
+            one, two = (of.numbers.get(name) for of in (self, other))
+            if one != two:
+                shown = name if kind == "class" else repr(name[:100])
+                told.append(
+                    f"{kind} {shown} is {_shown(one)} in run {mine} and {_shown(two)} in run {others}"
+                )
+        return listed(told, NAMED, between="; ")
+
+
+class Numberings:
+    """What runs logged of their tokens and classes: read once for each run, kept once for each content."""
+
+    def __init__(self, tracker: "Tracker") -> None:
+        self._tracker = tracker
+        self._parsed: dict[tuple[str, Digest], Mapping[str, Numbering]] = {}
+        self._found: dict[tuple[str, int | None], Mapping[str, Numbering]] = {}
+
+    def of(self, source: WeightsSource) -> Mapping[str, Numbering]:
+        """By kind: ``token``, ``merge``, ``class`` and ``file``. Empty where nothing readable tells."""
+        key = source.uri, source.run_ended
+        if key not in self._found:
+            self._found[key] = dict(self._read(source))
+        return self._found[key]
+
+    def _read(self, source: WeightsSource) -> Iterator[tuple[str, Numbering]]:
+        try:
+            files = model_files(source, self._tracker.companions(source))
+            for name, kinds in _readers(files):
+                text = read_small(files[name], self._tracker, MOST_BYTES)
+                if text is not None:
+                    yield from self._numbered(name, text, kinds).items()
+        except BadCheckpoint:  # of files beside the weights, which say nothing then
+            return
+
+    def _numbered(self, name: str, text: bytes, parse: _Parse) -> Mapping[str, Numbering]:
+        key = name, digest_of_bytes(text)
+        if key not in self._parsed:
+            try:
+                found = parse(name, text)
+            except _UNLIKE:
+                found = {}
+            full = len(self._parsed) >= MOST_KEPT
+            self._parsed[key] = {
+                kind: Numbering(digest_of_document(sorted(table.items())), {} if full else table)
+                for kind, table in found.items()
+                if table
+            }
+        return self._parsed[key]
+
+
+def _shown(number: int | str | None) -> str:
+    return "missing" if number is None else repr(number)[:100]
+
+
+def _readers(files: Mapping[str, WeightsSource]) -> Iterator[tuple[str, _Parse]]:
+    """The files that tell something, each with what makes tables of it, by kind."""
+    if CONFIG in files:
+        yield CONFIG, _classes
+    if "tokenizer.json" in files:
+        yield "tokenizer.json", _whole_tokenizer
+        return
+    tables: dict[str, _Parse] = {"vocab.txt": _lines, "vocab.json": _words, "merges.txt": _merges}
+    tables |= dict.fromkeys(_BINARY, _bytes)
+    yield from ((name, parse) for name, parse in tables.items() if name in files)
+
+
+def _classes(_: str, text: bytes) -> Mapping[str, Any]:
+    labels = {str(int(number)): str(label) for number, label in json.loads(text).get("id2label", {}).items()}
+    return {} if all(label.startswith(_UNNAMED) for label in labels.values()) else {"class": labels}
+
+
+def _whole_tokenizer(_: str, text: bytes) -> Mapping[str, Any]:
+    document = json.loads(text)
+    model = document["model"]
+    words = model.get("vocab") or {}
+    if isinstance(words, list):  # of Unigram: each with its score, numbered in order
+        words = {str(word): number for number, (word, _) in enumerate(words)}
+    tokens = {str(word): int(number) for word, number in words.items()}
+    tokens |= {str(added["content"]): int(added["id"]) for added in document.get("added_tokens") or ()}
+    merges = [m if isinstance(m, str) else " ".join(map(str, m)) for m in model.get("merges") or ()]
+    return {"token": tokens, "merge": {merge: place for place, merge in enumerate(merges)}}
+
+
+def _words(_: str, text: bytes) -> Mapping[str, Any]:
+    return {"token": {str(word): int(number) for word, number in json.loads(text).items()}}
+
+
+def _lines(_: str, text: bytes) -> Mapping[str, Any]:
+    lines = text.decode(errors="replace").rstrip("\n").split("\n")
+    return {"token": {line.rstrip("\r"): number for number, line in enumerate(lines)}}
+
+
+def _merges(_: str, text: bytes) -> Mapping[str, Any]:
+    lines = (line.rstrip("\r") for line in text.decode(errors="replace").rstrip("\n").split("\n"))
+    merges = [line for line in lines if not line.startswith("#version")]
+    return {"merge": {merge: place for place, merge in enumerate(merges)}}
+
+
+def _bytes(name: str, text: bytes) -> Mapping[str, Any]:
+    return {"file": {name: digest_of_bytes(text)}}
