@@ -20,6 +20,7 @@ from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat, digest_
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.soup import CheckpointCache, averaged_tensors, build
 from stockpot.soup.arithmetic import RunningSum, averaged
+from stockpot.soup.coefficients import write_coefficients
 from stockpot.soup.one_pass import OnePass
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import Place, RegularFile
@@ -194,13 +195,18 @@ def test_streamed_is_tensor_by_tensor_is_the_definition(
     recipes = [Recipe.mean(list(checkpoints))]
     if recipes[0].is_soup:
         recipes.append(Recipe.linear({digest: data.draw(RATIOS) for digest in checkpoints}))
+        count = len(checkpoints)
+        rows = st.lists(st.floats(-4, 4), min_size=count, max_size=count).map(tuple)
+        by_tensor = {f"t{i}": data.draw(rows) for i in range(len(shapes))}
+        recipes.append(Recipe.by_tensor(list(checkpoints), write_coefficients(by_tensor, cache).digest))
     for recipe in recipes:
         streamed = load_file(cache.path(build(recipe, cache).digest))
         live = dict(averaged_tensors(recipe, cache))
         assert live.keys() == streamed.keys() == tensors.keys()
         for name in tensors.keys() - {"step"}:
             given = [tensors[name] for tensors in checkpoints.values()]
-            result = linear_oracle(given, recipe.factors) if recipe.scale == 1 else oracle(given)
+            factors = by_tensor[name] if recipe.coefficients else recipe.factors
+            result = linear_oracle(given, factors) if recipe.scale == 1 else oracle(given)
             assert same_bits(streamed[name], result)
             assert same_bits(live[name], result)
         assert streamed["step"] == live["step"] == 7
@@ -349,9 +355,34 @@ def test_what_is_missing_or_cannot_be_applied_is_refused(cache: CheckpointCache,
     ):
         with pytest.raises(BadCheckpoint, match=told):
             build(recipe, cache, overlay=here)
-    other = ingest({"w": torch.zeros(2)}).digest
-    with pytest.raises(BadCheckpoint, match="coefficients for each tensor cannot be applied"):
-        build(replace(Recipe.linear({present: (1, 1), other: (1, 1)}), coefficients=present), cache)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"w": (0.5, 0.5)}, "missing: x"),
+        ({"w": (0.5, 0.5), "x": (1.0, 1.0), "y": (1.0, 1.0)}, "unexpected: y"),
+        ({"w": (0.5, 0.5), "x": (1.0,)}, r"not F64\[2\]: x F64\[1\]"),
+        ({"w": (0.5, 0.5), "x": (1.0, 1.0), "step": (1.0, 1.0)}, "unexpected: step"),
+    ],
+)
+def test_coefficients_of_other_tensors_are_refused_by_every_way(
+    cache: CheckpointCache, ingest: Ingest, rows: dict[str, tuple[float, ...]], told: str
+) -> None:
+    made = [{"w": torch.ones(2), "x": torch.ones(3) * i, "step": torch.tensor(1)} for i in range(2)]
+    recipe = Recipe.by_tensor([ingest(m).digest for m in made], write_coefficients(rows, cache).digest)
+    with pytest.raises(BadCheckpoint, match=told):
+        build(recipe, cache)
+    with pytest.raises(BadCheckpoint, match=told):
+        dict(averaged_tensors(recipe, cache))
+
+
+def test_coefficients_that_are_no_such_file_are_refused(cache: CheckpointCache, ingest: Ingest) -> None:
+    a, b = (ingest({"w": torch.full((2,), float(i))}).digest for i in range(2))
+    with pytest.raises(BadCheckpoint, match=r"not F64\[2\]: w F32\[2\]"):
+        build(Recipe.by_tensor([a, b], a), cache)
+    with pytest.raises(BadCheckpoint, match="not in the cache"):
+        build(Recipe.by_tensor([a, b], Digest(f"sha256:{'0' * 64}")), cache)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -1,6 +1,7 @@
 """Weights swapped into a live module have the bits of the plain average, however they were reached."""
 
 import gc
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,10 @@ from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.cuda_feed import require_room_to_pin
 from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
+from stockpot.evaluation.weights.plain_weights import put_plainly
 from stockpot.soup import CheckpointCache, averaged_tensors
+from stockpot.soup.canonical import FLOATS
+from stockpot.soup.coefficients import write_coefficients
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import CachedCheckpoints
@@ -114,6 +118,14 @@ def require_average(module: nn.Module, recipe: Recipe, cache: CheckpointCache) -
         assert same_bits(state[name], tensor.to(state[name].dtype)), name
 
 
+def coefficients(cache: CheckpointCache, of: Digest, seeds: Sequence[int]) -> Digest:
+    """Other ones for tensors of other shapes, so that tied tensors have the same."""
+    with cache.open(of) as file:
+        floats = [spec for spec in file.tensors if spec.dtype in FLOATS]
+    rows = {spec.name: tuple((1 + math.prod(spec.shape) + seed) / 97 for seed in seeds) for spec in floats}
+    return write_coefficients(rows, cache).digest
+
+
 @st.composite
 def walks(draw: st.DrawFn) -> list[list[int]]:
     """Recipes as lists of seeds: greedy steps, kept or not, with repeats and others in between."""
@@ -163,6 +175,8 @@ def test_every_recipe_has_the_bits_of_the_plain_average_whatever_came_before(
         recipe = Recipe.mean([digests[seed] for seed in seeds])
         if recipe.is_soup and data.draw(st.booleans()):
             recipe = Recipe.linear({digests[seed]: (seed - 9, 7) for seed in seeds})
+        elif recipe.is_soup and data.draw(st.booleans()):
+            recipe = Recipe.by_tensor(recipe.checkpoints, coefficients(cache, digests[0], seeds))
         assert live.hold(recipe) is module
         require_average(module, recipe, cache)
 
@@ -320,10 +334,9 @@ def test_every_fault_of_the_layout_is_told_at_once(tmp_path: Path) -> None:
 def test_ingredients_that_differ_are_refused_with_every_reason(tmp_path: Path) -> None:
     first, wide = state_of("mixed", 0, torch.float32), state_of("mixed", 1, torch.float32)
     other_mask = {**state_of("mixed", 2, torch.float32), "mask": torch.tensor([True, True])}
-    other_steps = {**state_of("mixed", 3, torch.float32), "norm.num_batches_tracked": torch.tensor(7)}
     narrow = {**wide, "wide.bias": wide["wide.bias"].half(), "conv.bias": torch.ones(4)}
     cache = CheckpointCache(tmp_path)
-    digests = planted(cache, [first, narrow, other_mask, other_steps])
+    digests = planted(cache, [first, narrow, other_mask])
     checkpoints = CachedCheckpoints(cache)
     live = LiveModule(Mixed(), checkpoints, CPU)
     with pytest.raises(Incompatible, match="do not go together") as caught:
@@ -333,7 +346,7 @@ def test_ingredients_that_differ_are_refused_with_every_reason(tmp_path: Path) -
     assert "conv.bias [4] instead of [5]" in dtype + shape
     assert [fault.partition(": ")[2] for fault in values] == [
         "its integer or boolean tensors hold other values"
-    ] * 2
+    ]
     require_next_holds(live, checkpoints, digests[:1])
     require_next_holds(live, checkpoints, digests[2:3])
 
@@ -524,3 +537,16 @@ def test_memory_is_pinned_only_where_twice_as_much_is_left() -> None:
     require_room_to_pin(1 << 20, available=2 << 20)
     with pytest.raises(MemoryError, match=f"{2 << 20} bytes to be pinned"):
         require_room_to_pin((1 << 20) + 1, available=3 << 20)
+
+
+def test_tied_tensors_with_other_coefficients_are_refused(tmp_path: Path) -> None:
+    cache = CheckpointCache(tmp_path)
+    digests = planted(cache, [tiny.weights("tied", seed=seed) for seed in range(2)])
+    names = sorted(tiny.weights("tied"))
+    rows = {name: (0.5, float(place)) for place, name in enumerate(names)}
+    recipe = Recipe.by_tensor(digests, write_coefficients(rows, cache).digest)
+    live = LiveModule(tiny.Tied(), CachedCheckpoints(cache), CPU)
+    with pytest.raises(Incompatible, match=r"embed.weight and head.weight: one tensor in the model"):
+        live.hold(recipe)
+    with pytest.raises(Incompatible, match="one tensor in the model"):
+        put_plainly(tiny.Tied(), recipe, CachedCheckpoints(cache))

@@ -124,6 +124,13 @@ class Recipe:
         return cls(tuple(ingredients), Arithmetic.LINEAR_1)
 
     @classmethod
+    def by_tensor(cls, checkpoints: Sequence[Digest], coefficients: Digest) -> "Recipe":
+        """Add these checkpoints in this order, each tensor times a coefficient of its own, which that file
+        holds. Raises ValueError for fewer than two checkpoints.
+        """
+        return cls(tuple(Ingredient(c, (1, 1)) for c in checkpoints), Arithmetic.LINEAR_1, None, coefficients)
+
+    @classmethod
     def uniform(cls, checkpoints: Sequence[Digest]) -> "Recipe":
         """Average these checkpoints in the canonical order: sorted by digest."""
         return cls.mean(sorted(checkpoints))
@@ -134,9 +141,14 @@ class Recipe:
         return tuple(ingredient.checkpoint for ingredient in self.ingredients)
 
     @property
+    def files(self) -> tuple[Digest, ...]:
+        """All that an average reads: the ingredients, and the coefficients where they are a file."""
+        return self.checkpoints if self.coefficients is None else (*self.checkpoints, self.coefficients)
+
+    @property
     def factors(self) -> tuple[float, ...]:
         """What each ingredient is multiplied by before it is added, to be rounded to the sum's dtype: ones
-        under ``mean/1``.
+        under ``mean/1``. Where coefficients are a file, it says so for each tensor.
         """
         if self.arithmetic is Arithmetic.LINEAR_1:
             return tuple(ingredient.factor for ingredient in self.ingredients)

@@ -7,7 +7,7 @@ The one module of this package that imports torch, so that headers are read with
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
@@ -114,18 +114,19 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def averaged(tensors: Iterable[Tensor], recipe: Recipe) -> Tensor:
+def averaged(tensors: Iterable[Tensor], recipe: Recipe, factors: Sequence[float] | None = None) -> Tensor:
     """The recipe's average of one tensor, as the definition of its arithmetic reads.
 
     `tensors`: the ingredients' own, in recipe order, of one shape, dtype and device. Integer and boolean ones
-    are equal, which is not looked at; the sum of others may overflow.
+    are equal, which is not looked at; the sum of others may overflow. `factors`: this tensor's, where it has
+    such of its own (`soup/coefficients.py`).
     """
     ingredients = iter(tensors)
     first = next(ingredients)
     if not recipe.is_soup or not first.is_floating_point():
         return first
     dtype = accumulator(first.dtype)
-    coefficient, *others = (torch.tensor(factor, dtype=dtype) for factor in recipe.factors)
+    coefficient, *others = (torch.tensor(factor, dtype=dtype) for factor in factors or recipe.factors)
     total = first.to(dtype) * coefficient
     for tensor, coefficient in zip(ingredients, others, strict=True):
         total = total + tensor.to(dtype) * coefficient

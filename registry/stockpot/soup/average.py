@@ -9,6 +9,7 @@ from stockpot.entities import Checkpoint, Digest, Recipe, short
 from stockpot.errors import NotFinite, StockpotError
 from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
+from stockpot.soup.coefficients import factors_by_tensor
 from stockpot.soup.compatibility import misfits
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.refusals import misfit, overflow, require_applicable, title
@@ -31,18 +32,19 @@ def averaged_tensors(
     overlay: Overlay | None = None,
 ) -> "Iterator[tuple[str, Tensor]]":
     """The recipe's average on this device, one tensor at a time, by name, as `arithmetic.averaged` defines
-    it: the bits that `build` writes. Raises BadCheckpoint for an ingredient that is not in the cache, and for
-    another `overlay` than the recipe's; Incompatible for ingredients that differ in layout or in integer or
-    boolean tensors; NotFinite for a sum that overflows.
+    it: the bits that `build` writes. Raises BadCheckpoint for an ingredient that is not in the cache, for
+    another `overlay` than the recipe's, and for coefficients that do not fit; Incompatible for ingredients
+    that differ in layout or in integer or boolean tensors; NotFinite for a sum that overflows.
     """
     from stockpot.soup.arithmetic import averaged, is_finite
 
     with _fitting(recipe, cache, overlay) as files:
+        factors = factors_by_tensor(recipe, files[0].tensors, cache.open)
         for name, dtype in ((spec.name, spec.dtype) for spec in files[0].tensors):
             if overlay is not None and name in overlay:
                 yield name, overlay.read(name).to(device)
                 continue
-            tensor = averaged((file.read(name).to(device) for file in files), recipe)
+            tensor = averaged((file.read(name).to(device) for file in files), recipe, factors.get(name))
             if recipe.is_soup and dtype in FLOATS and not is_finite(tensor):
                 raise NotFinite(f"{title(recipe)}: its sum overflows in tensor {name}")
             yield name, tensor
@@ -68,7 +70,8 @@ def build(
     from stockpot.soup.one_pass import OnePass
 
     with _fitting(recipe, cache, overlay) as files, cache.draft(files[0].file.size) as draft:
-        average = OnePass(files, recipe, draft, overlay=overlay, hashing=known is None)
+        factors = factors_by_tensor(recipe, files[0].tensors, cache.open)
+        average = OnePass(files, factors, recipe.scale, draft, overlay=overlay, hashing=known is None)
         digests = average.run()
         found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
         if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:
@@ -86,8 +89,8 @@ def opened(
 ) -> Iterator[list[WeightsFile]]:
     """The ingredients' files, in recipe order, all open at once.
 
-    Raises BadCheckpoint for another overlay than the recipe's and for coefficients for each tensor,
-    StockpotError where the system opens no more files, and what `open_one` raises.
+    Raises BadCheckpoint for another overlay than the recipe's, StockpotError where the system opens no more
+    files, and what `open_one` raises.
     """
     require_applicable(recipe, overlay)
     _allow_open_files(len(recipe.ingredients))

@@ -16,8 +16,9 @@ from itertools import groupby
 from queue import SimpleQueue
 from threading import Condition, Event, Lock
 
-from stockpot.entities import Digest, Recipe, TensorSpec
+from stockpot.entities import Digest, TensorSpec
 from stockpot.soup.canonical import FLOATS, ITEM_SIZES
+from stockpot.soup.coefficients import Factors
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.part_means import WITH_TORCH, PartMeans
 from stockpot.soup.waiting import next_from
@@ -63,14 +64,15 @@ class _OrderedSha256:
 
 
 class OnePass:
-    """The average of files of one layout, written into a file of the same layout: by `Recipe.factors` and
-    `Recipe.scale`. `overlay`: what is laid over it.
+    """The average of files of one layout, written into a file of the same layout: by factors for each tensor
+    and `Recipe.scale`. `overlay`: what is laid over it.
     """
 
     def __init__(
         self,
         files: Sequence[WeightsFile],
-        recipe: Recipe,
+        factors: Factors,
+        scale: float,
         target: UnfinishedFile,
         *,
         overlay: Overlay | None,
@@ -79,11 +81,11 @@ class OnePass:
         self.offenders: set[str] = set()
         """Afterwards: the tensors whose sums overflow."""
         self._files = [file.file for file in files]
-        self._factors, self._scale = recipe.factors, recipe.scale
+        self._scale = scale
         self._overlay, self._named = overlay, files[0].places
         self._target = target
         self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
-        self._parts = enumerate(_parts(self._places))
+        self._parts = enumerate(_parts(self._places, factors))
         self._lock = Lock()  # for the two that change: offenders and parts
         self._ends: SimpleQueue[None] = SimpleQueue()
         self._due = Event()  # for a flush, or the end
@@ -119,9 +121,10 @@ class OnePass:
 
     def _work(self) -> None:
         try:
-            means = PartMeans(_PART, self._factors, self._scale)
+            means = PartMeans(_PART, self._scale)
             while (numbered := self._next_part()) is not None:
-                self._average(*numbered, means)
+                number, (part, factors) = numbered
+                self._average(number, part, factors, means)
         except _Stopped:
             pass
         except BaseException:
@@ -146,14 +149,14 @@ class OnePass:
         for stream in self._digests:
             stream.stop()
 
-    def _next_part(self) -> tuple[int, Place] | None:
+    def _next_part(self) -> "tuple[int, tuple[Place, tuple[float, ...]]] | None":
         with self._lock:
             return None if self._stopped else next(self._parts, None)
 
-    def _average(self, number: int, part: Place, means: PartMeans) -> None:
+    def _average(self, number: int, part: Place, factors: Sequence[float], means: PartMeans) -> None:
         take = partial(self._take, number, part.offset)
         if part.spec.dtype in FLOATS:
-            content, finite = means.mean(part.spec, take)
+            content, finite = means.mean(part.spec, take, factors)
         else:
             content, finite = (
                 means.copy(part.spec, take, files=len(self._files) if self._digests else 1),
@@ -189,11 +192,12 @@ class OnePass:
                     self.offenders.add(place.spec.name)
 
 
-def _parts(places: Sequence[Place]) -> Iterator[Place]:
-    """The data in parts of one dtype, without regard to where tensors end."""
-    for dtype, group in groupby(places, key=lambda place: place.spec.dtype):
+def _parts(places: Sequence[Place], factors: Factors) -> Iterator[tuple[Place, tuple[float, ...]]]:
+    """The data in parts of one dtype and the same factors, without regard to where tensors end."""
+    kinds = groupby(places, key=lambda place: (place.spec.dtype, factors.get(place.spec.name, ())))
+    for (dtype, same), group in kinds:
         run = list(group)
         size = ITEM_SIZES[dtype]
         for begin in range(run[0].offset, run[-1].end, _PART * size):
             count = min(_PART, (run[-1].end - begin) // size)
-            yield Place(TensorSpec("", dtype, (count,)), begin)
+            yield Place(TensorSpec("", dtype, (count,)), begin), same

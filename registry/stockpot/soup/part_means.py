@@ -21,19 +21,19 @@ Take = Callable[[int, memoryview], None]
 
 
 class PartMeans:
-    """Means of parts of at most `limit` elements. One for each thread. `factors`: of each file; `scale`: of
-    their sum. Those are `Recipe.factors` and `Recipe.scale`.
-    """
+    """Means of parts of at most `limit` elements. One for each thread. `scale`: `Recipe.scale`."""
 
-    def __init__(self, limit: int, factors: Sequence[float], scale: float) -> None:
+    def __init__(self, limit: int, scale: float) -> None:
         # Pages that are never touched take no memory: 8 bytes per element are needed for F64 alone.
         self._memory = [np.empty(limit * 8, dtype=np.uint8) for _ in range(3)]
-        self._factors = factors
         self._scale = scale
 
-    def mean(self, part: TensorSpec, take: Take) -> tuple[memoryview, bool]:
-        """The bytes of the mean, valid until the next is asked for, and whether all of it is finite."""
-        return (self._narrow if part.dtype in WITH_TORCH else self._wide)(part, take)
+    def mean(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
+        """The bytes of the mean, valid until the next is asked for, and whether all of it is finite.
+
+        `factors`: what each file is multiplied by.
+        """
+        return (self._narrow if part.dtype in WITH_TORCH else self._wide)(part, take, factors)
 
     def copy(self, part: TensorSpec, take: Take, *, files: int) -> memoryview:
         """The bytes of the part in the first file; so many files are read."""
@@ -43,14 +43,14 @@ class PartMeans:
             take(index, others)
         return content
 
-    def _wide(self, part: TensorSpec, take: Take) -> tuple[memoryview, bool]:
+    def _wide(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
         dtype = np.float64 if part.dtype == "F64" else np.float32
         incoming_bytes, total_bytes, _ = self._cut(part, ITEM_SIZES[part.dtype])
         incoming, total = incoming_bytes.view(dtype), total_bytes.view(dtype)
         take(0, total_bytes.data)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported by name
-            _multiply(total, self._factors[0])
-            for index, factor in enumerate(self._factors[1:], start=1):
+            _multiply(total, factors[0])
+            for index, factor in enumerate(factors[1:], start=1):
                 take(index, incoming_bytes.data)
                 _multiply(incoming, factor)
                 np.add(total, incoming, out=total)
@@ -59,7 +59,7 @@ class PartMeans:
             finite = math.isfinite(total.sum()) or bool(np.isfinite(total).all())
         return total_bytes.data, finite
 
-    def _narrow(self, part: TensorSpec, take: Take) -> tuple[memoryview, bool]:
+    def _narrow(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
         import torch
 
         from stockpot.soup.arithmetic import DTYPES, RunningSum, is_finite
@@ -68,8 +68,8 @@ class PartMeans:
         incoming = torch.from_numpy(incoming_bytes).view(DTYPES[part.dtype])
         _, total, wide = (torch.from_numpy(cut).view(torch.float32) for cut in self._cut(part, 4))
         take(0, incoming_bytes.data)
-        running = RunningSum(incoming, factor=self._factors[0], total=total, wide=wide)
-        for index, factor in enumerate(self._factors[1:], start=1):
+        running = RunningSum(incoming, factor=factors[0], total=total, wide=wide)
+        for index, factor in enumerate(factors[1:], start=1):
             take(index, incoming_bytes.data)
             running.add(incoming, factor)
         return incoming_bytes.data, is_finite(running.mean(self._scale, out=incoming))

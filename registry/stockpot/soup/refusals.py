@@ -9,12 +9,7 @@ from stockpot.soup.overlay import Overlay
 
 
 def require_applicable(recipe: Recipe, overlay: Overlay | None = None) -> None:
-    """Raise BadCheckpoint for a recipe whose overlay is another, or is not here, and for coefficients for
-    each tensor: to come.
-    """
-    if recipe.coefficients is not None:
-        what = "coefficients for each tensor cannot be applied"
-        raise BadCheckpoint(f"{title(recipe)}: {what}", mend="use a newer stockpot")
+    """Raise BadCheckpoint for a recipe whose overlay is another, or is not here."""
     named, found = recipe.overlay, overlay and overlay.digest
     if (named is None) != (found is None) or (isinstance(named, str) and named != found):
         raise BadCheckpoint(

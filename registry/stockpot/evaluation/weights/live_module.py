@@ -14,11 +14,13 @@ from stockpot.evaluation.weights.module_weights import Placement, placement, unf
 from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
 from stockpot.soup.checkpoint_cache import exact_digest
+from stockpot.soup.coefficients import Factors, factors_by_tensor
 from stockpot.soup.compatibility import Layout, misfits
 from stockpot.soup.refusals import misfit, overflow, require_applicable
 from stockpot.soup.weights_file import WeightsFile
 
 _BLOCK = 1 << 18  # elements: they stay in the processor's cache, and of smaller ones there are too many calls
+_TORN = "one tensor in the model, but other coefficients"
 _CUDA_BLOCK = 1 << 22  # elements: a launch costs as much as copying some ten thousand
 
 
@@ -43,7 +45,7 @@ class LiveModule:
         self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
         self._tensors: tuple[TensorSpec, ...] = ()
         self._blocks: list[Block] = []  # of such tensors
-        self._summed: tuple[tuple[Digest, float], ...] = ()
+        self._summed: tuple[tuple[Digest, float | Digest], ...] = ()  # with a factor, or a file of them
         self._held: Digest | None = None
 
     def hold(self, recipe: Recipe) -> nn.Module:
@@ -70,37 +72,47 @@ class LiveModule:
     def _put(self, recipe: Recipe) -> None:
         self._check(recipe)
         self._cut(self._layouts[recipe.checkpoints[0]][0])
-        *others, (last, factor) = zip(recipe.checkpoints, recipe.factors, strict=True)
+        *others, last = recipe.checkpoints
         if not others:
             peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
             self._peaks[last] = _greatest(peaks)
             return
-        self._sum(tuple(others))
-        look = self._may_overflow(recipe)
-        work = partial(_copy_mean, factor=factor, coefficient=recipe.scale, look=look)
+        factors = factors_by_tensor(recipe, self._tensors, self._checkpoints.open)
+        ties = self._placement(self._tensors).ties
+        if torn := [f"{a} and {b}: {_TORN}" for a, b in ties if factors.get(a) != factors.get(b)]:
+            raise unfit(self._module, torn)
+        self._sum(recipe, factors)
+        look = self._may_overflow(recipe, factors)
+        work = partial(_copy_mean, factors=factors, place=len(others), coefficient=recipe.scale, look=look)
         if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
             names = [spec.name for spec in self._tensors if spec.name in offenders]
             raise overflow(recipe, names, len(self._tensors))
 
-    def _may_overflow(self, recipe: Recipe) -> bool:
+    def _may_overflow(self, recipe: Recipe, factors: Factors) -> bool:
         """Whether the mean must be looked at: a third of the work. Not where the peaks add up to little."""
         limit = min(
             (torch.finfo(b.dtype).max for b in self._blocks if b.dtype.is_floating_point), default=0.0
         )
-        each = zip(recipe.checkpoints, recipe.factors, strict=True)
-        return not sum(self._peaks.get(c, math.inf) * abs(factor) for c, factor in each) <= limit / 2
+        greatest = [max(map(abs, each)) for each in zip(*set(factors.values()), strict=True)]
+        each = zip(recipe.checkpoints, greatest, strict=False)  # there are none where nothing is averaged
+        return not sum(self._peaks.get(c, math.inf) * factor for c, factor in each) <= limit / 2
 
-    def _sum(self, ingredients: tuple[tuple[Digest, float], ...]) -> None:
-        """Let the sum be that of these checkpoints, each times its factor: continued where it can be."""
+    def _sum(self, recipe: Recipe, factors: Factors) -> None:
+        """Let the sum be that of all ingredients but the last, each times its factors: continued where it can
+        be.
+        """
+        each = zip(recipe.checkpoints[:-1], recipe.factors, strict=False)
+        ingredients = tuple((digest, recipe.coefficients or factor) for digest, factor in each)
         floats = [block for block in self._blocks if block.dtype.is_floating_point]
         if not self._summed or ingredients[: len(self._summed)] != self._summed:
             self._summed = ()
             for block in floats:
                 block.sum = None
-        for digest, factor in ingredients[len(self._summed) :]:
+        for place in range(len(self._summed), len(ingredients)):
             summed, self._summed = self._summed, ()  # an error in between leaves no sum
-            self._feed.each(digest, floats, partial(_add, factor=factor), overwrites=False)
-            self._summed = (*summed, (digest, factor))
+            work = partial(_add, factors=factors, place=place)
+            self._feed.each(ingredients[place][0], floats, work, overwrites=False)
+            self._summed = (*summed, ingredients[place])
 
     def _cut(self, tensors: tuple[TensorSpec, ...]) -> None:
         """Cut the module's tensors into blocks, for checkpoints of this layout."""
@@ -178,7 +190,8 @@ def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
     return torch.stack([peak for _, peak in peaks]).max().item() if peaks else 0.0
 
 
-def _add(block: Block, content: Tensor, *, factor: float) -> None:
+def _add(block: Block, content: Tensor, *, factors: Factors, place: int) -> None:
+    factor = factors[block.name][place]
     content = content.view(block.target.shape)
     if block.sum is None:
         block.sum = RunningSum(content, factor=factor)
@@ -187,16 +200,16 @@ def _add(block: Block, content: Tensor, *, factor: float) -> None:
 
 
 def _copy_mean(
-    block: Block, content: Tensor, *, factor: float, coefficient: float, look: bool
+    block: Block, content: Tensor, *, factors: Factors, place: int, coefficient: float, look: bool
 ) -> Tensor | None:
-    """Put (sum + content x factor) x coefficient into the module.
+    """Put (sum + content x its factor) x coefficient into the module.
 
     Returns, if it is to look, a sum that is not finite if any element is not.
     """
     if block.sum is None:
         _copy(block, content)
         return None
-    target, content = block.target, content.view(block.target.shape)
+    target, content, factor = block.target, content.view(block.target.shape), factors[block.name][place]
     if content.dtype == target.dtype:
         block.sum.mean_with(content, coefficient, out=target, factor=factor)
     else:  # it is rounded as the file holds it, and widened then

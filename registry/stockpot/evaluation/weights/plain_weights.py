@@ -13,6 +13,7 @@ from stockpot.evaluation.weights.module_weights import placement, unfit
 from stockpot.ports import Checkpoints
 from stockpot.soup.arithmetic import averaged
 from stockpot.soup.average import opened
+from stockpot.soup.coefficients import Factors, factors_by_tensor
 from stockpot.soup.compatibility import must_agree
 from stockpot.soup.refusals import misfit, overflow
 from stockpot.soup.weights_file import WeightsFile
@@ -27,7 +28,8 @@ def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: Checkpoints) -> 
     the checkpoints raise.
     """
     with torch.inference_mode(), opened(recipe, checkpoints.open) as files:
-        mean = _mean(recipe, files)
+        factors = factors_by_tensor(recipe, files[0].tensors, checkpoints.open)
+        mean = _mean(recipe, files, factors)
         place = placement(module, files[0].tensors)
         torn = [
             f"{a} and {b} are one tensor in the model" for a, b in place.ties if not mean[a].equal(mean[b])
@@ -38,11 +40,14 @@ def put_plainly(module: nn.Module, recipe: Recipe, checkpoints: Checkpoints) -> 
             target.copy_(mean[name])
 
 
-def _mean(recipe: Recipe, files: Sequence[WeightsFile]) -> dict[str, Tensor]:
+def _mean(recipe: Recipe, files: Sequence[WeightsFile], factors: Factors) -> dict[str, Tensor]:
     tensors, named = files[0].tensors, list(zip(map(short, recipe.checkpoints), files, strict=True))
     if others := [f"{digest}: its tensors are others" for digest, file in named if file.tensors != tensors]:
         raise misfit(recipe, others)
-    mean = {spec.name: averaged((file.read(spec.name) for file in files), recipe) for spec in tensors}
+    mean = {
+        spec.name: averaged((file.read(spec.name) for file in files), recipe, factors.get(spec.name))
+        for spec in tensors
+    }
     exact = [spec.name for spec in must_agree(tensors)]
     if others := [
         f"{digest}: {name} holds other values"

@@ -198,11 +198,11 @@ class Supply:
         says although nothing had told so until then: then it may have been measured so.
         """
         try:
-            with self._cache.pinned(recipe.checkpoints):
-                for digest in recipe.checkpoints:
+            with self._cache.pinned(recipe.files):
+                for digest in recipe.files:
                     with self.open(digest):  # whatever can be told from outside is mended before
                         pass
-                return self._with(recipe.checkpoints, lambda: self._build(recipe, link))
+                return self._with(recipe.files, lambda: self._build(recipe, link))
         except Altered as error:
             raise Altered(
                 f"{error.what}, perhaps before it was measured: nothing is made of it",
