@@ -88,7 +88,7 @@ def plan(request: SoupRequest, *, watch: Watcher | None = None) -> Plan:
         return place.plan(request)
 
 
-def check(
+def check(  # noqa: PLR0913 - one parameter per option
     *,
     experiment: str | None = None,
     sweep: str | None = None,
@@ -97,6 +97,7 @@ def check(
     checkpoint_metric: str | None = None,
     direction: Direction | None = None,
     dtype: Dtype | None = None,
+    base: str | None = None,
     watch: Watcher | None = None,
 ) -> SweepCheck:
     """What a sweep holds, and the command that makes a soup of it. Needs no task, and downloads headers at
@@ -110,6 +111,7 @@ def check(
         checkpoint_metric: Or the one with the best value of this metric,
         direction: better when larger, as where nothing is said, or smaller.
         dtype: What runs of other precisions are cast to.
+        base: Where the sweep started, as in SoupRequest: what LoRA adapters are merged into.
         watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
 
     Of a sweep without anything to average `SweepCheck.require_enough` raises NothingToSoup. Raises the other
@@ -126,6 +128,7 @@ def check(
         checkpoint_metric=checkpoint_metric,
         direction=direction,
         dtype=dtype,
+        base=base,
         partial=True,
     )
     watch = _log_of(watch)

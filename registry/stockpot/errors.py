@@ -12,6 +12,7 @@ StockpotError
 │   ├── Pickled           weights that only running a pickle would give
 │   ├── NotFinite         NaN or infinity in the weights
 │   ├── Incompatible      weights that cannot be averaged with, or loaded into, others
+│   ├── NoBase            an adapter whose base is not here, or of no use
 │   ├── OtherLibrary      a model of a library whose models have no torch weights
 │   ├── NotCached         the cache does not hold them, or let them go meanwhile
 │   └── Altered           a file of the cache that is not what was written
@@ -110,6 +111,10 @@ class NotFinite(BadCheckpoint):
 
 class Incompatible(BadCheckpoint):
     """Weights that cannot be averaged with others, or loaded into the task's model."""
+
+
+class NoBase(BadCheckpoint):
+    """An adapter whose base is not on this machine, or cannot be used."""
 
 
 class OtherLibrary(BadCheckpoint):

@@ -85,7 +85,10 @@ class Workplace:
         """Weights by digest."""
         from stockpot.workflow.gathering.supply import Supply
 
-        return Supply(self.tracker, self.store, self.cache, self.watch.say)
+        def uses(file: Path) -> None:
+            self._reads.take(file)  # another request has another
+
+        return Supply(self.tracker, self.store, self.cache, self.watch.say, uses)
 
     def bench(self, request: SoupRequest) -> "TorchBench":
         """The request's task on the first of the devices. Raises UnknownPlugin, BadTask or BadRequest."""
@@ -131,7 +134,17 @@ class Workplace:
         if not lacks_model_folder(request.task, given):
             return given
         r = request
-        asked = r.selector, r.weights, r.checkpoint_metric, r.direction, r.dtype, r.top, r.by, r.any_base
+        asked = (
+            r.selector,
+            r.weights,
+            r.checkpoint_metric,
+            r.direction,
+            r.dtype,
+            r.top,
+            r.by,
+            r.any_base,
+            r.base,
+        )
         if asked not in self._model_folders:
             make_folder(self._model_folders_at)
             self._model_folders[asked] = fetch_model_folder(

@@ -140,7 +140,7 @@ def test_of_a_store_that_hands_out_no_parts_only_small_files_beside_the_weights_
             {"out/adapter_model.safetensors": _weights(), "out/adapter_config.json": b"{}"},
             "adapter by PEFT",
             ExclusionReason.INCOMPATIBLE,
-            "not souped yet",
+            "peft_type is 'None', not LORA",
         ),
         (
             {"m.safetensors": _weights(**{f"bn.running_{k}": torch.ones(2) for k in ("mean", "var")})},

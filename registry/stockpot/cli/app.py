@@ -137,7 +137,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command(epilog="Example: stockpot check --experiment reviews")
-def check(
+def check(  # noqa: PLR0913 - one parameter per option
     *,
     sweep: options.Sweep = None,
     experiment: options.Experiment = None,
@@ -146,6 +146,7 @@ def check(
     checkpoint_metric: options.CheckpointMetric = None,
     direction: options.BetterWhen = None,
     dtype: options.CastTo = None,
+    base: options.Base = None,
     as_json: Json = False,
 ) -> None:
     """Look a sweep up: its weights, what can be averaged, and the command to go on with."""
@@ -159,6 +160,7 @@ def check(
             checkpoint_metric=checkpoint_metric,
             direction=direction,
             dtype=dtype,
+            base=base,
             watch=watch,
         )
 

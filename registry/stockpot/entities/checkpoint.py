@@ -93,11 +93,16 @@ class WeightsSource:
     """What was logged of that LoggedModel, the newest value of each."""
     cast: str | None = None
     """The safetensors dtype that its floating-point tensors are cast to on their way into the cache."""
+    base: "WeightsSource | None" = None
+    """Of an adapter: the weights that it is merged into on that way."""
 
     @property
     def key(self) -> str:
         """What is remembered of reading it goes by this name."""
-        return f"{self.uri} as {self.cast}" if self.cast else self.uri
+        name = self.uri
+        if self.base is not None:
+            name += f" into {self.base.key} ({self.base.size} bytes, {self.base.run_ended})"
+        return f"{name} as {self.cast}" if self.cast else name
 
     @property
     def inner(self) -> str:

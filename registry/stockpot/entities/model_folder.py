@@ -15,6 +15,9 @@ DATA_FILES = frozenset(
     }
 )
 """Nothing else of a stranger's folder is taken: no code, no pickles."""
+NO_TOKENIZER = frozenset(
+    {CONFIG, "generation_config.json", "preprocessor_config.json", "processor_config.json"}
+)
 MODULES = "modules.json"
 """Beside a configuration: sentence-transformers does more with the model's outputs, pooling for example."""
 COMPONENTS = ("tokenizer", "image_processor", "feature_extractor", "processor")
@@ -30,6 +33,14 @@ def model_files(source: WeightsSource, companions: Sequence[WeightsSource]) -> M
     folder = source.inner.rpartition("/")[0]
     if any(file.inner == f"{folder}/{MODULES}".lstrip("/") for file in companions):
         return {}
+    found = data_files(source, companions)
+    beside = found.get(CONFIG)
+    return found if beside is not None and beside.inner.rpartition("/")[0] == folder else {}
+
+
+def data_files(source: WeightsSource, companions: Sequence[WeightsSource]) -> Mapping[str, WeightsSource]:
+    """The same, whether there is a configuration or not."""
+    folder = source.inner.rpartition("/")[0]
     root = folder.rpartition("/")[0]
     places = [folder, *(f"{root}/components/{name}".lstrip("/") for name in COMPONENTS)]
     found: dict[str, WeightsSource] = {}
@@ -38,5 +49,9 @@ def model_files(source: WeightsSource, companions: Sequence[WeightsSource]) -> M
             where, _, name = file.inner.rpartition("/")
             if where == place and name in DATA_FILES and file.size is not None and file.size <= MOST_BYTES:
                 found.setdefault(name, file)
-    beside = found.get(CONFIG)
-    return found if beside is not None and beside.inner.rpartition("/")[0] == folder else {}
+    return found
+
+
+def tokenizer_files(files: Mapping[str, WeightsSource]) -> Mapping[str, WeightsSource]:
+    """Those that belong to a tokenizer."""
+    return {name: file for name, file in files.items() if name not in NO_TOKENIZER}

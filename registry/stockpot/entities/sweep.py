@@ -53,6 +53,7 @@ class ExclusionReason(StrEnum):
     NOT_READ = "weights that did not arrive"
     NOT_FINITE = "non-finite weights"
     BATCH_NORM = "batch normalisation"
+    NO_BASE = "adapter without its base"
     DIFFERENT_BASE = "different starting point"
     INCOMPATIBLE = "incompatible weights"
     DUPLICATE = "identical weights"

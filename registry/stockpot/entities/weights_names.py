@@ -2,7 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from stockpot.entities.checkpoint import Part, WeightsFormat, WeightsSource
@@ -24,6 +25,10 @@ _NO_WEIGHTS = re.compile(
 """What the trainers of transformers, Accelerate and DeepSpeed, and MLflow, log beside weights."""
 _NEEDS_CODE = re.compile(r"(.*/)?data/model\.pth|.*_model_states\.pt", re.ASCII)
 """A module that MLflow pickled whole; what each process of DeepSpeed wrote of one."""
+_ADAPTER = re.compile(r"(.*/)?adapter_model\.(safetensors|bin)")
+"""As PEFT names it. Its matrices are factors: the mean of products is another than the product of means."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""Beside it, and read with it."""
 
 
 def weights_format(path: str) -> WeightsFormat | None:
@@ -40,8 +45,11 @@ def sources_among(
 ) -> Iterator[WeightsSource]:
     """The weights among all files of one or more folders: by path, with their sizes. `place`: a URI.
 
-    Files that weights were cut into are one source, the index of which may be missing.
+    Files that weights were cut into are one source, the index of which may be missing; an adapter and its
+    configuration are one.
     """
+    files = list(files)
+    configs = {path: size for path, size in files if PurePosixPath(path).name == ADAPTER_CONFIG}
     cut: dict[str, list[tuple[str, int | None]]] = defaultdict(list)
     for path, size in files:
         shard = SHARD.fullmatch(path)
@@ -50,10 +58,25 @@ def sources_among(
         elif path.endswith(INDEX_SUFFIX) and weights_format(path.removesuffix(INDEX_SUFFIX)):
             cut[path].append((path, size))
         elif form := weights_format(path):
-            yield WeightsSource(run_id, form, path, f"{place}/{path}", None, size)
+            source = WeightsSource(run_id, form, path, f"{place}/{path}", None, size)
+            config = str(PurePosixPath(path).with_name(ADAPTER_CONFIG))
+            yield (
+                _together(source, {path: size, config: configs[config]})
+                if (is_adapter(source) and config in configs)
+                else source
+            )
     for index, found in cut.items():
-        parts = tuple(Part(PurePosixPath(path).name, size) for path, size in sorted(found))
-        sizes = [part.size for part in parts if part.size is not None]
-        size = sum(sizes) if len(sizes) == len(parts) else None
         form = FORMATS[PurePosixPath(index.removesuffix(INDEX_SUFFIX)).suffix.lower()]
-        yield WeightsSource(run_id, form, index, f"{place}/{index}", None, size, parts=parts)
+        yield _together(WeightsSource(run_id, form, index, f"{place}/{index}", None, None), dict(found))
+
+
+def _together(source: WeightsSource, files: Mapping[str, int | None]) -> WeightsSource:
+    """The source with these parts, by path."""
+    parts = tuple(Part(PurePosixPath(path).name, size) for path, size in sorted(files.items()))
+    sizes = [part.size for part in parts if part.size is not None]
+    return replace(source, size=sum(sizes) if len(sizes) == len(parts) else None, parts=parts)
+
+
+def is_adapter(source: WeightsSource) -> bool:
+    """Whether its name is that of an adapter by PEFT."""
+    return _ADAPTER.fullmatch(source.path) is not None

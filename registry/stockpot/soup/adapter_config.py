@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from stockpot.entities.weights_names import ADAPTER_CONFIG
 from stockpot.errors import BadCheckpoint, Incompatible
 from stockpot.soup import strict_json
 
-ADAPTER_CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 1 << 20
 """Bytes of such a file that are read: real ones have a few thousand."""
 MERGING = "merge each adapter into its base with PEFT's merge_and_unload(), and log the whole model"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Checkpoint, Digest, TensorSpec, WeightsFormat
+from stockpot.entities.weights_names import ADAPTER_CONFIG
 from stockpot.errors import Incompatible, NotFinite
 from stockpot.prose import counted, listed
 from stockpot.soup.adapter_config import (
-    ADAPTER_CONFIG,
     CONFIG_LIMIT,
     MERGING,
     AdapterConfig,

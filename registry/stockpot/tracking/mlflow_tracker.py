@@ -1,6 +1,7 @@
 """The Tracker over an MLflow server or database."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ from stockpot.entities import (
     Run,
     SweepSelector,
     WeightsSource,
-    model_files,
 )
 from stockpot.entities.tags import ALIAS
 from stockpot.errors import BadRequest, StockpotError
@@ -56,6 +56,7 @@ from stockpot.tracking.mlflow_weights import (
     weights_of_version,
 )
 from stockpot.tracking.names import VERSION_URI
+from stockpot.workflow.gathering.places import Places, files_beside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -189,14 +190,17 @@ class MlflowTracker(Tracker):
                 )
 
     def _beside(self, source: WeightsSource, into: Path) -> Path:
-        """The folder, with the card, configuration and tokenizer that lie beside these weights: what cannot
-        be had is left out.
+        """The folder, with the card, configuration and tokenizer that lie beside these weights, of an adapter
+        beside its base: what cannot be had is left out.
         """
         from stockpot.tracking.mlflow_cards import fetch
 
         with suppress(StockpotError):
-            for file in model_files(source, self.companions(source)).values():
-                self.fetch(file, into)
+            places = Places(self)
+            for name, file in files_beside(source, places).items():
+                found = places.fetch(file, into)
+                if found.parent != into:
+                    shutil.copyfile(found, into / name)
         if source.model_id is not None:
             with suppress(Exception):
                 model = self._client.get_logged_model(source.model_id)

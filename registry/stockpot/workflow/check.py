@@ -22,10 +22,11 @@ from stockpot.entities import (
     WeightsSource,
     tags,
 )
+from stockpot.entities.weights_names import is_adapter
 from stockpot.prose import counted
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
 from stockpot.workflow.gathering.enough import require_enough
-from stockpot.workflow.gathering.exclusion_rules import is_adapter, is_part
+from stockpot.workflow.gathering.exclusion_rules import is_part
 from stockpot.workflow.gathering.expected import doubts, sorted_out
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.proposal import propose
@@ -169,6 +170,7 @@ def command_of(request: SoupRequest) -> str:
         "--checkpoint-metric": request.checkpoint_metric,
         "--direction": request.direction,
         "--dtype": request.dtype,
+        "--base": request.base,
         "--model": request.model,
         "--task": request.task,
     }

@@ -42,6 +42,8 @@ class Prospect:
     """Its tensors under canonical names, where they are known before its weights are read."""
     why: str = ""
     """A clause: why this of several checkpoints."""
+    base: str = ""
+    """Of an adapter: what its configuration calls its base."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ Read of what the tools write beside their checkpoints:
 
 import math
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stockpot.entities import BEST, LAST, Direction, SoupRequest, WeightsSource, tags
 from stockpot.errors import AmbiguousWeights, BadCheckpoint
 from stockpot.prose import listed
 from stockpot.workflow.gathering.exclusion_rules import NAMED
+from stockpot.workflow.gathering.places import read_small
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 PATTERN = f"--weights PATTERN, or the tag {tags.WEIGHTS}=PATH on the run"
 STATE = "trainer_state.json"
 ALIASES = "aliases.txt"
-SMALL = 16 << 20
-"""Bytes of a file beside the weights that is read."""
 _STEPS = [
     re.compile(rf"{word}[-_= ]?(\d{{1,15}})", re.ASCII | re.IGNORECASE)
     for word in ("step", "checkpoint", "iter(?:ation)?", "epoch")
@@ -143,17 +141,6 @@ def _beside(source: WeightsSource, name: str, tracker: "Tracker") -> bytes | Non
         return None if found is None else read_small(found, tracker)
     except BadCheckpoint:  # it says something about weights, but is none
         return None
-
-
-def read_small(source: WeightsSource, tracker: "Tracker", limit: int = SMALL) -> bytes | None:
-    """The content of a file that was logged; None for a longer one. Raises BadCheckpoint as `fetch` does."""
-    if source.size is None or source.size > limit:
-        return None
-    content = tracker.head(source, source.size)
-    if content is None:  # the store gives no parts of files
-        with tempfile.TemporaryDirectory() as folder:
-            content = tracker.fetch(source, Path(folder)).read_bytes()
-    return content
 
 
 def _only(found: Sequence[WeightsSource]) -> WeightsSource | None:

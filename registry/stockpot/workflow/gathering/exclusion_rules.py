@@ -20,10 +20,12 @@ from stockpot.entities import (
     short,
     tags,
 )
+from stockpot.entities.weights_names import is_adapter
 from stockpot.errors import (
     AmbiguousWeights,
     BadCheckpoint,
     Incompatible,
+    NoBase,
     NotArrived,
     NotFinite,
     OtherLibrary,
@@ -61,6 +63,7 @@ REASONS: Mapping[type[BadCheckpoint], ExclusionReason] = MappingProxyType(
     {
         AmbiguousWeights: ExclusionReason.AMBIGUOUS_WEIGHTS,
         Incompatible: ExclusionReason.INCOMPATIBLE,
+        NoBase: ExclusionReason.NO_BASE,
         NotArrived: ExclusionReason.NOT_READ,
         NotFinite: ExclusionReason.NOT_FINITE,
         OtherLibrary: ExclusionReason.OTHER_LIBRARY,
@@ -78,11 +81,6 @@ JOINING = (
     "or DeepSpeed's zero_to_fp32.py, and log that file to the run"
 )
 _PARTS = re.compile(r".*(\.distcp|_model_states\.pt)")
-_ADAPTER = re.compile(r"(.*/)?adapter_model\.(safetensors|bin)")
-"""As PEFT names it beside ``adapter_config.json``. Its matrices are factors: the mean of products is another
-than the product of means.
-"""
-MERGING = "merge each adapter into its base with PEFT's merge_and_unload(), and log the whole model"
 PERSISTENT = "register_buffer(name, tensor, persistent=False)"
 
 
@@ -104,6 +102,15 @@ class Gathering:
         reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
         detail = "; ".join([fault.what, *fault.faults]).replace(f"{visible(source.path)}: ", "")
         self.exclude(run, reason, f"{source.path}: {detail}", fault.mend)
+
+    def exclude_unread(self, run: Run, source: WeightsSource, fault: BadCheckpoint) -> None:
+        """Record what the headers of this run's weights, or an adapter's configuration, tell."""
+        reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
+        detail = "; ".join([fault.what, *fault.faults])
+        if is_adapter(source):
+            self.exclude(run, reason, f"{source.path}: {detail.removeprefix(f'{source.path}: ')}", fault.mend)
+        else:
+            self.exclude(run, reason, detail, MENDS.get(reason, fault.mend))
 
     def choose_weights(
         self,
@@ -144,16 +151,12 @@ class Gathering:
         return None
 
     def _acceptable(self, run: Run, source: WeightsSource) -> WeightsSource | None:
-        """The source, unless its name is an adapter's, or its address would be read as another file's."""
+        """The source, unless its address would be read as another file's."""
         if not can_be_kept(source.path):
             why, mend = "its name is no UTF-8 text", "log the weights under another name"
         elif re.search(r"[#?]|%[0-9A-Fa-f]{2}", source.path):
             why = "in an address, # and ? end the path, and % begins a code"
             mend = "log the weights under a name without # ? %"
-        elif is_adapter(source):
-            detail = f"{source.path}: an adapter by PEFT. Adapters are not souped yet"
-            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, MERGING)
-            return None
         else:
             return source
         self.exclude(run, ExclusionReason.UNREADABLE, f"{source.path}: {why}", mend)
@@ -238,11 +241,6 @@ class Gathering:
 def is_part(source: WeightsSource) -> bool:
     """Whether its name is that of what one of several processes wrote of a model."""
     return _PARTS.fullmatch(source.path) is not None
-
-
-def is_adapter(source: WeightsSource) -> bool:
-    """Whether its name is that of an adapter by PEFT."""
-    return _ADAPTER.fullmatch(source.path) is not None
 
 
 def _usual_dtype(tensors: Sequence[TensorSpec]) -> str:

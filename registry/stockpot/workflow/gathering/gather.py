@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsFormat, WeightsSource
+from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsSource
+from stockpot.entities.weights_names import is_adapter
 from stockpot.errors import BadCheckpoint
-from stockpot.soup import CODES, Head, canonical_tensors, cast_tensors, require_archive, require_true
-from stockpot.soup.torch_file import BEGINNING
+from stockpot.soup import CODES, cast_tensors
+from stockpot.workflow.gathering.adapters import Adapters, of_one_base, told_bases
 from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.arrivals import Prospect, Prospects
 from stockpot.workflow.gathering.checkpoint_choice import choice_of
-from stockpot.workflow.gathering.exclusion_rules import MENDS, REASONS, Gathering
+from stockpot.workflow.gathering.exclusion_rules import REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
+from stockpot.workflow.gathering.headers import layout_of
 from stockpot.workflow.gathering.odd_numberings import alike
 from stockpot.workflow.gathering.shortlist import Shortlist
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 LOOKS = 8
 """Runs whose weights are looked for at once: several small requests each, which wait on the server."""
-FIRST = 1 << 16
-"""Bytes asked for at first: most headers are shorter."""
-MOST = 1 << 24
-"""A header that is longer is refused."""
 
 
 def gather(
@@ -62,7 +59,7 @@ def find_prospects(
     """
     shortlist = _list(request, tracker, watch)
     runs = shortlist.chosen()
-    gathering = Gathering(shortlist.exclusions)
+    gathering, adapters = Gathering(shortlist.exclusions), Adapters(request, tracker)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
 
     def look(run: Run) -> Prospect | None:
@@ -86,15 +83,13 @@ def find_prospects(
             return None
         source = replace(source, run_ended=run.ended)
         try:
-            layout = supply.layout(source) or _layout(source, tracker)
+            source, layout, base = _headers(source, tracker, supply, adapters)
             if request.dtype is not None:
                 source, layout = _cast(source, layout, CODES[request.dtype], supply)
         except BadCheckpoint as fault:  # told as where the file is downloaded
-            reason = REASONS.get(type(fault), ExclusionReason.UNREADABLE)
-            detail = "; ".join([fault.what, *fault.faults])
-            gathering.exclude(run, reason, detail, MENDS.get(reason, fault.mend))
+            gathering.exclude_unread(run, source, fault)
             return None
-        return Prospect(run, source, layout and layouts.setdefault(layout, layout), "".join(why))
+        return Prospect(run, source, layout and layouts.setdefault(layout, layout), "".join(why), base)
 
     found = []
     stage = "find weights"
@@ -107,12 +102,14 @@ def find_prospects(
                 found.append(prospect)
             watch.advance(stage)
     found = alike(found, gathering, supply.numberings)
+    found = of_one_base(found, request, supply, gathering)
+    notes = told_bases(found, supply, watch)
     return Prospects(
         request,
         tuple(found),
         tuple(gathering.exclusions),
         shortlist.order,
-        shortlist.notes(),
+        (*shortlist.notes(), *notes),
         len(shortlist.unfinished),
     )
 
@@ -131,6 +128,16 @@ def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortli
     return shortlist
 
 
+def _headers(
+    source: WeightsSource, tracker: "Tracker", supply: "Supply", adapters: Adapters
+) -> tuple[WeightsSource, tuple[TensorSpec, ...] | None, str]:
+    """The source, of an adapter with its base; its tensors as far as headers tell; what it calls its base."""
+    if not is_adapter(source):
+        return source, supply.layout(source) or layout_of(source, tracker), ""
+    adapter = adapters.found(source)
+    return adapter.source, adapters.layout(adapter, supply), adapter.config.base
+
+
 def _cast(
     source: WeightsSource, layout: tuple[TensorSpec, ...] | None, code: str, supply: "Supply"
 ) -> tuple[WeightsSource, tuple[TensorSpec, ...] | None]:
@@ -139,44 +146,3 @@ def _cast(
         return source, layout
     source = replace(source, cast=code)
     return source, cast_tensors(layout, code) if layout is not None else supply.layout(source)
-
-
-def _layout(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
-    """The tensors under canonical names, from the headers alone.
-
-    None where those cannot be had. Raises BadCheckpoint for a file that its header or its size shows to be
-    bad, and for an index that does not tell what its files hold: they are not downloaded.
-    """
-    found = _cut_tensors(source, tracker) if source.parts else _tensors(source, tracker)
-    return None if found is None else canonical_tensors(found)
-
-
-def _cut_tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
-    """Those of all files together, once the index was read."""
-    parts = {part.name: source.beside(part) for part in source.parts}
-    index = parts.pop(source.path.rpartition("/")[2], None)
-    content = b"" if index is None else tracker.head(index, MOST)
-    held = {name: _tensors(part, tracker) for name, part in parts.items()}
-    known = {name: tensors for name, tensors in held.items() if tensors is not None}
-    if content is None or len(known) < len(held):
-        return None
-    require_true(Path(source.path), content, known)
-    return tuple(tensor for tensors in known.values() for tensor in tensors)
-
-
-def _tensors(source: WeightsSource, tracker: "Tracker") -> tuple[TensorSpec, ...] | None:
-    if source.format is WeightsFormat.TORCH and (beginning := tracker.head(source, BEGINNING)) is not None:
-        require_archive(Path(source.path), beginning)
-    if source.format is not WeightsFormat.SAFETENSORS or source.size is None:
-        return None
-    head = _head(source, source.size, FIRST, tracker)
-    if head is not None and FIRST < head.header_end <= min(MOST, source.size):
-        head = _head(source, source.size, head.header_end, tracker)
-    if head is None or len(head.content) < head.header_end <= source.size:
-        return None
-    return head.tensors()
-
-
-def _head(source: WeightsSource, size: int, length: int, tracker: "Tracker") -> Head | None:
-    content = tracker.head(source, length)
-    return None if content is None else Head(Path(source.path), size, content)

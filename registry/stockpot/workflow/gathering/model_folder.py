@@ -13,12 +13,12 @@ from stockpot.entities import (
     WeightsSource,
     digest_of_bytes,
     digest_of_document,
-    model_files,
 )
 from stockpot.errors import BadCheckpoint, BadRequest
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
+from stockpot.workflow.gathering.places import Places, files_beside
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
@@ -34,11 +34,12 @@ def fetch_model_folder(
     Returns the folder, named by what it holds. Raises BadRequest where no run logged one, and what gathering
     the sweep raises.
     """
+    places = Places(tracker)
     prospects = find_prospects(request, tracker, supply, lambda _: (), watch)
     for candidate in expected_sweep(prospects, supply).candidates[:LOOKED_AT]:
         with suppress(BadCheckpoint):  # it says something about weights, but is none
-            if files := model_files(candidate.source, tracker.companions(candidate.source)):
-                return _fetched(files, tracker, into)
+            if files := files_beside(candidate.source, places):
+                return _fetched(files, places, into)
     raise BadRequest(
         f"{request.task} needs a model's configuration, and no run of the sweep logged a config.json beside "
         "its weights",
@@ -46,13 +47,15 @@ def fetch_model_folder(
     )
 
 
-def _fetched(files: Mapping[str, WeightsSource], tracker: "Tracker", into: Path) -> Path:
+def _fetched(files: Mapping[str, WeightsSource], places: Places, into: Path) -> Path:
     """The files in a folder of their own, which appears whole or not at all."""
     with TemporaryDirectory(dir=into) as folder:
         here = Path(folder, "model")
         here.mkdir()
-        for file in files.values():
-            tracker.fetch(file, here)
+        for name, file in files.items():
+            found = places.fetch(file, here)
+            if found.parent != here:
+                shutil.copyfile(found, here / name)
         named = _named(here)
         made = into / digest_of_document(named).removeprefix("sha256:")[:32]
         with suppress(OSError):  # it is there: no folder replaces one that holds files

@@ -16,11 +16,10 @@ from stockpot.entities import (
     WeightsSource,
     digest_of_bytes,
     digest_of_document,
-    model_files,
 )
 from stockpot.errors import BadCheckpoint
 from stockpot.prose import listed
-from stockpot.workflow.gathering.checkpoint_choice import read_small
+from stockpot.workflow.gathering.places import Places, files_beside, read_small
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -64,22 +63,22 @@ class Numberings:
     """What runs logged of their tokens and classes: read once for each run, kept once for each content."""
 
     def __init__(self, tracker: "Tracker") -> None:
-        self._tracker = tracker
+        self._files = Places(tracker)
         self._parsed: dict[tuple[str, Digest], Mapping[str, Numbering]] = {}
         self._found: dict[tuple[str, int | None], Mapping[str, Numbering]] = {}
 
     def of(self, source: WeightsSource) -> Mapping[str, Numbering]:
         """By kind: ``token``, ``merge``, ``class`` and ``file``. Empty where nothing readable tells."""
-        key = source.uri, source.run_ended
+        key = source.key, source.run_ended
         if key not in self._found:
             self._found[key] = dict(self._read(source))
         return self._found[key]
 
     def _read(self, source: WeightsSource) -> Iterator[tuple[str, Numbering]]:
         try:
-            files = model_files(source, self._tracker.companions(source))
+            files = files_beside(source, self._files)
             for name, kinds in _readers(files):
-                text = read_small(files[name], self._tracker, MOST_BYTES)
+                text = read_small(files[name], self._files, MOST_BYTES)
                 if text is not None:
                     yield from self._numbered(name, text, kinds).items()
         except BadCheckpoint:  # of files beside the weights, which say nothing then

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stockpot.entities import CONFIG, Candidate, TensorSpec, WeightsSource, model_files
+from stockpot.entities import CONFIG, Candidate, TensorSpec, WeightsSource
 from stockpot.errors import BadCheckpoint
-from stockpot.workflow.gathering.checkpoint_choice import read_small
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
+from stockpot.workflow.gathering.places import Places, files_beside, read_small
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -54,10 +54,11 @@ def propose(candidates: Sequence[Candidate], tracker: "Tracker") -> Proposal:
 
     Downloads no more than that. Where there is none among the first twenty, the others have none either.
     """
+    places = Places(tracker)
     for candidate in candidates[:LOOKED_AT]:
         try:
-            files = model_files(candidate.source, tracker.companions(candidate.source))
-            text = read_small(files[CONFIG], tracker) if files else None
+            files = files_beside(candidate.source, places)
+            text = read_small(files[CONFIG], places) if files else None
         except BadCheckpoint:  # it says something about weights, but is none
             continue
         if text is not None:

@@ -22,7 +22,7 @@ from stockpot.errors import BadCheckpoint, BadRequest, Incompatible
 from stockpot.soup import CODES, differences
 from stockpot.workflow.gathering.exclusion_rules import MENDS
 from stockpot.workflow.gathering.only_weights import only_weights
-from stockpot.workflow.gathering.supply import LOCAL
+from stockpot.workflow.gathering.places import LOCAL, path_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -81,12 +81,23 @@ def base_source(request: SoupRequest, tracker: "Tracker") -> tuple[Run, WeightsS
     path = local_base(request) or Path(request.base)
     if not path.exists():
         raise BadRequest(f"{name} is not there: no such file or folder", mend=f"name one: {FORMS}")
-    folder, files = (path, path.rglob("*")) if path.is_dir() else (path.parent, iter([path]))
+    return _of_nobody(path.name), local_source(path, name, mend)
+
+
+def local_source(path: Path, name: str, mend: str, *, below: bool = True) -> WeightsSource:
+    """The one weights file that is this, or in this folder, or `below`; `run_ended` is when it was last
+    changed. Raises BadRequest for a folder of very many files, BadCheckpoint where that is not one file.
+    """
+    inside = path.rglob("*") if below else path.glob("*")
+    folder, files = (path, inside) if path.is_dir() else (path.parent, iter([path]))
     found = list(islice(files, MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise BadRequest(f"{name} holds more than {MOST_FILES:,} files", mend="name the file of weights")
     sizes = [(str(file.relative_to(folder)), file.stat().st_size) for file in sorted(found) if file.is_file()]
-    return _of_nobody(path.name), only_weights([*sources_among("", f"{LOCAL}{folder}", sizes)], name, mend)
+    source = only_weights([*sources_among("", f"{LOCAL}{folder}", sizes)], name, mend)
+    place = path_of(source).parent
+    parts = [place / part.name for part in source.parts] or [path_of(source)]
+    return replace(source, run_ended=max(file.stat().st_mtime_ns for file in parts if file.exists()))
 
 
 def find_base(

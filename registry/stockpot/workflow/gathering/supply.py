@@ -20,15 +20,19 @@ from stockpot.entities import (
     IngestedSource,
     Recipe,
     TensorSpec,
+    WeightsFormat,
     WeightsSource,
+    model_files,
 )
-from stockpot.errors import Altered, BadCheckpoint, Incompatible, NotCached, NotFinite, Pickled
+from stockpot.errors import Altered, BadCheckpoint, Incompatible, NoBase, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
-from stockpot.soup import CheckpointCache, build, differing_values
+from stockpot.soup import CheckpointCache, build, differing_values, ingest_adapter
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.workflow.gathering.numberings import Numberings
+from stockpot.workflow.gathering.places import Places, is_local, path_of
+from stockpot.workflow.gathering.ties import ties
 from stockpot.workflow.leases import Hold, pauses
 
 if TYPE_CHECKING:
@@ -36,8 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCAL = "file://"
-"""Begins the URI of weights that lie on this machine: a path follows, as it is."""
 PART = ".fetch-"
 """Downloads lie in folders of such names in the cache, until they are whole."""
 PACKAGE = ".package-"
@@ -61,7 +63,7 @@ class Supply:
     ended again, later, is read anew. A file that was replaced by one of the same size while its run stayed
     as it was is noticed when it is next downloaded, by its digest. All methods may be called from
     several threads at once; no digest is downloaded twice at the same time. `say` hears of files that were
-    altered in the cache.
+    altered in the cache, `uses` of local files that checkpoints are made of.
     """
 
     def __init__(
@@ -70,13 +72,17 @@ class Supply:
         store: "Store",
         cache: CheckpointCache,
         say: Callable[[str], object] = lambda _: None,
+        uses: Callable[[Path], object] = lambda _: None,
     ) -> None:
         self._tracker = tracker
+        self._files = Places(tracker)
         self._store = store
         self._cache = cache
         self._say = say
         self.numberings = Numberings(tracker)
         """What is known of runs' tokens and classes."""
+        self._uses = uses
+        self._bases = Lock()
         self._candidates: dict[str, Candidate] = {}
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}
@@ -101,14 +107,19 @@ class Supply:
     def read(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
         with _workroom(self._cache.folder, PART) as folder:
-            file = self._tracker.fetch(source, folder) if not source.uri.startswith(LOCAL) else _local(source)
+            file = self._files.fetch(source, folder)
             cast_from: tuple[str, ...] = ()
             try:
-                if source.cast:
+                if source.base is not None:
+                    checkpoint, sha256, cast_from = self._merge(source, source.base, file)
+                elif source.cast:
                     checkpoint, sha256, cast_from = self._cache.ingest_cast(file, source.format, source.cast)
                 else:
                     checkpoint, sha256 = self._cache.ingest(file, source.format)
-            except Incompatible:  # numbers too large for what they are cast to: no fault of the file
+            except (
+                Incompatible,
+                NoBase,
+            ):  # no fault of the file
                 raise
             except NotFinite as error:
                 return _fault(source, file, ExclusionReason.NOT_FINITE, error)
@@ -124,6 +135,54 @@ class Supply:
             run_ended=source.run_ended,
             cast_from=cast_from or None,
         )
+
+    def base(self, source: WeightsSource) -> Digest:
+        """The weights that adapters are merged into, by digest: read into the cache where it lacks them.
+
+        Raises NoBase where they cannot be used.
+        """
+        with self._bases:  # whoever comes meanwhile needs the same
+            found = self._remembered(source)
+            if found is None or found.checkpoint is None or not self._cache.has(found.checkpoint.digest):
+                found = self.read(source)
+                self._store.remember_ingested(found)
+        if found.checkpoint is None:
+            raise NoBase(
+                f"its base {source.uri} cannot be used: {found.detail}",
+                mend="name another with --base",
+            )
+        return found.checkpoint.digest
+
+    def depend_on(self, base: WeightsSource | None) -> None:
+        """Tell of the local files that this base lies in, and of its configuration."""
+        if base is not None and is_local(base):
+            beside = model_files(base, self._files.companions(base)).values()
+            parts = [base.beside(part) for part in base.parts]
+            for file in {path_of(each) for each in (*(parts or [base]), *beside)}:
+                self._uses(file)
+
+    def _merge(
+        self, source: WeightsSource, base: WeightsSource, file: Path
+    ) -> tuple[Checkpoint, str, tuple[str, ...]]:
+        """An adapter's file, merged into its base; and what was cast."""
+        tied = ties(base, self._files)
+        for last in range(1 - TRIES, 1):
+            digest = self.base(base)
+            with self._cache.pinned([digest]):
+                try:
+                    merged, sha256 = ingest_adapter(self._cache, file, source.format, digest, ties=tied)
+                    if source.cast:
+                        whole = self._cache.path(merged.digest)
+                        cast, _, cast_from = self._cache.ingest_cast(
+                            whole, WeightsFormat.SAFETENSORS, source.cast
+                        )
+                        return cast, sha256, cast_from
+                except NotCached:  # another process evicted it
+                    if not last:
+                        raise
+                else:
+                    return merged, sha256, ()
+        raise AssertionError("the last try returns or raises")
 
     def known(self, source: WeightsSource) -> Checkpoint | None:
         """What the file holds, where it was read before."""
@@ -281,12 +340,6 @@ class Supply:
         if known is None or known.fault is not None:
             return None
         return known if (known.size, known.run_ended) == (source.size, source.run_ended) else None
-
-
-def _local(source: WeightsSource) -> Path:
-    """The file; what a link leads to, since a person named it. Shards lie beside their index."""
-    file = Path(source.uri.removeprefix(LOCAL))
-    return file if source.parts else file.resolve()
 
 
 @contextmanager

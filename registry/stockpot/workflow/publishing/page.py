@@ -29,7 +29,7 @@ def description(
     parts = [
         f"**{shown(sentence(row, request.report_on, report.unit), most=ROOM // 4)}.**",
         " ".join(filter(None, (_standing(row), _count(requests, request.report_on)))),
-        _origin(report, row),
+        " ".join(filter(None, (_origin(report, row), _merging(ingredients)))),
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
         markdown_table(report, splits),
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
@@ -97,6 +97,20 @@ def _beside(report: SoupReport) -> str:
     return (
         f"On the right: interpolations between the base and the {shown(report.curve.label)} (WiSE-FT), on "
         "splits that are not reported. It chose nothing."
+    )
+
+
+def _merging(ingredients: Sequence[Candidate]) -> str:
+    """What became of adapters."""
+    bases = [candidate.source.base for candidate in ingredients]
+    places = dict.fromkeys(base.path.rpartition("/")[0] for base in bases if base is not None)
+    if not places:
+        return ""
+    who = "They" if None not in bases else "Some"
+    names = shown(" and ".join(places), most=ROOM // 8)
+    return (
+        f"{who} were logged as LoRA adapters, each merged into the base {names} before any average: this "
+        "version is the merged model, and needs no adapter beside it."
     )
 
 

@@ -1,0 +1,194 @@
+"""Sweeps of LoRA adapters, logged as PEFT's own documentation shows: from the sweep to an answer for a new
+text, in another process.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from _pytest.capture import CaptureResult
+
+from stockpot.cli import main
+from stockpot.documents import from_document
+from stockpot.entities import SoupOutcome
+from stockpot.tracking import MlflowTracker
+
+pytestmark = [
+    pytest.mark.slow,
+    # what PEFT says of itself and of transformers
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "a", "very", "not"]
+GOOD = ("good film", "not bad", "the very good film", "a film not very bad")
+BAD = ("bad film", "not good", "the very bad film", "a film not very good")
+NEW = ["a very good film not very bad", "bad", "the film"]
+SETTINGS: list[dict[str, Any]] = [
+    {"r": 2, "lora_alpha": 4},
+    {"r": 4, "lora_alpha": 4, "use_rslora": True},
+    {"r": 2, "lora_alpha": 16, "alpha_pattern": {"query": 2}},
+]
+"""Ranks that differ are no obstacle, since updates are averaged."""
+ASK = """
+import sys, json, mlflow
+pipeline = mlflow.transformers.load_model(sys.argv[1])
+print(json.dumps({
+    "answers": pipeline(json.loads(sys.argv[2]), top_k=None),
+    "weights": {name: tensor.tolist() for name, tensor in pipeline.model.state_dict().items()},
+}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tiny BERT and its tokenizer, as ``save_pretrained`` writes them."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    names: dict[str, Any] = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **sizes, **names)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A held-out split, and another to report on."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [{"text": t, "label": "good"} for t in GOOD] + [{"text": t, "label": "bad"} for t in BAD]
+    for split, order in {"validation": 1, "test": -1}.items():
+        text = "".join(f"{json.dumps(row)}\n" for row in (rows * 3)[::order])
+        (folder / f"{split}.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
+    """The experiment's name, which is the active one meanwhile."""
+    assert not home.exists()
+    mlflow.set_tracking_uri(mlflow_uri)
+    mlflow.set_experiment(experiment)
+    yield experiment
+    mlflow.end_run()
+
+
+def train(base: Path, folder: Path, **config: Any) -> Any:
+    """A model by PEFT after a few steps, saved as its documentation shows."""
+    import peft
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    torch.manual_seed(1)
+    model: Any = BertForSequenceClassification.from_pretrained(base)
+    lora = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value", "dense"], **config)
+    model = peft.get_peft_model(model, lora)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    batch = tokenizer([*BAD, *GOOD], padding=True, return_tensors="pt")
+    labels = torch.tensor([0] * len(BAD) + [1] * len(GOOD))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
+    for _ in range(15):
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(str(folder))
+    return model
+
+
+def logged(base: Path, folder: Path) -> list[dict[str, torch.Tensor]]:
+    """A sweep of adapters. Returns what each is when PEFT merges it."""
+    states = []
+    for place, config in enumerate(SETTINGS):
+        model = train(base, folder / f"{place}", **config)
+        with mlflow.start_run(run_name=f"tune-{place}"):
+            mlflow.log_artifacts(str(folder / f"{place}"), artifact_path="adapter")
+        merged = model.merge_and_unload().state_dict()
+        states.append({name: tensor.clone() for name, tensor in merged.items()})
+    return states
+
+
+def answered(command: list[str], capsys: pytest.CaptureFixture[str]) -> CaptureResult[str]:
+    """What the command said."""
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return told
+
+
+def proposed(sweep: str, data: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    """The words of the command that a check proposes."""
+    check = json.loads(answered(["check", "--experiment", sweep, "--json", *options], capsys).out)
+    assert any("3 runs hold LoRA adapters of the base " in note for note in check["notes"])
+    assert {*check["weights"][0]["held"]} == {"adapter by PEFT"}
+    _, *words = shlex.split(check["command"].replace("FOLDER", str(data)))
+    return [*words, "--no-flow", "--json", "--method", "uniform", "--register", "all"]
+
+
+def asked_elsewhere(uri: str, folder: Path) -> Any:
+    """What the version answers in another process, which knows nothing of this one."""
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK, uri, json.dumps(NEW)]
+    asked = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(asked.stdout)
+
+
+def test_a_sweep_of_adapters_becomes_a_merged_model_by_the_command_that_a_check_proposes(
+    sweep: str, base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = logged(base, tmp_path / "out")
+    capsys.readouterr()
+    told = answered(proposed(sweep, data, capsys), capsys)
+    assert "not registered as" not in told.err
+    outcome = from_document(SoupOutcome, json.loads(told.out))
+    [soup] = outcome.soups
+    [row] = [row for row in outcome.report.rows if row.recipe.is_soup]
+    assert len(row.recipe.checkpoints) == len(SETTINGS)
+
+    answer = asked_elsewhere(soup.uri, tmp_path / "elsewhere")
+    average = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    for name, tensor in average.items():
+        found = torch.tensor(answer["weights"][name])
+        torch.testing.assert_close(found, tensor.double().float(), rtol=1e-5, atol=1e-6)
+    wanted = answers(base, average)
+    for found, probabilities in zip(answer["answers"], wanted, strict=True):
+        assert {each["label"]: each["score"] for each in found} == pytest.approx(probabilities, abs=1e-5)
+
+    tracker = MlflowTracker()
+    files = {source.path for source in tracker.version_weights(tracker.version(soup.uri))}
+    assert files == {"model.safetensors", "model/model.safetensors"}
+    _, name, number = soup.uri.rsplit("/", 2)
+    page = mlflow.MlflowClient().get_model_version(name, number).description or ""
+    assert "They were logged as LoRA adapters, each merged into the base" in page
+
+
+def answers(base: Path, weights: dict[str, torch.Tensor]) -> list[dict[str, float]]:
+    """The probabilities of each class for the new texts, one by one, by transformers alone."""
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    model = BertForSequenceClassification.from_pretrained(base).eval()
+    model.load_state_dict(weights)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with torch.inference_mode():
+        logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in NEW]
+    return [dict(zip(("bad", "good"), each.softmax(0).tolist(), strict=True)) for each in logits]
