@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stockpot.entities import Evidence, Job, SoupRequest
-from stockpot.errors import StoreError
+from stockpot.errors import BadRequest, StoreError
 from stockpot.evidence import Reads, change_since
 from stockpot.helpers import Helpers
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
@@ -171,10 +171,20 @@ class Workplace:
         return helpers
 
     def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
-        """The request's selection methods by name. Raises UnknownPlugin."""
+        """The request's selection methods by name. Raises UnknownPlugin, and BadRequest for one that needs to
+        know where the sweep started, where the request does not say so.
+        """
+        from stockpot.selection import is_around_base
         from stockpot.tasks.loading import load_method
+        from stockpot.workflow.gathering.starting_point import FORMS
 
-        return {name: load_method(name) for name in request.methods}
+        methods = {name: load_method(name) for name in request.methods}
+        if request.base is None and (needing := [n for n, make in methods.items() if is_around_base(make)]):
+            raise BadRequest(
+                f"{', '.join(needing)} looks for a soup around the model that the sweep started from",
+                mend=f"name that model: {FORMS}",
+            )
+        return methods
 
     def plan(self, request: SoupRequest) -> "Plan":
         """What the request would do. Downloads nothing."""

@@ -1,18 +1,20 @@
 """Where a sweep started: named in each form, a row of the table, and the way from there to the soup."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stockpot import calls
-from stockpot.cli.printing import show_outcome
+from stockpot.cli.printing import show_outcome, show_snapshot
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
     Arithmetic,
@@ -33,6 +35,7 @@ from stockpot.wiring import Workplace
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.selecting.curve import SHARES, between
+from stockpot.workflow.trace import rebuild, snapshot_of
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
@@ -322,3 +325,62 @@ def test_the_way_between_has_exact_ratios() -> None:
     assert [i.coefficient for i in odd.ingredients] == [(1, 30), (1, 15), (9, 10)]
     within = between(base, Recipe.mean([base, a]), Fraction(1, 10))
     assert [(i.checkpoint, i.coefficient) for i in within.ingredients] == [(a, (1, 20)), (base, (19, 20))]
+
+
+MODEL_STOCK = "stockpot.selection.model_stock:ModelStock"
+
+
+def test_model_stock_without_a_base_is_refused_naming_the_option(tiny_sweep: SoupRequest) -> None:
+    with pytest.raises(BadRequest, match=r"around the model that the sweep started from[\s\S]*--base"):
+        calls.plan(replace(tiny_sweep, methods=(MODEL_STOCK,)))
+
+
+@pytest.mark.slow
+def test_model_stock_is_found_registered_and_made_again_without_the_cache(
+    tiny_sweep: SoupRequest,
+    file: Path,
+    start: dict[str, Tensor],
+    client: "MlflowClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    request = replace(
+        tiny_sweep, base=str(file), methods=(MODEL_STOCK,), register=Register.ALL, shifts=(), points=0
+    )
+    outcome = _walk(request)
+    (row,) = outcome.report.rows[1:]
+    expected = _model_stock(start)
+    assert row.label == "model-stock soup"
+    assert row.scores["test"] == _accuracy(expected, "test")
+    assert outcome.report.curve is None
+    assert any("no plain average" in note for note in outcome.report.notes)
+    (soup,) = outcome.registered
+    monkeypatch.setenv("STOCKPOT_CACHE", str(tmp_path / "elsewhere"))
+    place = Workplace()
+    rebuild(soup.uri, place.tracker, place.supply, tmp_path / "again.safetensors")
+    for name, tensor in load_file(tmp_path / "again.safetensors").items():
+        assert torch.allclose(tensor, expected[name], rtol=0, atol=1e-6)
+    text = client.get_model_version("tiny", "1").description or ""
+    assert "The average of 5 fine-tuned models and the base that they started from" in text
+    assert "- start.safetensors, the base" in text
+    version, snapshot = snapshot_of(soup.uri, place.tracker)
+    show_snapshot(version, snapshot, place.tracker, as_json=False)
+    assert "by tensor" in capsys.readouterr().out
+    again = _walk(request)
+    assert again.evaluations == 0
+    assert [known.uri for known in again.soups] == [soup.uri]
+
+
+def _model_stock(start: Weights) -> dict[str, Tensor]:
+    """The paper's formula, in numpy, for each tensor."""
+    models = [weights("dense", seed=seed) for seed in range(5)]
+    made = {}
+    for name, tensor in start.items():
+        base = tensor.double().numpy()
+        updates = [model[name].double().numpy() - base for model in models]
+        units = [update.reshape(-1) / np.linalg.norm(update) for update in updates]
+        cosine = np.mean([float(a @ b) for a, b in itertools.combinations(units, 2)])
+        t = 5 * cosine / (4 * cosine + 1)
+        made[name] = torch.from_numpy(base + t * np.mean(updates, axis=0)).float()
+    return made

@@ -95,6 +95,42 @@ def test_what_is_missing_is_downloaded_when_it_is_opened(kitchen: Kitchen) -> No
     assert len(kitchen.tracker.fetched) == 1
 
 
+def test_coefficients_that_were_evicted_are_made_again_of_weights_that_are_fetched(kitchen: Kitchen) -> None:
+    *models, base = (kitchen.known(seed) for seed in range(3))
+    digest = kitchen.supply.model_stock(models, base)
+    with kitchen.supply.open(digest) as file:
+        assert {(spec.name, spec.dtype, spec.shape) for spec in file.tensors} == {
+            (name, "F64", (3,)) for name in weights("dense")
+        }
+    for held in (digest, *models):
+        kitchen.cache.path(held).unlink()
+    kitchen.tracker.fetched.clear()
+    recipe = Recipe.by_tensor([*models, base], digest)
+    built = kitchen.supply.build(recipe)
+    assert len(kitchen.tracker.fetched) == 2, "the models: the base was here"
+    kitchen.cache.path(digest).unlink()
+    assert kitchen.supply.build(recipe) == built
+
+
+def test_coefficients_that_lie_beside_a_version_are_asked_for_once(kitchen: Kitchen) -> None:
+    *models, base = (kitchen.known(seed) for seed in range(3))
+    digest = kitchen.supply.model_stock(models, base)
+    content, asked = kitchen.supply.content(digest), []
+    other = Supply(kitchen.tracker, kitchen.store, CheckpointCache(kitchen.cache.folder / "other"))
+
+    def read() -> bytes:
+        asked.append(digest)
+        return content
+
+    other.offer_content(digest, read)
+    assert [other.content(digest) for _ in range(2)] == [content] * 2
+    assert len(asked) == 1
+    another = Recipe.mean([base]).digest
+    other.offer_content(another, read)
+    with pytest.raises(BadCheckpoint, match=f"{another} is wanted, and made again it is {digest}"):
+        other.content(another)
+
+
 def test_what_several_want_at_once_is_downloaded_once(kitchen: Kitchen) -> None:
     digest = kitchen.known()
     kitchen.tracker.may_end.clear()

@@ -44,7 +44,9 @@ ReportOn = Annotated[str, _in(_TASK, "Untouched split of the primary comparison.
 Shift = Annotated[list[str] | None, _in(_TASK, "Split under distribution shift; repeatable.")]
 
 _SEARCH = "The search"
-Method = Annotated[list[str] | None, _in(_SEARCH, "greedy, uniform, ...; repeatable.")]
+Method = Annotated[
+    list[str] | None, _in(_SEARCH, "greedy, uniform, model-stock (with --base), ...; repeatable.")
+]
 Keep = Annotated[Accept, _in(_SEARCH, "When greedy keeps an ingredient.")]
 MaxSeconds = Annotated[
     float | None, _in(_SEARCH, "Stop after this long; a repeated request goes on from there.")

@@ -267,9 +267,10 @@ def _show_ingredients(snapshot: Snapshot, tracker: Tracker) -> None:
     table.columns[-1].justify = "left"
     for candidate, ingredient in zip(snapshot.ingredients, snapshot.recipe.ingredients, strict=True):
         params = ", ".join(f"{name}={_brief(candidate.run.params.get(name, ''))}" for name in varying)
-        coefficient = f"{ingredient.factor:.4g}"
+        coefficient = "by tensor" if snapshot.recipe.coefficients else f"{ingredient.factor:.4g}"
         checkpoint = short(ingredient.checkpoint)
-        link = tracker.run_link(candidate.run) or candidate.run.run_id
+        of_run = tracker.run_link(candidate.run) or candidate.run.run_id
+        link = of_run if candidate.run.experiment_id else candidate.source.uri
         add_row(table, candidate.run.name, link, coefficient, checkpoint, params)
     out.print(table)
 

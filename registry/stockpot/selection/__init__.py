@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from stockpot.entities import Outcome, Selection, Trial
 
 if TYPE_CHECKING:
-    from stockpot.ports import Evaluator, SelectionMethod
+    from stockpot.ports import Evaluator, MakeMethod, SelectionMethod
 
-__all__ = ["FORESEEN", "run_selection"]
+__all__ = ["FORESEEN", "is_around_base", "run_selection"]
 
 
 FORESEEN = 16
 """Trials that an evaluator is told of ahead of time: as many as a large machine has devices."""
+
+
+def is_around_base(make: "MakeMethod") -> bool:
+    """Whether this method needs to know where the sweep started."""
+    return getattr(make, "around_base", False) is True
 
 
 def _never() -> bool:

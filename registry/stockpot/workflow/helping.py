@@ -18,7 +18,7 @@ from stockpot.workflow.leases import holder, pauses
 from stockpot.workflow.selecting.curve import curve_units
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import search
+from stockpot.workflow.selecting.search import around_base, search
 from stockpot.workflow.sharing.opening import halve_as_before, require_alike
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 from stockpot.workflow.sharing.units import settled
@@ -196,6 +196,7 @@ def _evaluate(
     ranking = replace(rank(arrivals, held_out, watch, stop), base=base)
     for unit in units_of(singles(request, ranking), evaluators):
         unit.attempt()
+    methods = around_base(methods, ranking, place.supply)
     selections = search(request, ranking, methods, held_out, stop, watch)
     found = merged(selections)
     start = [Recipe.mean([base.checkpoint.digest])] if base else []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import (
     Checkpoint,
+    Digest,
     EvaluationProtocol,
     Exclusion,
     Recipe,
@@ -15,7 +16,7 @@ from stockpot.entities import (
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
 from stockpot.workflow.selecting.curve import passes_of_base
-from stockpot.workflow.selecting.search import contenders_of
+from stockpot.workflow.selecting.search import contenders_of, with_base
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, Store
@@ -66,6 +67,8 @@ def plan(
     contenders = contenders_of(sweep.candidates)
     singles = [Recipe.mean([contender.checkpoint]).digest for contender in contenders]
 
+    told = with_base(methods, Digest("unread:base"), Digest("unread:coefficients"))
+
     def missing(split: str) -> int:
         return len(singles) - len(store.scored(singles, evaluators[split].protocol.digest))
 
@@ -78,7 +81,7 @@ def plan(
         (*prospects.notes, *doubts(prospects, sweep)),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        sum(make(contenders, accept=request.accept).most_soups for make in methods.values()),
+        sum(make(contenders, accept=request.accept).most_soups for make in told.values()),
         sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts)),
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),

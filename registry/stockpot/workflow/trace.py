@@ -12,7 +12,7 @@ from stockpot.documents import from_document
 from stockpot.entities import Checkpoint, ModelVersion, Snapshot, tags
 from stockpot.errors import BadRequest, RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.publication import SNAPSHOT
+from stockpot.workflow.publishing.publication import COEFFICIENTS, SNAPSHOT
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -59,6 +59,8 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
             mend="put back what was uploaded, from a backup of the artifact store",
         )
     supply.offer(snapshot.ingredients)
+    if (coefficients := snapshot.recipe.coefficients) is not None and (model := version.model_id) is not None:
+        supply.offer_content(coefficients, lambda: tracker.read_file(model, COEFFICIENTS))
     with supply.building(snapshot.recipe) as (built, file):
         if built.digest != snapshot.checkpoint:
             raise RegistryConflict(

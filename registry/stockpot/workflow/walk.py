@@ -20,7 +20,7 @@ from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import search
+from stockpot.workflow.selecting.search import around_base, search
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -176,6 +176,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     if leader is not None:
         place.store.commit_candidates(leader.job, ranking.candidates)
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
+    methods = around_base(methods, ranking, place.supply)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)

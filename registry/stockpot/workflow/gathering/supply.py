@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +28,8 @@ from stockpot.entities import (
 from stockpot.errors import Altered, BadCheckpoint, Incompatible, NoBase, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values, ingest_adapter
+from stockpot.soup.average import opened
+from stockpot.soup.coefficients import write_coefficients
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
@@ -51,6 +54,7 @@ PREFETCHES = 2
 DAY = 24 * 3600
 """Seconds after which nobody uses such a folder any more, where the file system has no locks to tell."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RESTORE = "restore the artifact, or run the request again to use the sweep as it is now"
 TRIES = 3
 """To use checkpoints, where other processes keep evicting one of them."""
 
@@ -84,6 +88,7 @@ class Supply:
         self._uses = uses
         self._bases = Lock()
         self._candidates: dict[str, Candidate] = {}
+        self._makers: dict[Digest, Callable[[], Digest]] = {}  # of what no run logged
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}
         self._background = ThreadPoolExecutor(PREFETCHES)
@@ -217,6 +222,37 @@ class Supply:
         """Make these candidates' checkpoints available by digest."""
         self._candidates.update({candidate.checkpoint.digest: candidate for candidate in candidates})
 
+    def model_stock(self, models: Sequence[Digest], base: Digest) -> Digest:
+        """Model Stock's coefficients of these models around the base, in the cache: their file's digest. All
+        are read twice. Raises NotFinite for updates that are too long to be measured.
+        """
+        made = self._with([*models, base], lambda: self._coefficients(models, base))
+        self._makers[made] = partial(self.model_stock, models, base)
+        return made
+
+    def _coefficients(self, models: Sequence[Digest], base: Digest) -> Digest:
+        from stockpot.soup.model_stock import coefficients
+
+        with opened(Recipe.mean([*models, base]), self._cache.open) as (*files, start):
+            return write_coefficients(coefficients(files, start), self._cache).digest
+
+    def offer_content(self, digest: Digest, content: Callable[[], bytes]) -> None:
+        """Make a small file in canonical form available by digest; its content is asked for where it is
+        missing.
+        """
+        self._makers[digest] = lambda: self._keep(content())
+
+    def content(self, digest: Digest) -> bytes:
+        """The whole file: for small ones."""
+        with self.open(digest) as weights:
+            return bytes(weights.file.read(0, weights.file.size))
+
+    def _keep(self, content: bytes) -> Digest:
+        with _workroom(self._cache.folder, PART) as folder:
+            file = folder / "content.safetensors"
+            file.write_bytes(content)
+            return self._cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
+
     def candidate(self, digest: Digest) -> Candidate:
         """The candidate that this checkpoint was offered with."""
         return self._candidates[digest]
@@ -323,6 +359,10 @@ class Supply:
                 del self._under_way[digest]
 
     def _read_again(self, digest: Digest) -> None:
+        if digest in self._makers:
+            if (made := self._makers[digest]()) != digest:
+                raise BadCheckpoint(f"{digest} is wanted, and made again it is {made}", mend=_RESTORE)
+            return
         candidate = self._candidates[digest]
         found = self.read(candidate.source)
         self._store.remember_ingested(found)  # a request that starts anew sees the sweep as it is now
@@ -331,7 +371,7 @@ class Supply:
                 f"{candidate.source.path} of run {candidate.run.name} ({candidate.run.run_id}) is not "
                 f"what it was: {digest} is wanted, the artifact now holds "
                 f"{found.checkpoint.digest if found.checkpoint else found.detail}",
-                mend="restore the artifact, or run the request again to use the sweep as it is now",
+                mend=_RESTORE,
             )
 
     def _remembered(self, source: WeightsSource) -> IngestedSource | None:

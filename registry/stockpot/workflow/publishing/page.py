@@ -82,6 +82,13 @@ def _count(requests: int, split: str) -> str:
 def _origin(report: SoupReport, row: ReportRow) -> str:
     if not row.recipe.is_soup:
         return "One fine-tuned model as it was logged: the best of the sweep on the held-out split."
+    if row.recipe.coefficients is not None:
+        models, by = len(row.recipe.ingredients) - 1, shown(" and ".join(row.methods))
+        return (
+            f"The average of {models} fine-tuned models and the base that they started from, by {by}: each "
+            "tensor has coefficients of its own, which the angles between the models' updates tell, and no "
+            "score."
+        )
     rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
     return (
         f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
@@ -123,7 +130,9 @@ def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:
     lines: list[str] = []
     for place, candidate in enumerate(ingredients):
         run = candidate.run
-        line = f"- [{shown(run.name)}](#/experiments/{run.experiment_id}/runs/{run.run_id})\n"
+        name = shown(run.name)
+        linked = f"[{name}](#/experiments/{run.experiment_id}/runs/{run.run_id})"
+        line = f"- {linked if run.experiment_id else f'{name}, the base'}\n"
         if room < len(line):
             lines.append(f"- and {len(ingredients) - place} more, in stockpot.json\n")
             break

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
+COEFFICIENTS = "coefficients.safetensors"
+"""Beside a soup whose tensors have coefficients of their own: without it nobody could make it again."""
 REPORTS_NAMED = 3
 """Other requests on a version's page. `stockpot show` lists all."""
 
@@ -53,7 +55,8 @@ def compose(
     `requests`: how many were made on the report split, this one included.
     """
     request = report.request
-    by_digest = {candidate.checkpoint.digest: candidate for candidate in ranking.candidates}
+    known = (*([ranking.base] if ranking.base else []), *ranking.candidates)
+    by_digest = {candidate.checkpoint.digest: candidate for candidate in known}
     ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
     name = name_of(report)
     figure = f"candidates-and-soups-{short(name)}.png"

@@ -35,6 +35,7 @@ from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
+    COEFFICIENTS,
     SNAPSHOT,
     Draw,
     compose,
@@ -149,6 +150,9 @@ class Publisher:
         filed = reports_on({report.request.model}, row.recipe.digest, self.store)
         others = [one for one in filed if one.report.request.question != asked]
         publication = compose(report, row, ranking, soup, self.draw, self._requests(report))
+        if row.recipe.coefficients is not None:
+            content = self.supply.content(row.recipe.coefficients)
+            publication = replace(publication, files={**publication.files, COEFFICIENTS: content})
         return with_others(publication, others)
 
     def _is_news(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> bool:
@@ -201,6 +205,8 @@ class Publisher:
         with self._failing(run_id, claim):
             ingredients = []
             for candidate in publication.ingredients:
+                if not candidate.run.experiment_id:  # the base, a version or a file: no run's
+                    continue
                 claim.renew()
                 model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
                 ingredients.append(model)

@@ -4,6 +4,7 @@ Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,10 @@ Found = Sequence[tuple[tuple[str, ...], Recipe]]
 def between(base: Digest, soup: Recipe, share: Fraction) -> Recipe:
     """(1 - share) x base + share x soup, as one recipe with exact ratios, the base last.
 
-    Raises ValueError for a soup with coefficients for each tensor, and for an overlay: those are other files.
+    A rule for statistics holds on the way, too. Raises ValueError for a soup with a file beside its
+    ingredients: of coefficients for each tensor, or of statistics.
     """
-    if soup.coefficients is not None or soup.overlay is not None:
+    if _has_a_file(soup):
         raise ValueError(f"{soup.digest} has a file beside its ingredients: it is no sum of them alone")
     if share in (0, 1):
         return soup if share else Recipe.mean([base])
@@ -40,12 +42,17 @@ def between(base: Digest, soup: Recipe, share: Fraction) -> Recipe:
     }
     start = ratios.pop(base, Fraction(0)) + 1 - share
     parts = {**ratios, base: start}
-    return Recipe.linear({c: (r.numerator, r.denominator) for c, r in parts.items() if r})
+    mixed = Recipe.linear({c: (r.numerator, r.denominator) for c, r in parts.items() if r})
+    return replace(mixed, overlay=soup.overlay)
+
+
+def _has_a_file(recipe: Recipe) -> bool:
+    return recipe.coefficients is not None or isinstance(recipe.overlay, str)
 
 
 def primary(found: Found) -> tuple[tuple[str, ...], Recipe] | None:
     """Of what was found, what the curve leads to: the greedy soup, else the first method's."""
-    plain = [one for one in found if one[1].coefficients is None and one[1].overlay is None]
+    plain = [one for one in found if not _has_a_file(one[1])]
     return next((one for one in plain if "greedy" in one[0]), next(iter(plain), None))
 
 

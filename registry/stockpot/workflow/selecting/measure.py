@@ -186,7 +186,7 @@ def _ensembles(
     wanted: list[tuple[str, Composition, Ensemble]] = [
         (f"ensemble of the {row.label}", row.recipe, Ensemble.of(row.recipe.checkpoints))
         for row in rows
-        if row.recipe.is_soup
+        if row.recipe.is_soup and row.recipe.coefficients is None  # else their shares are no model's
     ]
     wanted += [(s.method, s.recipe, s.recipe) for s in selections if isinstance(s.recipe, Ensemble)]
     ensembles, notes = [], []

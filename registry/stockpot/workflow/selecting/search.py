@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 from stockpot.entities import (
     Candidate,
     Contender,
+    Digest,
     Outcome,
     Selection,
     SoupRequest,
     Trial,
 )
+from stockpot.errors import NothingToSoup
 from stockpot.ports import OrderDependent
 from stockpot.prose import counted
-from stockpot.selection import FORESEEN, run_selection
+from stockpot.selection import FORESEEN, is_around_base, run_selection
 from stockpot.workflow.selecting.verification import Verification
 from stockpot.workflow.selecting.watched import Heard
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, SelectionMethod, Watcher
+    from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.selecting.ranking import Ranking
     from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -28,6 +31,33 @@ if TYPE_CHECKING:
 def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
     """The candidates as selection sees them."""
     return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in candidates)
+
+
+def around_base(
+    methods: Mapping[str, "MakeMethod"], ranking: "Ranking", supply: "Supply"
+) -> Mapping[str, "MakeMethod"]:
+    """The methods, those told the base and the coefficients that ask for them: these are computed from the
+    candidates' weights, which are fetched where they are not here. Raises NothingToSoup where fewer than two
+    candidates are others than the base.
+    """
+    if ranking.base is None or not any(map(is_around_base, methods.values())):
+        return methods
+    base = ranking.base.checkpoint.digest
+    models = sorted({c.checkpoint.digest for c in ranking.candidates} - {base})
+    if len(models) < 2:
+        raise NothingToSoup(
+            f"all candidates but {len(models)} are the base {ranking.base.run.name} itself",
+            mend="name the model that the sweep started from: --base",
+        )
+    return with_base(methods, base, supply.model_stock(models, base))
+
+
+def with_base(
+    methods: Mapping[str, "MakeMethod"], base: Digest, coefficients: Digest
+) -> Mapping[str, "MakeMethod"]:
+    """The methods, those told both that ask for them."""
+    told = partial(partial, base=base, coefficients=coefficients)
+    return {name: told(make) if is_around_base(make) else make for name, make in methods.items()}
 
 
 def search(

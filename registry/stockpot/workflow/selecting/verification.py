@@ -65,7 +65,7 @@ class Verification:
         return self._plain.scores.get(recipe) or self._plain.score(recipe)
 
     def _named(self, recipe: Composition) -> str:
-        last = self._names[recipe.checkpoints[-1]]
+        last = self._names.get(recipe.checkpoints[-1], "the base")
         if recipe.is_soup:
             return f"the soup {short(recipe.digest)} of {len(recipe.checkpoints)}, {last} last"
         return last
