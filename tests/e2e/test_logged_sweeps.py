@@ -536,6 +536,7 @@ def test_a_small_llama_with_tied_embeddings_by_the_trainer(
         *("--experiment", experiment, "--task", "causal-lm", "--method", "uniform"),
         *("--task-arg", f"data={data}"),
     )
+    assert any(note.startswith("perplexity on test: best single ") for note in outcome.report.notes)
     [soup] = [row for row in outcome.report.rows if row.recipe.is_soup]
     assert len(soup.recipe.checkpoints) == len(states)
     model = made()

@@ -19,7 +19,7 @@ from stockpot.tasks.identity import TASKS, installed
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.check import SweepCheck, check_sweep
-from stockpot.workflow.gathering.proposal import BY_ARCHITECTURE, REGRESSION
+from stockpot.workflow.gathering.proposal import BY_ARCHITECTURE, REGRESSION, SENTENCES
 from stockpot.workflow.gathering.supply import Supply
 
 REQUEST = SoupRequest(model="MODEL", task="MODULE:CLASS", experiment="/Users/me/reviews", partial=True)
@@ -275,8 +275,15 @@ def test_the_logged_configuration_tells_the_task(sweep: Sweep, config: bytes, ta
     assert sweep.check().command.endswith(f" --task {task} --task-arg data=FOLDER")
 
 
+def test_a_model_by_sentence_transformers_is_told_by_its_modules(sweep: Sweep) -> None:
+    files = {"out/model.safetensors": _weights(), "out/config.json": _config("BertModel")}
+    for _ in range(2):
+        sweep.run({**files, "out/modules.json": b"[]", "out/1_Pooling/config.json": b"{}"})
+    assert sweep.check().command.endswith(" --task sentence-similarity --task-arg data=FOLDER")
+
+
 def test_every_task_that_is_proposed_is_installed() -> None:
-    assert {task for _, task in BY_ARCHITECTURE} | {REGRESSION} <= installed(TASKS).keys()
+    assert {task for _, task in BY_ARCHITECTURE} | {REGRESSION, SENTENCES} <= installed(TASKS).keys()
 
 
 @pytest.mark.parametrize(

@@ -101,13 +101,25 @@ def test_without_a_configuration_beside_the_weights_nothing_is_taken() -> None:
     assert CONFIG == "config.json"
 
 
-def test_a_model_that_is_the_first_of_several_modules_is_none() -> None:
-    names = ("model.safetensors", "config.json", "modules.json")
+def test_of_a_model_that_is_the_first_of_several_modules_their_configurations_are_taken(
+    tmp_path: Path,
+) -> None:
+    names = ("model.safetensors", "config.json", "modules.json", "1_Pooling/config.json", "2_Dense/model.bin")
     files = {f"model.sentence_transformer/{name}": b"{}" for name in names}
+    files["model.sentence_transformer/model.safetensors"] = WEIGHTS
+    files["1_Pooling/config.json"] = b"another's"
     tracker = tracker_with(files, models=True)
     (run,) = tracker.runs(SweepSelector(experiment="e"))
-    (source,) = tracker.weights(run)
-    assert model_files(source, tracker.companions(source)) == {}
+    source = next(s for s in tracker.weights(run) if s.path.endswith(".safetensors"))
+    found = model_files(source, tracker.companions(source))
+    assert sorted(found) == ["1_Pooling/config.json", "config.json", "modules.json"]
+    bare = {name.partition("/")[2]: content for name, content in files.items() if name.startswith("model.")}
+    del bare["2_Dense/model.bin"]
+    folder = fetched(tracker_with(bare, bare), tmp_path)
+    assert (folder / "1_Pooling" / "config.json").read_bytes() == b"{}"
+    (folder / "1_Pooling" / "config.json").write_text("changed")
+    fetched(tracker_with(bare, bare), tmp_path)
+    assert (folder / "1_Pooling" / "config.json").read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize(

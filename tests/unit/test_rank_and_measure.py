@@ -90,6 +90,11 @@ class TableBench:
     unit = None
     has_ensembles = True
 
+    further = False
+
+    def beside(self, split: str, score: float) -> dict[str, float]:
+        return {"wrong": (1 - score) * N} if self.further and split == "test" else {}
+
     def groups(self, split: str) -> Sequence[Hashable] | None:
         assert split in {"test", "fog", "night", "rain"}, "the held-out split is never compared on"
         return None
@@ -317,6 +322,14 @@ def _measured(
     selections = search(request, ranking, methods, evaluators["validation"], never, Silent())
     report = measure(request, ranking, selections, evaluators, bench, never, Silent())
     return report, sum(evaluator.started for evaluator in evaluators.values())
+
+
+def test_what_else_the_scores_say_is_told_for_each_row() -> None:
+    bench = TableBench()
+    bench.further = True
+    report, _ = _measured(cast("Bench", bench), {"greedy": Greedy})
+    wrong = [(1 - row.scores["test"]) * N for row in report.rows]
+    assert report.notes == (f"wrong on test: best single {wrong[0]:.4g}, greedy soup {wrong[1]:.4g}",)
 
 
 def test_beside_each_soup_stands_the_ensemble_of_its_ingredients() -> None:

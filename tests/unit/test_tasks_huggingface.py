@@ -593,6 +593,13 @@ def test_a_documents_score_is_its_log_likelihood(kind: str, tmp_path: Path) -> N
             wanted.append(-module(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1))
     torch.testing.assert_close(scores, torch.tensor(wanted, dtype=torch.float64), rtol=1e-5, atol=1e-5)
     assert ((probabilities > 0) & (probabilities <= 1)).all()
+    asked = CheckedTask(task, "t")
+    assert asked.unit == "nats"
+    predicted = sum(len(tokenizer(text)["input_ids"]) - 1 for text in TEXTS)
+    assert asked.beside("test", sum(wanted) / len(TEXTS)) == pytest.approx(
+        {"perplexity": math.exp(-sum(wanted) / predicted)}
+    )
+    assert asked.beside("test", math.nan) == {}
     assert task.score(torch.tensor([[math.nan, 1.0]]), None).isnan().all()
     batch = task.collate([task.examples("test")[0]])
     assert CheckedTask(task, "t").inputs(batch).keys() == {"input_ids", "attention_mask"}

@@ -22,7 +22,15 @@ from stockpot.entities.evaluation import (
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
 from stockpot.entities.lease import Lease
-from stockpot.entities.model_folder import CONFIG, MOST_BYTES, model_files
+from stockpot.entities.model_folder import (
+    CONFIG,
+    MODULE_FOLDER,
+    MODULES,
+    MOST_BYTES,
+    SETTINGS,
+    model_files,
+    modules_in,
+)
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
@@ -73,7 +81,10 @@ __all__ = [
     "CONFIG",
     "LAST",
     "MEAN_OF_SHIFTS",
+    "MODULES",
+    "MODULE_FOLDER",
     "MOST_BYTES",
+    "SETTINGS",
     "Accept",
     "Answer",
     "Arithmetic",
@@ -140,5 +151,6 @@ __all__ = [
     "digest_of_document",
     "exact_mean",
     "model_files",
+    "modules_in",
     "short",
 ]

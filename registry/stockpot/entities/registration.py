@@ -59,8 +59,8 @@ class Packaged:
     """What became of a soup's MLflow model folder."""
 
     kind: str
-    """"transformers" where an ingredient was logged so, else "pt2", else "pyfunc: <why>" where the module
-    cannot be exported.
+    """"transformers" or "sentence_transformers" where an ingredient was logged so, else "pt2", else
+    "pyfunc: <why>" where the module cannot be exported.
     """
     left_out: tuple[str, ...] = ()
     """Lines of an ingredient's requirements that are not passed on."""

@@ -100,7 +100,7 @@ class SoupReport:
     ensembles: tuple[EnsembleRow, ...] = ()
     """At most one per soup, in the order of the rows; last the greedy ensemble."""
     notes: tuple[str, ...] = ()
-    """What is missing from the table, and why."""
+    """What is missing from the table, and why; what else its numbers say."""
     unit: str | None = None
     """What scores are told in, empty where the task names none; None for points, hundredths of a score that
     lies between 0 and 1.

@@ -116,6 +116,10 @@ class TorchBench:
         """What scores are told in: None for points, hundredths of a score between 0 and 1."""
         return self.workspace.task.unit
 
+    def beside(self, split: str, score: float) -> Mapping[str, float]:
+        """What else a score on this split says, by name, for people. Raises BadTask."""
+        return self.workspace.task.beside(split, score)
+
     @property
     def has_ensembles(self) -> bool:
         """Whether models' outputs are answers, whose mean is that of an ensemble."""

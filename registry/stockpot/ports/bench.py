@@ -1,6 +1,6 @@
 """A task on a device: what the walk evaluates, and exports, with."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stockpot.entities import Digest, Ensemble, Recipe, Score, TensorSpec
@@ -27,6 +27,10 @@ class Bench(Protocol):
     @property
     def unit(self) -> str | None:
         """What scores are told in: None for points, hundredths of a score between 0 and 1."""
+        ...
+
+    def beside(self, split: str, score: float) -> Mapping[str, float]:
+        """What else a score on this split says, by name, for people."""
         ...
 
     @property

@@ -26,6 +26,8 @@ class Task(Protocol):
     - ``batch_size``: examples in a batch; 256 without it;
     - ``unit``: what a score is counted in, such as "nats" or "mm". Without it scores with bounds ``(0, 1)``
       are told in points (hundredths), and others as bare numbers.
+    - ``beside(split, score) -> Mapping[str, float]``: what else a score of the whole split says, for people,
+      by name, such as the perplexity that a mean log likelihood stands for.
     - ``metric(outputs, targets) -> float``: for a split that is measured as a whole, by what is no mean over
       its examples (F1, AUC, MCC). It, and not ``score``, is then what counts, and every trial takes a full
       pass. More in `MeasuresWhole`.

@@ -211,6 +211,14 @@ class TrackerContract:
             assert files[name].size == len(file.read_bytes()) == 2
             assert backend.tracker.head(files[name], 1) == file.read_bytes()[:1]
 
+    def test_companions_of_sentence_transformers_are_its_modules_too(self, backend: Backend) -> None:
+        run = child(backend)
+        for name in ("model.safetensors", "modules.json", "1_Pooling/config.json", "other/config.json"):
+            backend.add_file(run.run_id, f"best/{name}", b"{}")
+        (source,) = backend.tracker.weights(run)
+        found = sorted(file.inner for file in backend.tracker.companions(source))
+        assert found == ["best/1_Pooling/config.json", "best/modules.json"]
+
     def test_models_of_other_libraries_are_no_weights_and_said_to_be_such(self, backend: Backend) -> None:
         card = b"flavors:\n  python_function: {loader_module: mlflow.sklearn}\n  sklearn: {code: null}\n"
         run = child(backend)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import (
+    MODULES,
     Candidate,
     Digest,
     ModelVersion,
@@ -38,6 +39,7 @@ from stockpot.tracking.names import (
     VERSION_URI,
     companions_among,
     ingredient_tags,
+    is_module_folder,
     note,
     noted,
     soup_tags,
@@ -165,8 +167,12 @@ class MemoryTracker(Tracker):
         owner = place.removeprefix("memory:/")
         kept = self.models_kept[owner] if source.model_id else self.runs_kept[owner]
         folder = "" if source.model_id else source.inner.rpartition("/")[0]
+        folders = {folder}
+        if f"{folder}/{MODULES}".lstrip("/") in kept.files:
+            below = {p.rpartition("/")[0] for p in kept.files}
+            folders |= {path for path in below if is_module_folder(path, folder)}
         inside = {
-            p: len(c) for p, c in kept.files.items() if source.model_id or p.rpartition("/")[0] == folder
+            p: len(c) for p, c in kept.files.items() if source.model_id or p.rpartition("/")[0] in folders
         }
         return companions_among(source, sorted(inside.items()))
 

@@ -34,7 +34,7 @@ EXAMPLE = "input_example.json"
 REQUIREMENTS = "requirements.txt"
 MOST_BYTES: Mapping[str, int] = {CARD: MOST_OF_A_CARD, EXAMPLE: 1 << 18, REQUIREMENTS: 1 << 16}
 """A file of an ingredient that is larger is not downloaded."""
-WRITTEN = frozenset({"python_function", "pytorch", "transformers"})
+WRITTEN = frozenset({"python_function", "pytorch", "sentence_transformers", "transformers"})
 """MLflow's flavours that a soup may have."""
 EXAMPLES_KEPT = 2
 """At least: torch.export makes a batch of one a constant."""

@@ -17,11 +17,12 @@ from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.types import Schema, TensorSpec
 from safetensors import safe_open
 
-from stockpot.entities import CONFIG, Packaged
+from stockpot.entities import CONFIG, MODULES, Packaged
 from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
 from stockpot.soup.disk_faults import is_the_machines
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
+from stockpot.tracking.mlflow_sentences import package_sentences
 from stockpot.tracking.mlflow_transformers import package_transformers
 from stockpot.tracking.requirements import requirements
 from stockpot.tracking.tensor_trees import (
@@ -66,8 +67,10 @@ def package(
     soup = None if model_id is None else client.get_logged_model(model_id)
     instead = ""
     if (theirs / CONFIG).exists():
+        several = (theirs / MODULES).exists()
         try:
-            package_transformers(theirs, weights, module, example, _card(soup), into)
+            write = package_sentences if several else package_transformers
+            write(theirs, weights, module, example, _card(soup), into)
         except Exception as error:
             if is_the_machines(error):  # a full disk says nothing about the model
                 raise
@@ -76,7 +79,7 @@ def package(
             instead = _first_line(error)
         else:
             shutil.copyfile(weights, into / WEIGHTS_FILE)
-            return Packaged("transformers")
+            return Packaged("sentence_transformers" if several else "transformers")
     instead = instead or lost_flavours(theirs)
     own = _inferred(module, example)
     interface = taken_over(theirs, module, own)

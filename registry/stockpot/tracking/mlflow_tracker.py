@@ -1,7 +1,6 @@
 """The Tracker over an MLflow server or database."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,7 +55,7 @@ from stockpot.tracking.mlflow_weights import (
     weights_of_version,
 )
 from stockpot.tracking.names import VERSION_URI
-from stockpot.workflow.gathering.places import Places, files_beside
+from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -197,10 +196,7 @@ class MlflowTracker(Tracker):
 
         with suppress(StockpotError):
             places = Places(self)
-            for name, file in files_beside(source, places).items():
-                found = places.fetch(file, into)
-                if found.parent != into:
-                    shutil.copyfile(found, into / name)
+            fetch_all(files_beside(source, places), places, into)
         if source.model_id is not None:
             with suppress(Exception):
                 model = self._client.get_logged_model(source.model_id)

@@ -55,12 +55,12 @@ def package_transformers(
     import transformers
 
     config = json.loads((folder / "config.json").read_bytes())
-    architecture = _architecture(config)
+    architecture = architecture_in(config)
     kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         raise NotSo(f"transformers {transformers.__version__} has no model {architecture}")
     theirs = document_of((folder / CARD).read_text()) if (folder / CARD).exists() else {}
-    with _quiet_and_offline():
+    with quiet_and_offline():
         shutil.copyfile(weights, folder / "model.safetensors")
         model = _loaded(kind, folder, weights)
         components = {"model": model, **_processors(folder)}
@@ -70,7 +70,8 @@ def package_transformers(
         _require_same_answers(into, module, example)
 
 
-def _architecture(config: Any) -> str:
+def architecture_in(config: Any) -> str:
+    """The one that a ``config.json`` names. Raises NotSo where it brings code, or is of quantised weights."""
     named = config.get("architectures") if isinstance(config, dict) else None
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise NotSo("config.json does not name one architecture")
@@ -82,22 +83,27 @@ def _architecture(config: Any) -> str:
 
 def _loaded(kind: Any, folder: Path, weights: Path) -> Any:
     """With the soup's weights in their own dtype. Raises NotSo where they are not the model's."""
-    with safe_open(weights, framework="pt") as file:
-        dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
-    floats = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-    found = [dtype for dtype, name in floats.items() if name in dtypes]
     model, told = kind.from_pretrained(
         folder,
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,
-        dtype=found[0] if len(found) == 1 else "auto",
+        dtype=dtype_of(weights),
         output_loading_info=True,
     )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if told.get(what):
             raise NotSo(f"{kind.__name__} of this config.json has {what}: {sorted(map(str, told[what]))[:3]}")
     return model.eval()
+
+
+def dtype_of(weights: Path) -> "torch.dtype | str":
+    """Of all floating-point tensors; ``auto`` where they have several."""
+    with safe_open(weights, framework="pt") as file:
+        dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+    floats = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+    found = [dtype for dtype, name in floats.items() if name in dtypes]
+    return found[0] if len(found) == 1 else "auto"
 
 
 def _processors(folder: Path) -> dict[str, Any]:
@@ -117,16 +123,15 @@ def _processors(folder: Path) -> dict[str, Any]:
 
 
 def _task(theirs: Mapping[str, Any], architecture: str) -> str:
-    flavour = _flavour(theirs)
-    told = flavour.get("task")
+    told = _flavour(theirs, FLAVOUR).get("task")
     if isinstance(told, str) and told in {*TASKS.values(), FEATURES}:
         return told
     return next((task for end, task in TASKS.items() if architecture.endswith(end)), FEATURES)
 
 
-def _flavour(theirs: Mapping[str, Any]) -> Mapping[str, Any]:
+def _flavour(theirs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     flavours = theirs.get("flavors")
-    found = flavours.get(FLAVOUR) if isinstance(flavours, Mapping) else None
+    found = flavours.get(name) if isinstance(flavours, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
 
@@ -141,16 +146,16 @@ def _save(
         str(into),
         task=task,
         mlflow_model=card,
-        signature=_signature(theirs),
-        input_example=_example(theirs, folder),
+        signature=signature_of(theirs, FLAVOUR),
+        input_example=example_of(theirs, folder, FLAVOUR),
         pip_requirements=requirements(used, "safetensors"),
     )
 
 
-def _signature(theirs: Mapping[str, Any]) -> ModelSignature | None:
+def signature_of(theirs: Mapping[str, Any], flavour: str) -> ModelSignature | None:
     """The ingredient's, where it logged this flavour; else MLflow's own for the task."""
     found = theirs.get("signature")
-    if not _flavour(theirs) or not isinstance(found, Mapping):
+    if not _flavour(theirs, flavour) or not isinstance(found, Mapping):
         return None
     parts = {name: found.get(name) for name in ("inputs", "outputs", "params")}
     if not isinstance(parts["inputs"], str):
@@ -159,11 +164,11 @@ def _signature(theirs: Mapping[str, Any]) -> ModelSignature | None:
     return signature
 
 
-def _example(theirs: Mapping[str, Any], folder: Path) -> Any:
+def example_of(theirs: Mapping[str, Any], folder: Path, flavour: str) -> Any:
     """The ingredient's, where it is plain JSON."""
     info = theirs.get("saved_input_example_info")
     file = folder / "input_example.json"
-    if not _flavour(theirs) or not isinstance(info, Mapping) or info.get("type") != "json_object":
+    if not _flavour(theirs, flavour) or not isinstance(info, Mapping) or info.get("type") != "json_object":
         return None
     if not file.exists() or file.stat().st_size > MOST_EXAMPLE_BYTES:
         return None
@@ -195,7 +200,7 @@ def _first(outputs: Any) -> Any:
 
 
 @contextmanager
-def _quiet_and_offline() -> Iterator[None]:
+def quiet_and_offline() -> Iterator[None]:
     """No progress bars, no hub: whatever is not here is not asked for."""
     from huggingface_hub import constants
     from transformers.utils import logging as module

@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from stockpot.entities import ModelVersion, Run, WeightsFormat, WeightsSource
+from stockpot.entities import MODULES, ModelVersion, Run, WeightsFormat, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.entities.weights_names import sources_among
 from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, OF_ANY_LIBRARY, require_torch
-from stockpot.tracking.names import companions_among
+from stockpot.tracking.names import companions_among, is_module_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TRIES = 2
 """To download a file: of another length than was listed, the first one may be a broken transfer."""
+MOST_MODULES = 10
+"""Folders of modules of sentence-transformers that are listed."""
 MOST_FOLDERS = 200
 """Listing a folder is a request. A run with more folders is left out rather than half read."""
 
@@ -160,13 +162,18 @@ def _no_regular_file(source: WeightsSource) -> BadCheckpoint:
 
 
 def companions(client: "MlflowClient", source: WeightsSource, address: str) -> tuple[WeightsSource, ...]:
-    """The other files of the LoggedModel that holds a source, else of its folder. `address`: the source's."""
+    """The other files of the LoggedModel that holds a source, else of its folder, and where that is one by
+    sentence-transformers of its modules' folders. `address`: the source's.
+    """
     root = address.removesuffix(f"/{source.inner}")
     if source.model_id is not None:
         inside = [file for files in _folders_below(client, root) for file in files]
     else:
         folder = source.inner.rpartition("/")[0]
         inside = _listed(client, root, folder or None)
+        if any(PurePosixPath(file.path).name == MODULES for file in inside):
+            deeper = [file.path for file in inside if file.is_dir and is_module_folder(file.path, folder)]
+            inside += [file for path in deeper[:MOST_MODULES] for file in _listed(client, root, path)]
     return companions_among(source, [(file.path, file.file_size) for file in inside if not file.is_dir])
 
 

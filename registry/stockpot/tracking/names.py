@@ -5,11 +5,24 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from stockpot.entities import Candidate, ModelVersion, Publication, WeightsFormat, WeightsSource
+from stockpot.entities import (
+    MODULE_FOLDER,
+    Candidate,
+    ModelVersion,
+    Publication,
+    WeightsFormat,
+    WeightsSource,
+)
 from stockpot.entities.tags import CHECKPOINT, MODEL, RECIPE, ROLE, VERSION
 from stockpot.entities.weights_names import weights_format
 
 VERSION_URI = re.compile(r"models:/(?P<name>[^/]+)(/(?P<version>\d+)|@(?P<alias>[\w-]+))", re.ASCII)
+
+
+def is_module_folder(path: str, folder: str) -> bool:
+    """Whether it is by its name one of a module of sentence-transformers, right below the other."""
+    parent, _, name = path.rpartition("/")
+    return parent == folder and MODULE_FOLDER.fullmatch(name) is not None
 
 
 def companions_among(

@@ -166,6 +166,14 @@ class CheckedTask:
             raise self._broken(f"unit is {unit!r}", f"{mend}, without a unit")
         return unit
 
+    def beside(self, split: str, score: float) -> Mapping[str, float]:
+        """What else a score on this split says, by name; nothing of one that is no number."""
+        beside = getattr(self._task, "beside", None)
+        if beside is None or not math.isfinite(score):
+            return {}
+        with self.blame("beside()"):
+            return {str(name): float(value) for name, value in beside(split, score).items()}
+
     def outputs(self, module: nn.Module, batch: Any, n: int, where: str) -> Tensor:
         """What the model answers to a batch of `n`: shape ``[n, ...]``."""
         with self.blame("predict()", where):

@@ -1,5 +1,7 @@
 """Language models that predict the next token."""
 
+import math
+
 from torch import Tensor, nn
 
 from stockpot.tasks.huggingface.base import LABELS, NOTHING, Batch, Examples, without_faults
@@ -14,6 +16,7 @@ class CausalLanguageModelling(TextTask):
 
     kind = "AutoModelForCausalLM"
     bounds: tuple[float, float] | None = None
+    unit = "nats"
     padding_side = "right"
 
     def __init__(
@@ -46,6 +49,12 @@ class CausalLanguageModelling(TextTask):
     def score(self, outputs: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002 - the task's contract
         """The log likelihood of each document; NaN where an output is NaN."""
         return outputs.log().sum(dim=1)
+
+    def beside(self, split: str, score: float) -> dict[str, float]:
+        """The perplexity: of each predicted token, the inverse of its geometric mean probability."""
+        examples = self.examples(split)
+        predicted = int((examples.columns[LABELS][:, 1:] != IGNORED).sum())
+        return {"perplexity": math.exp(min(-score * len(examples) / predicted, 700.0))} if predicted else {}
 
     def _open(self, split: str) -> Examples:
         table = self._data.table(split)

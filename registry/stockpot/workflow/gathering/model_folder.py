@@ -18,7 +18,7 @@ from stockpot.errors import BadCheckpoint, BadRequest
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
-from stockpot.workflow.gathering.places import Places, files_beside
+from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
@@ -52,10 +52,7 @@ def _fetched(files: Mapping[str, WeightsSource], places: Places, into: Path) -> 
     with TemporaryDirectory(dir=into) as folder:
         here = Path(folder, "model")
         here.mkdir()
-        for name, file in files.items():
-            found = places.fetch(file, here)
-            if found.parent != here:
-                shutil.copyfile(found, here / name)
+        fetch_all(files, places, here)
         named = _named(here)
         made = into / digest_of_document(named).removeprefix("sha256:")[:32]
         with suppress(OSError):  # it is there: no folder replaces one that holds files
@@ -68,4 +65,5 @@ def _fetched(files: Mapping[str, WeightsSource], places: Places, into: Path) -> 
 
 def _named(folder: Path) -> list[tuple[str, Digest]]:
     """The files by name, and what they hold."""
-    return sorted((file.name, digest_of_bytes(file.read_bytes())) for file in folder.iterdir())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return sorted((f.relative_to(folder).as_posix(), digest_of_bytes(f.read_bytes())) for f in files)

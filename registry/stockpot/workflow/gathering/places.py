@@ -125,3 +125,13 @@ def files_beside(source: WeightsSource, files: Places) -> Mapping[str, WeightsSo
         return theirs
     rest = {name: file for name, file in theirs.items() if name not in tokenizer_files(theirs)}
     return {**rest, **own}
+
+
+def fetch_all(named: Mapping[str, WeightsSource], files: Places, into: Path) -> None:
+    """Bring files into a folder by their names, which may have a folder of their own."""
+    for name, file in named.items():
+        at = into / name
+        at.parent.mkdir(exist_ok=True)
+        found = files.fetch(file, at.parent)
+        if found.parent != at.parent:
+            shutil.copyfile(found, at)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stockpot.entities import CONFIG, Candidate, TensorSpec, WeightsSource
+from stockpot.entities import CONFIG, MODULES, Candidate, TensorSpec, WeightsSource
 from stockpot.errors import BadCheckpoint
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 from stockpot.workflow.gathering.places import Places, files_beside, read_small
@@ -18,6 +18,7 @@ ANY_TASK = "MODULE:CLASS"
 REGRESSION = "regression"
 TEXTS = "text-classification"
 IMAGES = "image-classification"
+SENTENCES = "sentence-similarity"
 BY_ARCHITECTURE = (
     ("ForSequenceClassification", TEXTS),
     ("ForTokenClassification", "token-classification"),
@@ -33,6 +34,11 @@ VOCABULARIES = frozenset(
     }
 )
 PROCESSORS = frozenset({"preprocessor_config.json", "processor_config.json"})
+REFUSED = (
+    ("auto_map", "brings code of its own, which is never run"),
+    ("quantization_config", "is of quantised weights, which have no average"),
+)
+"""Entries of a configuration, and why no task is for its model."""
 HALF = {"float16": "F16", "bfloat16": "BF16"}
 OWN = (
     f"say how a model is scored, by --task {ANY_TASK}: stockpot task new PATH writes a task to begin with; "
@@ -74,12 +80,20 @@ def _proposal(text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence
         config = None
     if not isinstance(config, dict):
         return _none(f"{where} cannot be read")
-    for key, why in (
-        ("auto_map", "brings code of its own, which is never run"),
-        ("quantization_config", "is of quantised weights, which have no average"),
-    ):
+    return _for(config, files, tensors)
+
+
+def _for(
+    config: Mapping[str, Any], files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec]
+) -> Proposal:
+    where = files[CONFIG].path
+    for key, why in REFUSED:
         if config.get(key):
             return _none(f"{where} {why}")
+    if MODULES in files:
+        told = f"{MODULES} beside {where} tells that sentence-transformers made it: {SENTENCES} is for it"
+        data = "parquet or JSON lines with sentence1, sentence2 and score: validation and test"
+        return Proposal(SENTENCES, {"data": "FOLDER"}, (f"{told}. FOLDER holds {data}",))
     named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
     task = next((task for end, task in BY_ARCHITECTURE if name.endswith(end)), "")

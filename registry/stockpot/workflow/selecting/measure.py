@@ -1,7 +1,8 @@
 """Measure what was found on data that selection never saw, and compare it with the best single."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def measure(
         selections = [*selections, *([together] if together else [])]
         ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
         notes += (why,) if why else ()
-    notes += cast_notes(ranking.candidates)
+    notes += (*cast_notes(ranking.candidates), *_told_beside([*rows, *bases], evaluators, bench))
     if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
@@ -234,3 +235,13 @@ def cast_notes(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     return tuple(
         f"cast from {before} to {now}, as asked: {listed(names)}" for (before, now), names in groups.items()
     )
+
+
+def _told_beside(rows: Sequence[ReportRow], splits: Iterable[str], bench: "Bench") -> Iterator[str]:
+    """What else the scores say: a sentence for each kind of number and each split."""
+    for split in splits:
+        told: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            for name, value in bench.beside(split, row.scores.get(split, math.nan)).items():
+                told[name].append(f"{row.label} {value:.4g}")
+        yield from (f"{name} on {split}: {listed(values)}" for name, values in told.items())
