@@ -33,7 +33,7 @@ from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.gathering.gather import gather
-from stockpot.workflow.gathering.starting_point import find_base
+from stockpot.workflow.gathering.starting_point import base_source, find_base
 from stockpot.workflow.selecting.curve import SHARES, between
 from stockpot.workflow.trace import rebuild, snapshot_of
 from stockpot.workflow.walk import in_turn, walk
@@ -253,6 +253,22 @@ def test_a_base_that_does_not_fit_is_refused_before_anything_is_evaluated(
         _found(replace(tiny_sweep, base=str(tmp_path / "bad.safetensors")))
     assert all(words in str(caught.value) for words in told), caught.value
     assert "bad.safetensors" in str(caught.value)
+
+
+def test_a_base_that_lacks_what_adapters_bring_is_no_row_and_that_is_said(
+    tiny_sweep: SoupRequest, tmp_path: Path, file: Path
+) -> None:
+    save_file(_without_head(), tmp_path / "bare.safetensors")
+    place, said = Workplace(), list[str]()
+    bench = place.bench(tiny_sweep)
+    prospects = gather(tiny_sweep, place.tracker, place.supply, bench.fits, Silent())
+    _, theirs = base_source(replace(tiny_sweep, base=str(file)), place.tracker) or (None, None)
+    merged = tuple(replace(p, source=replace(p.source, base=theirs)) for p in prospects.found)
+    request = replace(tiny_sweep, base=str(tmp_path / "bare.safetensors"))
+    prospects = replace(prospects, request=request, found=merged)
+    assert find_base(prospects, place.tracker, place.supply, bench.fits, said.append) is None
+    assert "no row for the base" in said[0]
+    assert "missing 2.weight" in said[0]
 
 
 def test_a_base_of_another_dtype_is_refused_naming_it_and_cast_on_request(

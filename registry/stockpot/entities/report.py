@@ -1,7 +1,7 @@
 """What a request ends in: the table, the comparisons and the registered versions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stockpot.entities.digest import Digest
@@ -109,6 +109,10 @@ class SoupReport:
     """Where the sweep started, if the request names it: never registered, never a winner."""
     curve: Curve | None = None
     """From there to the primary soup, if it was measured."""
+    hint: str | None = field(default=None, compare=False)
+    """What the weights themselves tell of why no soup is better. It depends on what lies in the cache: no
+    report is another one for it.
+    """
 
     @property
     def table(self) -> tuple[ReportRow | EnsembleRow, ...]:

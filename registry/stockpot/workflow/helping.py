@@ -191,7 +191,7 @@ def _evaluate(
         held_out.require_wanted()
         return False
 
-    base = find_base(prospects, place.tracker, place.supply, bench.fits)
+    base = find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
     ranking = replace(rank(arrivals, held_out, watch, stop), base=base)
     for unit in units_of(singles(request, ranking), evaluators):

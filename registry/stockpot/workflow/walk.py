@@ -18,6 +18,7 @@ from stockpot.workflow.publishing.page import markdown_table
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
+from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, search
@@ -108,7 +109,9 @@ def walk(
     stage("prove permissions", lambda: place.tracker.prove_writable(request.model, experiment))
     base = None
     if request.base is not None:
-        base = stage("read the base", lambda: find_base(prospects, place.tracker, place.supply, bench.fits))
+        base = stage(
+            "read the base", lambda: find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
+        )
     own = bench.batch_size
     halve_as_before(bench, own, opened_before)
     while True:
@@ -182,6 +185,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         place.store.commit_selection(selection, held_out.protocol)
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
     place.store.commit_report(report)
+    report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):
         soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
     return SoupOutcome(report, soups, sum(e.started for e in evaluators.values()), bench.passes)

@@ -105,11 +105,14 @@ def find_base(
     tracker: "Tracker",
     supply: "Supply",
     fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+    say: Callable[[str], object] = lambda _: None,
 ) -> Candidate | None:
     """The base with its weights, which the supply hands out from now on; None where the request names none.
 
-    Raises what `base_source` raises, and BadCheckpoint or Incompatible where the weights cannot be read, are
-    not finite, or are those of another architecture than the task's model or the sweep.
+    Adapters that bring what their base lacks, such as a head, have no starting point of their architecture:
+    that is said, and None. Raises what `base_source` raises, and BadCheckpoint or Incompatible where the
+    weights cannot be read, are not finite, or are those of another architecture than the task's model or the
+    sweep.
     """
     found = base_source(prospects.request, tracker)
     if found is None:
@@ -121,14 +124,29 @@ def find_base(
         raise BadCheckpoint(f"{name} cannot be used: {source.path}: {read.detail}", mend=MENDS[reason])
     source = replace(source, cast=CODES[dtype]) if dtype and read.cast_from else source
     base = Candidate(run, source, read.sha256, read.checkpoint, read.cast_from)
-    if faults := fits(base.checkpoint.tensors):
-        raise Incompatible(f"{name} does not fit the task's model", faults=faults, mend=WHOLE)
+    fault = _misfit(name, base.checkpoint.tensors, prospects, fits)
+    if fault is None:
+        supply.offer([base])
+        return base
+    if all(prospect.source.base is None for prospect in prospects.found):
+        raise fault
+    say(f"no row for the base, which adapters were merged into: {fault.what}: {'; '.join(fault.faults)}")
+    return None
+
+
+def _misfit(
+    name: str,
+    tensors: tuple[TensorSpec, ...],
+    prospects: "Prospects",
+    fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+) -> Incompatible | None:
+    """Why a base with these tensors is none of the sweep's, as far as layouts tell."""
+    if faults := fits(tensors):
+        return Incompatible(f"{name} does not fit the task's model", faults=faults, mend=WHOLE)
     layouts = Counter(prospect.layout for prospect in prospects.found)
-    if None not in layouts and base.checkpoint.tensors not in layouts:
-        usual = layouts.most_common(1)[0][0] or ()
-        raise _another(name, differences(usual, base.checkpoint.tensors))
-    supply.offer([base])
-    return base
+    if None not in layouts and tensors not in layouts:
+        return _another(name, differences(layouts.most_common(1)[0][0] or (), tensors))
+    return None
 
 
 def require_alike(base: Candidate, candidate: Candidate, supply: "Supply") -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -209,6 +209,18 @@ class Supply:
                 return differing_values(reference, file)
         except (Altered, NotCached):  # whoever needs them downloads them
             return ()
+
+    def cosines(self, digests: Sequence[Digest]) -> Mapping[str, float]:
+        """For each floating-point tensor, the mean cosine of these checkpoints' weights, over all pairs;
+        empty where one of them is not here, or its squares overflow.
+        """
+        from stockpot.soup.model_stock import mean_cosines
+
+        try:
+            with opened(Recipe.mean(digests), self._cache.open) as files:
+                return mean_cosines(files)
+        except (Altered, NotCached, NotFinite):
+            return {}
 
     def pauses(self) -> Iterator[None]:
         """Between two looks at what other processes read."""

@@ -83,7 +83,7 @@ def _kind(row: ReportRow) -> str:
 
 def name_of(report: SoupReport) -> Digest:
     """The digest of a report: a request that finds the same again ends in the same one."""
-    return digest_of_document(to_document(report))
+    return digest_of_document(to_document(replace(report, hint=None)))
 
 
 def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publication:

@@ -159,6 +159,8 @@ def reasons(report: SoupReport) -> Iterator[str]:
             "the uniform soup collapses: some candidates lie behind an error barrier (learning rate too "
             "high, heads not shared, another starting point)"
         )
+    if report.hint is not None:
+        yield report.hint
 
 
 def score_of(step: Step) -> str:

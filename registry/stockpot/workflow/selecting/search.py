@@ -14,7 +14,7 @@ from stockpot.entities import (
     SoupRequest,
     Trial,
 )
-from stockpot.errors import NothingToSoup
+from stockpot.errors import BadRequest, NothingToSoup
 from stockpot.ports import OrderDependent
 from stockpot.prose import counted
 from stockpot.selection import FORESEEN, is_around_base, run_selection
@@ -37,11 +37,16 @@ def around_base(
     methods: Mapping[str, "MakeMethod"], ranking: "Ranking", supply: "Supply"
 ) -> Mapping[str, "MakeMethod"]:
     """The methods, those told the base and the coefficients that ask for them: these are computed from the
-    candidates' weights, which are fetched where they are not here. Raises NothingToSoup where fewer than two
-    candidates are others than the base.
+    candidates' weights, which are fetched where they are not here. Raises BadRequest where there is no base,
+    NothingToSoup where fewer than two candidates are others than the base.
     """
-    if ranking.base is None or not any(map(is_around_base, methods.values())):
+    if not any(map(is_around_base, methods.values())):
         return methods
+    if ranking.base is None:
+        names = ", ".join(name for name, make in methods.items() if is_around_base(make))
+        raise BadRequest(
+            f"{names} needs a base of the candidates' architecture", mend="leave that method out"
+        )
     base = ranking.base.checkpoint.digest
     models = sorted({c.checkpoint.digest for c in ranking.candidates} - {base})
     if len(models) < 2:
