@@ -28,6 +28,7 @@ from stockpot.entities import (
     SoupRequest,
 )
 from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
+from stockpot.testing.listener import Listener
 from stockpot.testing.sweeps import plant_run
 from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
@@ -386,6 +387,9 @@ def test_model_stock_is_found_registered_and_made_again_without_the_cache(
     again = _walk(request)
     assert again.evaluations == 0
     assert [known.uri for known in again.soups] == [soup.uri]
+    said = Listener()
+    walk(replace(request, verify_exact=True), place, in_turn, said)
+    assert any("model-stock" in line and "the plain search agrees" in line for line in said.said), said.said
 
 
 def _model_stock(start: Weights) -> dict[str, Tensor]:

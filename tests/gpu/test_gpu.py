@@ -17,6 +17,7 @@ from stockpot.evaluation.devices.device_faults import device_blamed, no_way_arou
 from stockpot.evaluation.weights import live_module
 from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.soup import CheckpointCache, averaged_tensors
+from stockpot.soup.coefficients import write_coefficients
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import CachedCheckpoints
 
@@ -61,8 +62,16 @@ def test_averages_have_the_same_bits_as_on_the_cpu(
     tmp_path: Path, device: torch.device, kind: str, dtype: torch.dtype
 ) -> None:
     cache, digests = sweep(tmp_path, kind, dtype)
-    for count in range(1, 6):
-        recipe = Recipe.mean(digests[:count])
+    rows = {
+        name: tuple((seed + 1 + tensor.numel()) / 97 for seed in range(5))  # tied tensors have the same
+        for name, tensor in tiny.weights(kind).items()
+    }
+    by_tensor = Recipe.by_tensor(digests, write_coefficients(rows, cache).digest)
+    module = tiny.MODELS[kind]().to(device, dtype)
+    held = LiveModule(module, CachedCheckpoints(cache), device).hold(by_tensor)
+    for name, tensor in averaged_tensors(by_tensor, cache):
+        assert torch.equal(held.state_dict()[name].cpu(), tensor.to(held.state_dict()[name].dtype)), name
+    for recipe in (by_tensor, *(Recipe.mean(digests[:count]) for count in range(1, 6))):
         on_cpu = dict(averaged_tensors(recipe, cache))
         on_device = dict(averaged_tensors(recipe, cache, device))
         assert on_device.keys() == on_cpu.keys()
