@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stockpot.calls import check, help_out, plan, soup
-    from stockpot.entities import Accept, Direction, Dtype, Register, SoupOutcome, SoupRequest
+    from stockpot.entities import Accept, Adapter, Direction, Dtype, Register, SoupOutcome, SoupRequest
     from stockpot.errors import NothingToSoup, StockpotError
     from stockpot.ports import SelectionMethod, Task, Watcher
     from stockpot.workflow.check import SweepCheck
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accept",
+    "Adapter",
     "Direction",
     "Dtype",
     "NothingToSoup",
@@ -43,7 +44,9 @@ _HOMES = {
     "check": "calls",
     "help_out": "calls",
     "plan": "calls",
-    **dict.fromkeys(("Accept", "Direction", "Dtype", "Register", "SoupOutcome", "SoupRequest"), "entities"),
+    **dict.fromkeys(
+        ("Accept", "Adapter", "Direction", "Dtype", "Register", "SoupOutcome", "SoupRequest"), "entities"
+    ),
     **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),
     **dict.fromkeys(("Watcher", "SelectionMethod", "Task"), "ports"),
     "Plan": "workflow.plan",

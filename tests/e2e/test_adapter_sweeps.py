@@ -46,6 +46,16 @@ print(json.dumps({
     "weights": {name: tensor.tolist() for name, tensor in pipeline.model.state_dict().items()},
 }))
 """
+LOAD = """
+import sys, json, peft, torch, transformers
+base, folder, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+model = transformers.BertForSequenceClassification.from_pretrained(base)
+model = peft.PeftModel.from_pretrained(model, folder).eval()
+tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+with torch.inference_mode():
+    logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
+print(json.dumps([each.softmax(0).tolist() for each in logits]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +190,26 @@ def test_a_sweep_of_adapters_becomes_a_merged_model_by_the_command_that_a_check_
     _, name, number = soup.uri.rsplit("/", 2)
     page = mlflow.MlflowClient().get_model_version(name, number).description or ""
     assert "They were logged as LoRA adapters, each merged into the base" in page
+
+
+def test_a_soup_that_is_kept_as_an_adapter_is_loaded_by_peft(
+    sweep: str, base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = logged(base, tmp_path / "out")
+    capsys.readouterr()
+    told = answered([*proposed(sweep, data, capsys), "--adapter", "keep"], capsys)
+    [soup] = from_document(SoupOutcome, json.loads(told.out)).soups
+    _, name, number = soup.uri.rsplit("/", 2)
+    page = mlflow.MlflowClient().get_model_version(name, number).description or ""
+    assert "The folder adapter holds the same soup as one LoRA adapter" in page
+    average = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    uri, into = f"{soup.uri}/adapter", tmp_path / "kept"
+    folder = mlflow.artifacts.download_artifacts(uri, dst_path=str(into))
+    (tmp_path / "elsewhere").mkdir()
+    command = [sys.executable, "-c", LOAD, str(base), folder, json.dumps(NEW)]
+    loaded = json.loads(subprocess.run(command, cwd=into, check=True, capture_output=True, text=True).stdout)
+    for found, probabilities in zip(loaded, answers(base, average), strict=True):
+        assert found == pytest.approx([probabilities["bad"], probabilities["good"]], abs=1e-5)
 
 
 def answers(base: Path, weights: dict[str, torch.Tensor]) -> list[dict[str, float]]:

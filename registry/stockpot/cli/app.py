@@ -90,6 +90,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     verify_exact: options.VerifyExact = False,
     margin: options.Margin = "-0.5",
     register: options.Which = Register.NOT_WORSE,
+    adapter: options.KeepAdapter = None,
     or_best_single: options.OrBestSingle = False,
     again: options.Again = False,
     no_wait: options.NoWait = False,
@@ -121,6 +122,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         points=_number(points),  # type: ignore[arg-type]  # the request tells
         margin=margin,
         register=register,
+        adapter=adapter,
         or_best_single=or_best_single,
         again=again,
         any_base=any_base,

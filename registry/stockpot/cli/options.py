@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stockpot.entities import Accept, Direction, Dtype, Register
+from stockpot.entities import Accept, Adapter, Direction, Dtype, Register
 from stockpot.tasks.identity import TASKS, installed
 
 
@@ -71,6 +71,10 @@ Margin = Annotated[
 Which = Annotated[
     Register,
     _in(_REGISTER, "Which soups, compared with the best single on the report split.", "--register"),
+]
+KeepAdapter = Annotated[
+    Adapter | None,
+    _in(_REGISTER, "Of LoRA adapters: merge, or keep the soup as an adapter too.", "--adapter"),
 ]
 OrBestSingle = Annotated[
     bool, _in(_REGISTER, "Register the best single where no soup ends in a version.", "--or-best-single")

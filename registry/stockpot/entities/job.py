@@ -10,7 +10,7 @@ from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run
 
-LATER = frozenset({"base", "checkpoint_metric", "dtype"})
+LATER = frozenset({"adapter", "base", "checkpoint_metric", "dtype"})
 """Fields of a request that came later: where they are not set, a job keeps the name that it had before."""
 
 

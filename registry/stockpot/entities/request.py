@@ -47,6 +47,15 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
+class Adapter(StrEnum):
+    """What a soup of LoRA adapters is registered as."""
+
+    MERGE = "merge"
+    """The merged model."""
+    KEEP = "keep"
+    """The merged model, and beside it the soup as one adapter."""
+
+
 class Register(StrEnum):
     """Which soups are registered, by their comparison with the best single candidate on the report split."""
 
@@ -125,6 +134,10 @@ class SoupRequest:
     """
     register: Register = Register.NOT_WORSE
     """Which soups are registered: those not shown to be worse than the best single, better ones, or all."""
+    adapter: Adapter | None = None
+    """Of a sweep of LoRA adapters: register the merged model alone (merge, as where nothing is said), or keep
+    the soup as one adapter beside it, in the folder adapter of the version.
+    """
     or_best_single: bool = False
     """Where no soup ends in a version, register the best single candidate in the same manner."""
     again: bool = False

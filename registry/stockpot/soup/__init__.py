@@ -19,6 +19,7 @@ from stockpot.soup.compatibility import (
     differences,
     differing_values,
 )
+from stockpot.soup.joined_adapter import join_adapters
 from stockpot.soup.low_rank import ingest_adapter, merged_tensors
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
@@ -42,6 +43,7 @@ __all__ = [
     "differences",
     "differing_values",
     "ingest_adapter",
+    "join_adapters",
     "merged_tensors",
     "only_float_dtypes_differ",
     "open_pt2",

@@ -8,11 +8,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from stockpot.entities.weights_names import ADAPTER_CONFIG
 from stockpot.errors import BadCheckpoint, Incompatible
 from stockpot.soup import strict_json
+from stockpot.soup.weights_file import open_regular
 
 CONFIG_LIMIT = 1 << 20
 """Bytes of such a file that are read: real ones have a few thousand."""
@@ -56,8 +58,10 @@ class AdapterConfig:
     """What PEFT calls the base: a folder, or a name on the hub. Empty where it is not told."""
     revision: str
     """Of that name; empty where none was asked for."""
-    language_model: bool | None
-    """Whether the model predicts words; None where that is not told."""
+    task: str
+    """What PEFT calls the model's task; empty where it is not told."""
+    bias: str
+    """Which biases were trained, by PEFT's word."""
     saved: tuple[str, ...]
     """Modules that were trained whole."""
     ranks: frozenset[int]
@@ -70,10 +74,21 @@ class AdapterConfig:
     transposed: bool
     """Weights are stored as in x out, where their shapes do not tell (``fan_in_fan_out``)."""
 
+    @property
+    def language_model(self) -> bool | None:
+        """Whether the model predicts words; None where that is not told."""
+        return self.task in LANGUAGE_MODELS if self.task else None
+
     def scale(self, module: str, rank: int) -> float:
         """What the product of a module's matrices of this rank is multiplied by."""
         alpha = next((alpha for pattern, alpha in self.alphas if pattern.match(module)), self.alpha)
         return alpha / (math.sqrt(rank) if self.stabilised else rank)
+
+
+def read_config(folder: Path) -> bytes:
+    """The file's content, of a longer one enough for `parse_config` to refuse it. Raises BadCheckpoint."""
+    with open_regular(folder / ADAPTER_CONFIG) as file:
+        return bytes(file.read(0, min(file.size, CONFIG_LIMIT + 1)))
 
 
 def parse_config(content: bytes | bytearray, modules: int = 1) -> AdapterConfig:
@@ -103,14 +118,14 @@ def _config(found: Mapping[str, object], modules: int) -> AdapterConfig:
     every = [_number(found.get("r", 8), "r"), *ranks.values()]
     if not all(rank > 0 and rank.is_integer() for rank in every):
         raise ValueError("a rank is no positive whole number")
-    task = _text(found, "task_type")
     saved = found.get("modules_to_save") or []
     if not isinstance(saved, list) or not all(isinstance(name, str) and name for name in saved):
         raise ValueError("modules_to_save is no list of names")
     return AdapterConfig(
         base=_text(found, "base_model_name_or_path"),
         revision=_text(found, "revision"),
-        language_model=task in LANGUAGE_MODELS if task else None,
+        task=_text(found, "task_type"),
+        bias=_text(found, "bias") or "none",
         saved=tuple(saved),
         ranks=frozenset(map(int, every)),
         alpha=_number(found.get("lora_alpha", 8), "lora_alpha"),

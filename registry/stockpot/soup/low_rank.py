@@ -16,20 +16,20 @@ from stockpot.entities.weights_names import ADAPTER_CONFIG
 from stockpot.errors import Incompatible, NotFinite
 from stockpot.prose import counted, listed
 from stockpot.soup.adapter_config import (
-    CONFIG_LIMIT,
     MERGING,
     AdapterConfig,
     parse_config,
+    read_config,
 )
 from stockpot.soup.canonical import FLOATS, canonical_names, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, open_weights
-from stockpot.soup.weights_file import WeightsFile, open_regular
+from stockpot.soup.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 """Before every name that PEFT writes."""
 _PAIRS = {
     ".lora_A.weight": (0, ".lora_B.weight"),
@@ -119,7 +119,7 @@ def _sorted_out(
     wholes: dict[str, TensorSpec] = {}
     faults = []
     for spec in adapter:
-        name = spec.name.removeprefix(_PREFIX)
+        name = spec.name.removeprefix(PREFIX)
         end = next((end for end in _PAIRS if name.endswith(end)), None)
         if end is not None:
             place, other = _PAIRS[end]
@@ -258,8 +258,7 @@ def ingest_adapter(
     Returns the checkpoint, and the SHA-256 of what was read. Raises what `merged_tensors` and
     `CheckpointCache.ingest` raise, NotFinite naming the adapter's tensors, and NotCached.
     """
-    with open_regular(file.parent / ADAPTER_CONFIG) as told:
-        content = bytes(told.read(0, min(told.size, CONFIG_LIMIT + 1)))
+    content = read_config(file.parent)
     with open_weights(file, format) as adapter, cache.open(base) as weights:
         config = parse_config(content, len(adapter.tensors))
         tied = ties if config.language_model is None else config.language_model

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import Altered, BadCheckpoint, Incompatible, NoBase, NotCached, NotFinite, Pickled
 from stockpot.prose import visible
-from stockpot.soup import CheckpointCache, build, differing_values, ingest_adapter
+from stockpot.soup import CheckpointCache, build, differing_values, ingest_adapter, join_adapters
 from stockpot.soup.average import opened
 from stockpot.soup.coefficients import write_coefficients
 from stockpot.soup.disk_faults import disk_fault, is_the_machines
@@ -188,6 +189,29 @@ class Supply:
                 else:
                     return merged, sha256, ()
         raise AssertionError("the last try returns or raises")
+
+    def join(self, recipe: Recipe, candidates: Sequence[Candidate], soup: Path, into: Path) -> None:
+        """Write a soup of adapters as one adapter, into this new folder. `candidates`: the recipe's
+        ingredients, in its order; `soup`: its file. Raises Incompatible, with the reason, where that is none.
+        """
+        bases = [candidate.source.base for candidate in candidates]
+        if recipe.coefficients is not None or recipe.overlay is not None:
+            raise Incompatible("the soup is more than a weighted mean")
+        if None in bases or any(candidate.cast_from for candidate in candidates):
+            raise Incompatible("not all of its ingredients are adapters, in the precision of their base")
+        digests = {self.base(base) for base in bases if base is not None}
+        weights = [factor * recipe.scale for factor in recipe.factors]
+        if len(digests) > 1 or abs(sum(weights) - 1) > len(weights) * sys.float_info.epsilon:
+            raise Incompatible("the soup is no mean of adapters of one base")
+        (base,) = digests
+        with _workroom(self._cache.folder, PART) as folder, self._cache.pinned([base]):
+            files = []
+            for place, candidate in enumerate(candidates):
+                (folder / str(place)).mkdir()
+                file = self._files.fetch(candidate.source, folder / str(place))
+                files.append((file, candidate.source.format))
+            tied = any(ties(place, self._files) for place in bases[:1] if place is not None)
+            join_adapters(self._cache, files, weights, base, soup, into, ties=tied)
 
     def known(self, source: WeightsSource) -> Checkpoint | None:
         """What the file holds, where it was read before."""
