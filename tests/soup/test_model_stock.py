@@ -155,6 +155,13 @@ def test_without_a_base_it_is_the_cosine_of_the_weights(
     pairs = itertools.combinations(rows, 2)
     expected = np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs])
     assert found == {"w": pytest.approx(float(expected), abs=1e-12)}
+    most = max(1, size // 3)
+    with ExitStack() as stack:
+        files = [stack.enter_context(cache.open(digest)) for digest in digests]
+        first = mean_cosines(files, most=most)
+    cut, other = _plant(tmp_path_factory.mktemp("cut"), [{**s, "w": s["w"][:most].clone()} for s in states])
+    with ExitStack() as stack:
+        assert first == mean_cosines([stack.enter_context(cut.open(digest)) for digest in other])
 
 
 def test_a_sum_of_squares_that_overflows_is_refused_by_tensor(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ since what is told here names a soup. So no sum is left to numpy, whose order de
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,22 @@ def coefficients(models: Sequence[WeightsFile], base: WeightsFile) -> Factors:
     return {name: (*[t / count] * count, 1 - t) for name, t in shares.items()}
 
 
-def mean_cosines(models: Sequence[WeightsFile], base: WeightsFile | None = None) -> dict[str, float]:
+def mean_cosines(
+    models: Sequence[WeightsFile], base: WeightsFile | None = None, *, most: int | None = None
+) -> dict[str, float]:
     """For each floating-point tensor, the mean cosine of two models' updates from the base, over all pairs;
     of their very weights without a base. An update of zero has a cosine of zero with any other.
 
-    Reads each file twice, and keeps 128 KiB of sums for each. Raises NotFinite as `coefficients` does.
+    Reads each file twice, and keeps 128 KiB of sums for each. `most`: look at no more than these first
+    elements of each tensor. Raises NotFinite as `coefficients` does.
     """
-    places = models[0].places.items()
-    return {n: _mean_cosine(models, base, p) for n, p in places if p.spec.dtype in FLOATS}
+    floats = [place for place in models[0].places.values() if place.spec.dtype in FLOATS]
+    return {place.spec.name: _mean_cosine(models, base, _beginning(place, most)) for place in floats}
+
+
+def _beginning(place: Place, most: int | None) -> Place:
+    count = math.prod(place.spec.shape)
+    return place if most is None or count <= most else replace(place, spec=replace(place.spec, shape=(most,)))
 
 
 def _mean_cosine(models: Sequence[WeightsFile], base: WeightsFile | None, place: Place) -> float:

@@ -177,7 +177,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     if base is not None:
         require_alike(base, ranking.candidates[0], place.supply)
     if leader is not None:
-        place.store.commit_candidates(leader.job, ranking.candidates)
+        of_runs = [base] if base is not None and base.run.run_id else []
+        place.store.commit_candidates(leader.job, [*ranking.candidates, *of_runs])
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
     methods = around_base(methods, ranking, place.supply)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))

@@ -234,15 +234,15 @@ class Supply:
         except (Altered, NotCached):  # whoever needs them downloads them
             return ()
 
-    def cosines(self, digests: Sequence[Digest]) -> Mapping[str, float]:
-        """For each floating-point tensor, the mean cosine of these checkpoints' weights, over all pairs;
-        empty where one of them is not here, or its squares overflow.
+    def cosines(self, digests: Sequence[Digest], most: int) -> Mapping[str, float]:
+        """For each floating-point tensor, the mean cosine of these checkpoints' weights, over all pairs, by
+        at most so many elements; empty where one of them is not here, or its squares overflow.
         """
         from stockpot.soup.model_stock import mean_cosines
 
         try:
             with opened(Recipe.mean(digests), self._cache.open) as files:
-                return mean_cosines(files)
+                return mean_cosines(files, most=most)
         except (Altered, NotCached, NotFinite):
             return {}
 

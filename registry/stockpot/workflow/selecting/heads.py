@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 MOST = 4
-"""Candidates that are looked at, the best: each of their files is read twice."""
+"""Candidates that are looked at, the best."""
+ELEMENTS = 1 << 18
+"""Of each tensor that are looked at: enough to tell, and read in a moment, however large the models are."""
 APART, ALIKE = 0.5, 0.9
 """Mean cosines: below the one, matrices share little; above the other they are those of one model."""
 
@@ -34,7 +36,7 @@ def heads_apart(report: SoupReport, ranking: "Ranking", supply: "Supply") -> str
     here = [c.checkpoint for c in ranking.candidates if supply.is_here(c.checkpoint.digest)][:MOST]
     if len(here) < 2:
         return ""
-    return told(here[0].tensors, supply.cosines([checkpoint.digest for checkpoint in here]))
+    return told(here[0].tensors, supply.cosines([checkpoint.digest for checkpoint in here], ELEMENTS))
 
 
 def told(tensors: Sequence[TensorSpec], cosines: Mapping[str, float]) -> str:
