@@ -29,7 +29,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
 from stockpot.testing.listener import Listener
-from stockpot.testing.sweeps import plant_run
+from stockpot.testing.sweeps import plant_run, plant_sweep
 from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
@@ -344,7 +344,7 @@ def test_the_way_between_has_exact_ratios() -> None:
     assert [(i.checkpoint, i.coefficient) for i in within.ingredients] == [(a, (1, 20)), (base, (19, 20))]
 
 
-MODEL_STOCK = "stockpot.selection.model_stock:ModelStock"
+MODEL_STOCK = "model-stock"
 
 
 def test_model_stock_without_a_base_is_refused_naming_the_option(tiny_sweep: SoupRequest) -> None:
@@ -404,3 +404,31 @@ def _model_stock(start: Weights) -> dict[str, Tensor]:
         t = 5 * cosine / (4 * cosine + 1)
         made[name] = torch.from_numpy(base + t * np.mean(updates, axis=0)).float()
     return made
+
+
+@pytest.mark.slow
+def test_heads_that_runs_began_for_themselves_are_told_as_the_likely_reason(
+    client: "MlflowClient", experiment: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not home.exists()
+    draw = torch.Generator().manual_seed(7)
+    runs = {
+        f"tune-{seed}": {
+            **weights("attention", seed=seed, spread=0.02),
+            "head.weight": torch.randn(4, 8, generator=draw),
+        }
+        for seed in range(4)
+    }
+    outcome = _walk(
+        SoupRequest(
+            model="tiny",
+            sweep=plant_sweep(client, experiment, runs),
+            task="stockpot.testing.tiny:TinyTask",
+            task_args={"kind": "attention", "n": "80"},
+            points=0,
+        )
+    )
+    show_outcome(outcome, as_json=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the candidates agree but for head.weight (mean cosine" in printed
+    assert "Start all runs from one saved model, head included" in printed
