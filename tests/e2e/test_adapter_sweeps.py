@@ -102,13 +102,13 @@ def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
     mlflow.end_run()
 
 
-def train(base: Path, folder: Path, **config: Any) -> Any:
+def train(base: Path, folder: Path, kind: Any, **config: Any) -> Any:
     """A model by PEFT after a few steps, saved as its documentation shows."""
     import peft
-    from transformers import AutoTokenizer, BertForSequenceClassification
+    from transformers import AutoTokenizer
 
     torch.manual_seed(1)
-    model: Any = BertForSequenceClassification.from_pretrained(base)
+    model: Any = kind.from_pretrained(base)
     lora = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value", "dense"], **config)
     model = peft.get_peft_model(model, lora)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -124,11 +124,13 @@ def train(base: Path, folder: Path, **config: Any) -> Any:
     return model
 
 
-def logged(base: Path, folder: Path) -> list[dict[str, torch.Tensor]]:
-    """A sweep of adapters. Returns what each is when PEFT merges it."""
+def logged(base: Path, folder: Path, kind: Any = None) -> list[dict[str, torch.Tensor]]:
+    """A sweep of adapters, of BERT where nothing is said. Returns what each is when PEFT merges it."""
+    from transformers import BertForSequenceClassification
+
     states = []
     for place, config in enumerate(SETTINGS):
-        model = train(base, folder / f"{place}", **config)
+        model = train(base, folder / f"{place}", kind or BertForSequenceClassification, **config)
         with mlflow.start_run(run_name=f"tune-{place}"):
             mlflow.log_artifacts(str(folder / f"{place}"), artifact_path="adapter")
         merged = model.merge_and_unload().state_dict()
@@ -222,3 +224,40 @@ def answers(base: Path, weights: dict[str, torch.Tensor]) -> list[dict[str, floa
     with torch.inference_mode():
         logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in NEW]
     return [dict(zip(("bad", "good"), each.softmax(0).tolist(), strict=True)) for each in logits]
+
+
+def test_adapters_bring_the_head_that_their_base_lacks(
+    sweep: str, base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import (
+        AutoTokenizer,
+        RobertaConfig,
+        RobertaForMaskedLM,
+        RobertaForSequenceClassification,
+    )
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(WORDS),
+        max_position_embeddings=18,
+        pad_token_id=0,
+        id2label={0: "bad", 1: "good"},
+        **sizes,
+    )
+    bare = tmp_path / "bare"
+    RobertaForMaskedLM(config).save_pretrained(bare)
+    AutoTokenizer.from_pretrained(base).save_pretrained(bare)
+    states = logged(bare, tmp_path / "out", RobertaForSequenceClassification)
+    capsys.readouterr()
+    command = proposed(sweep, data, capsys, "--base", str(bare))
+    assert {"text-classification", "--base"} <= {*command}
+    told = answered(command, capsys)
+    assert "not registered as" not in told.err
+    assert "no row for the base, which adapters were merged into" in told.err
+    [soup] = from_document(SoupOutcome, json.loads(told.out)).soups
+    weights = asked_elsewhere(soup.uri, tmp_path / "elsewhere")["weights"]
+    assert weights.keys() == states[0].keys()
+    for name in weights:
+        average = torch.stack([state[name] for state in states]).mean(0)
+        torch.testing.assert_close(torch.tensor(weights[name]), average, rtol=1e-5, atol=1e-6)

@@ -19,7 +19,7 @@ from stockpot.errors import BadCheckpoint, BadRequest, NoBase
 from stockpot.soup import canonical_tensors, merged_tensors
 from stockpot.soup.adapter_config import CONFIG_LIMIT, AdapterConfig, parse_config
 from stockpot.workflow.gathering.headers import layout_of, tensors_of
-from stockpot.workflow.gathering.places import Places, is_local, path_of, read_small
+from stockpot.workflow.gathering.places import Files, Places, is_local, path_of, read_small
 from stockpot.workflow.gathering.shortlist import ANY_BASE
 from stockpot.workflow.gathering.starting_point import base_source, local_source
 from stockpot.workflow.gathering.ties import ties
@@ -120,6 +120,16 @@ class Adapters:
             return local_source(place, f"its base, {name},", NAME_IT, below=False)
         except (BadCheckpoint, BadRequest) as error:
             raise NoBase(error.what, mend=error.mend) from error
+
+
+def task_of(source: WeightsSource, files: Files) -> str:
+    """What PEFT calls the task of an adapter's model; empty where nothing tells."""
+    part = next((part for part in source.parts if part.name == ADAPTER_CONFIG), None)
+    try:
+        content = read_small(source.beside(part), files, CONFIG_LIMIT) if part else None
+        return parse_config(content).task if content else ""
+    except BadCheckpoint:  # told where the sweep is gathered
+        return ""
 
 
 def _weights_alone(source: WeightsSource) -> WeightsSource:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import CONFIG, MODULES, Candidate, TensorSpec, WeightsSource
 from stockpot.errors import BadCheckpoint
+from stockpot.workflow.gathering.adapters import task_of
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 from stockpot.workflow.gathering.places import Places, files_beside, read_small
 
@@ -27,6 +28,8 @@ BY_ARCHITECTURE = (
     ("ForImageClassification", IMAGES),
 )
 """Ends of names of transformers' architectures, and the tasks without code that are for these."""
+BY_ADAPTER = {"SEQ_CLS": TEXTS, "TOKEN_CLS": "token-classification", "CAUSAL_LM": "causal-lm"}
+"""PEFT's words for tasks: an adapter may have another head than its base."""
 VOCABULARIES = frozenset(
     {
         *("tokenizer.json", "vocab.json", "vocab.txt"),
@@ -68,11 +71,14 @@ def propose(candidates: Sequence[Candidate], tracker: "Tracker") -> Proposal:
         except BadCheckpoint:  # it says something about weights, but is none
             continue
         if text is not None:
-            return _proposal(text, files, candidate.checkpoint.tensors)
+            adapted = task_of(candidate.source, places) if candidate.source.base else ""
+            return _proposal(text, files, candidate.checkpoint.tensors, adapted)
     return Proposal()
 
 
-def _proposal(text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec]) -> Proposal:
+def _proposal(
+    text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec], adapted: str
+) -> Proposal:
     where = files[CONFIG].path
     try:
         config = json.loads(text)
@@ -80,12 +86,16 @@ def _proposal(text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence
         config = None
     if not isinstance(config, dict):
         return _none(f"{where} cannot be read")
-    return _for(config, files, tensors)
+    return _for(config, files, tensors, adapted)
 
 
 def _for(
-    config: Mapping[str, Any], files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec]
+    config: Mapping[str, Any],
+    files: Mapping[str, WeightsSource],
+    tensors: Sequence[TensorSpec],
+    adapted: str,
 ) -> Proposal:
+    """`adapted`: the task of adapters, as PEFT calls it."""
     where = files[CONFIG].path
     for key, why in REFUSED:
         if config.get(key):
@@ -96,7 +106,10 @@ def _for(
         return Proposal(SENTENCES, {"data": "FOLDER"}, (f"{told}. FOLDER holds {data}",))
     named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
-    task = next((task for end, task in BY_ARCHITECTURE if name.endswith(end)), "")
+    by_name = next((task for end, task in BY_ARCHITECTURE if name.endswith(end)), "")
+    task = BY_ADAPTER.get(adapted, by_name)
+    if task != by_name:
+        name = f"{name or 'no architecture'}, its adapters {adapted}"
     if not task:
         return _none(f"{where} names {f'the architecture {name}' if name else 'no architecture'}")
     if config.get("problem_type") == "multi_label_classification":
