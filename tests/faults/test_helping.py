@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from stockpot import SoupOutcome, SoupRequest, soup
 from stockpot.documents import to_document
 from stockpot.testing.listener import Listener
+from stockpot.testing.tiny import weights
 from stockpot.watching import Silent
 from stockpot.workflow import leases
 
@@ -125,6 +127,20 @@ def test_two_processes_share_a_request_and_its_answer_is_that_of_one(
     assert helper.returncode == 0, said
     assert int(said.splitlines()[-1]) > 0, said
     require_answer_of_one(found, meeting)
+
+
+def test_two_processes_share_a_request_with_a_base_and_its_model_stock(
+    meeting: SoupRequest, processes: list[Process], tmp_path: Path
+) -> None:
+    save_file(weights("dense", seed=99, spread=0.3), tmp_path / "start.safetensors")
+    request = replace(meeting, base=str(tmp_path / "start.safetensors"), methods=("greedy", "model-stock"))
+    helper = helping(processes)
+    found = soup(request, flow=False, watch=Silent())
+    said, _ = helper.communicate(timeout=60)
+    assert helper.returncode == 0, said
+    require_answer_of_one(found, request)
+    assert found.report.base is not None
+    assert found.report.curve is not None
 
 
 def test_each_further_device_has_a_process_of_its_own_which_ends_with_the_request(
