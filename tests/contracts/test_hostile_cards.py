@@ -166,6 +166,7 @@ def test_no_line_of_an_ingredients_requirements_is_passed_on(
         assert named  # what is dropped is named
 
 
+@pytest.mark.slow
 def test_a_soup_that_was_packaged_like_a_hostile_ingredient_asks_for_its_own_needs_alone(
     tmp_path: Path, module: nn.Module, own: Interface, monkeypatch: pytest.MonkeyPatch
 ) -> None:

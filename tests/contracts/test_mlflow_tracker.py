@@ -427,6 +427,7 @@ def test_where_the_lowest_version_was_deleted_the_next_is_no_duplicate_any_more(
     assert database.tracker.version(third.uri).tags["stockpot.duplicate_of"] == "2"
 
 
+@pytest.mark.slow
 def test_the_registry_may_be_another_database(database: MlflowBackend, tmp_path: Path) -> None:
     publication = publication_of(database, plant(database, 2))
     tracker = MlflowTracker(database.uri, f"sqlite:///{tmp_path}/registry.db")
@@ -476,6 +477,7 @@ def test_a_run_with_too_many_folders_is_refused_rather_than_half_read(database: 
     assert "fewer folders" in caught.value.mend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("listed", "named"), [(0, 1), (10**6, 500)], ids=["one by one", "at once"])
 def test_runs_below_a_parent_are_the_same_however_they_are_asked_for(
     database: MlflowBackend, monkeypatch: pytest.MonkeyPatch, listed: int, named: int

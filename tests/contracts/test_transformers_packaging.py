@@ -134,7 +134,9 @@ def test_a_folder_of_another_model_is_told(
         packaged(folder, weights, module, tmp_path / "package")
 
 
-@pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["preprocessor_config.json", pytest.param("tokenizer.json", marks=pytest.mark.slow)]
+)
 def test_a_file_that_transformers_cannot_read_is_no_fault_of_the_disk(
     folder: Path, weights: Path, module: nn.Module, tmp_path: Path, name: str
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_request_that_is_answered_is_answered_again_without_a_walk(request_: S
     assert [soup.state for soup in again.soups] == [SoupState.ADOPTED]
 
 
-@pytest.mark.parametrize("broken", [1, 2])
+@pytest.mark.parametrize("broken", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_whose_transfer_broke_is_tried_again_and_no_answer_without_it_is_kept(
     request_: SoupRequest, monkeypatch: pytest.MonkeyPatch, broken: int
 ) -> None:
@@ -140,6 +140,7 @@ def test_a_run_whose_transfer_broke_is_tried_again_and_no_answer_without_it_is_k
     assert again.report.exclusions == ()
 
 
+@pytest.mark.slow
 def test_weights_that_a_resumed_run_replaced_by_others_of_the_same_size_are_read_anew(
     request_: SoupRequest, tmp_path: Path, mlflow_uri: str
 ) -> None:
@@ -218,15 +219,15 @@ def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> Non
     "change",
     [
         change_a_module,
-        change_the_data,
-        change_what_no_argument_names,
-        change_what_the_model_reads,
-        change_the_data_but_neither_size_nor_date,
+        pytest.param(change_the_data, marks=pytest.mark.slow),
+        pytest.param(change_what_no_argument_names, marks=pytest.mark.slow),
+        pytest.param(change_what_the_model_reads, marks=pytest.mark.slow),
+        pytest.param(change_the_data_but_neither_size_nor_date, marks=pytest.mark.slow),
         remove_the_version,
-        remove_the_logged_model,
+        pytest.param(remove_the_logged_model, marks=pytest.mark.slow),
         add_a_run,
-        rename_a_run,
-        choose_another_device,
+        pytest.param(rename_a_run, marks=pytest.mark.slow),
+        pytest.param(choose_another_device, marks=pytest.mark.slow),
     ],
 )
 def test_whatever_changed_is_looked_at_again(
@@ -250,7 +251,7 @@ def test_whatever_changed_is_looked_at_again(
     assert (SoupState.WITHDRAWN in states) == (change in (remove_the_version, remove_the_logged_model))
 
 
-@pytest.mark.parametrize("field", ["again", "verify_exact"])
+@pytest.mark.parametrize("field", ["again", pytest.param("verify_exact", marks=pytest.mark.slow)])
 def test_a_request_that_wants_something_done_is_walked_although_it_was_answered(
     request_: SoupRequest, field: str
 ) -> None:
@@ -284,6 +285,7 @@ def test_the_command_answers_a_request_that_was_answered_without_torch(request_:
     assert [soup.state for soup in outcome.soups] == [SoupState.ADOPTED]
 
 
+@pytest.mark.slow
 def test_an_alias_that_a_soup_earned_and_never_had_is_given_by_the_next_request(
     request_: SoupRequest, mlflow_uri: str
 ) -> None:
@@ -303,6 +305,7 @@ def test_an_alias_that_a_soup_earned_and_never_had_is_given_by_the_next_request(
     assert asked(request)[1]
 
 
+@pytest.mark.slow
 def test_what_changed_while_it_was_read_is_no_evidence(request_: SoupRequest) -> None:
     place = Workplace()
 
@@ -369,6 +372,7 @@ def test_a_walk_that_fails_lets_the_next_one_try(tiny_sweep: SoupRequest) -> Non
             asked(replace(hopeless, wait=False))
 
 
+@pytest.mark.slow
 def test_where_each_candidate_was_found_leads_from_a_run_to_its_version(tiny_sweep: SoupRequest) -> None:
     outcome, _ = asked(replace(tiny_sweep, methods=("uniform",)))
     (soup,) = outcome.soups

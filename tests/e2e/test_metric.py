@@ -34,6 +34,7 @@ class Told(Silent):
         self.lines.append(message)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_ranked_searched_and_reported_by_the_metric_with_the_jackknifes_interval(
     tiny_sweep: SoupRequest,
 ) -> None:

@@ -269,6 +269,7 @@ def test_integers_that_differ_are_named_with_both_values(
     assert "persistent=False" in caught.value.mend
 
 
+@pytest.mark.slow
 def test_runs_of_scikit_learn_are_counted_in_one_line_without_advice(
     tiny_sweep: SoupRequest, mlflow_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def test_the_batch_is_halved_until_it_fits_and_the_sweep_is_the_same(
     assert all(soup.adopted for soup in again.soups)
 
 
+@pytest.mark.slow
 def test_a_job_that_halved_its_batches_begins_with_those_when_it_is_worked_on_again(
     small_device: Callable[[int], SoupRequest],
 ) -> None:

@@ -45,6 +45,7 @@ def fine_tuned(folder: Path, rates: list[float]) -> dict[str, dict[str, Tensor]]
     return states
 
 
+@pytest.mark.slow
 def test_a_sweep_is_souped_by_naming_the_task_its_data_and_the_logged_folder(
     mlflow_uri: str, experiment: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

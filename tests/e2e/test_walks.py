@@ -93,6 +93,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return given
 
 
+@pytest.mark.slow
 def test_a_soup_is_hashed_when_it_is_built_and_when_it_came_back_and_a_candidate_once_per_build(
     plant: Plant, hashes: Counter[str]
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_machine_with_a_cache_of_its_own_finds_the_outputs_that_another_one_sh
     assert there.notes == here.notes
 
 
+@pytest.mark.slow
 def test_the_greedy_ensemble_is_that_of_a_plain_loop_over_the_candidates_outputs(plant: Plant) -> None:
     request = plant("dense", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(6)})
     request = replace(request, task_args={"kind": "dense", "n": "80"}, shifts=("shifted",))
@@ -168,7 +170,9 @@ def test_the_greedy_ensemble_is_that_of_a_plain_loop_over_the_candidates_outputs
     assert (again.evaluations, again.report) == (0, outcome.report)
 
 
-@pytest.mark.parametrize("kind", ["conv", "attention", "tied"])
+@pytest.mark.parametrize(
+    "kind", ["tied", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv", "attention"))]
+)
 def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str) -> None:
     import mlflow.pytorch
     from safetensors.torch import load_file
@@ -182,6 +186,7 @@ def test_models_of_every_kind_are_souped_and_registered(plant: Plant, kind: str)
         assert all(torch.equal(state[name], tensor) for name, tensor in built.items())
 
 
+@pytest.mark.slow
 def test_half_precision_weights_stay_half_precision_in_the_soups_file(plant: Plant) -> None:
     import mlflow.pytorch
     from safetensors.torch import load_file
@@ -201,6 +206,7 @@ def test_half_precision_weights_stay_half_precision_in_the_soups_file(plant: Pla
         assert all(torch.equal(state[name], tensor.float()) for name, tensor in built.items())
 
 
+@pytest.mark.slow
 def test_a_wrapped_model_keeps_its_own_names_where_it_is_registered(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +323,7 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_rebuild_goes_by_the_version_and_not_by_a_document_that_was_changed(
     plant: Plant, client: "MlflowClient", tmp_path: Path
 ) -> None:
@@ -365,7 +372,16 @@ def test_a_soup_whose_sums_overflow_is_reported_and_not_registered(
     assert "not shown to be better" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "data/model.pt2", "MLmodel", "stockpot.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.safetensors",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("data/model.pt2", "MLmodel", "stockpot.json")
+        ),
+    ],
+)
 @pytest.mark.parametrize("lost", [False, True], ids=["changed", "lost"])
 def test_an_upload_that_comes_back_changed_becomes_no_version(
     plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch, file: str, *, lost: bool
@@ -399,6 +415,7 @@ def test_an_upload_that_comes_back_changed_becomes_no_version(
     assert _statuses(client) == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_a_version_whose_answer_is_lost_is_adopted_and_its_run_is_no_failure(
     plant: Plant, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +435,7 @@ def test_a_version_whose_answer_is_lost_is_adopted_and_its_run_is_no_failure(
     assert _statuses(client) == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_all_the_same(
     plant: Plant, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,6 +459,7 @@ def test_a_soup_that_other_processes_evict_while_it_is_registered_is_registered_
     assert [soup.checkpoint for soup in soups] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "expected"), [("upload", {"1": None}), ("create_version", {"1": None, "2": "1"})]
 )
