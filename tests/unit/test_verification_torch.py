@@ -32,6 +32,7 @@ from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
 from stockpot.soup import arithmetic
 from stockpot.soup.arithmetic import RunningSum
+from stockpot.soup.coefficients import Factors
 from stockpot.store.memory import MemoryStore
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
@@ -218,8 +219,8 @@ def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_ingredient_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add(block: Block, content: Tensor, factor: float) -> None:
-        block.sum = RunningSum(content * 0, factor=factor)
+    def add(block: Block, content: Tensor, factors: Factors, place: int) -> None:
+        block.sum = RunningSum(content * 0, factor=factors[block.name][place])
 
     monkeypatch.setattr(live_module, "_add", add)
 
