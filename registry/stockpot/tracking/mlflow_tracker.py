@@ -1,6 +1,7 @@
 """The Tracker over an MLflow server or database."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
+import json
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stockpot.entities import (
+    CONFIG,
     Candidate,
     Digest,
     ModelVersion,
@@ -177,6 +179,9 @@ class MlflowTracker(Tracker):
                 from stockpot.tracking.mlflow_packaging import package
 
             with tempfile.TemporaryDirectory(dir=into.parent) as folder:
+                theirs = self._beside(like.source, Path(folder))
+                if like.source.base is not None:
+                    _name_class(theirs / CONFIG, module)
                 return package(
                     self._client,
                     module,
@@ -184,7 +189,7 @@ class MlflowTracker(Tracker):
                     example,
                     into,
                     model_id=model_id,
-                    theirs=self._beside(like.source, Path(folder)),
+                    theirs=theirs,
                     architecture=architecture,
                 )
 
@@ -289,3 +294,15 @@ class MlflowTracker(Tracker):
 def _host(uri: str) -> str | None:
     """What a browser opens, without credentials; None for a database."""
     return redacted(uri).replace("***@", "").rstrip("/") if is_web(uri) else None
+
+
+def _name_class(config: Path, module: "nn.Module") -> None:
+    """Let a base's configuration name the class that adapters made of it, where that is one of transformers':
+    they may have another head than their base.
+    """
+    kind = type(module)
+    if kind.__module__.startswith("transformers.") and config.exists():
+        with suppress(ValueError):  # no JSON: told where it is read
+            document = json.loads(config.read_bytes())
+            if isinstance(document, dict):
+                config.write_text(json.dumps({**document, "architectures": [kind.__name__]}))

@@ -56,10 +56,6 @@ def package_transformers(
 
     config = json.loads((folder / "config.json").read_bytes())
     architecture = architecture_in(config)
-    if isinstance(
-        module, transformers.PreTrainedModel
-    ):  # of adapters, the configuration is that of their base
-        architecture = type(module).__name__
     kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         raise NotSo(f"transformers {transformers.__version__} has no model {architecture}")
