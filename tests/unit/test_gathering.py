@@ -3,12 +3,14 @@
 import math
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from stockpot.entities import (
     Candidate,
@@ -27,6 +29,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.weights_names import weights_format
 from stockpot.errors import BadRequest, NothingToSoup
+from stockpot.evaluation.weights.module_weights import fits
 from stockpot.soup import CONVERSION
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import Gathering
@@ -352,6 +355,7 @@ def test_parts_of_a_distributed_checkpoint_are_told_as_what_they_are() -> None:
         ("random_states_0.pkl", None),
         ("ckpt/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", None),
         ("m/python_model.pkl", None),
+        ("train_00000/params.pkl", None),
         ("m/config.json", None),
     ],
 )
@@ -379,6 +383,24 @@ def test_the_largest_compatible_group_is_used_and_every_difference_told() -> Non
     assert "extra" in details["id3"]
     assert "9" in details["id3"]
     assert "integer or boolean tensors" in details["id4"]
+
+
+@pytest.mark.parametrize(
+    ("made", "mend"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "these are the weights of 0 alone"),
+        (lambda: nn.Linear(3, 3).bfloat16(), "--dtype bfloat16 casts"),
+        (lambda: nn.Linear(3, 2), "make Task.model() build"),
+        (lambda: nn.Linear(3, 2).half(), "make Task.model() build"),
+    ],
+)
+def test_weights_that_do_not_fit_the_tasks_model_get_the_mend_of_their_kind(
+    made: Callable[[], nn.Module], mend: str
+) -> None:
+    gathering = Gathering()
+    bare = [TensorSpec("bias", "F32", (3,)), TensorSpec("weight", "F32", (3, 3))]
+    assert not gathering.can_be_averaged(_run(1), bare, partial(fits, made()))
+    assert mend in gathering.exclusions[0].mend
 
 
 def test_twins_do_not_outvote_those_that_can_be_averaged() -> None:

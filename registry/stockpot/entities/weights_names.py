@@ -19,10 +19,10 @@ SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.safetensors|\.bin)"
 """A file that weights were cut into, as ``save_pretrained`` names it beside ``<stem><suffix>.index.json``."""
 _NO_WEIGHTS = re.compile(
     r"(optimizer|scheduler|scaler|sampler|rng_state|random_states)(_\d+)?\.(pt|pth|bin|pkl)"
-    r"|training_args\.bin|python_model\.pkl|.*_optim_states\.pt",
+    r"|training_args\.bin|python_model\.pkl|.*_optim_states\.pt|(params|error)\.pkl",
     re.ASCII,
 )
-"""What the trainers of transformers, Accelerate and DeepSpeed, and MLflow, log beside weights."""
+"""What the trainers of transformers, Accelerate and DeepSpeed, Ray Tune and MLflow log beside weights."""
 _NEEDS_CODE = re.compile(r"(.*/)?data/model\.pth|.*_model_states\.pt", re.ASCII)
 """A module that MLflow pickled whole; what each process of DeepSpeed wrote of one."""
 _ADAPTER = re.compile(r"(.*/)?adapter_model\.(safetensors|bin)")

@@ -176,7 +176,7 @@ class Gathering:
             )
         elif faults := fits(tensors):
             detail = "does not fit the task's model: " + "; ".join(faults)
-            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, ARCHITECTURE)
+            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, _how_to_fit(faults))
         else:
             return True
         return False
@@ -241,6 +241,20 @@ class Gathering:
 def is_part(source: WeightsSource) -> bool:
     """Whether its name is that of what one of several processes wrote of a model."""
     return _PARTS.fullmatch(source.path) is not None
+
+
+def _how_to_fit(faults: Sequence[str]) -> str:
+    """What mends weights that differ in these ways from the task's model."""
+    if part := re.fullmatch(r"all [\d,]+ names match with prefix `(.+)\.`", faults[0]):
+        return (
+            f"these are the weights of {part[1]} alone, a part of the task's model: let Task.model() return "
+            "that part, or log the whole model"
+        )
+    lost = [re.search(r", which the model's (\w+) does not hold", fault) for fault in faults]
+    wanted = {NAMES[found[1]] for found in lost if found and found[1] in CODES.values()}
+    if all(lost) and len(wanted) == 1:
+        return f"--dtype {wanted.pop()} casts the weights to the type of the task's model"
+    return ARCHITECTURE
 
 
 def _usual_dtype(tensors: Sequence[TensorSpec]) -> str:
