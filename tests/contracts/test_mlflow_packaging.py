@@ -20,6 +20,7 @@ from stockpot.errors import TrackingError
 from stockpot.soup import canonical_names
 from stockpot.tracking import MlflowTracker
 from stockpot.tracking.mlflow_packaging import _holds, _module_and_class
+from stockpot.tracking.tensor_trees import resized
 
 OWN = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}"]
 
@@ -362,6 +363,68 @@ def test_an_exported_model_takes_other_lengths_where_its_graph_does(
     loaded = mlflow.pyfunc.load_model(str(folder))
     assert [spec.shape for spec in loaded.metadata.signature.inputs.inputs] == [(-1, length, 4)]
     assert loaded.predict(torch.rand(2, 9 if length == -1 else 6, 4).numpy()).shape == (2, 2)
+
+
+class Segmenter(nn.Module):
+    """Says something of each pixel: two outputs by name, as torchvision's models of this kind do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.out, self.aux = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = torch.relu(self.backbone(x))
+        sizes = x.shape[-2:]
+        return {
+            name: nn.functional.interpolate(head(features), size=sizes, mode="bilinear")
+            for name, head in (("out", self.out), ("aux", self.aux))
+        }
+
+
+def conv(*, pooled: bool) -> nn.Module:
+    """Of images of any size, or of 8 by 8 pixels."""
+    pool = nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity()
+    head = nn.Linear(4 if pooled else 256, 2)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), head)
+
+
+@pytest.mark.parametrize(("size", "other"), [((8, 6), (16, 18)), ((300, 400), (150, 300))])
+def test_another_size_is_tried_of_which_large_images_hold_a_part(
+    size: tuple[int, int], other: tuple[int, int]
+) -> None:
+    images = torch.rand(3, 1, *size).numpy()
+    found = resized({"x": images})
+    assert found is not None
+    assert found["x"].shape == (2, 1, *other)
+    assert resized((images, images[:, 0])) is None
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_exported_model_takes_images_of_other_sizes_where_its_module_does(
+    workshop: Workshop,
+    pooled: bool,  # noqa: FBT001 - a value to compare with
+) -> None:
+    module = conv(pooled=pooled)
+    kind, folder, _ = workshop.package(module, torch.rand(3, 3, 8, 8))
+    assert kind == "pt2"
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    shapes = [(-1, 3, -1, -1)] if pooled else [(-1, 3, 8, 8)]
+    assert [spec.shape for spec in loaded.metadata.signature.inputs.inputs] == shapes
+    asked = torch.rand(5, 3, 11, 6) if pooled else torch.rand(5, 3, 8, 8)
+    torch.testing.assert_close(torch.from_numpy(loaded.predict(asked.numpy())), module(asked).detach())
+
+
+def test_several_outputs_are_served_by_name_through_both_flavours(workshop: Workshop) -> None:
+    module = Segmenter()
+    kind, folder, _ = workshop.package(module, torch.rand(3, 3, 8, 8))
+    assert kind == "pt2"
+    asked = torch.rand(5, 3, 12, 10)
+    served = mlflow.pyfunc.load_model(str(folder)).predict(asked.numpy())
+    exported = mlflow.pytorch.load_model(str(folder))(asked)
+    for name, wanted in module(asked).items():
+        torch.testing.assert_close(torch.from_numpy(served[name]), wanted.detach())
+        torch.testing.assert_close(exported[name], wanted)
 
 
 def test_a_model_of_texts_takes_other_lengths_than_the_examples(workshop: Workshop) -> None:

@@ -4,11 +4,14 @@ version used in another process, without the user's code.
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -550,3 +553,187 @@ def test_a_small_llama_with_tied_embeddings_by_the_trainer(
     found, told = answers_elsewhere(tmp_path / "elsewhere", texts)
     torch.testing.assert_close(found, wanted)
     assert all(text in told for text in texts)
+
+
+@dataclass(frozen=True, eq=False)
+class RayTrial:
+    """As much of a trial of Ray Tune as its callback looks at: a real one wants a running cluster."""
+
+    name: str
+    config: Mapping[str, Any]
+    local_path: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def test_trials_of_ray_tune_by_its_callback(
+    nets: Any,
+    data: Path,
+    experiment: str,
+    home: Path,
+    mlflow_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With ``save_artifact=True`` it logs a trial's folder, with the pickles that Ray writes there."""
+    states = []
+    with as_documented():
+        # Not a statement: mypy would read all of Ray.
+        ray: Any = import_module("ray.air.integrations.mlflow")
+        callback = ray.MLflowLoggerCallback(mlflow_uri, experiment_name=experiment, save_artifact=True)
+        callback.setup()
+        for place, rate in enumerate(RATES):
+            folder = tmp_path / f"train_{place:05}"
+            trial = RayTrial(folder.name, {"rate": rate}, str(folder))
+            callback.log_trial_start(trial)
+            for iteration in range(2):
+                model = trained(nets, rate * (iteration + 1))
+                checkpoint = folder / f"checkpoint_{iteration:06}"
+                checkpoint.mkdir(parents=True)
+                torch.save({"model_state_dict": model.state_dict()}, checkpoint / "model.pt")
+                result = {"loss": 1.0, "training_iteration": iteration + 1}
+                callback.log_trial_result(iteration, trial, result)
+            (folder / "params.json").write_text(json.dumps(trial.config))
+            (folder / "params.pkl").write_bytes(pickle.dumps(trial.config))
+            callback.log_trial_end(trial)
+            states.append(model.state_dict())
+    outcome = souped(
+        capsys,
+        *("--experiment", experiment, "--weights", "last", *ARRAYS, f"data={data}"),
+        *("--task-arg", "model=logged_nets:Net"),
+    )
+    require_the_average(outcome, states, nets.Net(), tmp_path / "elsewhere")
+
+
+SEGMENTERS = """
+import torch
+from torch import nn
+
+
+class Segmenter(nn.Module):
+    # [n, 3, height, width] to two tables of [n, 2, height, width]
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 4)
+        self.out, self.aux = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        features = torch.relu(self.norm(self.backbone(x)))
+        size = x.shape[-2:]
+        heads = {"out": self.out, "aux": self.aux}
+        return {
+            name: nn.functional.interpolate(head(features), size=size, mode="bilinear")
+            for name, head in heads.items()
+        }
+
+
+def drawn(seed, n, height=8, width=8):
+    x = torch.randn(n, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return x, (x.mean(dim=1) > 0).long()
+
+
+class Pixels:
+    version = "1"
+    bounds = (0.0, 1.0)
+    batch_size = 8
+
+    def model(self):
+        return Segmenter()
+
+    def examples(self, split):
+        x, y = drawn(["validation", "test"].index(split) + 1, 24)
+        return list(zip(x, y))
+
+    def collate(self, examples):
+        return tuple(map(torch.stack, zip(*examples)))
+
+    def predict(self, model, batch):
+        return model(batch[0])["out"]
+
+    def score(self, outputs, batch):
+        return (outputs.argmax(dim=1) == batch[1]).float().mean(dim=(1, 2))
+"""
+ASK_SEGMENTER = """
+import sys
+
+import mlflow
+import numpy as np
+import torch
+
+x = np.load("given.npy")
+served = mlflow.pyfunc.load_model(sys.argv[1]).predict(x)
+exported = mlflow.pytorch.load_model(sys.argv[1])(torch.from_numpy(x))
+for name in ("out", "aux"):
+    np.save(f"served_{name}.npy", served[name])
+    np.save(f"exported_{name}.npy", exported[name].detach().numpy())
+"""
+
+
+def _log_segmenter(model: nn.Module, _: Path) -> None:
+    """With an example and the signature of both outputs, which MLflow cannot find out by itself."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    x = torch.rand(4, 3, 8, 8)
+    with torch.inference_mode():
+        outputs = {name: tensor.numpy() for name, tensor in model(x).items()}
+    mlflow.pytorch.log_model(
+        model,
+        name="model",
+        input_example=x.numpy(),
+        signature=infer_signature(x.numpy(), outputs),
+        pip_requirements=["torch"],
+    )
+
+
+@pytest.mark.parametrize("log", [_log_segmenter, _log_saved])
+def test_a_segmenter_with_two_outputs_by_name(
+    log: Any,
+    experiment: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "logged_segmenters.py").write_text(SEGMENTERS)
+    monkeypatch.syspath_prepend(tmp_path / "user")
+    import logged_segmenters  # type: ignore[import-not-found]
+
+    mlflow.set_experiment(experiment)
+    states = []
+    for rate in RATES:
+        torch.manual_seed(0)
+        model = logged_segmenters.Segmenter()
+        optimizer = torch.optim.AdamW(model.parameters(), rate)
+        x, y = logged_segmenters.drawn(0, 32)
+        for _ in range(5):
+            optimizer.zero_grad()
+            outputs = model(x)
+            loss: Any = sum(nn.functional.cross_entropy(each, y) for each in outputs.values())
+            loss.backward()
+            optimizer.step()
+        with as_documented(), mlflow.start_run():
+            log(model.eval(), tmp_path)
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    souped(capsys, "--experiment", experiment, "--task", "logged_segmenters:Pixels", "--method", "uniform")
+    sys.modules.pop("logged_segmenters")
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    asked, _ = logged_segmenters.drawn(9, 5, height=12, width=10)
+    np.save(elsewhere / "given.npy", asked.numpy())
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK_SEGMENTER, "models:/soups/1"]
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, timeout=300)
+    model = logged_segmenters.Segmenter()
+    model.load_state_dict(average(states))
+    with torch.inference_mode():
+        wanted = model.eval()(asked)
+    for name, tensor in wanted.items():
+        for way in ("served", "exported"):
+            torch.testing.assert_close(torch.from_numpy(np.load(elsewhere / f"{way}_{name}.npy")), tensor)

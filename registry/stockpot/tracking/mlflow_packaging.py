@@ -2,7 +2,7 @@
 
 import importlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
@@ -31,6 +31,7 @@ from stockpot.tracking.tensor_trees import (
     arrays,
     call,
     leaves,
+    resized,
     rows,
     shortened,
     tensors,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 CODE = Path(__file__).with_name("rebuilt_model.py")
+GRAPH_CODE = Path(__file__).with_name("exported_graph.py")
 GRAPH_LIBRARIES = frozenset({"aten", "prim", "prims", "higher_order"})
 """Namespaces of operators that come with torch. Another one is that of the package that registers it."""
 
@@ -85,17 +87,17 @@ def package(
     interface = taken_over(theirs, module, own)
     dropped = tuple(left_out(theirs, own))
     names = _names_in(weights, module)
-    open_length = interface._replace(signature=_with_any_length(module, interface))
-    why = _export(module, weights, names, open_length, _card(soup), into)
-    if why is not None and open_length.signature != interface.signature:
-        # The module takes any length, its graph perhaps that of the example alone.
+    opened = interface._replace(signature=_with_any_size(module, interface))
+    why = _export(module, weights, names, opened, _card(soup), into)
+    if why is not None and opened.signature != interface.signature:
+        # The module takes any size, its graph perhaps that of the example alone.
         shutil.rmtree(into, ignore_errors=True)
         why = _export(module, weights, names, interface, _card(soup), into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
         return Packaged("pt2", dropped, instead)
     shutil.rmtree(into, ignore_errors=True)
-    interface = open_length
+    interface = opened
     config = {**_maker(*architecture), "names": names}
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
@@ -152,7 +154,11 @@ def _export(
         if operators := _operators_of(exported):
             shutil.rmtree(into)
             exported = _exported(module, interface._replace(requirements=requirements(operators)), card, into)
-        return _missing_weights(exported, weights, names) or _other_outputs(module, exported, interface)
+        return (
+            _missing_weights(exported, weights, names)
+            or _other_outputs(module, exported, interface)
+            or _served_otherwise(module, interface, into)
+        )
     except Exception as error:
         if is_the_machines(error):  # a full disk says nothing about the model
             raise
@@ -169,6 +175,11 @@ def _exported(module: "nn.Module", interface: Interface, card: Model, into: Path
         pip_requirements=list(interface.requirements),
         serialization_format="pt2",
     )
+    if not _gives_one_tensor(module, interface):
+        (into / "code").mkdir()
+        shutil.copyfile(GRAPH_CODE, into / "code" / GRAPH_CODE.name)
+        card.flavors["python_function"].update({"loader_module": GRAPH_CODE.stem, "code": "code"})
+        card.save(str(into / "MLmodel"))
     loaded: nn.Module = mlflow.pytorch.load_model(str(into))
     return loaded
 
@@ -187,11 +198,28 @@ def _other_outputs(module: "nn.Module", exported: "nn.Module", interface: Interf
     shorter = shortened(interface.example)
     if shorter is not None and any(spec.shape[1] == -1 for spec in interface.signature.inputs.inputs):
         asked["another length of the examples"] = shorter
+    other_size = resized(interface.example)
+    if other_size is not None and any(spec.shape[2] == -1 for spec in interface.signature.inputs.inputs):
+        asked["another size of images"] = other_size
     for told, example in asked.items():
         batch = tensors(example)
         if not agree(call(exported, batch), call(module, batch)):
             return f"the exported model's outputs differ at {told}"
     return None
+
+
+def _served_otherwise(module: "nn.Module", interface: Interface, into: Path) -> str | None:
+    """Several outputs are served by code of ours: whether that answers as the module does."""
+    if _gives_one_tensor(module, interface):
+        return None
+    batch = rows(interface.example, max(BATCH_SIZES))
+    found = mlflow.pyfunc.load_model(str(into)).predict(_named(batch))
+    same = agree(tensors(found), tensors(arrays(call(module, tensors(batch)))))
+    return None if same else "the exported model is served with other outputs"
+
+
+def _gives_one_tensor(module: "nn.Module", interface: Interface) -> bool:
+    return isinstance(call(module, tensors(rows(interface.example, 1))), torch.Tensor)
 
 
 def _holds(held: torch.Tensor, stored: torch.Tensor) -> bool:
@@ -245,23 +273,31 @@ def _inferred(module: "nn.Module", example: Any) -> Interface:
     return Interface(kept, signature, requirements(()))
 
 
-def _with_any_length(module: "nn.Module", interface: Interface) -> ModelSignature:
-    """The signature, with the length of examples left open where the module takes another: a text of any."""
-    signature, shorter = interface.signature, shortened(interface.example)
-    try:
-        outputs = [] if shorter is None else leaves(arrays(call(module, tensors(shorter))))
-    except Exception:  # noqa: BLE001 - whatever a module raises that takes one length alone
-        outputs = []
-    if not outputs or signature.outputs is None or len(outputs) != len(signature.outputs.inputs):
-        return signature
-    return ModelSignature(
-        Schema([_spec(s, [s.shape[0], -1, *s.shape[2:]]) for s in signature.inputs.inputs]),
-        Schema(
-            [
-                _spec(s, [now if now == then else -1 for now, then in zip(found.shape, s.shape, strict=True)])
-                for s, found in zip(signature.outputs.inputs, outputs, strict=True)
-            ]
-        ),
+def _with_any_size(module: "nn.Module", interface: Interface) -> ModelSignature:
+    """The signature, with sizes of examples left open where the module takes others: a text of any length, an
+    image of any height and width.
+    """
+    signature = interface.signature
+    for change in (shortened, resized):
+        other = change(interface.example)
+        try:
+            outputs = [] if other is None else leaves(arrays(call(module, tensors(other))))
+        except Exception:  # noqa: BLE001 - whatever a module raises that takes one size alone
+            outputs = []
+        if outputs and signature.outputs is not None and len(outputs) == len(signature.outputs.inputs):
+            signature = ModelSignature(
+                _opened(signature.inputs, leaves(other)), _opened(signature.outputs, outputs)
+            )
+    return signature
+
+
+def _opened(schema: Any, found: Sequence[np.ndarray]) -> Schema:
+    """With the sizes open in which these arrays differ."""
+    return Schema(
+        [
+            _spec(spec, [now if now == then else -1 for now, then in zip(one.shape, spec.shape, strict=True)])
+            for spec, one in zip(schema.inputs, found, strict=True)
+        ]
     )
 
 

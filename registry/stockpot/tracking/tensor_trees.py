@@ -11,6 +11,8 @@ TOLERANCE = {torch.float64: (1e-7, 1e-8), torch.float16: (1e-2, 1e-2), torch.bfl
 TOLERANCE_FP32 = (1e-4, 1e-5)
 """Relative and absolute, by the outputs' dtype. Export reorders sums, and no more."""
 
+LARGE_IMAGE = 1 << 16
+"""Pixels."""
 BATCH_SIZES = (1, 7)
 """At which outputs are compared: one example, and a number that nothing was traced with."""
 
@@ -34,6 +36,22 @@ def shortened(tree: Any) -> Any | None:
     """The same with each example one shorter: a text by a token. None unless all arrays are equally long."""
     lengths = {leaf.shape[1] if leaf.ndim > 1 else 0 for leaf in leaves(tree)}
     return _mapped(lambda leaf: leaf[:, :-1], tree) if len(lengths) == 1 and max(lengths) > 1 else None
+
+
+def resized(tree: Any) -> Any | None:
+    """Two examples of another height and width: larger, or a part of large ones, which would take long. None
+    unless all arrays are of images, ``[n, channels, height, width]``.
+    """
+    if not all(leaf.ndim == 4 and min(leaf.shape[2:]) > 1 for leaf in leaves(tree)):
+        return None
+    return _mapped(_resized, rows(tree, 2))
+
+
+def _resized(images: np.ndarray) -> np.ndarray:
+    height, width = images.shape[2:]
+    if height * width > LARGE_IMAGE:
+        return images[:, :, : height // 2, : width * 3 // 4]
+    return np.tile(images, (1, 1, 2, 3))
 
 
 def call(model: nn.Module, batch: Any) -> Any:
