@@ -61,7 +61,19 @@ def _in_two_parts(document: Any) -> Any:
     return document | {name: _in_two_parts(document[name]) for name in within}
 
 
-_LATER = {"adapter", "base", "cast", "cast_from", "coefficients", "curve", "dtype", "hint", "unit"}
+_LATER = {
+    "adapter",
+    "base",
+    "cast",
+    "cast_from",
+    "coefficients",
+    "curve",
+    "dtype",
+    "hint",
+    "statistics",
+    "statistics_on",
+    "unit",
+}
 """Fields of entities that are older than these."""
 
 

@@ -17,6 +17,7 @@ StockpotError
 │   ├── NotCached         the cache does not hold them, or let them go meanwhile
 │   └── Altered           a file of the cache that is not what was written
 ├── BadTask               a user's task breaks its contract
+│   ├── UnknownSplit      its data have no such split
 │   └── OutOfDeviceMemory its batches do not fit the device
 │       └── NoRoomForWeights  nor does what does not shrink with them
 ├── DeviceLost            the device that evaluates cannot be used any more
@@ -133,6 +134,10 @@ class BadTask(StockpotError):
     """A user's task breaks its contract."""
 
     exit_code = 6
+
+
+class UnknownSplit(BadTask):
+    """The task's data have no split of this name."""
 
 
 class OutOfDeviceMemory(BadTask):

@@ -116,6 +116,7 @@ class Workplace:
             checkpoints=self.supply,
             device=device or None,
             outputs=outputs,
+            overlays=self.store,
             say=self.watch.say,
         )
 
@@ -192,11 +193,13 @@ class Workplace:
         from stockpot.workflow.gathering.starting_point import base_source
         from stockpot.workflow.plan import plan
         from stockpot.workflow.selecting.measure import open_splits
+        from stockpot.workflow.selecting.overlaid import overlay_rule
 
         methods, bench = self.methods(request), self.bench(request)
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
         base_source(request, self.tracker)  # raises where nothing is there
-        return plan(prospects, self.supply, methods, open_splits(request, bench), self.store)
+        splits, rule = open_splits(request, bench), overlay_rule(request, bench)
+        return plan(prospects, self.supply, methods, splits, self.store, rule)
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""

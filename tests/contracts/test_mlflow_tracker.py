@@ -330,7 +330,7 @@ def test_through_the_proxy_incompatible_candidates_are_never_downloaded(
     sweep = read_all(Arrivals(prospects, supply, bench.fits, Silent()))
     assert [candidate.run.name for candidate in sweep.candidates] == ["good", "fine"]
     assert [(e.run_name, e.reason) for e in sweep.exclusions] == [
-        ("norm", ExclusionReason.BATCH_NORM),
+        ("norm", ExclusionReason.INCOMPATIBLE),
         ("conv", ExclusionReason.INCOMPATIBLE),
     ]
     assert watched.calls.count("fetch") == 2

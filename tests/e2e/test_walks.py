@@ -259,7 +259,7 @@ def test_what_real_sweeps_hold_is_excluded_by_name(
     outcome = _walk(request)
     assert {e.run_name: e.reason for e in outcome.report.exclusions} == {
         "nan": ExclusionReason.NOT_FINITE,
-        "norm": ExclusionReason.BATCH_NORM,
+        "norm": ExclusionReason.INCOMPATIBLE,
         "twin": ExclusionReason.DUPLICATE,
         "other": ExclusionReason.INCOMPATIBLE,
         "two files": ExclusionReason.AMBIGUOUS_WEIGHTS,

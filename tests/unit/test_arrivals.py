@@ -202,7 +202,7 @@ def test_a_dry_run_tells_what_headers_tell_and_downloads_nothing(tmp_path: Path)
     assert _told(expected) == (
         ["good", "nan", "twin", "wrapped", "last"],
         [
-            ("norm", ExclusionReason.BATCH_NORM),
+            ("norm", ExclusionReason.INCOMPATIBLE),
             ("wide", ExclusionReason.INCOMPATIBLE),
             ("torn", ExclusionReason.UNREADABLE),
             ("half", ExclusionReason.INCOMPATIBLE),
@@ -250,7 +250,7 @@ def test_the_sweep_is_the_same_with_and_without_range_requests(tmp_path: Path) -
     assert gathered == read_all(without.arrivals())
     assert sorted(without.fetched) == sorted(MIXED)
     assert [(exclusion.run_name, exclusion.reason) for exclusion in gathered.exclusions] == [
-        ("norm", ExclusionReason.BATCH_NORM),
+        ("norm", ExclusionReason.INCOMPATIBLE),
         ("wide", ExclusionReason.INCOMPATIBLE),
         ("torn", ExclusionReason.UNREADABLE),
         ("half", ExclusionReason.INCOMPATIBLE),

@@ -142,14 +142,8 @@ def test_of_a_store_that_hands_out_no_parts_only_small_files_beside_the_weights_
             ExclusionReason.INCOMPATIBLE,
             "peft_type is 'None', not LORA",
         ),
-        (
-            {"m.safetensors": _weights(**{f"bn.running_{k}": torch.ones(2) for k in ("mean", "var")})},
-            "safetensors",
-            ExclusionReason.BATCH_NORM,
-            "running statistics of bn",
-        ),
     ],
-    ids=["pickle", "part", "adapter", "batch norm"],
+    ids=["pickle", "part", "adapter"],
 )
 def test_what_stands_in_the_way_is_told_with_the_form_and_ends_in_the_error_of_a_soup(
     sweep: Sweep, files: Mapping[str, bytes], form: str, reason: ExclusionReason, said: str

@@ -1,6 +1,7 @@
 """Exact early rejection: the plain loop's answers, for fewer batches."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -524,9 +525,9 @@ def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(
     seen: list[Digest] = []
     holding = bench.workspace.models.holding
 
-    def held(recipe: Recipe) -> nn.Module:
+    def held(recipe: Recipe, count: Callable[[], None]) -> nn.Module:
         seen.append(recipe.checkpoints[-1])
-        return holding(recipe)
+        return holding(recipe, count)
 
     monkeypatch.setattr(bench.workspace.models, "holding", held)
     monkeypatch.setattr(bench.workspace.models, "prepare", seen.append)

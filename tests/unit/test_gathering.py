@@ -365,13 +365,13 @@ def test_names_tell_what_weights_are_and_what_only_lies_beside_them(
     assert weights_format(path) is form
 
 
-def test_batch_norm_is_refused_with_the_layer_named() -> None:
+def test_what_does_not_fit_the_model_is_refused_and_batch_norm_does() -> None:
     layout = tuple(TensorSpec(f"net.bn.{name}", "F32", (2,)) for name in ("running_mean", "running_var"))
     gathering = Gathering()
-    assert not gathering.can_be_averaged(_run(1), layout, lambda _: ["and it does not fit"])
-    assert gathering.can_be_averaged(_run(2), LAYOUT, lambda _: [])
-    assert _reasons(gathering) == {"id1": ExclusionReason.BATCH_NORM}
-    assert "net.bn" in gathering.exclusions[0].detail
+    assert not gathering.can_be_averaged(_run(1), layout, lambda _: ["missing net.bn.weight"])
+    assert gathering.can_be_averaged(_run(2), layout, lambda _: [])
+    assert _reasons(gathering) == {"id1": ExclusionReason.INCOMPATIBLE}
+    assert "missing net.bn.weight" in gathering.exclusions[0].detail
 
 
 def test_the_largest_compatible_group_is_used_and_every_difference_told() -> None:

@@ -41,6 +41,9 @@ Task = Annotated[str, _in(_TASK, _task_help())]
 TaskArg = Annotated[list[str] | None, _in(_TASK, "key=value for the task; repeatable.")]
 SelectOn = Annotated[str, _in(_TASK, "Held-out split that selection looks at.")]
 ReportOn = Annotated[str, _in(_TASK, "Untouched split of the primary comparison.")]
+StatisticsOn = Annotated[
+    str | None, _in(_TASK, "Split for BatchNorm's statistics of soups; train where nothing is said.")
+]
 Shift = Annotated[list[str] | None, _in(_TASK, "Split under distribution shift; repeatable.")]
 
 _SEARCH = "The search"

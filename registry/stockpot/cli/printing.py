@@ -102,7 +102,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     out.print(
         f"{plan.weight_bytes / 1e6:.1f} MB of weights. Forward passes to expect: {plan.ranking_passes} to "
         f"rank, at most {plan.selection_passes} to select, at most {plan.report_passes} to report"
-        + (f", at most {plan.base_passes} for the base." if plan.base_passes else "."),
+        + (f", at most {plan.base_passes} for the base" if plan.base_passes else "")
+        + (f", at most {plan.statistics_passes} for statistics." if plan.statistics_passes else "."),
         highlight=False,
     )
     _show_protocol([plan.protocol] if plan.protocol else [], {})

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from stockpot.entities.digest import Digest, digest_of_document
 from stockpot.entities.protocol import EvaluationProtocol
+from stockpot.entities.recipe import OverlayRule
 from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run
 
-LATER = frozenset({"adapter", "base", "checkpoint_metric", "dtype"})
+LATER = frozenset({"adapter", "base", "checkpoint_metric", "dtype", "statistics_on"})
 """Fields of a request that came later: where they are not set, a job keeps the name that it had before."""
 
 
@@ -48,6 +49,8 @@ class Opening:
     """One per split, the held-out one first."""
     halved_from: int | None = None
     """The task's own batch size, where such batches did not fit the device and were halved."""
+    statistics: OverlayRule | None = None
+    """By which soups get statistics, where the model has BatchNorm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from stockpot.prose import can_be_kept
 MEAN_OF_SHIFTS = "mean of shifts"
 """The pseudo-split under which the average over all shifted splits is reported. No split has this name."""
 
+TRAIN = "train"
+"""The split on which statistics are estimated where the request names none, as those of each run were."""
 BEST = "best"
 LAST = "last"
 """Checkpoints of a run that are asked for by these words, not by a pattern."""
@@ -105,6 +107,10 @@ class SoupRequest:
     """The untouched split that the primary comparison is made on."""
     shifts: tuple[str, ...] = ()
     """Splits under distribution shift, reported beside it."""
+    statistics_on: str | None = None
+    """Where the model has BatchNorm: the split on which statistics of soups are estimated, never the report
+    split or a shifted one. Where nothing is said, train.
+    """
     weights: str | None = None
     """Which checkpoint of a run that logged several: best (by its tool's own word), last (by its step), or a
     glob such as checkpoints/best*.safetensors. Where nothing is said, the best where the tool recorded it.
@@ -169,7 +175,17 @@ class SoupRequest:
             (not self.model.strip(), "model is empty"),
             (not self.task.strip(), "task is empty"),
             ((self.sweep is None) == (self.experiment is None), "give sweep or experiment, one of the two"),
-            (not all(name.strip() for name in used), "the name of a split is empty"),
+            (
+                not all(name.strip() for name in (*used, self.statistics_on or TRAIN)),
+                "the name of a split is empty",
+            ),
+            (
+                self.statistics_on in {self.report_on, *self.shifts},
+                (
+                    f"statistics_on must be neither report_on nor one of shifts, got {self.statistics_on}: "
+                    "what a soup is made with says nothing about new data"
+                ),
+            ),
             (not self.methods, "methods is empty"),
             (len(set(self.methods)) < len(self.methods), "a method is named twice"),
             (

@@ -13,6 +13,7 @@ from stockpot.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import choose_device, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.running_statistics import RunningStatistics, lay
 from stockpot.evaluation.weights.live_module import LiveModule
 from stockpot.evaluation.weights.module_weights import named_tensors
 from stockpot.evaluation.weights.plain_weights import put_plainly
@@ -33,11 +34,13 @@ class TaskModels:
         checkpoints: Checkpoints,
         device: str | torch.device | None,
         say: Callable[[str], None],
+        statistics: "RunningStatistics",
     ) -> None:
         self._task = task
         self._checkpoints = checkpoints
         self._named = device
         self._say = say
+        self._statistics = statistics
         self._first_held: Recipe | None = None
         self._proven = False
         """Whether the module's answers were compared with another's, for two recipes that differ."""
@@ -53,15 +56,25 @@ class TaskModels:
         with self._weighing("as the task's model was moved there"):
             return _staying_flat(self.made.to(self.device))
 
-    def holding(self, recipe: Recipe) -> nn.Module:
-        """The live module with the recipe's weights."""
+    def holding(self, recipe: Recipe, count: Callable[[], None] = lambda: None) -> nn.Module:
+        """The live module with the recipe's weights. `count` is told each batch that statistics take."""
         with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into the model"):
-            return self._live.hold(recipe).eval()
+            module = self._live.hold(recipe.average).eval()
+        if recipe.overlay is not None:
+            self._live.forget_held()
+            lay(self._statistics.of(recipe, module, count), module)
+        return module
 
-    def made_anew(self, recipe: Recipe) -> nn.Module:
+    def made_anew(self, recipe: Recipe, count: Callable[[], None] = lambda: None) -> nn.Module:
         """Another module with the recipe's weights, by their definition: of nothing that was kept from the
         recipes before, and without the hot swap. The live one, where the task hands out but one.
         """
+        module = self._average_anew(recipe)
+        if recipe.overlay is not None:
+            lay(self._statistics.of(recipe, module, count, fresh=True), module)
+        return module
+
+    def _average_anew(self, recipe: Recipe) -> nn.Module:
         with self._weighing(f"putting the weights of recipe {short(recipe.digest)} into another model"):
             module = self._another()
             if module is None:
@@ -75,7 +88,13 @@ class TaskModels:
         # Not every module can be copied: only one that the task hands out again is.
         if self._is_held(module):
             module = copy.deepcopy(module)
-        return LiveModule(module.cpu().train(), self._checkpoints, torch.device("cpu")).hold(recipe).eval()
+        live = LiveModule(module.cpu().train(), self._checkpoints, torch.device("cpu"))
+        return self._with_statistics(live.hold(recipe.average).eval(), recipe)
+
+    def _with_statistics(self, module: nn.Module, recipe: Recipe) -> nn.Module:
+        if recipe.overlay is not None:
+            lay(self._statistics.known(recipe), module)
+        return module
 
     def prepare(self, checkpoint: Digest) -> None:
         """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
@@ -121,11 +140,13 @@ class TaskModels:
     def _fresh(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor]) -> Tensor | None:
         """What a model made anew says; None where the task hands out but one."""
         another = self._another()
-        return None if another is None else answers(self._loaded(another, recipe))
+        return (
+            None if another is None else answers(self._with_statistics(self._loaded(another, recipe), recipe))
+        )
 
     def _loaded(self, module: nn.Module, recipe: Recipe) -> nn.Module:
         """As people load weights: first those, then evaluation mode, either of which may derive something."""
-        put_plainly(module.train(), recipe, self._checkpoints)
+        put_plainly(module.train(), recipe.average, self._checkpoints)
         with self._task.blame("load_state_dict() of its model"):
             module.load_state_dict(module.state_dict(), strict=False)  # for hooks that make something of them
             return module.eval()

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Digest,
     Ensemble,
     EvaluationProtocol,
+    OverlayRule,
     Question,
     Recipe,
     Score,
@@ -20,14 +21,18 @@ from stockpot.entities import (
     digest_of_bytes,
     short,
 )
+from stockpot.errors import BadRequest
 from stockpot.evaluation.devices.device import device_model, software
 from stockpot.evaluation.outputs import RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.passes.spread import Part, spread
 from stockpot.evaluation.passes.whole_split import WholeSplit
+from stockpot.evaluation.running_statistics import VERSION
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
+from stockpot.evaluation.weights.batch_norm import norms_of
 from stockpot.evaluation.weights.module_weights import fits
 from stockpot.evaluation.workspace import Workspace
-from stockpot.ports import Checkpoints, Task
+from stockpot.ports import Checkpoints, Overlays, Task
 from stockpot.statistics.jackknife import blocks
 
 
@@ -36,14 +41,15 @@ class TorchBench:
 
     `identity` is the task's name and version, `source` its code, `task_args` its arguments as the question
     names them, which are asked for when a split was opened; `checkpoints` hands out weights.
-    `outputs` remembers completed passes: several benches may share it. `say` is told, once each, what stands
-    in the way of exact early rejection. `device` is a name of torch's; without it CUDA where there is one. It
+    `outputs` remembers completed passes: several benches may share it. `overlays` remembers statistics of
+    soups; a bench of its own does without. `say` is told, once each, what stands in the way of exact early
+    rejection. `device` is a name of torch's; without it CUDA where there is one. It
     is opened for the first evaluator; nothing is evaluated, and no batch is made, before one is asked. Every
     method raises BadTask where the task breaks its contract, an unknown or empty split included,
     and DeviceLost where the device cannot be used any more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, each once
         self,
         task: Task,
         *,
@@ -53,10 +59,13 @@ class TorchBench:
         checkpoints: Checkpoints,
         device: str | torch.device | None = None,
         outputs: RememberedOutputs | None = None,
+        overlays: Overlays | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         checked = CheckedTask(task, identity[0])
-        self.workspace = Workspace(checked, checkpoints, device, outputs or RememberedOutputs(), say)
+        self.workspace = Workspace(
+            checked, checkpoints, device, outputs or RememberedOutputs(), say, overlays
+        )
         self._identity = identity
         self._source = source
         self._task_args = task_args
@@ -66,8 +75,11 @@ class TorchBench:
 
     @property
     def passes(self) -> float:
-        """Forward work of all its evaluators so far, in full passes over a split."""
-        return self._passes + sum(evaluator.passes for evaluator in self._evaluators.values())
+        """Forward work of all its evaluators so far, in full passes over a split, and of estimating
+        statistics, in full passes over its examples.
+        """
+        measured = sum(evaluator.passes for evaluator in self._evaluators.values())
+        return self._passes + measured + self.workspace.statistics.passes
 
     def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
         """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
@@ -127,9 +139,38 @@ class TorchBench:
 
     def halve_batch(self) -> None:
         """Make the evaluators that are opened from now on take half as many examples at a time, or one."""
-        self._passes = self.passes
+        self._passes += sum(evaluator.passes for evaluator in self._evaluators.values())
         self._evaluators.clear()
         self.workspace.halve_batch()
+
+    def overlay_rule(self, split: str, *, but: Sequence[str] = ()) -> OverlayRule | None:
+        """By which soups get statistics on this split; None where the model keeps none. From now on it is
+        done so.
+
+        Reads the examples, to name them. Raises BadRequest where they are those of one of the splits `but`
+        which it must not be, besides what all methods raise.
+        """
+        shared = self.workspace
+        if not norms_of(shared.models.made):
+            return None
+        data, total = self._named_part(split), len(shared.split(split).examples)
+        for other in but:
+            if len(shared.split(other).examples) == total and self._named_part(other) == data:
+                raise BadRequest(
+                    f"splits {split} and {other} hold the same data: statistics that are estimated on what a "
+                    "soup is reported on make its score say less about new data",
+                    mend="name another split with --statistics-on",
+                )
+        n = len(spread(total))
+        question = self._question(split, data, n, self._identity[1])
+        shared.statistics.rule = OverlayRule(split, n, VERSION, question.digest)
+        return shared.statistics.rule
+
+    def _named_part(self, split: str) -> Digest:
+        shared = self.workspace
+        return shared.task.digest(
+            split, shared.split(split).examples, lambda examples: Part(examples, spread(len(examples)))
+        )
 
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""
@@ -146,17 +187,8 @@ class TorchBench:
 
     def _protocol(self, split: str, *, compared: bool) -> EvaluationProtocol:
         shared, examples = self.workspace, self.workspace.split(split).examples
-        question = Question(
-            task=self._identity[0],
-            task_version=self._identity[1] + self._measuring(split, compared=compared),
-            split=split,
-            dataset=shared.task.digest(split, examples),
-            # Last, so that what the task downloads or makes when it opens its examples is there.
-            task_args=tuple(sorted(self._task_args.items())),
-            n=len(examples),
-            modules=self._source.modules,
-            distributions=self._source.distributions,
-        )
+        version = self._identity[1] + self._measuring(split, compared=compared)
+        question = self._question(split, shared.task.digest(split, examples), len(examples), version)
         devices = [shared.device]
         if shared.task.measures_whole and shared.device.type != "cpu":
             devices.append(torch.device("cpu"))  # the metric's
@@ -169,6 +201,19 @@ class TorchBench:
             software=software(shared.device),
         )
         return EvaluationProtocol(question, conditions)
+
+    def _question(self, split: str, dataset: Digest, n: int, version: str) -> Question:
+        """Asked for last, so that what the task downloads or makes when it opens its examples is there."""
+        return Question(
+            task=self._identity[0],
+            task_version=version,
+            split=split,
+            dataset=dataset,
+            task_args=tuple(sorted(self._task_args.items())),
+            n=n,
+            modules=self._source.modules,
+            distributions=self._source.distributions,
+        )
 
     def _measuring(self, split: str, *, compared: bool) -> str:
         """What a metric adds to the task's version: what an older release scored by the mean, or a base class

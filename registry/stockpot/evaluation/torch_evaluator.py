@@ -133,7 +133,9 @@ class TorchEvaluator:
         if isinstance(recipe, Ensemble):
             return self._together(recipe, wanted, where)
         try:
-            module = models.made_anew(recipe) if self._plain else models.holding(recipe)
+            module = (models.made_anew if self._plain else models.holding)(
+                recipe, partial(self._look, wanted)
+            )
         except NotFinite:
             if not recipe.is_soup:
                 raise
@@ -218,9 +220,12 @@ class TorchEvaluator:
             return self._shared.task.outputs(module, first, self._batches.size, where).clone()
 
     def _count(self, wanted: Wanted) -> None:
+        self._look(wanted)
+        self.batches_done += 1
+
+    def _look(self, wanted: Wanted) -> None:
         if not wanted():
             raise Interrupted
-        self.batches_done += 1
 
     @contextmanager
     def _settled(self, module: nn.Module, where: str) -> Iterator[Callable[[], bool]]:

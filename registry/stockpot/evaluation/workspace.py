@@ -5,14 +5,17 @@ from typing import TypeVar
 
 import torch
 
+from stockpot.entities import Digest, Recipe
 from stockpot.errors import OutOfDeviceMemory
 from stockpot.evaluation.devices.device import compute_with
 from stockpot.evaluation.devices.device_faults import device_blamed
 from stockpot.evaluation.outputs import OutputSum, RememberedOutputs
 from stockpot.evaluation.passes.batches import Batches, Split
 from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.passes.spread import Part, even, spread
+from stockpot.evaluation.running_statistics import RunningStatistics
 from stockpot.evaluation.task_models import TaskModels
-from stockpot.ports import Checkpoints
+from stockpot.ports import Checkpoints, Overlays
 
 T = TypeVar("T")
 
@@ -27,18 +30,23 @@ class Workspace:
         device: str | torch.device | None,
         outputs: RememberedOutputs,
         say: Callable[[str], None] | None,
+        overlays: Overlays | None = None,
     ) -> None:
         self.task = task
         self.outputs = RememberedOutputs(bytes_per_example=0) if task.outputs_are_scores else outputs
         self.sums = OutputSum()
         """Of an ensemble's members, whatever the split: one of them is kept."""
-        self.models = TaskModels(task, checkpoints, device, self.say)
+        self.statistics = RunningStatistics(
+            task, checkpoints, overlays or _InMemory(), lambda split, fresh: self.parts(split, fresh=fresh)
+        )
+        self.models = TaskModels(task, checkpoints, device, self.say, self.statistics)
         self.threads = torch.get_num_threads()
         """That compute on the CPU, whoever asks for it."""
         self._tell = say
         self._said: set[str] = set()
         self._splits: dict[str, Split] = {}
-        self._batches: dict[str, Batches] = {}
+        self._batches: dict[tuple[str, int], Batches] = {}
+        """Of whole splits, and of those parts of which statistics are estimated, by their first example."""
         self._halvings = 0
 
     @property
@@ -67,9 +75,27 @@ class Workspace:
         """The split's batches: the same each time, unless they are to be made `fresh` for each pass."""
         if fresh:
             return Batches(self.split(split), self.batch_size, self.task, self.device, fresh=True)
-        if split not in self._batches:
-            self._batches[split] = Batches(self.split(split), self.batch_size, self.task, self.device)
-        return self._batches[split]
+        return self._kept((split, -1), self.split(split), self.batch_size)
+
+    def parts(self, split: str, *, fresh: bool = False) -> list[Batches]:
+        """The examples of which statistics are estimated, in batches that hold no example twice."""
+        whole, begin, found = self.split(split), 0, []
+        places = spread(len(whole.examples))
+        for count, size in even(len(places), self.batch_size):
+            end = begin + count * size
+            part = Split(split, Part(whole.examples, places[begin:end]))
+            found.append(
+                Batches(part, size, self.task, self.device, fresh=True)
+                if fresh
+                else self._kept((split, begin), part, size)
+            )
+            begin = end
+        return found
+
+    def _kept(self, key: tuple[str, int], split: Split, size: int) -> Batches:
+        if key not in self._batches:
+            self._batches[key] = Batches(split, size, self.task, self.device)
+        return self._batches[key]
 
     def halve_batch(self) -> None:
         """Make batches of half as many examples from now on, or of one."""
@@ -94,3 +120,16 @@ class Workspace:
             done = work()
         self.say(f"{self.device} has no room to keep batches: they are made again for each pass")
         return done
+
+
+class _InMemory(Overlays):
+    """Where nobody else needs them."""
+
+    def __init__(self) -> None:
+        self._known: dict[Digest, bytes] = {}
+
+    def overlay(self, recipe: Digest) -> bytes | None:
+        return self._known.get(recipe)
+
+    def resolve_overlay(self, recipe: Recipe, overlay: bytes) -> bytes:
+        return self._known.setdefault(recipe.digest, overlay)

@@ -4,7 +4,7 @@ Each docstring is a contract that the suites in `stockpot.testing` hold every ad
 """
 
 from stockpot.ports.bench import Bench
-from stockpot.ports.checkpoints import Checkpoints
+from stockpot.ports.checkpoints import Checkpoints, Overlays
 from stockpot.ports.learner import Learner
 from stockpot.ports.search import (
     Evaluator,
@@ -29,6 +29,7 @@ __all__ = [
     "MakeMethod",
     "MeasuresWhole",
     "OrderDependent",
+    "Overlays",
     "SelectionMethod",
     "Store",
     "Task",

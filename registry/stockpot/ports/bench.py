@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stockpot.entities import Digest, Ensemble, Recipe, Score, TensorSpec
+from stockpot.entities import Digest, Ensemble, OverlayRule, Recipe, Score, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +48,13 @@ class Bench(Protocol):
         faster way against.
 
         Raises BadTask for a split that does not exist or is empty.
+        """
+        ...
+
+    def overlay_rule(self, split: str, *, but: Sequence[str] = ()) -> OverlayRule | None:
+        """By which soups get statistics, estimated on this split from now on; None where the model keeps
+        none that would have to be. Raises UnknownSplit, and BadRequest where the split's data are those of
+        one of the splits `but` which they must not be.
         """
         ...
 

@@ -13,7 +13,6 @@ from stockpot.soup.canonical import canonical_names, canonical_tensors
 from stockpot.soup.casting import CODES, NAMES, cast_tensors, only_float_dtypes_differ
 from stockpot.soup.checkpoint_cache import CheckpointCache
 from stockpot.soup.compatibility import (
-    batch_norm_layers,
     common_prefix,
     compatible_groups,
     differences,
@@ -33,7 +32,6 @@ __all__ = [
     "CheckpointCache",
     "Head",
     "averaged_tensors",
-    "batch_norm_layers",
     "build",
     "canonical_names",
     "canonical_tensors",

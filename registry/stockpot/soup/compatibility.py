@@ -144,14 +144,6 @@ def _is_counter(name: str, names: Collection[str]) -> bool:
     return layer != name and all(f"{layer}{beside}" in names for beside in ("running_mean", "running_var"))
 
 
-def batch_norm_layers(tensors: Iterable[TensorSpec]) -> tuple[str, ...]:
-    """The layers that hold running statistics, which no average of weights gets right."""
-    names = {tensor.name for tensor in tensors}
-    means = (name for name in names if name.rpartition(".")[2] == "running_mean")
-    layers = (name.removesuffix("running_mean") for name in means)
-    return tuple(sorted(layer.removesuffix(".") for layer in layers if layer + "running_var" in names))
-
-
 def compatible_groups(checkpoints: Sequence[Checkpoint]) -> tuple[tuple[int, ...], ...]:
     """Indices of checkpoints that can be averaged with each other, by their first members' order.
 

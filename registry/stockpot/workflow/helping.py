@@ -17,6 +17,7 @@ from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.leases import holder, pauses
 from stockpot.workflow.selecting.curve import curve_units
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
+from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, search
 from stockpot.workflow.sharing.opening import halve_as_before, require_alike
@@ -147,13 +148,14 @@ class _Help:
         halve_as_before(bench, bench.batch_size, self._opening)
         prospects = gather(request, place.tracker, place.supply, bench.fits, watch)
         try:
-            splits = open_splits(request, bench)
-            require_alike(splits, self._opening)
+            splits, rule = open_splits(request, bench), overlay_rule(request, bench)
+            require_alike(splits, self._opening, rule)
             wanted = AtWork(place.store, self._job, self._opening)
             for split, evaluator in splits.items():
                 shared = SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=wanted)
                 self._evaluators[split] = shared
-            _evaluate(request, prospects, methods, self._evaluators, bench, place, watch)
+            searched = overlaid(methods, rule)
+            _evaluate(request, prospects, searched, self._evaluators, bench, place, watch)
         except Interrupted:
             watch.say(f"{self._helped()}: the request has ended, or was opened anew")
             return False

@@ -9,13 +9,15 @@ from stockpot.entities import (
     Digest,
     EvaluationProtocol,
     Exclusion,
+    OverlayRule,
     Recipe,
     Run,
     WeightsSource,
 )
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
-from stockpot.workflow.selecting.curve import passes_of_base
+from stockpot.workflow.selecting.curve import SHARES, passes_of_base
+from stockpot.workflow.selecting.overlaid import told
 from stockpot.workflow.selecting.search import contenders_of, with_base
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Plan:
     """Of the held-out split: what scores are remembered under."""
     base_passes: int = 0
     """At most this many passes for the base's row and the curve from there, on all of those splits."""
+    statistics_passes: int = 0
+    """At most this many passes over the examples on which statistics of soups are estimated."""
 
 
 def plan(
@@ -61,28 +65,33 @@ def plan(
     methods: Mapping[str, "MakeMethod"],
     evaluators: Mapping[str, "Evaluator"],
     store: "Store",
+    rule: OverlayRule | None = None,
 ) -> Plan:
-    """Count the passes that a request needs beyond what is remembered. Raises NothingToSoup."""
+    """Count the passes that a request needs beyond what is remembered. `rule`: by which soups get statistics.
+    Raises NothingToSoup.
+    """
     request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
     singles = [Recipe.mean([contender.checkpoint]).digest for contender in contenders]
 
-    told = with_base(methods, Digest("unread:base"), Digest("unread:coefficients"))
-
     def missing(split: str) -> int:
         return len(singles) - len(store.scored(singles, evaluators[split].protocol.digest))
 
+    complete = with_base(methods, Digest("unread:base"), Digest("unread:coefficients"))
+    soups = sum(make(contenders, accept=request.accept).most_soups for make in complete.values())
+    between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
         tuple(
             PlannedCandidate(c.run, c.source, c.checkpoint if is_read(c) else None) for c in sweep.candidates
         ),
         sweep.exclusions,
-        (*prospects.notes, *doubts(prospects, sweep)),
+        (*prospects.notes, *([told(rule)] if rule else []), *doubts(prospects, sweep)),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        sum(make(contenders, accept=request.accept).most_soups for make in told.values()),
+        soups,
         sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts)),
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),
+        0 if rule is None else soups + between,
     )

@@ -20,6 +20,7 @@ from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
+from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, search
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
@@ -114,13 +115,18 @@ def walk(
         )
     own = bench.batch_size
     halve_as_before(bench, own, opened_before)
+    said = False
     while True:
         try:
             with reading:
-                splits = open_splits(request, bench)
+                splits, rule = open_splits(request, bench), overlay_rule(request, bench)
+            if rule is not None and not said:
+                watch.say(told(rule))
+                said = True
             if leader is not None:
-                place.store.open_job(leader.job, opening_of(splits, bench, own), owner=leader.owner)
-            return _walk(prospects, base, place, methods, bench, splits, stop, stage, watch, leader)
+                place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
+            searched = overlaid(methods, rule)
+            return _walk(prospects, base, place, searched, bench, splits, stop, stage, watch, leader)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:

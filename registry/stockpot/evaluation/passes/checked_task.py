@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from stockpot.entities import Digest, digest_of_bytes
-from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError
+from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError, UnknownSplit
 from stockpot.evaluation.devices.device import all_seeded
 from stockpot.evaluation.devices.device_faults import is_out_of_memory
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples, require_same
@@ -79,20 +79,26 @@ class CheckedTask:
         except BadTask as error:
             if _names(split, error.__cause__):
                 mend = "name a split that the task's data has"
-                raise self._broken(f"there is no split {split!r}: {error.__cause__}", mend) from error
+                what = f"there is no split {split!r}: {error.__cause__}"
+                raise self._broken(what, mend, UnknownSplit) from error
             raise
         if empty:
             raise self._broken(f"split {split!r} is empty", "give it examples, or name another split")
         self._seconds[split] = time.perf_counter() - begin
         return examples
 
-    def digest(self, split: str, examples: Sequence[Any]) -> Digest:
-        """The name of the split's content: the task's own, else the hash of every example."""
+    def digest(
+        self,
+        split: str,
+        examples: Sequence[Any],
+        part: Callable[[Sequence[Any]], Sequence[Any]] = lambda examples: examples,
+    ) -> Digest:
+        """The name of the split's content: the task's own, else the hash of every example of its `part`."""
         if not hasattr(self._task, "digest"):
             with self.blame(f"examples({split!r})"):
-                found = digest_of_examples(examples, split)
+                found = digest_of_examples(part(examples), split)
                 if self._seconds.get(split, 0.0) < OPENED_TWICE:
-                    require_same(examples, self.examples(split), split)
+                    require_same(part(examples), part(self.examples(split)), split)
             return found
         with self.blame(f"digest({split!r})"):
             text = self._task.digest(split)

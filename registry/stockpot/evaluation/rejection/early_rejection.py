@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -221,7 +221,9 @@ class EarlyRejection:
     def _forecast(self, recipe: Recipe) -> Forecast | None:
         """From the passes of the running soup and the candidate, where both are remembered."""
         *running, candidate = recipe.checkpoints
-        parts = [self._memory.known(Recipe.mean(part)) for part in (running, [candidate]) if part]
+        overlay = recipe.overlay if len(running) > 1 else None  # a single one keeps its own
+        before = replace(Recipe.mean(running), overlay=overlay) if running else None
+        parts = [self._memory.known(each) for each in (before, Recipe.mean([candidate])) if each]
         if len(parts) < 2 or parts[0] is None or parts[1] is None:
             return None
         return self._forecaster.forecast(parts[0], parts[1], len(recipe.ingredients))

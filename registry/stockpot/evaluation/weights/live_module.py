@@ -69,6 +69,10 @@ class LiveModule:
         """Hold nothing, and let the next soup's sum start anew."""
         self._held, self._summed = None, ()
 
+    def forget_held(self) -> None:
+        """Hold nothing: somebody changes the module's tensors. The sum stays as it is."""
+        self._held = None
+
     def _put(self, recipe: Recipe) -> None:
         self._check(recipe)
         self._cut(self._layouts[recipe.checkpoints[0]][0])

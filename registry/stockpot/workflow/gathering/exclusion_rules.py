@@ -36,12 +36,12 @@ from stockpot.soup import (
     CODES,
     CONVERSION,
     NAMES,
-    batch_norm_layers,
     compatible_groups,
     differences,
     only_float_dtypes_differ,
 )
 from stockpot.soup.canonical import FLOATS
+from stockpot.soup.compatibility import must_agree
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 HOW_TO_LOG = (
@@ -165,21 +165,12 @@ class Gathering:
     def can_be_averaged(
         self, run: Run, tensors: Sequence[TensorSpec], fits: Callable[[Sequence[TensorSpec]], Sequence[str]]
     ) -> bool:
-        """Whether the run's tensors hold no statistics to estimate again, and fit the task's model."""
-        if layers := batch_norm_layers(tensors):
-            detail = f"running statistics of {listed(layers, 3)}"
-            self.exclude(
-                run,
-                ExclusionReason.BATCH_NORM,
-                f"{detail} would have to be estimated again for an average",
-                "use GroupNorm or LayerNorm; BatchNorm is not supported yet",
-            )
-        elif faults := fits(tensors):
+        """Whether the run's tensors fit the task's model."""
+        faults = fits(tensors)
+        if faults:
             detail = "does not fit the task's model: " + "; ".join(faults)
             self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, _how_to_fit(faults))
-        else:
-            return True
-        return False
+        return not faults
 
     def largest_group(
         self,
@@ -216,7 +207,7 @@ class Gathering:
         self, candidate: Candidate, group: Sequence[Candidate], faults: Sequence[str]
     ) -> None:
         """Record that tensors which are not averaged hold other values than the group's."""
-        names = [spec.name for spec in candidate.checkpoint.tensors if spec.dtype not in FLOATS]
+        names = [spec.name for spec in must_agree(candidate.checkpoint.tensors)]
         held = f"integer or boolean tensors hold other values: one of {listed(names)}"
         detail = listed(faults, between="; ") or held
         mend = f"log weights without counters of steps, made with {PERSISTENT}, or with one value in all runs"

@@ -312,17 +312,24 @@ class Supply:
                 self._background.submit(self._download, digest, download)
 
     @contextmanager
-    def building(self, recipe: Recipe) -> Iterator[tuple[Checkpoint, Path]]:
-        """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises."""
+    def building(self, recipe: Recipe, overlay: Overlay | None = None) -> Iterator[tuple[Checkpoint, Path]]:
+        """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises.
+
+        `overlay`: what the recipe's rule led to, where the store does not know that.
+        """
         with _workroom(self._cache.folder, PACKAGE) as folder:
             file = folder / "model.safetensors"
-            built = self.build(recipe, file)
+            built = self.build(recipe, file, overlay)
             try:
                 yield built, file
             finally:
                 self._cache.unlink(built.digest, file)
 
-    def build(self, recipe: Recipe, link: Path | None = None) -> Checkpoint:
+    def has_statistics(self, recipe: Recipe) -> bool:
+        """Whether what the recipe's rule led to is known."""
+        return self._store.overlay(recipe.digest) is not None
+
+    def build(self, recipe: Recipe, link: Path | None = None, overlay: Overlay | None = None) -> Checkpoint:
         """The recipe's average as a canonical file in the cache, and under this name beside it.
 
         Raises Altered, besides what `stockpot.soup.build` raises, where an ingredient is not what its name
@@ -333,7 +340,7 @@ class Supply:
                 for digest in recipe.files:
                     with self.open(digest):  # whatever can be told from outside is mended before
                         pass
-                return self._with(recipe.files, lambda: self._build(recipe, link))
+                return self._with(recipe.files, lambda: self._build(recipe, link, overlay))
         except Altered as error:
             raise Altered(
                 f"{error.what}, perhaps before it was measured: nothing is made of it",
@@ -342,9 +349,9 @@ class Supply:
                 "anew. Where that finds other scores, choose another STOCKPOT_STORE_URL, and check the disk",
             ) from error
 
-    def _build(self, recipe: Recipe, link: Path | None) -> Checkpoint:
-        laid = None if recipe.overlay is None else self._store.overlay(recipe.digest)
-        built = build(recipe, self._cache, overlay=None if laid is None else Overlay(laid))
+    def _build(self, recipe: Recipe, link: Path | None, overlay: Overlay | None) -> Checkpoint:
+        known = None if recipe.overlay is None else self._store.overlay(recipe.digest)
+        built = build(recipe, self._cache, overlay=overlay if known is None else Overlay(known))
         if link is not None:
             self._cache.link(built.digest, link)
         return built

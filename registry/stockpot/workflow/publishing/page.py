@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ReportRow, SoupReport
+from stockpot.entities import MEAN_OF_SHIFTS, Candidate, OverlayRule, ReportRow, SoupReport
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
 
@@ -90,10 +90,12 @@ def _origin(report: SoupReport, row: ReportRow) -> str:
             "score."
         )
     rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
+    laid = row.recipe.overlay
+    anew = f" Its BatchNorm has {shown(str(laid))}, estimated anew." if isinstance(laid, OverlayRule) else ""
     return (
         f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
         f"{shown(' and '.join(row.methods))}{f' ({shown(rule)})' if rule else ''} on split "
-        f"{shown(report.request.select_on)}."
+        f"{shown(report.request.select_on)}.{anew}"
     )
 
 

@@ -14,12 +14,14 @@ from stockpot.entities import (
     Digest,
     FiledReport,
     Measurement,
+    OverlayRule,
     Publication,
     Recipe,
     ReportRow,
     Snapshot,
     SoupReport,
     SoupRequest,
+    digest_of_bytes,
     digest_of_document,
     short,
     tags,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 SNAPSHOT = "stockpot.json"
 COEFFICIENTS = "coefficients.safetensors"
 """Beside a soup whose tensors have coefficients of their own: without it nobody could make it again."""
+STATISTICS = "stockpot-statistics"
+"""What is laid over the soup. No name that weights have: nobody shall take it for a checkpoint."""
 REPORTS_NAMED = 3
 """Other requests on a version's page. `stockpot show` lists all."""
 
@@ -84,6 +88,17 @@ def _kind(row: ReportRow) -> str:
 def name_of(report: SoupReport) -> Digest:
     """The digest of a report: a request that finds the same again ends in the same one."""
     return digest_of_document(to_document(replace(report, hint=None)))
+
+
+def with_statistics(publication: Publication, overlay: bytes | None) -> Publication:
+    """With what was laid over the soup, so that it can be rebuilt without the store that resolved it."""
+    if overlay is None:
+        return publication
+    return replace(
+        publication,
+        files={**publication.files, STATISTICS: overlay},
+        tags={**publication.tags, tags.OVERLAY: digest_of_bytes(overlay)},
+    )
 
 
 def with_others(publication: Publication, filed: Sequence[FiledReport]) -> Publication:
@@ -150,6 +165,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
         tags.VERDICT_SENTENCE: sentence(row, request.report_on, report.unit),
+        **({tags.STATISTICS: str(row.recipe.overlay)} if isinstance(row.recipe.overlay, OverlayRule) else {}),
     }
 
 

@@ -40,12 +40,14 @@ from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
     SNAPSHOT,
+    STATISTICS,
     Draw,
     compose,
     name_of,
     reports_on,
     with_note,
     with_others,
+    with_statistics,
 )
 from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, standing
 from stockpot.workflow.publishing.transfer import differences, require_same
@@ -120,7 +122,8 @@ class Publisher:
             new = ours is not None and version.uri == ours.uri
             if not new and self._is_news(report, row, version):
                 later = self._composed(report, row, ranking, soup)
-                files = {name: content for name, content in later.files.items() if name != SNAPSHOT}
+                kept = SNAPSHOT, STATISTICS
+                files = {name: content for name, content in later.files.items() if name not in kept}
                 self.tracker.describe(version, replace(later, files=files))
             if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
@@ -156,6 +159,7 @@ class Publisher:
         if row.recipe.coefficients is not None:
             content = self.supply.content(row.recipe.coefficients)
             publication = replace(publication, files={**publication.files, COEFFICIENTS: content})
+        publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
         return with_others(publication, others)
 
     def _is_news(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Opening
+from stockpot.entities import Opening, OverlayRule
 from stockpot.errors import CannotHelp
 
 if TYPE_CHECKING:
@@ -15,10 +15,12 @@ NOT_OPEN = Opening(version("stockpot"), ())
 """While a job's leader looks the sweep up."""
 
 
-def opening_of(splits: Mapping[str, "Evaluator"], bench: "Bench", own: int) -> Opening:
-    """`own`: the task's own batch size."""
+def opening_of(
+    splits: Mapping[str, "Evaluator"], bench: "Bench", own: int, rule: OverlayRule | None = None
+) -> Opening:
+    """`own`: the task's own batch size. `rule`: by which soups get statistics."""
     halved_from = own if bench.batch_size < own else None
-    return Opening(version("stockpot"), tuple(e.protocol for e in splits.values()), halved_from)
+    return Opening(version("stockpot"), tuple(e.protocol for e in splits.values()), halved_from, rule)
 
 
 def halve_as_before(bench: "Bench", own: int, opening: Opening | None) -> None:
@@ -28,7 +30,9 @@ def halve_as_before(bench: "Bench", own: int, opening: Opening | None) -> None:
             bench.halve_batch()
 
 
-def require_alike(splits: Mapping[str, "Evaluator"], opening: Opening) -> None:
+def require_alike(
+    splits: Mapping[str, "Evaluator"], opening: Opening, rule: OverlayRule | None = None
+) -> None:
     """Raises CannotHelp where this process would not give the same scores, with every field that differs."""
     faults = []
     if (ours := version("stockpot")) != opening.program:
@@ -38,6 +42,8 @@ def require_alike(splits: Mapping[str, "Evaluator"], opening: Opening) -> None:
         if not differences and evaluator.protocol.digest != theirs.digest:
             differences = ("protocol: another one here, in what is named twice",)
         faults += [fault for fault in differences if fault not in faults]
+    if not faults and rule != opening.statistics:
+        faults.append(f"a soup's statistics: {rule or 'none'} here, {opening.statistics or 'none'} there")
     if faults:
         raise CannotHelp(
             "this process would not give the scores of the request that it is to help",
