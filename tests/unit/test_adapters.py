@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import ExclusionReason, SoupRequest, Sweep, WeightsSource
-from stockpot.errors import NoBase, NothingToSoup
+from stockpot.errors import NoBase, NothingToSoup, StockpotError
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
@@ -345,3 +345,20 @@ def test_a_base_in_shards_that_are_links_is_read(kitchen: Kitchen, tmp_path: Pat
     for seed in range(2):
         kitchen.adapter(base, seed)
     assert len(kitchen.sweep().candidates) == 2
+
+
+def test_a_base_that_went_away_is_named_when_its_soup_is_made_again(kitchen: Kitchen, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    for seed in range(2):
+        kitchen.adapter(base, seed)
+    one, _ = kitchen.sweep().candidates
+    later = Kitchen(tmp_path / "later")
+    later.tracker = kitchen.tracker
+    supply = later.supply
+    supply.offer([one])
+    (base / "model.safetensors").rename(base / "elsewhere.safetensors")
+    with pytest.raises(StockpotError, match=r"base/model\.safetensors"), supply.open(one.checkpoint.digest):
+        pass
+    (base / "elsewhere.safetensors").rename(base / "model.safetensors")
+    with supply.open(one.checkpoint.digest) as file:
+        assert file.tensors == one.checkpoint.tensors
