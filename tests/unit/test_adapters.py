@@ -47,6 +47,8 @@ class Kitchen:
         self.store = MemoryStore()
         self.cache = CheckpointCache(folder / "cache")
         self.uses: list[Path] = []
+        self.base: str | None = None
+        """What requests name: the base of the adapter that was logged last, if it lies on this machine."""
         self.experiment = self.tracker.add_experiment("e")
 
     @property
@@ -58,6 +60,7 @@ class Kitchen:
         files = more.pop("files", {})
         tensors = more.pop("tensors", factors("enc.q", 4, 3, seed=seed))
         run = self.tracker.add_run(self.experiment, f"tune-{len(self.tracker.runs_kept)}")
+        self.base = str(base) if isinstance(base, Path) else None
         told = {**CONFIG, "base_model_name_or_path": str(base), **more}
         self.tracker.add_file(run, "out/adapter_config.json", json.dumps(told).encode())
         content = save({PREFIX + name: tensor for name, tensor in tensors.items()})
@@ -68,7 +71,7 @@ class Kitchen:
         return found
 
     def prospects(self, **asked: Any) -> Prospects:
-        request = SoupRequest(model="m", task="t", experiment="e", **asked)
+        request = SoupRequest(model="m", task="t", experiment="e", **{"base": self.base, **asked})
         return find_prospects(request, self.tracker, self.supply, lambda _: (), Silent())
 
     def sweep(self, **asked: Any) -> Sweep:
@@ -162,7 +165,7 @@ def test_a_base_is_found_in_the_local_cache_of_hugging_face(kitchen: Kitchen, hu
     assert len(sweep.candidates) == 2
     (absent,) = sweep.exclusions
     assert absent.reason is ExclusionReason.NO_BASE
-    assert "its base, org/tiny at revision another, is neither a folder here nor in" in absent.detail
+    assert "its base, org/tiny at revision another, is not in the local cache" in absent.detail
 
 
 NAMES = ["org/none", "", "../../etc", "a/b/c", "org/tiny\n", "\0", "~nobody-at-all/x", "x" * 5000]
@@ -210,21 +213,41 @@ def test_a_base_that_a_run_logged_is_downloaded(kitchen: Kitchen) -> None:
 
 
 def test_adapters_of_another_base_are_excluded_the_smaller_group_of_them(
-    kitchen: Kitchen, tmp_path: Path
+    kitchen: Kitchen, hub: Path, tmp_path: Path
 ) -> None:
-    ours = write_base(tmp_path / "ours")
-    same = write_base(tmp_path / "same")
-    other = write_base(tmp_path / "other", {**WEIGHTS, "head.weight": torch.zeros(2, 3)})
-    for seed, base in enumerate((other, ours, same)):
+    models = hub.parents[2]
+    for name, head in (("same", torch.ones(2, 3)), ("other", torch.zeros(2, 3))):
+        write_base(models / f"models--org--{name}/snapshots/main", {**WEIGHTS, "head.weight": head})
+    for seed, base in enumerate(("org/other", "org/tiny", "org/same")):
         kitchen.adapter(base, seed)
     (excluded,) = kitchen.sweep().exclusions
     assert (excluded.run_name, excluded.reason) == ("tune-0", ExclusionReason.DIFFERENT_BASE)
-    assert f"its base is {other}, most adapters' is {same}" in excluded.detail
+    assert "its base is org/other, most adapters' is org/same" in excluded.detail
     assert excluded.mend.startswith("--any-base")
     assert len(kitchen.sweep(any_base=True).candidates) == 3
     # Where the base is asked for, nobody knows what the other names stood for.
-    assert len(kitchen.prospects(base=str(ours)).found) == 1
-    assert len(kitchen.sweep(base=str(ours), any_base=True).candidates) == 3
+    ours = str(write_base(tmp_path / "ours"))
+    assert len(kitchen.prospects(base=ours).found) == 1
+    assert len(kitchen.sweep(base=ours, any_base=True).candidates) == 3
+
+
+@pytest.mark.parametrize("told", ["a base", "{base}", "{base}/model.safetensors"])
+def test_a_path_that_an_adapter_tells_is_proposed_and_not_followed(
+    kitchen: Kitchen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    base = write_base(tmp_path / "a base")
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        kitchen.adapter(told.format(base=base), seed)
+    base /= told.partition("}/")[2]
+    sweep = kitchen.prospects()
+    assert sweep.found == ()
+    assert {exclusion.reason for exclusion in sweep.exclusions} == {ExclusionReason.NO_BASE}
+    assert {exclusion.mend for exclusion in sweep.exclusions} == {f"if it is that one: --base '{base}'"}
+    found = kitchen.check()
+    assert f" --base '{base}' " in found.command
+    assert any("nobody but you can know" in note for note in found.notes)
+    assert len(kitchen.sweep(base=str(base)).candidates) == 2
 
 
 def test_adapters_and_whole_models_of_one_architecture_are_averaged_together(
@@ -289,7 +312,7 @@ def test_a_models_folder_is_the_bases_with_the_tokenizer_that_was_logged(
     base = write_base(tmp_path / "base")
     kitchen.adapter(base)
     kitchen.adapter(base, 1, files={"tokenizer.json": b"own", "evil.py": b"evil"})
-    request = SoupRequest(model="m", task="text-classification", experiment="e")
+    request = SoupRequest(model="m", task="text-classification", experiment="e", base=str(base))
     folder = fetch_model_folder(request, kitchen.tracker, kitchen.supply, Silent(), tmp_path)
     assert {file.name: file.read_text() for file in folder.iterdir() if file.name != "config.json"} == {
         "vocab.txt": "base"
@@ -325,7 +348,7 @@ def test_an_adapter_whose_header_cannot_be_read_is_merged_when_it_arrives(
         kitchen.adapter(base, seed)
     wanted = kitchen.sweep()
     other = Kitchen(tmp_path / "other")
-    other.tracker = kitchen.tracker
+    other.tracker, other.base = kitchen.tracker, str(base)
     monkeypatch.setattr(other.tracker, "head", lambda *_: None)
     assert [prospect.layout for prospect in other.prospects().found] == [None, None]
     assert other.sweep().candidates == wanted.candidates

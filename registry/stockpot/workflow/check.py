@@ -119,13 +119,17 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
     """List a sweep, read its headers, and propose how to go on. `request`: `partial`, of any task and model.
 
     Where it says nothing of `weights`, and no tool recorded the best of several, it is looked at again with
-    the words that may help. Raises UnknownSweep, and BadRequest for a filter that MLflow refuses.
+    the words that may help; where adapters tell a path of this machine as their base, with that one. Raises
+    UnknownSweep, and BadRequest for a filter that MLflow refuses.
     """
     first = found = _look(request, tracker, supply, watch)
     for word in (BEST, LAST) if request.weights is None and request.checkpoint_metric is None else ():
         if found.ambiguous:
             other = _look(replace(request, weights=word), tracker, supply, watch)
             found = max(found, other, key=lambda look: len(look.prospects.found))
+    if bases := found.prospects.told_bases:
+        based = replace(found.prospects.request, base=bases[0])
+        found = max(found, _look(based, tracker, supply, watch), key=lambda look: len(look.prospects.found))
     prospects = found.prospects
     sweep = sorted_out(prospects, supply)
     proposal = propose(sweep.candidates, tracker)
@@ -143,7 +147,11 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
     if prospects.unfinished:
         count = counted(prospects.unfinished, "run")
         notes.append(f"not finished: {count}. Wait until they are, or --partial averages the others")
-    if found is not first:
+    if asked.base != request.base:
+        notes.append(
+            f"--base {asked.base} is what the adapters tell: nobody but you can know that it is theirs"
+        )
+    if asked.weights != request.weights:
         notes.append(
             f"no tool recorded the best checkpoint of {counted(first.ambiguous, 'run')}: "
             f"--weights {asked.weights} takes what the table shows"

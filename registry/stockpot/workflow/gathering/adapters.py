@@ -1,11 +1,13 @@
 """Low-rank adapters (LoRA, by PEFT) among a sweep's weights, and the base that each is merged into.
 
-The base is what the request names, else what the adapter's own configuration does: a folder or file of this
-machine, or a model in the local cache of Hugging Face, which is never asked to download one.
+The base is what the request names, else the model of the name that the adapter's configuration tells in the
+local cache of Hugging Face, which is never asked to download one. A path in that configuration is told, not
+followed: what a run logged chooses no file of this machine, which a soup would publish.
 """
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +15,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from stockpot.entities import ExclusionReason, SoupRequest, TensorSpec, WeightsSource
-from stockpot.entities.weights_names import ADAPTER_CONFIG
+from stockpot.entities import CONFIG, ExclusionReason, SoupRequest, TensorSpec, WeightsSource
+from stockpot.entities.weights_names import ADAPTER_CONFIG, weights_format
 from stockpot.errors import BadCheckpoint, BadRequest, NoBase
 from stockpot.soup import canonical_tensors, merged_tensors
 from stockpot.soup.adapter_config import CONFIG_LIMIT, AdapterConfig, parse_config
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 Layout = tuple[TensorSpec, ...]
 
 NAME_IT = "name the base, a folder as save_pretrained writes it or a file of weights: --base FOLDER"
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
-_REVISION = re.compile(r"[\w-][\w.-]*", re.ASCII)
+_HUB_NAME = re.compile(r"[\w-][\w.-]{,95}(/[\w-][\w.-]{,95})?", re.ASCII)
+_REVISION = re.compile(r"[\w-][\w.-]{,95}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Adapters:
         self._files = Places(tracker)
         self._lock = Lock()
         self._bases: dict[tuple[str, str], WeightsSource | NoBase] = {}
+        self._paths: Counter[str] = Counter()
         self._layouts: dict[str, Layout | None] = {}
 
     def found(self, source: WeightsSource) -> Adapter:
@@ -91,6 +94,11 @@ class Adapters:
         tied = ties(base, self._files) if config.language_model is None else config.language_model
         return canonical_tensors([each.spec for each in merged_tensors(config, own, theirs, tied=tied)])
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where on this machine the bases of adapters without one are said to lie, the most usual first."""
+        return tuple(path for path, _ in self._paths.most_common())
+
     def _base(self, config: AdapterConfig) -> WeightsSource:
         asked = ("", "") if self._request.base is not None else (config.base, config.revision)
         with self._lock:
@@ -100,6 +108,8 @@ class Adapters:
                 except NoBase as error:
                     self._bases[asked] = error
             found = self._bases[asked]
+            if isinstance(found, NoBase) and _is_model(config.base):
+                self._paths[str(Path(config.base).absolute())] += 1
         if isinstance(found, NoBase):
             raise found
         name, file = config.base or self._request.base or "", found.path.rpartition("/")[2]
@@ -109,11 +119,16 @@ class Adapters:
         named = base_source(self._request, self._tracker)
         if named is not None:
             return named[1]
-        place = _on_this_machine(name, revision)
+        place = _in_hubs_cache(name, revision)
+        if place is None and _is_model(name):
+            raise NoBase(
+                f"its base is told by a path of this machine, {name}, and no run chooses a file here",
+                mend=f"if it is that one: --base {shlex.quote(str(Path(name).absolute()))}",
+            )
         if place is None:
             called = f"{name} at revision {revision}" if revision else name or "which is not named"
             raise NoBase(
-                f"its base, {called}, is neither a folder here nor in the local cache of Hugging Face",
+                f"its base, {called}, is not in the local cache of Hugging Face",
                 mend=NAME_IT,
             )
         try:
@@ -139,17 +154,12 @@ def _weights_alone(source: WeightsSource) -> WeightsSource:
     return source.beside(part)
 
 
-def _on_this_machine(name: str, revision: str) -> Path | None:
-    """The folder or file of that name; else the model's snapshot in the cache of Hugging Face.
+def _in_hubs_cache(name: str, revision: str) -> Path | None:
+    """The model's snapshot in the local cache of Hugging Face.
 
-    That cache is laid out as ``models--ORGANISATION--NAME/snapshots/COMMIT``, and ``refs/main`` names the
-    commit (``huggingface_hub``, "Understand caching").
+    It is laid out as ``models--ORGANISATION--NAME/snapshots/COMMIT``, and ``refs/main`` names the commit
+    (``huggingface_hub``, "Understand caching").
     """
-    if not name or "\0" in name:
-        return None
-    here = Path(name).absolute()
-    if _is_there(here):
-        return here
     revision = revision or "main"
     if not _HUB_NAME.fullmatch(name) or not _REVISION.fullmatch(revision):
         return None
@@ -159,13 +169,14 @@ def _on_this_machine(name: str, revision: str) -> Path | None:
     except (OSError, ValueError):
         commit = revision
     snapshot = folder / "snapshots" / commit
-    return snapshot if _REVISION.fullmatch(commit) and _is_there(snapshot) else None
+    return snapshot if _REVISION.fullmatch(commit) and snapshot.exists() else None
 
 
-def _is_there(path: Path) -> bool:
+def _is_model(name: str) -> bool:
+    """Whether a path of this machine looks like a base: of others nobody is told that they are there."""
     try:
-        return path.exists()
-    except OSError:  # longer than names of files can be
+        return Path(name, CONFIG).is_file() or (weights_format(name) is not None and Path(name).is_file())
+    except (OSError, ValueError):  # longer than names of files can be; with a zero byte
         return False
 
 

@@ -60,6 +60,8 @@ class Prospects:
     """What was taken for granted, for people to contradict."""
     unfinished: int = 0
     """Runs that still run, and are left out."""
+    told_bases: tuple[str, ...] = ()
+    """Paths of this machine that adapters without a base tell as theirs, the most usual first."""
 
 
 @dataclass

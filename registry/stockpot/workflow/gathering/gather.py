@@ -111,6 +111,7 @@ def find_prospects(
         shortlist.order,
         (*shortlist.notes(), *notes),
         len(shortlist.unfinished),
+        adapters.paths,
     )
 
 
