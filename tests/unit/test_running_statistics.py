@@ -15,12 +15,13 @@ from stockpot.errors import BadCheckpoint, BadRequest, BadTask, Incompatible, Un
 from stockpot.evaluation import TorchBench
 from stockpot.evaluation.passes.spread import EXAMPLES, even, spread
 from stockpot.evaluation.weights.batch_norm import norms_of
-from stockpot.ports import Interrupted
+from stockpot.ports import Evaluator, Interrupted
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
 from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.testing.evaluator_contract import EvaluatorContract
 from stockpot.workflow.selecting.overlaid import Overlaid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -415,3 +416,21 @@ def test_an_unknown_split_is_told_as_such() -> None:
 
     with pytest.raises(UnknownSplit, match=r"no split 'training'.*train, validation, test"):
         bench_for(Strict()).overlay_rule("training")
+
+
+class TestEvaluatorOfSoupsWithStatistics(EvaluatorContract):
+    @pytest.fixture(params=[False, True], ids=["fast", "plain"])
+    def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
+        bench = bench_for(Task({"train": 16, "validation": 20}))
+        assert ruled(bench) == self.rule()
+        return bench.evaluator("validation", plain=request.param)
+
+    @pytest.fixture
+    def recipes(self) -> Sequence[Recipe]:
+        soups = (Recipe.mean(DIGESTS[:2]), Recipe.mean(DIGESTS[1::-1]), Recipe.mean(DIGESTS))
+        singles = [Recipe.mean([digest]) for digest in DIGESTS[:2]]
+        return [*singles, *(replace(soup, overlay=self.rule()) for soup in soups)]
+
+    @staticmethod
+    def rule() -> OverlayRule:
+        return ruled(bench_for(Task({"train": 16, "validation": 20})))
