@@ -20,12 +20,14 @@ from stockpot.entities import (
     IngestedSource,
     Metric,
     Outcome,
+    OverlayRule,
     Recipe,
     Run,
     Score,
     SoupReport,
     SoupRequest,
     Sweep,
+    TensorSpec,
     Trial,
     WeightsFormat,
     WeightsSource,
@@ -41,6 +43,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.selecting.curve import recipes_of
 from stockpot.workflow.selecting.measure import MORE_OUTPUTS, measure, open_splits
 from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import search
@@ -431,6 +434,19 @@ def test_the_base_is_compared_and_the_way_to_the_greedy_soup_is_measured_off_the
     assert curve.points[-1].recipe == report.rows[1].recipe.digest
     assert evaluators["test"].started == 1 + 1 + 3 + 1, "the best, the soup, the points and the base"
     assert evaluators["fog"].started == evaluators["test"].started + 9
+
+
+def test_what_lies_between_the_base_and_a_single_candidate_gets_the_statistics_of_soups() -> None:
+    ranking, rule = replace(_ranked(4), base=_candidate(7)), OverlayRule("train", 8, "1", digest(9))
+    single, soup = Recipe.mean([digest(3)]), replace(Recipe.mean([digest(1), digest(2)]), overlay=rule)
+    recipes = recipes_of(ranking, [(("greedy",), single), (("uniform",), soup)])
+    first, *between, last = recipes.values()
+    assert (first, last) == (Recipe.mean([digest(7)]), single), "each keeps its own"
+    assert {recipe.overlay for recipe in between} == {rule}
+    layout = (TensorSpec("norm.running_mean", "F32", (4,)),)
+    checkpoint = replace(_candidate(7).checkpoint, tensors=layout)
+    unknown = replace(ranking, base=replace(_candidate(7), checkpoint=checkpoint))
+    assert recipes_of(unknown, [(("greedy",), single)]) == {}, "an average of statistics says nothing"
 
 
 def test_where_time_is_up_there_is_no_curve_and_that_is_said() -> None:

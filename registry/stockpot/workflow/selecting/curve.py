@@ -62,7 +62,13 @@ def recipes_of(ranking: "Ranking", found: Found) -> dict[Fraction, Recipe]:
     if ranking.base is None or end is None:
         return {}
     base, soup = ranking.base.checkpoint.digest, end[1]
-    return {} if soup.checkpoints == (base,) else {s: between(base, soup, s) for s in SHARES}
+    # A single candidate at the end keeps its own statistics; what lies between is an average, as a soup is.
+    rule = next((recipe.overlay for _, recipe in found if recipe.overlay is not None), None)
+    kept = any(spec.name.endswith("running_mean") for spec in ranking.base.checkpoint.tensors)
+    if soup.checkpoints == (base,) or (kept and rule is None):
+        return {}
+    recipes = {share: between(base, soup, share) for share in SHARES}
+    return {s: replace(r, overlay=rule) if r.is_soup and 0 < s < 1 else r for s, r in recipes.items()}
 
 
 def passes_of_base(request: SoupRequest) -> int:
