@@ -374,6 +374,16 @@ def test_what_does_not_fit_the_model_is_refused_and_batch_norm_does() -> None:
     assert "missing net.bn.weight" in gathering.exclusions[0].detail
 
 
+@pytest.mark.parametrize("name", ["weight", "layer.weight", "layer.qweight", "layer.weight_packed"])
+def test_quantised_weights_are_excluded_as_such_whatever_the_task(name: str) -> None:
+    gathering = Gathering()
+    scales = TensorSpec("layer.scales", "F16", (4,))
+    assert not gathering.can_be_averaged(_run(1), [TensorSpec(name, "U8", (4, 2)), scales], lambda _: [])
+    assert name in gathering.exclusions[0].detail
+    assert "dequantize()" in gathering.exclusions[0].mend
+    assert gathering.can_be_averaged(_run(2), [TensorSpec("position_ids", "I64", (4,)), scales], lambda _: [])
+
+
 def test_the_largest_compatible_group_is_used_and_every_difference_told() -> None:
     wide = (TensorSpec("w", "F32", (9, 9)), TensorSpec("extra", "F32", (1,)))
     candidates = [_candidate(1), _candidate(2), _candidate(3, wide), _candidate(4, exact=Digest("sha256:1"))]

@@ -1,5 +1,6 @@
 """Which checkpoints can be averaged with each other, told from their headers alone."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ _FORMATS = {
 """Of `struct`, for each dtype that is not averaged."""
 
 _COUNTER = "num_batches_tracked"
+_PACKED = re.compile(r"(?:^|\.)(?:weight|qweight|weight_packed)$", re.ASCII)
 
 Layout = tuple[tuple[TensorSpec, ...], Digest]
 """A checkpoint's tensors, and the digest of what those of `must_agree` hold."""
@@ -137,6 +139,14 @@ def must_agree(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     given = tuple(tensors)
     names = {spec.name for spec in given}
     return tuple(spec for spec in given if spec.dtype not in FLOATS and not _is_counter(spec.name, names))
+
+
+def quantised(tensors: Iterable[TensorSpec]) -> str | None:
+    """The first weight that was packed into integers, as GPTQ, AWQ, bitsandbytes and compressed-tensors store
+    it: neither it nor the floating-point scales beside it have an average.
+    """
+    packed = (spec.name for spec in tensors if spec.dtype not in FLOATS and _PACKED.search(spec.name))
+    return next(packed, None)
 
 
 def _is_counter(name: str, names: Collection[str]) -> bool:

@@ -41,7 +41,7 @@ from stockpot.soup import (
     only_float_dtypes_differ,
 )
 from stockpot.soup.canonical import FLOATS
-from stockpot.soup.compatibility import must_agree
+from stockpot.soup.compatibility import must_agree, quantised
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 HOW_TO_LOG = (
@@ -75,6 +75,7 @@ NAMED = 8
 ARCHITECTURE = (
     "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"
 )
+UNPACKED = "log the weights as they were before they were quantised, or dequantised (`model.dequantize()`)"
 PARTS = "several processes wrote a part each (DCP, FSDP or DeepSpeed)"
 JOINING = (
     "join the parts, with python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt "
@@ -165,7 +166,11 @@ class Gathering:
     def can_be_averaged(
         self, run: Run, tensors: Sequence[TensorSpec], fits: Callable[[Sequence[TensorSpec]], Sequence[str]]
     ) -> bool:
-        """Whether the run's tensors fit the task's model."""
+        """Whether the run's tensors have averages at all, and fit the task's model."""
+        if (name := quantised(tensors)) is not None:
+            detail = f"quantised weights, which have no average: {visible(name)} holds integers"
+            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, UNPACKED)
+            return False
         faults = fits(tensors)
         if faults:
             detail = "does not fit the task's model: " + "; ".join(faults)
