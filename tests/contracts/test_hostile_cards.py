@@ -102,7 +102,7 @@ def test_what_the_soup_asks_for_in_another_version_is_not_told_as_left_out(
     ("flavours", "told"),
     [
         ({"python_function": {}, "pytorch": {}}, ""),
-        ({"python_function": {}, "sentence_transformers": {}}, "sentence_transformers"),
+        ({"python_function": {}, "onnx": {}}, "onnx"),
         ("no mapping", ""),
     ],
 )

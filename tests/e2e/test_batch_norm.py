@@ -194,6 +194,7 @@ def test_two_devices_answer_as_one_and_the_plain_search_agrees(
     assert [s.checkpoint for s in both.soups] == [s.checkpoint for s in alone.soups]
 
 
+@pytest.mark.slow
 def test_a_split_that_is_reported_on_or_missing_is_refused_and_a_dry_run_counts_the_statistics(
     request_: SoupRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

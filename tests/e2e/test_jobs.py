@@ -113,7 +113,8 @@ def test_a_request_that_is_answered_is_answered_again_without_a_walk(request_: S
     assert [soup.state for soup in again.soups] == [SoupState.ADOPTED]
 
 
-@pytest.mark.parametrize("broken", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [1, 2])
 def test_a_run_whose_transfer_broke_is_tried_again_and_no_answer_without_it_is_kept(
     request_: SoupRequest, monkeypatch: pytest.MonkeyPatch, broken: int
 ) -> None:
@@ -218,12 +219,12 @@ def choose_another_device(_request: SoupRequest, _client: "MlflowClient") -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        change_a_module,
+        pytest.param(change_a_module, marks=pytest.mark.slow),
         pytest.param(change_the_data, marks=pytest.mark.slow),
         pytest.param(change_what_no_argument_names, marks=pytest.mark.slow),
         pytest.param(change_what_the_model_reads, marks=pytest.mark.slow),
         pytest.param(change_the_data_but_neither_size_nor_date, marks=pytest.mark.slow),
-        remove_the_version,
+        pytest.param(remove_the_version, marks=pytest.mark.slow),
         pytest.param(remove_the_logged_model, marks=pytest.mark.slow),
         add_a_run,
         pytest.param(rename_a_run, marks=pytest.mark.slow),

@@ -88,6 +88,7 @@ def test_a_job_that_halved_its_batches_begins_with_those_when_it_is_worked_on_ag
     assert {protocol.conditions.batch_size for protocol in outcome.report.protocols} == {2}
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_outside_the_tasks_methods_halves_the_batch_as_well(
     tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,8 @@ def test_a_version_whose_run_was_deleted_is_adopted_and_no_other_run_is_made(
     assert client.search_runs([experiment], "tags.`stockpot.role` = 'soup'") == []
 
 
-@pytest.mark.parametrize("store", [_keep, pytest.param(_forget, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("store", [_keep, _forget])
 def test_a_version_whose_logged_model_was_deleted_is_withdrawn_and_says_so(
     request_: SoupRequest, client: "MlflowClient", home: Path, store: Callable[[Path], None]
 ) -> None:

@@ -220,6 +220,7 @@ def test_an_older_schema_is_never_migrated_by_opening_it(url: str, request: pyte
         assert store.score(soup("a").digest, VALIDATION.digest) == Score((1.0,))
 
 
+@pytest.mark.slow
 def test_three_upgrades_at_once_all_succeed(empty_url: str) -> None:
     program = f"from stockpot.store import upgrade; print(upgrade({empty_url!r}))"
     started = [

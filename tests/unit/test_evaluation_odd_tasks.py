@@ -394,6 +394,7 @@ def test_examples_padded_as_their_neighbours_want_it_are_never_mixed(
     assert "split 'validation': batches differ in shape: whole batches are re-ordered" in said
 
 
+@pytest.mark.slow
 def test_shapes_that_turn_out_to_differ_after_examples_were_mixed_withdraw_what_was_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
