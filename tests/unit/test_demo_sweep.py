@@ -23,6 +23,7 @@ from stockpot.demo.sweep import FULL, finished_sweep, tracking_uri, train_sweep
 from stockpot.demo.training import accuracy
 from stockpot.entities import digest_of_bytes
 
+pytestmark = pytest.mark.slow  # real training
 TINY = SweepConfig(fine_tunes=2, least_epochs=1, most_epochs=1, pretrain_epochs=2)
 
 
@@ -92,20 +93,17 @@ def logged(home: Path) -> Logged:
     return Logged(home, parent)
 
 
-@pytest.mark.slow
 def test_the_sweep_holds_every_planned_run_and_no_other(logged: Logged) -> None:
     assert set(logged.runs) == {run.name for run in plan(TINY)}
     assert logged.parent.info.status == "FINISHED"
 
 
-@pytest.mark.slow
 def test_an_interrupted_sweep_leaves_nothing_in_the_experiment(logged: Logged) -> None:
     everything = logged.client.search_runs([logged.parent.info.experiment_id])
     assert len(everything) == len(logged.runs) + 1
     assert [e.name for e in logged.client.search_experiments()] == [EXPERIMENT, "Default"]
 
 
-@pytest.mark.slow
 def test_fine_tunes_record_their_hyperparameters_and_their_starting_point(logged: Logged) -> None:
     start = logged.artifact(logged.parent, "starting-point.safetensors")
     for run in plan(TINY):
@@ -115,7 +113,6 @@ def test_fine_tunes_record_their_hyperparameters_and_their_starting_point(logged
         assert data.tags.get("stockpot.base") == recorded
 
 
-@pytest.mark.slow
 def test_the_logged_accuracy_is_that_of_the_logged_weights_on_validation(logged: Logged) -> None:
     x, y = map(torch.from_numpy, scanned("validation")[:2])
     net = make_digits_net()
@@ -124,18 +121,15 @@ def test_the_logged_accuracy_is_that_of_the_logged_weights_on_validation(logged:
         assert logged.runs[name].data.metrics["val_accuracy"] == accuracy(net, x, y)
 
 
-@pytest.mark.slow
 def test_a_diverged_run_is_finite_and_at_chance(logged: Logged) -> None:
     assert all(tensor.isfinite().all() for tensor in logged.weights("diverged").values())
     assert logged.runs["diverged"].data.metrics["val_accuracy"] < 0.3
 
 
-@pytest.mark.slow
 def test_one_run_has_nan_weights(logged: Logged) -> None:
     assert any(tensor.isnan().any() for tensor in logged.weights("nan-weights").values())
 
 
-@pytest.mark.slow
 def test_two_runs_logged_identical_weights_in_two_formats(logged: Logged) -> None:
     one, other = logged.weights("tune-01"), logged.weights("tune-01-again")
     assert one.keys() == other.keys()
@@ -144,7 +138,6 @@ def test_two_runs_logged_identical_weights_in_two_formats(logged: Logged) -> Non
     assert not logged.models("tune-01-again")
 
 
-@pytest.mark.slow
 def test_a_failed_and_an_unfinished_run_have_their_status(logged: Logged) -> None:
     statuses = {run.info.run_name: run.info.status for run in logged.runs.values()}
     assert statuses.pop("out-of-memory") == "FAILED"
@@ -152,7 +145,6 @@ def test_a_failed_and_an_unfinished_run_have_their_status(logged: Logged) -> Non
     assert set(statuses.values()) == {"FINISHED"}
 
 
-@pytest.mark.slow
 def test_one_run_has_another_architecture(logged: Logged) -> None:
     shapes = {
         name: {key: t.shape for key, t in logged.weights(name).items()} for name in ("wide-net", "tune-00")
@@ -160,14 +152,12 @@ def test_one_run_has_another_architecture(logged: Logged) -> None:
     assert shapes["wide-net"] != shapes["tune-00"]
 
 
-@pytest.mark.slow
 def test_one_run_logged_only_a_pickle(logged: Logged) -> None:
     run = logged.runs["pickle-only"]
     assert [file.path for file in logged.client.list_artifacts(run.info.run_id)] == ["model.pt"]
     assert not logged.models("pickle-only")
 
 
-@pytest.mark.slow
 def test_a_second_call_finds_the_sweep_without_importing_what_trains_it(home: Path) -> None:
     program = f"""
 import sys
@@ -183,7 +173,6 @@ print(sorted({{"torch", "sklearn", "mlflow"}} & set(sys.modules)))
     assert found.stdout.split("\n")[:2] == [finished_sweep(home, TINY), "[]"]
 
 
-@pytest.mark.slow
 def test_another_configuration_is_another_sweep(home: Path) -> None:
     assert finished_sweep(home, FULL) is None
 
@@ -197,7 +186,6 @@ def test_the_full_plan_is_a_real_sweep() -> None:
     assert runs == list(plan(FULL))
 
 
-@pytest.mark.slow
 def test_the_full_sweep_fine_tunes_around_a_good_starting_point(tmp_path: Path) -> None:
     logged = Logged(tmp_path, train_sweep(tmp_path, Counting()))
     x, y = map(torch.from_numpy, scanned("validation")[:2])
