@@ -21,20 +21,21 @@ from stockpot.entities import (
     Candidate,
     Digest,
     Dtype,
+    Job,
     Recipe,
     Register,
     SoupOutcome,
     SoupReport,
     SoupRequest,
 )
-from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
+from stockpot.errors import BadCheckpoint, BadRequest, Incompatible
 from stockpot.testing.listener import Listener
 from stockpot.testing.sweeps import plant_run, plant_sweep
 from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.gathering.gather import gather
-from stockpot.workflow.gathering.starting_point import base_source, find_base
+from stockpot.workflow.gathering.starting_point import base_as_listed, base_source, find_base
 from stockpot.workflow.selecting.curve import SHARES, between
 from stockpot.workflow.trace import rebuild, snapshot_of
 from stockpot.workflow.walk import in_turn, walk
@@ -208,7 +209,20 @@ def _shards(_: "MlflowClient", __: SoupRequest, folder: Path, start: Weights) ->
     return str(cut)
 
 
-@pytest.mark.parametrize("form", [_run, _version, _alias, _torch, _link, _shards])
+def _index(client: "MlflowClient", request: SoupRequest, folder: Path, start: Weights) -> str:
+    """Whose files are links, as Hugging Face's cache keeps them."""
+    cut = Path(_shards(client, request, folder, start))
+    for shard in cut.glob("*.safetensors"):
+        shard.rename(folder / f"blob {shard.name}")
+        shard.symlink_to(folder / f"blob {shard.name}")
+    return str(cut / "model.safetensors.index.json")
+
+
+def _one_shard(client: "MlflowClient", request: SoupRequest, folder: Path, start: Weights) -> str:
+    return f"{_shards(client, request, folder, start)}/model-00002-of-00002.safetensors"
+
+
+@pytest.mark.parametrize("form", [_run, _version, _alias, _torch, _link, _shards, _index, _one_shard])
 def test_a_base_is_named_in_each_form_and_is_the_same_weights(
     tiny_sweep: SoupRequest,
     client: "MlflowClient",
@@ -283,21 +297,25 @@ def test_a_base_of_another_dtype_is_refused_naming_it_and_cast_on_request(
 
 
 @pytest.mark.parametrize(
-    ("base", "kind"),
-    [
-        ("nowhere", BadRequest),
-        ("models:/none/1", BadRequest),
-        ("models:/x", BadRequest),
-        ("0" * 32, UnknownSweep),
-    ],
+    "base", ["nowhere", "models:/none/1", "models:/x", "0" * 32, "~nobody-at-all/x", "x" * 5000]
 )
-def test_a_base_that_is_not_there_is_told_also_by_a_plan(
-    tiny_sweep: SoupRequest, base: str, kind: type[BadRequest]
+def test_a_base_that_is_not_there_is_told_also_by_a_plan(tiny_sweep: SoupRequest, base: str) -> None:
+    for call in (calls.plan, calls.soup):
+        with pytest.raises(BadRequest, match="base") as caught:
+            call(replace(tiny_sweep, base=base))
+        assert "a run's id" in caught.value.mend
+
+
+def test_a_version_that_was_made_again_is_another_base(
+    tiny_sweep: SoupRequest, client: "MlflowClient", tmp_path: Path, start: dict[str, Tensor]
 ) -> None:
-    with pytest.raises(kind):
-        calls.plan(replace(tiny_sweep, base=base))
-    with pytest.raises(kind):
-        calls.soup(replace(tiny_sweep, base=base))
+    tracker, named = Workplace().tracker, []
+    for seed in range(2):
+        base = _version(client, tiny_sweep, tmp_path, {k: v + seed for k, v in start.items()})
+        named.append(base_as_listed(replace(tiny_sweep, base=base), tracker))
+        client.delete_registered_model("pretrained")
+    assert named[0] != named[1]
+    assert Job.of(tiny_sweep, named[0]).name != Job.of(tiny_sweep, named[1]).name
 
 
 def test_a_folder_of_several_files_is_refused_naming_them(

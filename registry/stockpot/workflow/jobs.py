@@ -18,7 +18,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, Busy, StoreError
-from stockpot.workflow.gathering.starting_point import pinned, run_of_base
+from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
 from stockpot.workflow.publishing.standing import without_model
@@ -52,7 +52,7 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
     process took over, and what `walk` raises.
     """
     request = pinned(request, place.tracker)
-    runs = (*place.tracker.runs(request.selector), *run_of_base(request, place.tracker))
+    runs = (*place.tracker.runs(request.selector), *base_as_listed(request, place.tracker))
     job = Job.of(replace(request, wait=True), runs)
     place.store.begin_job(job)
     before = place.store.answer(job)

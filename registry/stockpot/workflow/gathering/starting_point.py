@@ -1,5 +1,6 @@
 """Where a sweep started: the base that a request names, read as a candidate's weights are, and never one."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING
 from stockpot.entities import (
     Candidate,
     ExclusionReason,
+    ModelVersion,
     Run,
     SoupRequest,
     SweepSelector,
     TensorSpec,
     WeightsSource,
 )
-from stockpot.entities.weights_names import sources_among
-from stockpot.errors import BadCheckpoint, BadRequest, Incompatible
+from stockpot.entities.weights_names import INDEX_SUFFIX, SHARD, sources_among
+from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
 from stockpot.soup import CODES, differences
 from stockpot.workflow.gathering.exclusion_rules import MENDS
 from stockpot.workflow.gathering.only_weights import only_weights
@@ -43,14 +45,35 @@ def pinned(request: SoupRequest, tracker: "Tracker") -> SoupRequest:
     """The request with the version that an alias points at now in the alias's place: it may be moved."""
     if request.base is None or not request.base.startswith(_MODEL):
         return request
-    return replace(request, base=tracker.version(request.base).uri)
+    return replace(request, base=_version(request.base, tracker).uri)
 
 
-def run_of_base(request: SoupRequest, tracker: "Tracker") -> tuple[Run, ...]:
-    """The run that is named as the base, if one is. Raises UnknownSweep for one that is not there."""
+def base_as_listed(request: SoupRequest, tracker: "Tracker") -> tuple[Run, ...]:
+    """What tells the base's state: the run that is named, or what the version that is named was made of. Both
+    may be deleted and made again. Raises BadRequest where it is not there.
+    """
+    if request.base is not None and request.base.startswith(_MODEL):
+        version = _version(request.base, tracker)
+        run = _of_nobody(version.uri)
+        return (replace(run, run_id=version.run_id or "", tags={"model": version.model_id or ""}),)
+    return _run(request, tracker)
+
+
+def _version(uri: str, tracker: "Tracker") -> ModelVersion:
+    try:
+        return tracker.version(uri)
+    except BadRequest as error:
+        raise BadRequest(f"the base cannot be found: {error.what}", mend=f"name one: {FORMS}") from error
+
+
+def _run(request: SoupRequest, tracker: "Tracker") -> tuple[Run, ...]:
+    """The run that is named as the base, if one is."""
     if request.base is None or not _RUN.fullmatch(request.base):
         return ()
-    run = tracker.parent(SweepSelector(parent_run_id=request.base))
+    try:
+        run = tracker.parent(SweepSelector(parent_run_id=request.base))
+    except UnknownSweep as error:
+        raise BadRequest(f"the base {request.base} is no run", mend=f"name one: {FORMS}") from error
     return () if run is None else (run,)
 
 
@@ -59,7 +82,7 @@ def local_base(request: SoupRequest) -> Path | None:
     base = request.base
     if base is None or base.startswith(_MODEL) or _RUN.fullmatch(base):
         return None
-    return Path(base).expanduser().absolute()
+    return Path(os.path.expanduser(base)).absolute()  # noqa: PTH111 - Path's raises for an unknown user
 
 
 def base_source(request: SoupRequest, tracker: "Tracker") -> tuple[Run, WeightsSource] | None:
@@ -72,29 +95,36 @@ def base_source(request: SoupRequest, tracker: "Tracker") -> tuple[Run, WeightsS
         return None
     name, mend = f"the base {request.base}", f"name the file: {FORMS}"
     if request.base.startswith(_MODEL):
-        version = tracker.version(request.base)
+        version = _version(request.base, tracker)
         return _of_nobody(version.uri), only_weights(tracker.version_weights(version), name, mend)
-    if runs := run_of_base(request, tracker):
+    if runs := _run(request, tracker):
         (run,) = runs
         source = only_weights(tracker.weights(run), name, mend)
         return run, replace(source, run_ended=run.ended)
     path = local_base(request) or Path(request.base)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path's raises for a name that is too long
         raise BadRequest(f"{name} is not there: no such file or folder", mend=f"name one: {FORMS}")
     return _of_nobody(path.name), local_source(path, name, mend)
 
 
 def local_source(path: Path, name: str, mend: str, *, below: bool = True) -> WeightsSource:
     """The one weights file that is this, or in this folder, or `below`; `run_ended` is when it was last
-    changed. Raises BadRequest for a folder of very many files, BadCheckpoint where that is not one file.
+    changed. The index of files that weights were cut into, or one of those, stands for all of them.
+
+    Raises BadRequest for a folder of very many files, BadCheckpoint where that is not one file.
     """
     inside = path.rglob("*") if below else path.glob("*")
-    folder, files = (path, inside) if path.is_dir() else (path.parent, iter([path]))
+    cut = SHARD.fullmatch(path.name) or path.name.endswith(INDEX_SUFFIX)
+    beside = path.parent.glob("*") if cut else iter([path])
+    folder, files = (path, inside) if path.is_dir() else (path.parent, beside)
     found = list(islice(files, MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise BadRequest(f"{name} holds more than {MOST_FILES:,} files", mend="name the file of weights")
     sizes = [(str(file.relative_to(folder)), file.stat().st_size) for file in sorted(found) if file.is_file()]
-    source = only_weights([*sources_among("", f"{LOCAL}{folder}", sizes)], name, mend)
+    sources = [*sources_among("", f"{LOCAL}{folder}", sizes)]
+    if cut:
+        sources = [source for source in sources if path.name in {part.name for part in source.parts}]
+    source = only_weights(sources, name, mend)
     place = path_of(source).parent
     parts = [place / part.name for part in source.parts] or [path_of(source)]
     return replace(source, run_ended=max(file.stat().st_mtime_ns for file in parts if file.exists()))
@@ -118,6 +148,7 @@ def find_base(
     if found is None:
         return None
     (run, source), name, dtype = found, f"the base {prospects.request.base}", prospects.request.dtype
+    supply.depend_on(source)
     read = supply.read(replace(source, cast=CODES[dtype]) if dtype else source)
     if read.checkpoint is None:
         reason = read.fault or ExclusionReason.UNREADABLE

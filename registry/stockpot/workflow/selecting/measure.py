@@ -121,7 +121,10 @@ def measure(
         selections = [*selections, *([together] if together else [])]
         ensembles, notes = _ensembles(request, bench, scores[best], rows, selections, evaluators)
         notes += (why,) if why else ()
-    notes += (*cast_notes(ranking.candidates), *_told_beside([*rows, *bases], evaluators, bench))
+    notes += (
+        *cast_notes([*ranking.candidates, *filter(None, [ranking.base])]),
+        *_told_beside([*rows, *bases], evaluators, bench),
+    )
     if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
         notes += (
             f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
