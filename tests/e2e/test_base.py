@@ -410,6 +410,20 @@ def test_model_stock_is_found_registered_and_made_again_without_the_cache(
     assert any("model-stock" in line and "the plain search agrees" in line for line in said.said), said.said
 
 
+@pytest.mark.slow
+def test_nothing_is_written_into_the_experiment_of_the_base(
+    tiny_sweep: SoupRequest, client: "MlflowClient", start: dict[str, Tensor], tmp_path: Path
+) -> None:
+    theirs = client.create_experiment("theirs", artifact_location=(tmp_path / "theirs").as_uri())
+    run = plant_run(client, theirs, "none", "pretrained", start)
+    before = client.search_logged_models([theirs]), client.get_run(run).to_dictionary()
+    request = replace(
+        tiny_sweep, base=run, methods=(MODEL_STOCK,), register=Register.ALL, shifts=(), points=0
+    )
+    assert len(_walk(request).registered) == 1
+    assert (client.search_logged_models([theirs]), client.get_run(run).to_dictionary()) == before
+
+
 def _model_stock(start: Weights) -> dict[str, Tensor]:
     """The paper's formula, in numpy, for each tensor."""
     models = [weights("dense", seed=seed) for seed in range(5)]

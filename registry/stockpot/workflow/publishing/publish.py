@@ -211,12 +211,15 @@ class Publisher:
         claim.advance(run_id=run_id, checkpoint=publication.checkpoint)
         with self._failing(run_id, claim):
             ingredients = []
+            start = report.base.recipe.checkpoints[0] if report.base is not None else None
             for candidate in publication.ingredients:
                 if not candidate.run.experiment_id:  # the base, a version or a file: no run's
                     continue
                 claim.renew()
-                model = tracker.find_ingredient_model(candidate) or tracker.create_ingredient_model(candidate)
-                ingredients.append(model)
+                model = tracker.find_ingredient_model(candidate)
+                if model is None and candidate.checkpoint.digest == start:
+                    continue  # nothing is written into the experiment of a base, which may be anybody's
+                ingredients.append(model or tracker.create_ingredient_model(candidate))
             claim.renew()
             model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
             claim.advance(model_id=model_id)
