@@ -123,6 +123,9 @@ def test_updates_without_a_common_direction_leave_a_tensor_where_it_started(tmp_
     cache, digests = _plant(tmp_path, [first, second, base])
     rows = _told(cache, digests)
     assert rows == dict.fromkeys(base, (0.0, 0.0, 1.0))
+    with ExitStack() as stack:
+        *models, start = [stack.enter_context(cache.open(digest)) for digest in digests]
+        assert mean_cosines(models, start).keys() == {"apart"}, "of one update there is no cosine"
     built = dict(averaged_tensors(Recipe.by_tensor(digests, write_coefficients(rows, cache).digest), cache))
     assert all(torch.equal(built[name], base[name]) for name in base)
 

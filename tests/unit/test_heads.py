@@ -1,6 +1,6 @@
 """Heads that runs began for themselves are named as the likely reason why no soup is better."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def _shared_head(seed: int) -> dict[str, Tensor]:
     return weights("attention", seed=seed, spread=0.02)
 
 
-def _sweep(folder: Path, states: list[Mapping[str, Tensor]]) -> tuple[Supply, Ranking]:
+def _sweep(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> tuple[Supply, Ranking]:
     tracker = MemoryTracker()
     supply = Supply(tracker, MemoryStore(), CheckpointCache(folder))
     experiment = tracker.add_experiment("e")
@@ -71,6 +71,24 @@ def test_heads_of_their_own_are_named_where_no_soup_is_better(tmp_path: Path) ->
 def test_a_head_that_all_share_is_no_reason(tmp_path: Path) -> None:
     supply, ranking = _sweep(tmp_path, [_shared_head(seed) for seed in range(3)])
     assert heads_apart(_report(ranking, 0.3), ranking, supply) == ""
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_matrix_that_is_zero_in_all_runs_but_one_is_no_head_of_its_own(tmp_path: Path, kept: int) -> None:
+    zero = {"head.weight": torch.zeros(4, 8)}
+    states = [_own_head(seed) if seed < kept else {**_own_head(seed), **zero} for seed in range(3)]
+    supply, ranking = _sweep(tmp_path, states)
+    assert heads_apart(_report(ranking, 0.3), ranking, supply) == ""
+
+
+def test_a_matrix_that_is_zero_in_the_base_is_no_head_of_its_own(tmp_path: Path) -> None:
+    states = [_own_head(seed) for seed in range(5)]
+    supply, ranking = _sweep(tmp_path, [*states, {**_own_head(5), "head.weight": torch.zeros(4, 8)}])
+    *candidates, zero = ranking.candidates
+    other = replace(ranking, candidates=tuple(candidates[:4]), base=candidates[4])
+    assert "but for head.weight" in heads_apart(_report(other, 0.3), other, supply)
+    other = replace(other, base=zero)
+    assert heads_apart(_report(other, 0.3), other, supply) == ""
 
 
 def test_nothing_is_downloaded_for_it(tmp_path: Path) -> None:

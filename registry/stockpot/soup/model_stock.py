@@ -41,8 +41,8 @@ def coefficients(models: Sequence[WeightsFile], base: WeightsFile) -> Factors:
 
     The files are in canonical form and of one layout. Raises NotFinite for updates whose squares overflow.
     """
-    count = len(models)
-    shares = {name: ratio(cosine, count) for name, cosine in mean_cosines(models, base).items()}
+    count, cosines = len(models), mean_cosines(models, base)
+    shares = {place.spec.name: ratio(cosines.get(place.spec.name, 0.0), count) for place in _floats(models)}
     return {name: (*[t / count] * count, 1 - t) for name, t in shares.items()}
 
 
@@ -50,13 +50,20 @@ def mean_cosines(
     models: Sequence[WeightsFile], base: WeightsFile | None = None, *, most: int | None = None
 ) -> dict[str, float]:
     """For each floating-point tensor, the mean cosine of two models' updates from the base, over all pairs;
-    of their very weights without a base. An update of zero has a cosine of zero with any other.
+    of their very weights without a base. An update of zero has a cosine of zero with any other. A tensor with
+    fewer than two other updates has no cosine, and is left out.
 
     Reads each file twice, and keeps 128 KiB of sums for each. `most`: look at no more than these first
     elements of each tensor. Raises NotFinite as `coefficients` does.
     """
-    floats = [place for place in models[0].places.values() if place.spec.dtype in FLOATS]
-    return {place.spec.name: _mean_cosine(models, base, _beginning(place, most)) for place in floats}
+    found = {
+        place.spec.name: _mean_cosine(models, base, _beginning(place, most)) for place in _floats(models)
+    }
+    return {name: cosine for name, cosine in found.items() if cosine is not None}
+
+
+def _floats(models: Sequence[WeightsFile]) -> list[Place]:
+    return [place for place in models[0].places.values() if place.spec.dtype in FLOATS]
 
 
 def _beginning(place: Place, most: int | None) -> Place:
@@ -64,7 +71,7 @@ def _beginning(place: Place, most: int | None) -> Place:
     return place if most is None or count <= most else replace(place, spec=replace(place.spec, shape=(most,)))
 
 
-def _mean_cosine(models: Sequence[WeightsFile], base: WeightsFile | None, place: Place) -> float:
+def _mean_cosine(models: Sequence[WeightsFile], base: WeightsFile | None, place: Place) -> float | None:
     """Of unit vectors u: the square of their sum is their number, and twice the cosine of each pair."""
     count = len(models)
     squares = [_Sum() for _ in models]
@@ -78,6 +85,8 @@ def _mean_cosine(models: Sequence[WeightsFile], base: WeightsFile | None, place:
             f"the update of tensor {place.spec.name} is too long to be measured",
             mend="leave out the run with values near the dtype's largest",
         )
+    if sum(map(bool, lengths)) < 2:
+        return None
     scales = [1 / length if length else 0.0 for length in lengths]
     together = _Sum()
     for updates in _updates(models, base, place):

@@ -234,15 +234,23 @@ class Supply:
         except (Altered, NotCached):  # whoever needs them downloads them
             return ()
 
-    def cosines(self, digests: Sequence[Digest], most: int) -> Mapping[str, float]:
+    def cosines(
+        self, digests: Sequence[Digest], most: int, base: Digest | None = None
+    ) -> Mapping[str, float]:
         """For each floating-point tensor, the mean cosine of these checkpoints' weights, over all pairs, by
-        at most so many elements; empty where one of them is not here, or its squares overflow.
+        at most so many elements; empty where one of them is not here, or its squares overflow. A tensor that
+        is zero in the base, or in all but one of these, is left out.
         """
         from stockpot.soup.model_stock import mean_cosines
 
         try:
             with opened(Recipe.mean(digests), self._cache.open) as files:
-                return mean_cosines(files, most=most)
+                found = mean_cosines(files, most=most)
+            if base is None:
+                return found
+            with self._cache.open(base) as start:
+                begun = mean_cosines([start, start], most=most)  # of zeros there is no cosine
+            return {name: cosine for name, cosine in found.items() if name in begun}
         except (Altered, NotCached, NotFinite):
             return {}
 

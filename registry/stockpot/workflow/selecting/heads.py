@@ -28,7 +28,9 @@ APART, ALIKE = 0.5, 0.9
 
 def heads_apart(report: SoupReport, ranking: "Ranking", supply: "Supply") -> str:
     """One sentence where the candidates differ in a few matrices alone, and no soup scores better than the
-    best single; else empty, as where fewer than two candidates' weights are in the cache.
+    best single; else empty, as where fewer than two candidates' weights are in the cache, or not the base's.
+
+    A matrix that is zero in the base tells nothing: there all weights are updates.
     """
     held_out, (best, *soups) = report.request.select_on, report.rows
     if any(row.recipe.is_soup and row.scores[held_out] > best.scores[held_out] for row in soups):
@@ -36,7 +38,8 @@ def heads_apart(report: SoupReport, ranking: "Ranking", supply: "Supply") -> str
     here = [c.checkpoint for c in ranking.candidates if supply.is_here(c.checkpoint.digest)][:MOST]
     if len(here) < 2:
         return ""
-    return told(here[0].tensors, supply.cosines([checkpoint.digest for checkpoint in here], ELEMENTS))
+    base = ranking.base.checkpoint.digest if ranking.base is not None else None
+    return told(here[0].tensors, supply.cosines([checkpoint.digest for checkpoint in here], ELEMENTS, base))
 
 
 def told(tensors: Sequence[TensorSpec], cosines: Mapping[str, float]) -> str:
