@@ -18,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 from stockpot import SoupRequest, calls
 from stockpot.cli import main
 from stockpot.documents import from_document
-from stockpot.entities import OverlayRule, Register, SoupOutcome, digest_of_bytes, tags
+from stockpot.entities import OverlayRule, Register, SoupOutcome, SoupState, digest_of_bytes, tags
 from stockpot.errors import BadRequest
 from stockpot.testing.listener import Listener
 from stockpot.testing.sweeps import plant_sweep
@@ -178,6 +178,32 @@ def test_a_soup_that_collapses_with_averaged_statistics_is_registered_with_its_o
         assert (tmp_path / f"{store}.safetensors").read_bytes() == Path(
             place.tracker.fetch(weights, fresh(tmp_path / f"for {store}"))
         ).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_store_that_estimated_other_bits_rebuilds_and_adopts_the_version_with_those_that_it_holds(
+    request_: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(request_, methods=("uniform",), points=0)
+    outcome = calls.soup(request, flow=False)
+    [soup], recipe = outcome.soups, outcome.report.rows[1].recipe
+    held = Workplace().store.overlay(recipe.digest)
+    assert held is not None
+    monkeypatch.setenv("STOCKPOT_HOME", str(tmp_path / "a colleague's"))
+    place = Workplace()
+    other = bytearray(held)
+    other[-4] ^= 1  # the last bit of one number, as another processor sums it
+    place.store.resolve_overlay(recipe, bytes(other))
+    built = rebuild(soup.uri, place.tracker, place.supply, tmp_path / "soup.safetensors")
+    assert built.digest == soup.checkpoint
+    for points in (1, 1, 0):  # what the page does not show yet; what the store knows; the very first request
+        [adopted] = calls.soup(replace(request, points=points), flow=False).soups
+        assert (adopted.uri, adopted.state) == (soup.uri, SoupState.ADOPTED)
+        assert adopted.checkpoint == soup.checkpoint
+        assert "holds other BatchNorm statistics than those of these scores" in adopted.why
+        version = place.tracker.version(soup.uri)
+        assert version.tags[tags.OVERLAY] == digest_of_bytes(held), "it tells of what the version holds"
+    assert "other BatchNorm statistics" in (mlflow_client().get_model_version("waves", "1").description or "")
 
 
 @pytest.mark.slow

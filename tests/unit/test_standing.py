@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
-from stockpot.entities import Digest, ModelVersion, Publication, Recipe, digest_of_bytes
+import pytest
+import torch
+
+from stockpot.entities import Digest, ModelVersion, OverlayRule, Publication, Recipe, digest_of_bytes, tags
+from stockpot.errors import RegistryConflict
+from stockpot.soup.overlay import Overlay
 from stockpot.tracking import MemoryTracker
-from stockpot.workflow.publishing.standing import standing
+from stockpot.workflow.publishing.standing import standing, statistics_of
 
 RECIPE = Recipe.mean([digest_of_bytes(b"a"), digest_of_bytes(b"b")])
 
@@ -76,3 +81,20 @@ def test_a_note_counts_for_its_own_registered_model_and_for_its_sweeps_experimen
     assert why("model", elsewhere) == ""
     for other in ("other", "mode", "model 1"):
         assert why(other, here) == ""
+
+
+def test_a_versions_statistics_are_its_own_as_its_tag_tells() -> None:
+    tracker = MemoryTracker()
+    overlay = Overlay.of({"norm.running_mean": torch.ones(2)})
+    ruled = replace(RECIPE, overlay=OverlayRule("train", 4, "bn/1", digest_of_bytes(b"data")))
+    version = register(tracker, "model", tracker.add_experiment("sweep"))
+    assert version.model_id is not None
+    assert statistics_of(version, ruled, tracker) is None, "there are none"
+    tracker.models_kept[version.model_id].files["stockpot-statistics"] = overlay.content
+    assert statistics_of(version, RECIPE, tracker) is None, "it has no rule"
+    told = replace(version, tags={**version.tags, tags.OVERLAY: overlay.digest})
+    found = statistics_of(told, ruled, tracker)
+    assert found is not None
+    assert found.content == overlay.content
+    with pytest.raises(RegistryConflict, match="stockpot-statistics of models:/model/1 is sha256:"):
+        statistics_of(replace(version, tags={**version.tags, tags.OVERLAY: "sha256:0"}), ruled, tracker)

@@ -11,22 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from stockpot.entities import (
     Candidate,
     Checkpoint,
     Digest,
+    OverlayRule,
     Recipe,
     SweepSelector,
     WeightsFormat,
     WeightsSource,
+    digest_of_bytes,
 )
 from stockpot.errors import Altered, BadCheckpoint, StockpotError, TrackingError
 from stockpot.soup import CheckpointCache, stamp
+from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.store import MemoryStore
 from stockpot.testing.crashes import Crash
@@ -452,3 +456,16 @@ def test_another_users_folder_in_a_shared_cache_is_left_alone(
     monkeypatch.setattr("stockpot.workflow.gathering.supply.os.open", refused)
     Supply(kitchen.tracker, kitchen.store, kitchen.cache)
     assert theirs.exists()
+
+
+def test_what_is_laid_over_a_soup_is_what_is_handed_in_and_else_the_stores(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+    rule = OverlayRule("train", 4, "bn/1", digest_of_bytes(b"data"))
+    soup = replace(Recipe.mean([kitchen.known(1), kitchen.known(2)]), overlay=rule)
+    name, tensor = next((n, t) for n, t in weights("dense").items() if t.is_floating_point())
+    ours, theirs = (Overlay.of({name: tensor + by}) for by in (1, 2))
+    kitchen.store.resolve_overlay(soup, ours.content)
+    assert kitchen.supply.build(soup) == kitchen.supply.build(soup, overlay=ours)
+    with kitchen.supply.building(soup, theirs) as (built, file):
+        assert load_file(file)[name].equal(tensor + 2), "as a version of another store has it"
+    assert built != kitchen.supply.build(soup)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from stockpot.documents import from_document
-from stockpot.entities import Checkpoint, ModelVersion, OverlayRule, Snapshot, digest_of_bytes, tags
+from stockpot.entities import Checkpoint, ModelVersion, Snapshot, tags
 from stockpot.errors import BadRequest, RegistryConflict, StockpotError
-from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.publication import COEFFICIENTS, SNAPSHOT, STATISTICS
+from stockpot.workflow.publishing.publication import COEFFICIENTS, SNAPSHOT
+from stockpot.workflow.publishing.standing import statistics_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -59,7 +59,7 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
             f"{version.uri} is {registered}, its {SNAPSHOT} tells of {snapshot.checkpoint}",
             mend="put back what was uploaded, from a backup of the artifact store",
         )
-    overlay = _statistics(version, snapshot, tracker, supply)
+    overlay = statistics_of(version, snapshot.recipe, tracker)
     supply.offer(snapshot.ingredients)
     if (coefficients := snapshot.recipe.coefficients) is not None and (model := version.model_id) is not None:
         supply.offer_content(coefficients, lambda: tracker.read_file(model, COEFFICIENTS))
@@ -71,21 +71,6 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
             )
         _copy_whole(file, out)
     return built
-
-
-def _statistics(
-    version: ModelVersion, snapshot: Snapshot, tracker: "Tracker", supply: Supply
-) -> Overlay | None:
-    """What was laid over the soup, from the version, where this store has never seen it."""
-    if not isinstance(snapshot.recipe.overlay, OverlayRule) or supply.has_statistics(snapshot.recipe):
-        return None
-    content = tracker.read_file(version.model_id or "", STATISTICS)
-    if (told := version.tags.get(tags.OVERLAY)) != digest_of_bytes(content):
-        raise RegistryConflict(
-            f"{STATISTICS} of {version.uri} is {digest_of_bytes(content)}, the version tells of {told}",
-            mend="put back what was uploaded, from a backup of the artifact store",
-        )
-    return Overlay(content)
 
 
 def _require_place(out: Path) -> None:

@@ -323,7 +323,7 @@ class Supply:
     def building(self, recipe: Recipe, overlay: Overlay | None = None) -> Iterator[tuple[Checkpoint, Path]]:
         """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises.
 
-        `overlay`: what the recipe's rule led to, where the store does not know that.
+        `overlay`: what the recipe's rule led to, where that may be another than the store knows.
         """
         with _workroom(self._cache.folder, PACKAGE) as folder:
             file = folder / "model.safetensors"
@@ -332,10 +332,6 @@ class Supply:
                 yield built, file
             finally:
                 self._cache.unlink(built.digest, file)
-
-    def has_statistics(self, recipe: Recipe) -> bool:
-        """Whether what the recipe's rule led to is known."""
-        return self._store.overlay(recipe.digest) is not None
 
     def build(self, recipe: Recipe, link: Path | None = None, overlay: Overlay | None = None) -> Checkpoint:
         """The recipe's average as a canonical file in the cache, and under this name beside it.
@@ -358,8 +354,10 @@ class Supply:
             ) from error
 
     def _build(self, recipe: Recipe, link: Path | None, overlay: Overlay | None) -> Checkpoint:
-        known = None if recipe.overlay is None else self._store.overlay(recipe.digest)
-        built = build(recipe, self._cache, overlay=overlay if known is None else Overlay(known))
+        if overlay is None and recipe.overlay is not None:
+            known = self._store.overlay(recipe.digest)
+            overlay = None if known is None else Overlay(known)
+        built = build(recipe, self._cache, overlay=overlay)
         if link is not None:
             self._cache.link(built.digest, link)
         return built

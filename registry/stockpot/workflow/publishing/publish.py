@@ -28,11 +28,13 @@ from stockpot.entities import (
     SoupReport,
     SoupRequest,
     SoupState,
+    digest_of_bytes,
     tags,
 )
 from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted
 from stockpot.soup.joined_adapter import TOLERANCE
+from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
@@ -40,7 +42,6 @@ from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
     SNAPSHOT,
-    STATISTICS,
     Draw,
     compose,
     name_of,
@@ -49,7 +50,13 @@ from stockpot.workflow.publishing.publication import (
     with_others,
     with_statistics,
 )
-from stockpot.workflow.publishing.standing import copied_from, is_registered_as, require_soup, standing
+from stockpot.workflow.publishing.standing import (
+    copied_from,
+    is_registered_as,
+    require_soup,
+    standing,
+    statistics_of,
+)
 from stockpot.workflow.publishing.transfer import differences, require_same
 
 if TYPE_CHECKING:
@@ -116,14 +123,15 @@ class Publisher:
                 ruling = aliases.ruling(row)
                 with self.supply.building(row.recipe) as (built, file):
                     publication = self._composed(report, row, ranking, built.digest)
+                    publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
                     publication = with_note(publication, ruling.why)
                     ours = self._resume(publication, file, report, claim)
                 version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
+            others = self._other_statistics(version, row.recipe)
             if not new and self._is_news(report, row, version):
-                later = self._composed(report, row, ranking, soup)
-                kept = SNAPSHOT, STATISTICS
-                files = {name: content for name, content in later.files.items() if name not in kept}
+                later = with_note(self._composed(report, row, ranking, soup), others)
+                files = {name: content for name, content in later.files.items() if name != SNAPSHOT}
                 self.tracker.describe(version, replace(later, files=files))
             if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
@@ -138,7 +146,7 @@ class Publisher:
                 model_id=version.model_id,
                 version=version.version,
             )
-        notes = (copied_from(version, model), ruling.why if ruling else "")
+        notes = (copied_from(version, model), others, ruling.why if ruling else "")
         return PublishedSoup(
             row.methods,
             row.recipe.digest,
@@ -159,7 +167,6 @@ class Publisher:
         if row.recipe.coefficients is not None:
             content = self.supply.content(row.recipe.coefficients)
             publication = replace(publication, files={**publication.files, COEFFICIENTS: content})
-        publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
         return with_others(publication, others)
 
     def _is_news(self, report: SoupReport, row: ReportRow, version: ModelVersion) -> bool:
@@ -185,9 +192,25 @@ class Publisher:
         """
         if known is not None and known.checkpoint is not None and is_registered_as(known, version):
             return known.checkpoint
-        with self.supply.building(recipe) as (built, file):
+        with self.supply.building(recipe, self._laid_over(version, recipe)) as (built, file):
             require_soup(version, built.digest, self.tracker, file.parent / "theirs")
         return built.digest
+
+    def _laid_over(self, version: ModelVersion, recipe: Recipe) -> Overlay | None:
+        """The version's own statistics, where they are statistics of the same tensors as ours."""
+        theirs, ours = statistics_of(version, recipe, self.tracker), self.store.overlay(recipe.digest)
+        same = theirs is not None and ours is not None and theirs.tensors == Overlay(ours).tensors
+        return theirs if same else None
+
+    def _other_statistics(self, version: ModelVersion, recipe: Recipe) -> str:
+        """One sentence where the scores are of other statistics than the version's; else empty."""
+        ours = self.store.overlay(recipe.digest)
+        if ours is None or version.tags.get(tags.OVERLAY) in {None, digest_of_bytes(ours)}:
+            return ""
+        return (
+            f"{version.uri} holds other BatchNorm statistics than those of these scores: another store "
+            "estimated them by the same rule."
+        )
 
     def _settled(self, ours: ModelVersion | None, publication: Publication) -> tuple[ModelVersion, Digest]:
         """The soup's version after its registration, and its digest: another store's, where that is lower."""

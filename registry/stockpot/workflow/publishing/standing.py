@@ -5,9 +5,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, ModelVersion, Registration, RegistrationState, tags
+from stockpot.entities import (
+    Digest,
+    ModelVersion,
+    OverlayRule,
+    Recipe,
+    Registration,
+    RegistrationState,
+    digest_of_bytes,
+    tags,
+)
 from stockpot.errors import BadRequest, RegistryConflict
+from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.only_weights import SOUP_FILE
+from stockpot.workflow.publishing.publication import STATISTICS
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -77,6 +88,26 @@ def require_soup(version: ModelVersion, soup: Digest, tracker: "Tracker", folder
             faults=faults,
             mend=f"delete that version, or its tag {tags.RECIPE}, then run the same request again",
         )
+
+
+def statistics_of(version: ModelVersion, recipe: Recipe, tracker: "Tracker") -> Overlay | None:
+    """What was laid over this very soup, from the version: no two machines estimate the same bits. None where
+    its recipe has no rule for it, or the version holds none.
+
+    Raises RegistryConflict where it is not what the version's tag tells of.
+    """
+    if not isinstance(recipe.overlay, OverlayRule) or version.model_id is None:
+        return None
+    try:
+        content = tracker.read_file(version.model_id, STATISTICS)
+    except BadRequest:
+        return None
+    if (told := version.tags.get(tags.OVERLAY)) != digest_of_bytes(content):
+        raise RegistryConflict(
+            f"{STATISTICS} of {version.uri} is {digest_of_bytes(content)}, the version tells of {told}",
+            mend="put back what was uploaded, from a backup of the artifact store",
+        )
+    return Overlay(content)
 
 
 def copied_from(version: ModelVersion, model: str) -> str:
