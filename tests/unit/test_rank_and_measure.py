@@ -43,7 +43,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospect, Prospects
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.selecting.curve import recipes_of
+from stockpot.workflow.selecting.curve import measured_curve, recipes_of
 from stockpot.workflow.selecting.measure import MORE_OUTPUTS, measure, open_splits
 from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import search
@@ -443,10 +443,21 @@ def test_what_lies_between_the_base_and_a_single_candidate_gets_the_statistics_o
     first, *between, last = recipes.values()
     assert (first, last) == (Recipe.mean([digest(7)]), single), "each keeps its own"
     assert {recipe.overlay for recipe in between} == {rule}
-    layout = (TensorSpec("norm.running_mean", "F32", (4,)),)
-    checkpoint = replace(_candidate(7).checkpoint, tensors=layout)
-    unknown = replace(ranking, base=replace(_candidate(7), checkpoint=checkpoint))
-    assert recipes_of(unknown, [(("greedy",), single)]) == {}, "an average of statistics says nothing"
+    for layout, why in ((_norm(counts=True), "no method ended in a soup"), (_norm(counts=False), "")):
+        checkpoint = replace(_candidate(7).checkpoint, tensors=layout)
+        with_norm = replace(ranking, base=replace(_candidate(7), checkpoint=checkpoint))
+        alone = [(("greedy",), single)]
+        assert bool(recipes_of(with_norm, alone)) == (not why), "an average of what is estimated says nothing"
+        evaluators = opened(REQUEST, table_bench())
+        curve, told = measured_curve(REQUEST, with_norm, alone, evaluators, lambda: False, Silent())
+        assert (curve is None, bool(told)) == (bool(why), bool(why))
+        assert why in told
+
+
+def _norm(*, counts: bool) -> tuple[TensorSpec, ...]:
+    """Of a BatchNorm; a frozen one counts no batches."""
+    held = [TensorSpec(f"norm.running_{name}", "F32", (4,)) for name in ("mean", "var")]
+    return (*held, *([TensorSpec("norm.num_batches_tracked", "I64", ())] if counts else []))
 
 
 def test_where_time_is_up_there_is_no_curve_and_that_is_said() -> None:

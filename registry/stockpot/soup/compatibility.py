@@ -138,7 +138,7 @@ def must_agree(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     """
     given = tuple(tensors)
     names = {spec.name for spec in given}
-    return tuple(spec for spec in given if spec.dtype not in FLOATS and not _is_counter(spec.name, names))
+    return tuple(spec for spec in given if spec.dtype not in FLOATS and not is_counter(spec.name, names))
 
 
 def quantised(tensors: Iterable[TensorSpec]) -> str | None:
@@ -149,7 +149,8 @@ def quantised(tensors: Iterable[TensorSpec]) -> str | None:
     return next(packed, None)
 
 
-def _is_counter(name: str, names: Collection[str]) -> bool:
+def is_counter(name: str, names: Collection[str]) -> bool:
+    """Whether a tensor counts batches, as BatchNorm does beside its running statistics: by names alone."""
     layer = name.removesuffix(_COUNTER)
     return layer != name and all(f"{layer}{beside}" in names for beside in ("running_mean", "running_var"))
 

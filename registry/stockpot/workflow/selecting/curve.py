@@ -8,7 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Curve, CurvePoint, Digest, Recipe, SoupRequest
+from stockpot.entities import Candidate, Curve, CurvePoint, Digest, OverlayRule, Recipe, SoupRequest
+from stockpot.soup.compatibility import is_counter
 from stockpot.workflow.selecting.rows import label, with_mean
 from stockpot.workflow.sharing.units import Unit, settled
 
@@ -63,12 +64,20 @@ def recipes_of(ranking: "Ranking", found: Found) -> dict[Fraction, Recipe]:
         return {}
     base, soup = ranking.base.checkpoint.digest, end[1]
     # A single candidate at the end keeps its own statistics; what lies between is an average, as a soup is.
-    rule = next((recipe.overlay for _, recipe in found if recipe.overlay is not None), None)
-    kept = any(spec.name.endswith("running_mean") for spec in ranking.base.checkpoint.tensors)
-    if soup.checkpoints == (base,) or (kept and rule is None):
+    rule = _rule_of(found)
+    if soup.checkpoints == (base,) or (rule is None and _keeps_statistics(ranking.base)):
         return {}
     recipes = {share: between(base, soup, share) for share in SHARES}
     return {s: replace(r, overlay=rule) if r.is_soup and 0 < s < 1 else r for s, r in recipes.items()}
+
+
+def _rule_of(found: Found) -> OverlayRule | Digest | None:
+    return next((recipe.overlay for _, recipe in found if recipe.overlay is not None), None)
+
+
+def _keeps_statistics(base: Candidate) -> bool:
+    names = {spec.name for spec in base.checkpoint.tensors}
+    return any(is_counter(name, names) for name in names)
 
 
 def passes_of_base(request: SoupRequest) -> int:
@@ -98,6 +107,11 @@ def measured_curve(
         return None, ""
     units, end = curve_units(request, ranking, found, evaluators), primary(found)
     if not units or end is None:
+        if end is not None and _rule_of(found) is None and _keeps_statistics(ranking.base):
+            return None, (
+                "no curve from the base: the model has BatchNorm, whose statistics are estimated for soups, "
+                "and no method ended in a soup"
+            )
         return None, "no curve from the base: what the methods found is no plain average of other weights"
     watch.start(STAGE, len(units))
     values: dict[Digest, dict[str, float]] = {unit.recipe.digest: {} for unit in units}
