@@ -16,9 +16,9 @@ from tests.soup.adapters import CONFIG, factors, product, write_adapter
 from tests.soup.conftest import Ingest
 from torch import Tensor
 
-from stockpot.entities import Checkpoint, Recipe, WeightsFormat
+from stockpot.entities import Checkpoint, Recipe, TensorSpec, WeightsFormat
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite, StockpotError
-from stockpot.soup import CheckpointCache, build, ingest_adapter
+from stockpot.soup import CheckpointCache, build, ingest_adapter, merged_tensors
 from stockpot.soup.adapter_config import parse_config
 
 BASE = {
@@ -338,6 +338,12 @@ def test_an_adapter_by_torch_save_is_the_same_one(
         (b'{"peft_type": "LORA", "modules_to_save": [1]}', "modules_to_save is no list of names"),
         (b'{"peft_type": "LORA", "base_model_name_or_path": 7}', "base_model_name_or_path is no text"),
         (b"{" + b" " * (1 << 20) + b"}", "longer than 1,048,576 bytes"),
+        (b'{"peft_type": "LORA", "r": 1' + b"0" * 400 + b"}", "r holds '1000"),
+        (b'{"peft_type": "LORA", "lora_alpha": 1' + b"0" * 400 + b"}", "lora_alpha holds '1000"),
+        (
+            json.dumps({"peft_type": "LORA", "alpha_pattern": {f"m{n}": 1 for n in range(2001)}}).encode(),
+            "more than 2,000 patterns",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_one_clear_fault(content: bytes, told: str) -> None:
@@ -346,15 +352,20 @@ def test_a_configuration_that_cannot_be_read_is_one_clear_fault(content: bytes, 
     assert told in caught.value.what
 
 
-def test_patterns_for_very_many_modules_are_refused() -> None:
-    content = json.dumps({**CONFIG, "alpha_pattern": {f"m{n}": 1 for n in range(1000)}}).encode()
-    assert len(parse_config(content).alphas) == 1000
-    with pytest.raises(BadCheckpoint, match="1000 patterns for 100000 modules"):
-        parse_config(content, modules=100_000)
+def test_patterns_for_very_many_modules_are_refused_before_they_are_tried() -> None:
+    content = json.dumps({**CONFIG, "alpha_pattern": {f"m{n}": 1 for n in range(2000)}}).encode()
+    config = parse_config(content)
+    specs = [
+        TensorSpec(f"base_model.model.q{n}.lora_{kind}.weight", "F32", shape)
+        for n in range(600)
+        for kind, shape in (("A", (2, 4)), ("B", (4, 2)))
+    ]
+    with pytest.raises(Incompatible, match="2000 patterns for 600 modules"):
+        merged_tensors(config, specs, [], tied=False)
 
 
 _WORDS = st.sampled_from(["", "q", "enc.q", "LORA", ".*", "(", "\\", "\x00", "ä", "[[a]"])
-_VALUES = _WORDS | st.none() | st.booleans() | st.integers() | st.floats()
+_VALUES = _WORDS | st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats()
 _JSON = _VALUES | st.lists(_VALUES, max_size=2) | st.dictionaries(_WORDS, _VALUES, max_size=2)
 
 

@@ -193,9 +193,10 @@ def test_the_base_that_is_asked_for_is_taken_whatever_the_adapters_call_it(
 ) -> None:
     base = write_base(tmp_path / "mine")
     for seed in range(2):
-        kitchen.adapter("org/gone", seed)
+        kitchen.adapter("org/gone\nforged: line", seed)
     found = kitchen.check(base=str(base))
     assert found.candidates == 2
+    assert not any("\n" in note for note in found.notes)
     assert f" --base {base} " in found.command
     assert len(kitchen.sweep(base=str(base / "model.safetensors")).candidates) == 2
 

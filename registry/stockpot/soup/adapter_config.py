@@ -7,6 +7,7 @@ rank-stabilised LoRA alpha / sqrt(r) (``peft/tuners/lora``; Hu et al. 2021, Kala
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -46,7 +47,8 @@ _PATTERN = re.compile(r"(?:[\w.^$|()-]|\\[.dw]|\[(?:\w(?:-\w)?)+\]|(?<!\))[*+])+
 """Of a module's name: of all regular expressions those that no name can make slow, with `_QUANTIFIERS`."""
 _QUANTIFIERS = 1
 _PATTERN_LIMIT = 200
-_LOOKUPS = 50_000
+_MOST_PATTERNS = 2000
+LOOKUPS = 1_000_000
 """Names times patterns."""
 
 
@@ -91,8 +93,8 @@ def read_config(folder: Path) -> bytes:
         return bytes(file.read(0, min(file.size, CONFIG_LIMIT + 1)))
 
 
-def parse_config(content: bytes | bytearray, modules: int = 1) -> AdapterConfig:
-    """Read the file. `modules`: how many its patterns will be tried on.
+def parse_config(content: bytes | bytearray) -> AdapterConfig:
+    """Read the file.
 
     Raises BadCheckpoint for what is no such file, Incompatible, naming the setting, for an adapter that is
     more than a low-rank update of its base.
@@ -104,17 +106,17 @@ def parse_config(content: bytes | bytearray, modules: int = 1) -> AdapterConfig:
     except ValueError as error:
         raise BadCheckpoint(f"{ADAPTER_CONFIG} is no JSON: {error}", mend=MERGING) from error
     try:
-        return _config(document, modules)
+        return _config(document)
     except ValueError as error:
         raise BadCheckpoint(f"{ADAPTER_CONFIG}: {error}", mend=MERGING) from error
 
 
-def _config(found: Mapping[str, object], modules: int) -> AdapterConfig:
+def _config(found: Mapping[str, object]) -> AdapterConfig:
     _require_plain(found)
     ranks = _numbers(found, "rank_pattern")
     alphas = _numbers(found, "alpha_pattern")
-    if modules * len(alphas) > _LOOKUPS:
-        raise ValueError(f"alpha_pattern has {len(alphas)} patterns for {modules} modules: too many")
+    if len(alphas) > _MOST_PATTERNS:
+        raise ValueError(f"alpha_pattern has more than {_MOST_PATTERNS:,} patterns")
     every = [_number(found.get("r", 8), "r"), *ranks.values()]
     if not all(rank > 0 and rank.is_integer() for rank in every):
         raise ValueError("a rank is no positive whole number")
@@ -171,9 +173,11 @@ def _flag(found: Mapping[str, object], name: str) -> bool:
 
 
 def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} holds {str(value)[:100]!a}, which is no number")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, int | float):
+        with suppress(OverflowError):  # of an integer with hundreds of digits
+            if math.isfinite(value):
+                return float(value)
+    raise ValueError(f"{name} holds {str(value)[:100]!a}, which is no number")
 
 
 def _numbers(found: Mapping[str, object], name: str) -> dict[str, float]:

@@ -115,7 +115,7 @@ def join_adapters(
 
 
 def _part(content: bytes, file: WeightsFile, weight: float, base: WeightsFile) -> _Part:
-    config = parse_config(content, len(file.tensors))
+    config = parse_config(content)
     tensors = merged_tensors(config, file.tensors, base.tensors, tied=False)
     twice = [t.whole for t in tensors if t.of_adapter and t.update is not None]
     for name in twice:  # PEFT writes the base's own embedding beside its factors

@@ -16,6 +16,7 @@ from stockpot.entities.weights_names import ADAPTER_CONFIG
 from stockpot.errors import Incompatible, NotFinite
 from stockpot.prose import counted, listed
 from stockpot.soup.adapter_config import (
+    LOOKUPS,
     MERGING,
     AdapterConfig,
     parse_config,
@@ -79,6 +80,11 @@ def merged_tensors(
     part that was adapted. Raises Incompatible, with every fault, where it is not exactly a low-rank update.
     """
     factors, wholes, faults = _sorted_out(adapter)
+    if len(factors) * len(config.alphas) > LOOKUPS:
+        raise Incompatible(
+            f"alpha_pattern has {len(config.alphas)} patterns for {len(factors)} modules: too many",
+            mend=MERGING,
+        )
     targets = [f"{module}.weight" for module in factors]
     if not targets:
         faults.append("it holds no low-rank update")
@@ -260,7 +266,7 @@ def ingest_adapter(
     """
     content = read_config(file.parent)
     with open_weights(file, format) as adapter, cache.open(base) as weights:
-        config = parse_config(content, len(adapter.tensors))
+        config = parse_config(content)
         tied = ties if config.language_model is None else config.language_model
         tensors = merged_tensors(config, adapter.tensors, weights.tensors, tied=tied)
         _require_finite(adapter, file)

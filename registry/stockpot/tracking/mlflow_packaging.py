@@ -284,7 +284,8 @@ def _with_any_size(module: "nn.Module", interface: Interface) -> ModelSignature:
             outputs = [] if other is None else leaves(arrays(call(module, tensors(other))))
         except Exception:  # noqa: BLE001 - whatever a module raises that takes one size alone
             outputs = []
-        if outputs and signature.outputs is not None and len(outputs) == len(signature.outputs.inputs):
+        told = signature.outputs.inputs if signature.outputs is not None else []
+        if outputs and [each.ndim for each in outputs] == [len(spec.shape) for spec in told]:
             signature = ModelSignature(
                 _opened(signature.inputs, leaves(other)), _opened(signature.outputs, outputs)
             )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from stockpot.entities import CONFIG, ExclusionReason, SoupRequest, TensorSpec, WeightsSource
 from stockpot.entities.weights_names import ADAPTER_CONFIG, weights_format
 from stockpot.errors import BadCheckpoint, BadRequest, NoBase
+from stockpot.prose import one_line
 from stockpot.soup import canonical_tensors, merged_tensors
 from stockpot.soup.adapter_config import CONFIG_LIMIT, AdapterConfig, parse_config
 from stockpot.workflow.gathering.headers import layout_of, tensors_of
@@ -204,13 +205,14 @@ def of_one_base(
         same = {p.source.base.key: supply.base(p.source.base) for p in found if p.source.base is not None}
         bases = {run: same[name] for run, name in bases.items()}
     usual = Counter(bases.values()).most_common(1)[0][0]
-    names = {bases[p.run.run_id]: p.base for p in found if p.run.run_id in bases}
+    names = {bases[p.run.run_id]: p.base or "not named" for p in found if p.run.run_id in bases}
     for prospect in found:
         if bases.get(prospect.run.run_id, usual) != usual:
             gathering.exclude(
                 prospect.run,
                 ExclusionReason.DIFFERENT_BASE,
-                f"{prospect.source.path}: its base is {prospect.base}, most adapters' is {names[usual]}",
+                f"{prospect.source.path}: its base is {prospect.base or 'not named'}, "
+                f"most adapters' is {names[usual]}",
                 ANY_BASE,
             )
     return [p for p in found if bases.get(p.run.run_id, usual) == usual]
@@ -228,7 +230,7 @@ def told_bases(found: Sequence["Prospect"], supply: "Supply", watch: "Watcher") 
     counts = Counter((p.base, _place(p.source.base)) for p in found if p.source.base is not None)
     notes = tuple(
         f"{count} {'run holds a LoRA adapter' if count == 1 else 'runs hold LoRA adapters'} of the base "
-        f"{name or place}: each is merged into {place}"
+        f"{one_line(name) or place}: each is merged into {place}"
         for (name, place), count in counts.items()
     )
     for note in notes:
