@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.soup.adapters import factors, write_adapter
 from torch import Tensor
 
 from stockpot import calls
@@ -422,6 +423,47 @@ def test_nothing_is_written_into_the_experiment_of_the_base(
     )
     assert len(_walk(request).registered) == 1
     assert (client.search_logged_models([theirs]), client.get_run(run).to_dictionary()) == before
+
+
+@pytest.mark.slow
+def test_where_model_stock_has_nothing_to_average_the_report_tells_and_the_rest_is_measured(
+    tiny_sweep: SoupRequest, client: "MlflowClient", experiment: str, tmp_path: Path
+) -> None:
+    candidates = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(2)}
+    save_file(candidates["tune-0"], tmp_path / "same.safetensors")
+    sweep = plant_sweep(client, experiment, candidates)
+    asked = replace(tiny_sweep, sweep=sweep, base=str(tmp_path / "same.safetensors"), shifts=(), points=0)
+    report = _walk(replace(asked, methods=("uniform", MODEL_STOCK))).report
+    assert [row.methods for row in report.rows] == [(), ("uniform",)]
+    assert "nothing by model-stock: all candidates but 1 are the base same.safetensors itself" in report.notes
+
+
+def test_adapters_with_a_head_that_the_base_lacks_are_not_ranked_for_model_stock(
+    tiny_sweep: SoupRequest, client: "MlflowClient", experiment: str, tmp_path: Path
+) -> None:
+    save_file(_without_head(), tmp_path / "bare.safetensors")
+    head = {f"2.{name}": tensor for name, tensor in (("weight", torch.ones(4, 16)), ("bias", torch.ones(4)))}
+    sweep = plant_sweep(client, experiment, {})
+    for seed in range(2):
+        file = write_adapter(
+            tmp_path / f"{seed}",
+            {**factors("0", 16, 8, seed=seed), **head},
+            target_modules=["0"],
+            modules_to_save=["2"],
+        )
+        _log_adapter(client, sweep, file.parent)
+    base, listener = str(tmp_path / "bare.safetensors"), Listener()
+    request = replace(tiny_sweep, sweep=sweep, base=base, methods=("greedy", MODEL_STOCK))
+    with pytest.raises(BadRequest, match="model-stock needs a base of the candidates' architecture"):
+        walk(request, Workplace(), in_turn, listener)
+    assert "rank" not in listener.stages
+
+
+def _log_adapter(client: "MlflowClient", sweep: str, folder: Path) -> None:
+    experiment = client.get_run(sweep).info.experiment_id
+    run = client.create_run(experiment, run_name=folder.name, tags={"mlflow.parentRunId": sweep}).info.run_id
+    client.log_artifacts(run, str(folder), "adapter")
+    client.set_terminated(run)
 
 
 def _model_stock(start: Weights) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stockpot.entities import (
+    Candidate,
     Composition,
     ExclusionReason,
     Recipe,
@@ -21,7 +23,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities import Sweep as GatheredSweep
-from stockpot.errors import BadCheckpoint, NothingToSoup, TrackingError
+from stockpot.errors import BadCheckpoint, Incompatible, NothingToSoup, TrackingError
 from stockpot.soup import CheckpointCache, differences
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
@@ -371,6 +373,25 @@ def test_an_evaluation_that_fails_stops_the_downloads(tmp_path: Path) -> None:
     assert threading.active_count() == threads, "also while somebody holds the error"
     assert caught.tb is not None
     assert len(sweep.fetched) < 50
+
+
+@pytest.mark.parametrize(("strays", "base", "ranked"), [(1, "stray 0", 0), (2, "run 3", 3)])
+def test_nothing_is_scored_that_cannot_be_averaged_with_the_base(
+    tmp_path: Path, strays: int, base: str, ranked: int
+) -> None:
+    """By its integers, which no header tells; also where strays of others are the first to arrive."""
+    files = {f"stray {n}": save({**_tensors(n), "pos": torch.zeros(4).int()}) for n in range(strays)}
+    files |= {f"run {n}": save({**_tensors(n), "pos": torch.ones(4).int()}) for n in range(2, 5)}
+    sweep, evaluator = Sweep(tmp_path, files), _evaluator()
+    prospects = gather(REQUEST, sweep.tracker, sweep.supply, lambda _: (), Silent())
+    (start,) = (prospect for prospect in prospects.found if prospect.run.name == base)
+    read = sweep.supply.read(start.source)
+    assert read.checkpoint is not None
+    named = Candidate(start.run, start.source, read.sha256, read.checkpoint)
+    arrivals = Arrivals(prospects, sweep.supply, lambda _: (), Silent(), named)
+    with nullcontext() if ranked else pytest.raises(Incompatible, match=r"the base stray 0 .*\n.*pos"):
+        rank(arrivals, SharedEvaluator(evaluator, MemoryStore()), Silent())
+    assert len(evaluator.trials) == ranked
 
 
 def test_progress_ends_where_it_said(tmp_path: Path) -> None:

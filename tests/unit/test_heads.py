@@ -30,7 +30,8 @@ def _shared_head(seed: int) -> dict[str, Tensor]:
     return weights("attention", seed=seed, spread=0.02)
 
 
-def _sweep(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> tuple[Supply, Ranking]:
+def ranked_sweep(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> tuple[Supply, Ranking]:
+    """A sweep of these candidates in memory, whose weights are here."""
     tracker = MemoryTracker()
     supply = Supply(tracker, MemoryStore(), CheckpointCache(folder))
     experiment = tracker.add_experiment("e")
@@ -61,7 +62,7 @@ def _report(ranking: Ranking, soup: float) -> SoupReport:
 
 
 def test_heads_of_their_own_are_named_where_no_soup_is_better(tmp_path: Path) -> None:
-    supply, ranking = _sweep(tmp_path, [_own_head(seed) for seed in range(5)])
+    supply, ranking = ranked_sweep(tmp_path, [_own_head(seed) for seed in range(5)])
     said = heads_apart(_report(ranking, 0.3), ranking, supply)
     assert said.startswith("the candidates agree but for head.weight (mean cosine ")
     assert "Start all runs from one saved model, head included" in said
@@ -69,7 +70,7 @@ def test_heads_of_their_own_are_named_where_no_soup_is_better(tmp_path: Path) ->
 
 
 def test_a_head_that_all_share_is_no_reason(tmp_path: Path) -> None:
-    supply, ranking = _sweep(tmp_path, [_shared_head(seed) for seed in range(3)])
+    supply, ranking = ranked_sweep(tmp_path, [_shared_head(seed) for seed in range(3)])
     assert heads_apart(_report(ranking, 0.3), ranking, supply) == ""
 
 
@@ -77,13 +78,13 @@ def test_a_head_that_all_share_is_no_reason(tmp_path: Path) -> None:
 def test_a_matrix_that_is_zero_in_all_runs_but_one_is_no_head_of_its_own(tmp_path: Path, kept: int) -> None:
     zero = {"head.weight": torch.zeros(4, 8)}
     states = [_own_head(seed) if seed < kept else {**_own_head(seed), **zero} for seed in range(3)]
-    supply, ranking = _sweep(tmp_path, states)
+    supply, ranking = ranked_sweep(tmp_path, states)
     assert heads_apart(_report(ranking, 0.3), ranking, supply) == ""
 
 
 def test_a_matrix_that_is_zero_in_the_base_is_no_head_of_its_own(tmp_path: Path) -> None:
     states = [_own_head(seed) for seed in range(5)]
-    supply, ranking = _sweep(tmp_path, [*states, {**_own_head(5), "head.weight": torch.zeros(4, 8)}])
+    supply, ranking = ranked_sweep(tmp_path, [*states, {**_own_head(5), "head.weight": torch.zeros(4, 8)}])
     *candidates, zero = ranking.candidates
     other = replace(ranking, candidates=tuple(candidates[:4]), base=candidates[4])
     assert "but for head.weight" in heads_apart(_report(other, 0.3), other, supply)
@@ -92,7 +93,7 @@ def test_a_matrix_that_is_zero_in_the_base_is_no_head_of_its_own(tmp_path: Path)
 
 
 def test_nothing_is_downloaded_for_it(tmp_path: Path) -> None:
-    supply, ranking = _sweep(tmp_path, [_own_head(seed) for seed in range(3)])
+    supply, ranking = ranked_sweep(tmp_path, [_own_head(seed) for seed in range(3)])
     for candidate in ranking.candidates[1:]:
         (tmp_path / f"{candidate.checkpoint.digest.removeprefix('sha256:')}.safetensors").unlink()
     assert heads_apart(_report(ranking, 0.3), ranking, supply) == ""

@@ -194,11 +194,11 @@ def _evaluate(
         return False
 
     base = find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
-    arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
+    arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(rank(arrivals, held_out, watch, stop), base=base)
     for unit in units_of(singles(request, ranking), evaluators):
         unit.attempt()
-    methods = around_base(methods, ranking, place.supply)
+    methods, _ = around_base(methods, ranking, place.supply)
     selections = search(request, ranking, methods, held_out, stop, watch)
     found = merged(selections)
     start = [Recipe.mean([base.checkpoint.digest])] if base else []

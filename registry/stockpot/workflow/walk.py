@@ -11,7 +11,7 @@ from stockpot.entities import Candidate, Job, Opening, Recipe, SoupOutcome, Soup
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
-from stockpot.workflow.gathering.starting_point import find_base, require_alike
+from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.publishing.page import markdown_table
@@ -22,7 +22,7 @@ from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import around_base, search
+from stockpot.workflow.selecting.search import around_base, require_base, search
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -113,6 +113,7 @@ def walk(
         base = stage(
             "read the base", lambda: find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
         )
+    require_base(methods, base)
     own = bench.batch_size
     halve_as_before(bench, own, opened_before)
     said = False
@@ -178,19 +179,18 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]
-    arrivals = Arrivals(prospects, place.supply, bench.fits, watch)
+    arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
-    if base is not None:
-        require_alike(base, ranking.candidates[0], place.supply)
     if leader is not None:
         of_runs = [base] if base is not None and base.run.run_id else []
         place.store.commit_candidates(leader.job, [*ranking.candidates, *of_runs])
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
-    methods = around_base(methods, ranking, place.supply)
+    methods, left_out = around_base(methods, ranking, place.supply)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
+    report = replace(report, notes=(*report.notes, *left_out))
     place.store.commit_report(report)
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):

@@ -19,6 +19,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadCheckpoint
 from stockpot.workflow.gathering.ahead import ahead
+from stockpot.workflow.gathering.alike import require_alike
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
 from stockpot.workflow.gathering.shortlist import rank_by_metric
@@ -90,7 +91,7 @@ _Read = tuple[Prospect, IngestedSource | BadCheckpoint | None]
 class Arrivals:
     """The candidates among the prospects, in their order, each as soon as its weights are here.
 
-    `fits` tells how tensors differ from the task's model.
+    `fits` tells how tensors differ from the task's model. `base`: where the sweep started.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class Arrivals:
         supply: "Supply",
         fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
         watch: "Watcher",
+        base: Candidate | None = None,
     ) -> None:
         self.total = len(prospects.found)
         self._prospects = prospects
         self._supply = supply
         self._fits = fits
         self._watch = watch
+        self._base = base
         self._gathering = Gathering(prospects.exclusions)
         self._arrived: list[Candidate] = []
         self._looked_at: set[str] = set()
@@ -118,8 +121,9 @@ class Arrivals:
         """Read the weights; each time a few have arrived, those of them that are worth a score now.
 
         These are no twins, and can be averaged with at least one other, in what is so far the group that
-        will be used: so nothing is scored where there is nothing to average. Some that are candidates in
-        the end may never be due. What another process reads is waited for last, where nothing else is left.
+        will be used, and with the base: so nothing is scored where there is nothing to average. Some that
+        are candidates in the end may never be due. What another process reads is waited for last, where
+        nothing else is left.
         """
         self._watch.start(STAGE, self.total)
         for round_ in self._rounds():
@@ -142,7 +146,9 @@ class Arrivals:
         return self._supply.is_here(candidate.checkpoint.digest)
 
     def sweep(self) -> Sweep:
-        """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates."""
+        """The sweep, when the weights were read. Raises NothingToSoup for fewer than two candidates,
+        Incompatible for a base that cannot be averaged with them.
+        """
         request, order = self._prospects.request, self._prospects.order
         self._arrived.sort(key=lambda candidate: order[candidate.run.run_id])
         gathering = Gathering(self._gathering.exclusions)  # not for good: more may be refused
@@ -152,7 +158,10 @@ class Arrivals:
         kept = gathering.unique(group)
         exclusions = sorted(gathering.exclusions, key=lambda exclusion: order[exclusion.run_id])
         self._supply.offer(kept)
-        return require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
+        sweep = require_two(Sweep(request.selector, tuple(kept), tuple(exclusions)))
+        if self._base is not None:
+            require_alike(self._base, kept[0], self._supply)
+        return sweep
 
     def unread(self) -> list[Run]:
         """The runs whose weights were not looked at."""
@@ -233,10 +242,17 @@ class Arrivals:
 
     def _worth_a_score(self) -> list[Candidate]:
         leading = self._leading()
-        if len(leading.met) < 2:
+        if len(leading.met) < 2 or not self._is_of_base(leading):
             return []
         due, leading.waiting = leading.waiting, []
         return due
+
+    def _is_of_base(self, group: _Group) -> bool:
+        """Whether it can be averaged with the base, if there is one."""
+        if self._base is None:
+            return True
+        start = self._base.checkpoint
+        return group is self._groups.get((start.tensors, start.exact))
 
     def _leading(self) -> _Group:
         return min(self._groups.values(), key=lambda group: group.rank, default=_Group())

@@ -22,6 +22,7 @@ from stockpot.entities import (
 from stockpot.entities.weights_names import INDEX_SUFFIX, SHARD, sources_among
 from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
 from stockpot.soup import CODES, differences
+from stockpot.workflow.gathering.alike import WHOLE, another_architecture
 from stockpot.workflow.gathering.exclusion_rules import MENDS
 from stockpot.workflow.gathering.only_weights import only_weights
 from stockpot.workflow.gathering.places import LOCAL, path_of
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from stockpot.workflow.gathering.supply import Supply
 
 FORMS = "--base models:/NAME/VERSION, models:/NAME@ALIAS, a run's id, or a file or folder of weights"
-WHOLE = (
-    "name the very model that the fine-tuning began with, in the sweep's architecture. Where that got a new "
-    "head, save it before training, head included. Another precision is cast by --dtype"
-)
 MOST_FILES = 10_000
 """In a folder that is named as the base, with all folders in it."""
 _MODEL, _RUN = "models:/", re.compile("[0-9a-f]{32}")
@@ -176,25 +173,8 @@ def _misfit(
         return Incompatible(f"{name} does not fit the task's model", faults=faults, mend=WHOLE)
     layouts = Counter(prospect.layout for prospect in prospects.found)
     if None not in layouts and tensors not in layouts:
-        return _another(name, differences(layouts.most_common(1)[0][0] or (), tensors))
+        return another_architecture(name, differences(layouts.most_common(1)[0][0] or (), tensors))
     return None
-
-
-def require_alike(base: Candidate, candidate: Candidate, supply: "Supply") -> None:
-    """Raises Incompatible where the base and a candidate of the sweep cannot be averaged."""
-    name, ours, theirs = f"the base {base.run.name}", base.checkpoint, candidate.checkpoint
-    if faults := differences(theirs.tensors, ours.tensors):
-        raise _another(name, faults)
-    if ours.exact != theirs.exact:
-        raise _another(name, supply.differing_values(candidate, base) or ["its integer or boolean tensors"])
-
-
-def _another(name: str, faults: Sequence[str]) -> Incompatible:
-    return Incompatible(
-        f"{name} cannot be averaged with the sweep's candidates, which have other tensors",
-        faults=faults,
-        mend=WHOLE,
-    )
 
 
 def _of_nobody(name: str) -> Run:

@@ -33,28 +33,35 @@ def contenders_of(candidates: Sequence[Candidate]) -> tuple[Contender, ...]:
     return tuple(Contender(c.checkpoint.digest, c.run.run_id, c.run.started) for c in candidates)
 
 
+def require_base(methods: Mapping[str, "MakeMethod"], base: Candidate | None) -> None:
+    """Raises BadRequest where a method asks for a base, and there is none."""
+    if base is None and (needing := [name for name, make in methods.items() if is_around_base(make)]):
+        raise BadRequest(
+            f"{', '.join(needing)} needs a base of the candidates' architecture", mend="leave that method out"
+        )
+
+
 def around_base(
     methods: Mapping[str, "MakeMethod"], ranking: "Ranking", supply: "Supply"
-) -> Mapping[str, "MakeMethod"]:
+) -> tuple[Mapping[str, "MakeMethod"], tuple[str, ...]]:
     """The methods, those told the base and the coefficients that ask for them: these are computed from the
-    candidates' weights, which are fetched where they are not here. Raises BadRequest where there is no base,
-    NothingToSoup where fewer than two candidates are others than the base.
+    candidates' weights, which are fetched where they are not here. And which are left out, since fewer than
+    two candidates are others than the base: a sentence. Raises NothingToSoup where these are all methods, and
+    what `require_base` raises.
     """
-    if not any(map(is_around_base, methods.values())):
-        return methods
-    if ranking.base is None:
-        names = ", ".join(name for name, make in methods.items() if is_around_base(make))
-        raise BadRequest(
-            f"{names} needs a base of the candidates' architecture", mend="leave that method out"
-        )
+    require_base(methods, ranking.base)
+    around = [name for name, make in methods.items() if is_around_base(make)]
+    if ranking.base is None or not around:
+        return methods, ()
     base = ranking.base.checkpoint.digest
     models = sorted({c.checkpoint.digest for c in ranking.candidates} - {base})
-    if len(models) < 2:
-        raise NothingToSoup(
-            f"all candidates but {len(models)} are the base {ranking.base.run.name} itself",
-            mend="name the model that the sweep started from: --base",
-        )
-    return with_base(methods, base, supply.model_stock(models, base))
+    if len(models) > 1:
+        return with_base(methods, base, supply.model_stock(models, base)), ()
+    others = {name: make for name, make in methods.items() if name not in around}
+    why = f"all candidates but {len(models)} are the base {ranking.base.run.name} itself"
+    if not others:
+        raise NothingToSoup(why, mend="name the model that the sweep started from: --base")
+    return others, (f"nothing by {', '.join(around)}: {why}",)
 
 
 def with_base(
