@@ -3,17 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save
 
-from stockpot.entities import Exclusion, ExclusionReason, SoupRequest, WeightsSource
+from stockpot.entities import MOST_BYTES, Exclusion, ExclusionReason, SoupRequest, WeightsSource
 from stockpot.errors import NothingToSoup
-from stockpot.soup import CheckpointCache
+from stockpot.soup import CheckpointCache, strict_json
 from stockpot.store.memory import MemoryStore
 from stockpot.tracking.memory import MemoryTracker
 from stockpot.watching import Silent
+from stockpot.workflow.gathering import numberings
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.supply import Supply
 
@@ -133,6 +136,11 @@ def test_where_none_is_that_of_most_there_is_nothing_to_average(tmp_path: Path) 
         (whole(WORDS), {}),
         (whole(WORDS), {"tokenizer.json": b"[" * 100_000}),
         (whole(WORDS), {"tokenizer.json": dumped({"model": 3})}),
+        (
+            whole(WORDS),
+            {"tokenizer.json": dumped({"model": {"vocab": {"a": 1}}, "x": [[]] * numberings.MARKS})},
+        ),
+        (lines(WORDS), lines([""] * (numberings.MARKS + 2) + ["good"])),
         (classes("bad", "good"), {"config.json": dumped({"id2label": {"zero": "good"}})}),
         (classes("bad", "good"), {"config.json": b'{"id2label": [1]}'}),
     ],
@@ -148,3 +156,33 @@ def test_each_file_is_read_once(tmp_path: Path) -> None:
     gathered(tracker, tmp_path)
     read = [uri for uri in tracker.read if not uri.endswith(".safetensors")]
     assert len(read) == len(set(read)) == 6
+
+
+def test_a_tokenizer_that_comes_several_times_at_once_is_parsed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AtOnce(Reading):
+        arrived = Barrier(3)
+
+        def head(self, source: WeightsSource, length: int) -> bytes | None:
+            if source.path.endswith("tokenizer.json"):
+                self.arrived.wait(timeout=60)
+            return super().head(source, length)
+
+    parsed: list[int] = []
+
+    def counted(text: bytes) -> Any:
+        parsed.append(len(text))
+        return json.loads(text)
+
+    monkeypatch.setattr(numberings, "_document", counted)
+    found, _ = gathered(AtOnce(*[whole([f"word {i}" for i in range(20_000)])] * 3), tmp_path)
+    assert len(found) == 3
+    assert len([length for length in parsed if length > 1000]) == 1
+
+
+def test_tokenizers_of_many_words_are_within_the_limit() -> None:
+    words = b",".join(b'"w%d":%d' % (i, i) for i in range(256_000))
+    merges = b",".join([b'["a","b"]'] * 500_000)
+    text = b'{"model":{"vocab":{' + words + b'},"merges":[' + merges + b"]}}"
+    strict_json.require_small(text, MOST_BYTES, numberings.MARKS)

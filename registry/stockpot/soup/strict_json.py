@@ -15,6 +15,14 @@ _PARSING = Lock()
 """One document at a time: several threads together would need several times the memory."""
 
 
+def require_small(content: bytes | bytearray, limit: int, marks: int) -> None:
+    """Raise ValueError for a document of more bytes than `limit`, or of more commas, colons and brackets than
+    `marks`.
+    """
+    if len(content) > limit or sum(map(content.count, (b",", b":", b"[", b"{"))) > marks:
+        raise ValueError(f"it is too large: the limits are {limit} bytes and {marks} parts")
+
+
 def parse(content: bytes | bytearray) -> dict[str, object]:
     """Read a JSON object from UTF-8 bytes.
 
@@ -24,8 +32,7 @@ def parse(content: bytes | bytearray) -> dict[str, object]:
     """
     if not content.startswith(b"{"):
         raise ValueError("it does not begin with {")
-    if len(content) > LIMIT or sum(map(content.count, (b",", b":", b"[", b"{"))) > MARKS:
-        raise ValueError(f"it is too large: the limits are {LIMIT} bytes and {MARKS} parts")
+    require_small(content, LIMIT, MARKS)
     with _PARSING:
         return _parsed(content.decode("utf-8"))
 

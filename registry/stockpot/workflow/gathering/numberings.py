@@ -7,6 +7,7 @@ Told from the small files beside the weights, each of which is read once.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import (
@@ -19,6 +20,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadCheckpoint
 from stockpot.prose import listed
+from stockpot.soup import strict_json
 from stockpot.workflow.gathering.places import Places, files_beside, read_small
 
 if TYPE_CHECKING:
@@ -28,6 +30,12 @@ NAMED = 3
 """Tokens, or classes, that a message names."""
 MOST_KEPT = 16
 """Different tables that are kept whole, for messages: of others, only that they differ is known."""
+MARKS = 3_000_000
+"""Parts of a JSON file, as `strict_json` counts them, and lines of another: 256,000 words and 500,000 merges
+have two million.
+"""
+_PARSING = Lock()
+"""One file at a time. Most runs logged the same one: whoever waited finds it parsed."""
 _BINARY = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model")
 _Parse = Callable[[str, bytes], Mapping[str, Any]]
 _UNLIKE = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
@@ -86,18 +94,22 @@ class Numberings:
 
     def _numbered(self, name: str, text: bytes, parse: _Parse) -> Mapping[str, Numbering]:
         key = name, digest_of_bytes(text)
-        if key not in self._parsed:
-            try:
-                found = parse(name, text)
-            except _UNLIKE:
-                found = {}
-            full = len(self._parsed) >= MOST_KEPT
-            self._parsed[key] = {
-                kind: Numbering(digest_of_document(sorted(table.items())), {} if full else table)
-                for kind, table in found.items()
-                if table
-            }
-        return self._parsed[key]
+        with _PARSING:
+            if key not in self._parsed:
+                self._parsed[key] = self._tables(name, text, parse)
+            return self._parsed[key]
+
+    def _tables(self, name: str, text: bytes, parse: _Parse) -> Mapping[str, Numbering]:
+        try:
+            found = parse(name, text)
+        except _UNLIKE:
+            return {}
+        full = len(self._parsed) >= MOST_KEPT
+        return {
+            kind: Numbering(digest_of_document(sorted(table.items())), {} if full else table)
+            for kind, table in found.items()
+            if table
+        }
 
 
 def _shown(number: int | str | None) -> str:
@@ -116,13 +128,25 @@ def _readers(files: Mapping[str, WeightsSource]) -> Iterator[tuple[str, _Parse]]
     yield from ((name, parse) for name, parse in tables.items() if name in files)
 
 
+def _document(text: bytes) -> Any:
+    """As the libraries read it, which take Infinity and a key given twice."""
+    strict_json.require_small(text, MOST_BYTES, MARKS)
+    return json.loads(text)
+
+
+def _lines_of(text: bytes) -> list[str]:
+    if text.count(b"\n") > MARKS:
+        raise ValueError(f"it has more than {MARKS} lines")
+    return [line.rstrip("\r") for line in text.decode(errors="replace").rstrip("\n").split("\n")]
+
+
 def _classes(_: str, text: bytes) -> Mapping[str, Any]:
-    labels = {str(int(number)): str(label) for number, label in json.loads(text).get("id2label", {}).items()}
+    labels = {str(int(number)): str(label) for number, label in _document(text).get("id2label", {}).items()}
     return {} if all(label.startswith(_UNNAMED) for label in labels.values()) else {"class": labels}
 
 
 def _whole_tokenizer(_: str, text: bytes) -> Mapping[str, Any]:
-    document = json.loads(text)
+    document = _document(text)
     model = document["model"]
     words = model.get("vocab") or {}
     if isinstance(words, list):  # of Unigram: each with its score, numbered in order
@@ -134,17 +158,15 @@ def _whole_tokenizer(_: str, text: bytes) -> Mapping[str, Any]:
 
 
 def _words(_: str, text: bytes) -> Mapping[str, Any]:
-    return {"token": {str(word): int(number) for word, number in json.loads(text).items()}}
+    return {"token": {str(word): int(number) for word, number in _document(text).items()}}
 
 
 def _lines(_: str, text: bytes) -> Mapping[str, Any]:
-    lines = text.decode(errors="replace").rstrip("\n").split("\n")
-    return {"token": {line.rstrip("\r"): number for number, line in enumerate(lines)}}
+    return {"token": {line: number for number, line in enumerate(_lines_of(text))}}
 
 
 def _merges(_: str, text: bytes) -> Mapping[str, Any]:
-    lines = (line.rstrip("\r") for line in text.decode(errors="replace").rstrip("\n").split("\n"))
-    merges = [line for line in lines if not line.startswith("#version")]
+    merges = [line for line in _lines_of(text) if not line.startswith("#version")]
     return {"merge": {merge: place for place, merge in enumerate(merges)}}
 
 
