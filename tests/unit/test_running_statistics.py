@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from stockpot.entities import Accept, Contender, OverlayRule, Recipe, Score, Trial, digest_of_bytes
+from stockpot.entities import (
+    Accept,
+    Contender,
+    OverlayRule,
+    Recipe,
+    Score,
+    SoupRequest,
+    Trial,
+    digest_of_bytes,
+)
 from stockpot.errors import BadCheckpoint, BadRequest, BadTask, Incompatible, UnknownSplit
 from stockpot.evaluation import TorchBench
 from stockpot.evaluation.passes.spread import EXAMPLES, even, spread
@@ -22,7 +32,7 @@ from stockpot.selection.uniform import Uniform
 from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.evaluator_contract import EvaluatorContract
-from stockpot.workflow.selecting.overlaid import Overlaid
+from stockpot.workflow.selecting.overlaid import Overlaid, overlay_rule, told
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIGESTS = [digest_of_bytes(b"weights %d" % seed) for seed in range(5)]
@@ -416,6 +426,51 @@ def test_an_unknown_split_is_told_as_such() -> None:
 
     with pytest.raises(UnknownSplit, match=r"no split 'training'.*train, validation, test"):
         bench_for(Strict()).overlay_rule("training")
+
+
+REQUEST = SoupRequest(model="m", task="t", sweep="s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [("augmented", "are others each time they are read"), ("empty", "is empty"), ("unknown", "no split")],
+)
+def test_training_examples_that_nobody_named_and_that_are_of_no_use_lead_to_the_option(
+    kind: str, what: str
+) -> None:
+    class Odd(Task):
+        def examples(self, split: str) -> Sequence[tuple[Tensor, int]]:
+            if split != "train":
+                return super().examples(split)
+            if kind == "unknown":
+                raise KeyError("train is none of validation, test")
+            found = super().examples(split)
+            read = np.random.default_rng()  # as augmentation does, from elsewhere than torch
+            return [(x + float(read.random()), y) for x, y in found] if kind == "augmented" else []
+
+    with pytest.raises(BadRequest, match=f"the model has BatchNorm, .*{what}") as raised:
+        overlay_rule(REQUEST, bench_for(Odd()))
+    assert "--statistics-on validation" in raised.value.mend
+    with pytest.raises(BadTask, match=what):
+        overlay_rule(replace(REQUEST, statistics_on="train"), bench_for(Odd()))
+
+
+def test_a_layer_that_nobody_can_estimate_is_told_as_such_and_so_is_an_option_without_use() -> None:
+    class Other(Task):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def model(self) -> nn.Module:
+            return nn.Sequential(nn.Linear(FEATURES, 4), self.layer)
+
+    with pytest.raises(BadTask, match="keep running statistics"):
+        overlay_rule(REQUEST, bench_for(Other(Counting(counts=True))))
+    named = replace(REQUEST, statistics_on="nonsense")
+    assert overlay_rule(named, bench_for(Other(Counting(counts=False)))) is None
+    assert told(REQUEST, None) == ()
+    [sentence] = told(named, None)
+    assert "--statistics-on nonsense is not used: the task's model has no BatchNorm" in sentence
 
 
 class TestEvaluatorOfSoupsWithStatistics(EvaluatorContract):

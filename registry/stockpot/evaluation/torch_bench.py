@@ -143,6 +143,11 @@ class TorchBench:
         self._evaluators.clear()
         self.workspace.halve_batch()
 
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether the model has BatchNorm, whose statistics soups get anew."""
+        return bool(norms_of(self.workspace.models.made))
+
     def overlay_rule(self, split: str, *, but: Sequence[str] = ()) -> OverlayRule | None:
         """By which soups get statistics on this split; None where the model keeps none. From now on it is
         done so.
@@ -150,9 +155,9 @@ class TorchBench:
         Reads the examples, to name them. Raises BadRequest where they are those of one of the splits `but`
         which it must not be, besides what all methods raise.
         """
-        shared = self.workspace
-        if not norms_of(shared.models.made):
+        if not self.keeps_statistics:
             return None
+        shared = self.workspace
         data, total = self._named_part(split), len(shared.split(split).examples)
         for other in but:
             if len(shared.split(other).examples) == total and self._named_part(other) == data:

@@ -51,6 +51,11 @@ class Bench(Protocol):
         """
         ...
 
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether the model has statistics that soups get anew. Raises BadTask where nobody knows how."""
+        ...
+
     def overlay_rule(self, split: str, *, but: Sequence[str] = ()) -> OverlayRule | None:
         """By which soups get statistics, estimated on this split from now on; None where the model keeps
         none that would have to be. Raises UnknownSplit, and BadRequest where the split's data are those of

@@ -86,7 +86,7 @@ def plan(
             PlannedCandidate(c.run, c.source, c.checkpoint if is_read(c) else None) for c in sweep.candidates
         ),
         sweep.exclusions,
-        (*prospects.notes, *([told(rule)] if rule else []), *doubts(prospects, sweep)),
+        (*prospects.notes, *told(request, rule), *doubts(prospects, sweep)),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
         soups,

@@ -121,9 +121,9 @@ def walk(
         try:
             with reading:
                 splits, rule = open_splits(request, bench), overlay_rule(request, bench)
-            if rule is not None and not said:
-                watch.say(told(rule))
-                said = True
+            for sentence in () if said else told(request, rule):
+                watch.say(sentence)
+            said = True
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
             searched = overlaid(methods, rule)

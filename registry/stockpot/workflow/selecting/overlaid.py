@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import Composition, Digest, Outcome, OverlayRule, Recipe, Selection, SoupRequest, Trial
 from stockpot.entities.request import TRAIN
-from stockpot.errors import BadRequest, UnknownSplit
+from stockpot.errors import BadRequest, BadTask, OutOfDeviceMemory
 from stockpot.selection import is_around_base
 
 if TYPE_CHECKING:
@@ -16,23 +16,33 @@ if TYPE_CHECKING:
 def overlay_rule(request: SoupRequest, bench: "Bench") -> OverlayRule | None:
     """By which this request's soups get statistics; None where the task's model keeps none.
 
-    Raises BadRequest where the task has no split for it.
+    Raises BadRequest where the task has no split for it, or none that can be used, and nobody named one.
     """
+    if not bench.keeps_statistics:
+        return None
     try:
         return bench.overlay_rule(request.statistics_on or TRAIN, but=(request.report_on, *request.shifts))
-    except UnknownSplit as error:
+    except OutOfDeviceMemory:  # of the walk, which halves the batches
+        raise
+    except BadTask as error:
         if request.statistics_on is not None:
             raise
         raise BadRequest(
             f"the model has BatchNorm, whose statistics are estimated anew for an average; {error.what}",
+            faults=error.faults,
             mend="name the split that the runs were trained on, or a part of it, with --statistics-on; where "
-            f"the task has none, --statistics-on {request.select_on}",
+            f"the task has none that can be used, --statistics-on {request.select_on}",
         ) from error
 
 
-def told(rule: OverlayRule) -> str:
-    """What people are told, once."""
-    return f"the model has BatchNorm: each soup gets {rule}, estimated anew"
+def told(request: SoupRequest, rule: OverlayRule | None) -> tuple[str, ...]:
+    """What people are told of the rule, once: at most one sentence."""
+    if rule is not None:
+        return (f"the model has BatchNorm: each soup gets {rule}, estimated anew",)
+    if request.statistics_on is not None:
+        why = "the task's model has no BatchNorm whose statistics a soup would get anew"
+        return (f"--statistics-on {request.statistics_on} is not used: {why}",)
+    return ()
 
 
 def overlaid(methods: "Mapping[str, MakeMethod]", rule: OverlayRule | None) -> "Mapping[str, MakeMethod]":
