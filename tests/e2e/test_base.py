@@ -36,6 +36,7 @@ from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.gathering.gather import gather
+from stockpot.workflow.gathering.places import Places
 from stockpot.workflow.gathering.starting_point import base_as_listed, base_source, find_base
 from stockpot.workflow.selecting.curve import SHARES, between
 from stockpot.workflow.trace import rebuild, snapshot_of
@@ -235,6 +236,31 @@ def test_a_base_is_named_in_each_form_and_is_the_same_weights(
     named = _found(replace(tiny_sweep, base=form(client, tiny_sweep, tmp_path, start)))
     plainly = _found(replace(tiny_sweep, base=str(file)))
     assert named.checkpoint == plainly.checkpoint
+
+
+def test_the_base_of_a_run_is_downloaded_once_for_all_walks(
+    tiny_sweep: SoupRequest,
+    client: "MlflowClient",
+    tmp_path: Path,
+    start: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = replace(tiny_sweep, base=_run(client, tiny_sweep, tmp_path, start))
+    bases = [_found(request)]
+    with monkeypatch.context() as nothing:
+        nothing.setattr(Places, "fetch", None)
+        bases.append(_found(request))
+    assert bases[0].checkpoint == bases[1].checkpoint
+    assert request.base is not None
+    client.log_artifacts(request.base, str(_saved(tmp_path / "other", {n: t + 1 for n, t in start.items()})))
+    client.set_terminated(request.base, end_time=client.get_run(request.base).info.end_time + 1)
+    assert _found(request).checkpoint != bases[0].checkpoint, "its run went on"
+
+
+def _saved(folder: Path, tensors: Weights) -> Path:
+    folder.mkdir()
+    save_file(dict(tensors), folder / "model.safetensors")
+    return folder
 
 
 def _without_head() -> dict[str, Tensor]:

@@ -146,7 +146,8 @@ def find_base(
         return None
     (run, source), name, dtype = found, f"the base {prospects.request.base}", prospects.request.dtype
     supply.depend_on(source)
-    read = supply.read(replace(source, cast=CODES[dtype]) if dtype else source)
+    read_it = supply.read_once if run.run_id else supply.read  # no name tells that another is made again
+    read = read_it(replace(source, cast=CODES[dtype]) if dtype else source)
     if read.checkpoint is None:
         reason = read.fault or ExclusionReason.UNREADABLE
         raise BadCheckpoint(f"{name} cannot be used: {source.path}: {read.detail}", mend=MENDS[reason])

@@ -142,16 +142,21 @@ class Supply:
             cast_from=cast_from or None,
         )
 
-    def base(self, source: WeightsSource) -> Digest:
-        """The weights that adapters are merged into, by digest: read into the cache where it lacks them.
-
-        Raises NoBase where they cannot be used.
-        """
+    def read_once(self, source: WeightsSource) -> IngestedSource:
+        """What reading this file found, its weights in the cache: read where it is not, and remembered."""
         with self._bases:  # whoever comes meanwhile needs the same
             found = self._remembered(source)
             if found is None or found.checkpoint is None or not self._cache.has(found.checkpoint.digest):
                 found = self.read(source)
                 self._store.remember_ingested(found)
+            return found
+
+    def base(self, source: WeightsSource) -> Digest:
+        """The weights that adapters are merged into, by digest: read into the cache where it lacks them.
+
+        Raises NoBase where they cannot be used.
+        """
+        found = self.read_once(source)
         if found.checkpoint is None:
             raise NoBase(
                 f"its base {source.uri} cannot be used: {found.detail}",
