@@ -28,6 +28,7 @@ from stockpot.entities import (
     SoupOutcome,
     SoupReport,
     SoupRequest,
+    tags,
 )
 from stockpot.errors import BadCheckpoint, BadRequest, Incompatible
 from stockpot.testing.listener import Listener
@@ -38,6 +39,7 @@ from stockpot.wiring import Workplace
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.places import Places
 from stockpot.workflow.gathering.starting_point import base_as_listed, base_source, find_base
+from stockpot.workflow.publishing.publication import COEFFICIENTS, STATISTICS
 from stockpot.workflow.selecting.curve import SHARES, between
 from stockpot.workflow.trace import rebuild, snapshot_of
 from stockpot.workflow.walk import in_turn, walk
@@ -261,6 +263,19 @@ def _saved(folder: Path, tensors: Weights) -> Path:
     folder.mkdir()
     save_file(dict(tensors), folder / "model.safetensors")
     return folder
+
+
+@pytest.mark.parametrize("beside", [COEFFICIENTS, STATISTICS])
+def test_the_run_of_a_soup_has_no_weights_and_its_version_is_told_as_the_base(
+    tiny_sweep: SoupRequest, client: "MlflowClient", tmp_path: Path, start: dict[str, Tensor], beside: str
+) -> None:
+    request = replace(tiny_sweep, base=_run(client, tiny_sweep, tmp_path, start))
+    assert request.base is not None
+    artifacts = Path(client.get_run(request.base).info.artifact_uri.removeprefix("file://"))
+    (artifacts / "model.safetensors").rename(artifacts / beside)
+    client.set_tag(request.base, tags.ROLE, "soup")
+    with pytest.raises(BadCheckpoint, match=r"holds no weights[\s\S]*--base models:/NAME/VERSION"):
+        base_source(request, Workplace().tracker)
 
 
 def _without_head() -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from stockpot.entities import (
     SweepSelector,
     TensorSpec,
     WeightsSource,
+    tags,
 )
 from stockpot.entities.weights_names import INDEX_SUFFIX, SHARD, sources_among
 from stockpot.errors import BadCheckpoint, BadRequest, Incompatible, UnknownSweep
@@ -96,6 +97,8 @@ def base_source(request: SoupRequest, tracker: "Tracker") -> tuple[Run, WeightsS
         return _of_nobody(version.uri), only_weights(tracker.version_weights(version), name, mend)
     if runs := _run(request, tracker):
         (run,) = runs
+        if run.tags.get(tags.ROLE) == "soup":
+            mend = "a soup's weights lie in its version: --base models:/NAME/VERSION"
         source = only_weights(tracker.weights(run), name, mend)
         return run, replace(source, run_ended=run.ended)
     path = local_base(request) or Path(request.base)

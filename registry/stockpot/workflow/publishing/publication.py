@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
-COEFFICIENTS = "coefficients.safetensors"
+COEFFICIENTS = "stockpot-coefficients"
 """Beside a soup whose tensors have coefficients of their own: without it nobody could make it again."""
 STATISTICS = "stockpot-statistics"
-"""What is laid over the soup. No name that weights have: nobody shall take it for a checkpoint."""
+"""What is laid over the soup. Neither has a name that weights have: nobody shall take it for a checkpoint."""
 REPORTS_NAMED = 3
 """Other requests on a version's page. `stockpot show` lists all."""
 
