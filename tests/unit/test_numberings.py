@@ -1,7 +1,7 @@
 """Runs whose tokens or classes are numbered otherwise than most: told by name, and never averaged."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -23,7 +23,8 @@ from stockpot.workflow.gathering.supply import Supply
 REQUEST = SoupRequest(model="m", task="t", experiment="e")
 WORDS = ["[PAD]", "good", "bad", "film"]
 TURNED = ["[PAD]", "bad", "good", "film"]
-Files = Mapping[str, bytes]
+ADDED = [{"id": 0, "content": "[PAD]", "special": True}, {"id": 4, "content": "x", "special": True}]
+Files = dict[str, bytes]
 
 
 def dumped(document: object) -> bytes:
@@ -43,6 +44,10 @@ def lines(words: list[str]) -> Files:
 def table(words: list[str], merges: bytes = b"") -> Files:
     found = {"vocab.json": dumped({word: place for place, word in enumerate(words)})}
     return found | ({"merges.txt": merges} if merges else {})
+
+
+def added(**numbers: int) -> Files:
+    return {"added_tokens.json": dumped(numbers)}
 
 
 def classes(*names: str) -> Files:
@@ -97,6 +102,12 @@ def gathered(tracker: MemoryTracker, tmp_path: Path) -> tuple[list[str], tuple[E
             "token '<x>' is 4 in run run-0 and 5 in run run-2",
         ),
         (
+            lines(WORDS) | added(x=4, y=5),
+            lines(WORDS) | added(x=5, y=4),
+            "token 'x' is 4 in run run-0 and 5 in run run-2",
+        ),
+        (table(WORDS) | added(x=4), table(WORDS), "token 'x' is 4 in run run-0 and missing in run run-2"),
+        (
             {"tokenizer.json": dumped({"model": {"vocab": [["a", 0.1], ["b", 0.2]]}})},
             table(["b", "a"]),
             "'a' is 0",
@@ -129,6 +140,11 @@ def test_where_none_is_that_of_most_there_is_nothing_to_average(tmp_path: Path) 
     ("one", "other"),
     [
         (whole(WORDS), table(WORDS)),
+        (whole(WORDS, added_tokens=ADDED), lines(WORDS) | added(x=4)),
+        (whole(WORDS, added_tokens=ADDED), table(WORDS) | added(x=4)),
+        (whole(WORDS, added_tokens=ADDED), whole(WORDS, added_tokens=ADDED) | added(x=7)),  # not asked
+        (lines(WORDS), lines(WORDS) | added(good=1)),  # special ones that are there already
+        (lines(WORDS), lines(TURNED) | {"added_tokens.json": b"[1]"}),
         (whole(WORDS, ["a b"]), whole(WORDS, [["a", "b"]])),  # as older and newer releases write merges
         (whole(WORDS, padding={"length": 8}), whole(WORDS, padding=None)),  # of the last call
         (classes("bad", "good"), classes("LABEL_0", "LABEL_1")),  # nobody named them

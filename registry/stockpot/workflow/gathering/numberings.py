@@ -5,7 +5,7 @@ Told from the small files beside the weights, each of which is read once.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,9 @@ have two million.
 _PARSING = Lock()
 """One file at a time. Most runs logged the same one: whoever waited finds it parsed."""
 _BINARY = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model")
-_Parse = Callable[[str, bytes], Mapping[str, Any]]
+_ADDED = "added_tokens.json"
+_Parse = Callable[..., Mapping[str, Any]]
+"""Takes the name of the first file, and the content of each."""
 _UNLIKE = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
 """Raised of a file that is not what its name says: it tells nothing."""
 _UNNAMED = "LABEL_"
@@ -72,7 +74,7 @@ class Numberings:
 
     def __init__(self, tracker: "Tracker") -> None:
         self._files = Places(tracker)
-        self._parsed: dict[tuple[str, Digest], Mapping[str, Numbering]] = {}
+        self._parsed: dict[tuple[str, ...], Mapping[str, Numbering]] = {}
         self._found: dict[tuple[str, int | None], Mapping[str, Numbering]] = {}
 
     def of(self, source: WeightsSource) -> Mapping[str, Numbering]:
@@ -85,23 +87,24 @@ class Numberings:
     def _read(self, source: WeightsSource) -> Iterator[tuple[str, Numbering]]:
         try:
             files = files_beside(source, self._files)
-            for name, kinds in _readers(files):
-                text = read_small(files[name], self._files, MOST_BYTES)
-                if text is not None:
-                    yield from self._numbered(name, text, kinds).items()
+            for names, parse in _readers(files):
+                texts = [read_small(files[name], self._files, MOST_BYTES) for name in names]
+                read = [text for text in texts if text is not None]
+                if len(read) == len(names):
+                    yield from self._numbered(names[0], read, parse).items()
         except BadCheckpoint:  # of files beside the weights, which say nothing then
             return
 
-    def _numbered(self, name: str, text: bytes, parse: _Parse) -> Mapping[str, Numbering]:
-        key = name, digest_of_bytes(text)
+    def _numbered(self, name: str, texts: Sequence[bytes], parse: _Parse) -> Mapping[str, Numbering]:
+        key = name, *map(digest_of_bytes, texts)
         with _PARSING:
             if key not in self._parsed:
-                self._parsed[key] = self._tables(name, text, parse)
+                self._parsed[key] = self._tables(name, texts, parse)
             return self._parsed[key]
 
-    def _tables(self, name: str, text: bytes, parse: _Parse) -> Mapping[str, Numbering]:
+    def _tables(self, name: str, texts: Sequence[bytes], parse: _Parse) -> Mapping[str, Numbering]:
         try:
-            found = parse(name, text)
+            found = parse(name, *texts)
         except _UNLIKE:
             return {}
         full = len(self._parsed) >= MOST_KEPT
@@ -116,16 +119,19 @@ def _shown(number: int | str | None) -> str:
     return "missing" if number is None else repr(number)[:100]
 
 
-def _readers(files: Mapping[str, WeightsSource]) -> Iterator[tuple[str, _Parse]]:
-    """The files that tell something, each with what makes tables of it, by kind."""
+def _readers(files: Mapping[str, WeightsSource]) -> Iterator[tuple[tuple[str, ...], _Parse]]:
+    """The files that tell something, together where one adds to the other, each with what makes tables of
+    them, by kind.
+    """
     if CONFIG in files:
-        yield CONFIG, _classes
+        yield (CONFIG,), _classes
     if "tokenizer.json" in files:
-        yield "tokenizer.json", _whole_tokenizer
+        yield ("tokenizer.json",), _whole_tokenizer
         return
-    tables: dict[str, _Parse] = {"vocab.txt": _lines, "vocab.json": _words, "merges.txt": _merges}
-    tables |= dict.fromkeys(_BINARY, _bytes)
-    yield from ((name, parse) for name, parse in tables.items() if name in files)
+    added = (_ADDED,) if _ADDED in files else ()
+    tables: dict[tuple[str, ...], _Parse] = {("vocab.txt", *added): _lines, ("vocab.json", *added): _words}
+    tables |= {("merges.txt",): _merges} | {(name,): _bytes for name in _BINARY}
+    yield from ((names, parse) for names, parse in tables.items() if names[0] in files)
 
 
 def _document(text: bytes) -> Any:
@@ -157,12 +163,16 @@ def _whole_tokenizer(_: str, text: bytes) -> Mapping[str, Any]:
     return {"token": tokens, "merge": {merge: place for place, merge in enumerate(merges)}}
 
 
-def _words(_: str, text: bytes) -> Mapping[str, Any]:
-    return {"token": {str(word): int(number) for word, number in _document(text).items()}}
+def _words(_: str, text: bytes, added: bytes = b"{}") -> Mapping[str, Any]:
+    return {"token": _numbers(text) | _numbers(added)}
 
 
-def _lines(_: str, text: bytes) -> Mapping[str, Any]:
-    return {"token": {line: number for number, line in enumerate(_lines_of(text))}}
+def _lines(_: str, text: bytes, added: bytes = b"{}") -> Mapping[str, Any]:
+    return {"token": {line: number for number, line in enumerate(_lines_of(text))} | _numbers(added)}
+
+
+def _numbers(text: bytes) -> dict[str, int]:
+    return {str(word): int(number) for word, number in _document(text).items()}
 
 
 def _merges(_: str, text: bytes) -> Mapping[str, Any]:
