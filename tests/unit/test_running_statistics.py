@@ -24,7 +24,7 @@ from stockpot.entities import (
 from stockpot.errors import BadCheckpoint, BadRequest, BadTask, Incompatible, UnknownSplit
 from stockpot.evaluation import TorchBench
 from stockpot.evaluation.passes.spread import EXAMPLES, even, spread
-from stockpot.evaluation.weights.batch_norm import norms_of
+from stockpot.evaluation.weights.batch_norm import estimating, norms_of
 from stockpot.ports import Evaluator, Interrupted
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
@@ -266,7 +266,8 @@ def test_what_is_read_of_a_split_is_spread_over_it_and_cut_evenly() -> None:
         for most in range(1, 20):
             batches = [size for count, size in even(n, most) for _ in range(count)]
             assert sum(batches) == n
-            assert len(batches) == math.ceil(n / most)
+            assert len(batches) == (n // 2 if most == 2 < n else math.ceil(n / most))
+            assert min(n, most, 2) <= min(batches), "one example has no variance"
             assert max(batches) - min(batches) <= 1
 
 
@@ -415,6 +416,31 @@ def test_counters_that_differ_are_no_hindrance_and_other_integers_are() -> None:
     bench = bench_for(Stepping(), states=steps)
     with pytest.raises(Incompatible, match="do not go together"):
         measured(bench, replace(Recipe.mean(DIGESTS[:2]), overlay=ruled(bench)))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 16), (5, 1), (5, 2)])
+def test_a_single_example_that_has_no_variance_is_no_fault_of_predict(n: int, batch_size: int) -> None:
+    task = Task({"train": n, "validation": 20})
+    task.batch_size = batch_size
+    bench = bench_for(task)
+    soup = replace(Recipe.mean(DIGESTS[:2]), overlay=ruled(bench))
+    if batch_size == 2:
+        measured(bench, soup)
+        assert max(task.seen) == 3, "the last one goes with those before it"
+        return
+    with pytest.raises(BadRequest, match="BatchNorm norm is given a single example, as statistics") as raised:
+        measured(bench, soup)
+    assert "batch_size" in raised.value.mend
+    assert "--statistics-on" in raised.value.mend
+
+
+def test_a_single_picture_has_a_variance_over_its_places() -> None:
+    norm = nn.BatchNorm2d(3).eval()
+    with estimating(norm, "here"):
+        norm(torch.randn(1, 3, 4, 4))
+    assert int(norm.get_buffer("num_batches_tracked")) == 1
+    with pytest.raises(BadRequest, match="is given a single example, here"), estimating(norm, "here"):
+        norm(torch.randn(1, 3, 1, 1))
 
 
 def test_an_unknown_split_is_told_as_such() -> None:

@@ -40,8 +40,11 @@ def spread(total: int) -> list[int]:
 def even(n: int, most: int) -> list[tuple[int, int]]:
     """How many batches of which size, of `n` examples: as few as can be, and as even as can be.
 
-    Each counts the same in the statistics: so none is padded, and none is much smaller than the others.
+    Each counts the same in the statistics: so none is padded, and none is much smaller than the others. Where
+    `most` are two, none is of one either, which has no variance: one is of three then.
     """
     count = -(-n // most)
+    if most > 1:
+        count = min(count, max(n // 2, 1))
     size, larger = divmod(n, count)
     return [(many, each) for many, each in ((larger, size + 1), (count - larger, size)) if many]

@@ -5,12 +5,13 @@ Means and variances of activations are no weights: those of an average are not t
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stockpot.errors import BadTask
+from stockpot.errors import BadRequest, BadTask
 from stockpot.prose import listed
 
 STATISTICS = ("running_mean", "running_var")
@@ -53,12 +54,13 @@ def estimating(module: nn.Module, where: str) -> Iterator[None]:
     each batch counts the same. All of it but BatchNorm stays in evaluation mode.
 
     A layer that was never reached keeps what it held: no answer depends on it. Raises BadTask where that is
-    every one.
+    every one, and BadRequest for a batch that gives a layer one value per channel.
     """
-    norms = norms_of(module).values()
+    named = norms_of(module)
+    norms = named.values()
     before = [(norm, norm.momentum, [_copy(norm, name) for name in STATISTICS]) for norm in norms]
     # Right before each use: a task's predict may call eval(), and one module may stand in several places.
-    hooks = [norm.register_forward_pre_hook(_train) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(partial(_train, name, where)) for name, norm in named.items()]
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -85,5 +87,12 @@ def _copy(norm: _BatchNorm, name: str) -> Tensor:
     return norm.get_buffer(name).clone()
 
 
-def _train(norm: nn.Module, _: Any) -> None:
+def _train(name: str, where: str, norm: nn.Module, inputs: tuple[Any, ...]) -> None:
     norm.train()
+    given = inputs[0] if inputs else None
+    if isinstance(given, Tensor) and given.dim() > 1 and given.numel() == given.shape[1]:
+        raise BadRequest(
+            f"BatchNorm {name or 'itself'} is given a single example, {where}: that has no variance",
+            mend="let the task's batch_size be two or more; where that split has one example, name another "
+            "with --statistics-on",
+        )
