@@ -113,6 +113,22 @@ def test_the_score_is_minus_the_squared_error_of_the_cosine(
     assert task.unit == "squared cosine"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_largest_of_the_tokens_is_never_padding_in_half_precision(
+    dtype: str, folder: Path, data: Path
+) -> None:
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "max"}))
+    task = SentenceSimilarity(data=str(data), model=str(folder), dtype=dtype)
+    examples = task.examples("validation")
+    batch = task.inputs(task.collate([examples[i] for i in range(3)]))
+    model: Any = filled(task.model())
+    with torch.inference_mode():
+        found, tokens = model(**batch), model.model(**batch).last_hidden_state
+    kept = [row[mask.bool()] for row, mask in zip(tokens, batch["attention_mask"], strict=True)]
+    assert found.dtype == getattr(torch, dtype)
+    assert torch.equal(found, torch.stack([row.max(dim=0).values for row in kept]))
+
+
 def test_a_normalised_model_is_rebuilt_from_texts_alone(folder: Path, data: Path) -> None:
     (folder / "modules.json").write_text(modules("Transformer", OLD, "Normalize"))
     task = SentenceSimilarity(data=str(data), model=str(folder))

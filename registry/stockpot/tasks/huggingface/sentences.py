@@ -40,7 +40,7 @@ class Embedder(nn.Module):
         if self._pooling == "mean":
             pooled = (tokens * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
         elif self._pooling == "max":
-            pooled = tokens.masked_fill(mask == 0, -1e9).max(dim=1).values
+            pooled = tokens.masked_fill(mask == 0, float("-inf")).max(dim=1).values
         else:  # the first that is no padding, which may stand on the left
             first = attention_mask.argmax(dim=1)
             pooled = tokens[torch.arange(len(tokens), device=tokens.device), first]
