@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stockpot.tracking.mlflow_packaging import package
 from stockpot.tracking.mlflow_transformers import NotSo, package_transformers
+from stockpot.tracking.model_configs import complete_config
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
 
@@ -77,6 +78,38 @@ def test_the_soups_very_bits_are_written_in_their_own_dtype(
     card = (tmp_path / "package" / "MLmodel").read_text()
     assert "text-classification" in card
     assert str(folder) not in card
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "wanted"),
+    [
+        ({}, ["bad", "good"], ["bad", "good"]),
+        ({"0": "LABEL_0", "1": "LABEL_1"}, ["bad", "good"], ["bad", "good"]),
+        ({"0": "no", "1": "yes"}, ["bad", "good"], ["no", "yes"]),
+        ({"0": "no", "1": "yes"}, ["LABEL_0", "LABEL_1"], ["no", "yes"]),
+        ({"0": "no", "1": "yes"}, ["LABEL_0", "LABEL_1", "LABEL_2"], ["LABEL_0", "LABEL_1", "LABEL_2"]),
+    ],
+)
+def test_a_configuration_without_names_of_classes_takes_those_of_the_tasks_model(
+    module: Any, tmp_path: Path, theirs: dict[str, str], ours: list[str], wanted: list[str]
+) -> None:
+    module.config.id2label = dict(enumerate(ours))
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"id2label": theirs} if theirs else {}))
+    complete_config(config, module, adapted=True)
+    found = json.loads(config.read_text())
+    assert list(found["id2label"].values()) == wanted
+    assert found["architectures"] == ["BertForSequenceClassification"]
+
+
+@pytest.mark.parametrize("content", ['{"pad_token_id": 0}', "[]", "{", "[" * 100_000])
+def test_a_configuration_that_lacks_nothing_or_is_none_is_left_as_it_is(
+    module: nn.Module, tmp_path: Path, content: str
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(content)
+    complete_config(config, module, adapted=False)
+    assert config.read_text() == content
 
 
 def _code(config: dict[str, Any]) -> None:

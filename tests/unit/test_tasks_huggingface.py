@@ -185,6 +185,8 @@ def test_names_of_classes_are_the_models_or_the_arguments(bert: str, tmp_path: P
     assert "test.jsonl, row 2: label 'pos' is none of the model's classes" in said
     assert "LABEL_0 (0), LABEL_1 (1)" in said
     task = TextClassification(data=str(tmp_path / "data"), model=plain, labels="neg,pos")
+    config: Any = task.model().config
+    assert (config.id2label, config.label2id) == ({0: "neg", 1: "pos"}, {"neg": 0, "pos": 1})
     assert [int(e["labels"]) for e in task.examples("test")] == wanted
     said = faults_of(lambda: TextClassification(data=str(tmp_path), model=plain, labels="neg"))
     assert "labels names 1 classes, the model has 2" in said

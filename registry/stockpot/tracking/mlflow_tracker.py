@@ -1,7 +1,6 @@
 """The Tracker over an MLflow server or database."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
-import json
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,6 +55,7 @@ from stockpot.tracking.mlflow_weights import (
     told,
     weights_of_version,
 )
+from stockpot.tracking.model_configs import complete_config
 from stockpot.tracking.names import VERSION_URI
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
 
@@ -180,8 +180,7 @@ class MlflowTracker(Tracker):
 
             with tempfile.TemporaryDirectory(dir=into.parent) as folder:
                 theirs = self._beside(like.source, Path(folder))
-                if like.source.base is not None:
-                    _name_class(theirs / CONFIG, module)
+                complete_config(theirs / CONFIG, module, adapted=like.source.base is not None)
                 return package(
                     self._client,
                     module,
@@ -294,15 +293,3 @@ class MlflowTracker(Tracker):
 def _host(uri: str) -> str | None:
     """What a browser opens, without credentials; None for a database."""
     return redacted(uri).replace("***@", "").rstrip("/") if is_web(uri) else None
-
-
-def _name_class(config: Path, module: "nn.Module") -> None:
-    """Let a base's configuration name the class that adapters made of it, where that is one of transformers':
-    they may have another head than their base.
-    """
-    kind = type(module)
-    if kind.__module__.startswith("transformers.") and config.exists():
-        with suppress(ValueError):  # no JSON: told where it is read
-            document = json.loads(config.read_bytes())
-            if isinstance(document, dict):
-                config.write_text(json.dumps({**document, "architectures": [kind.__name__]}))

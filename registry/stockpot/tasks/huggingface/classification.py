@@ -113,6 +113,7 @@ class TextClassification(_TextsWithAnswer):
 
     def _model_faults(self, config: Any) -> list[str]:
         self._classes = Classes(config, self._labels)
+        self._folder.tell(self._classes.told)
         return class_faults(config) + self._classes.faults
 
     def _answers(self, table: Table, label: str) -> tuple[Tensor, list[str], str]:

@@ -108,6 +108,7 @@ class ImageClassification(FolderTask):
 
     def _model_faults(self, config: Any) -> list[str]:
         self._classes = Classes(config, self._labels)
+        self._folder.tell(self._classes.told)
         return class_faults(config) + self._classes.faults
 
     def _open(self, split: str) -> Images:

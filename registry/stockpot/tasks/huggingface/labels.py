@@ -9,19 +9,22 @@ from stockpot.tasks.huggingface.data import shown
 class Classes:
     """The classes that a model's configuration names, or `names`, in their order and separated by commas.
 
-    `faults`: what is wrong with them.
+    `faults`: what is wrong with them; `told`: what a configuration says of `names`, empty without any.
     """
 
     def __init__(self, config: Any, names: str = "") -> None:
         known = {int(number): str(name) for number, name in config.id2label.items()}
         self.names = [known.get(number, f"LABEL_{number}") for number in range(config.num_labels)]
         self.faults: list[str] = []
+        self.told: dict[str, dict[Any, Any]] = {}
         if names:
             given = [name.strip() for name in names.split(",")]
             if len(given) != len(self.names):
                 self.faults = [f"labels names {len(given)} classes, the model has {len(self.names)}"]
             else:
                 self.names = given
+                self.told["id2label"] = dict(enumerate(given))
+                self.told["label2id"] = {name: number for number, name in enumerate(given)}
         self._numbers = {name: number for number, name in enumerate(self.names)}
 
     def number(self, label: Any) -> int | None:

@@ -1,7 +1,7 @@
 """Architectures, tokenizers and image processors of a folder that ``save_pretrained`` wrote."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import signature
@@ -100,6 +100,7 @@ class ModelFolder:
         self._path = Path(folder).expanduser().absolute()
         self._kind = kind
         self._dtype = dtype
+        self._told: dict[str, Any] = {}
         self.faults: list[str] = []
         if not self._path.is_dir():
             self.faults = [f"model: {self._path} is no folder; nothing is downloaded"]
@@ -118,9 +119,19 @@ class ModelFolder:
         self.most_tokens = _most_positions(self.config, bare)
         """That its table of positions holds; `UNLIMITED` without one."""
 
+    def tell(self, settings: Mapping[str, Any]) -> None:
+        """Let the configurations of models that are made from now on say this, too: names of classes, or a
+        padding token. It changes no weight.
+        """
+        self._told |= settings
+
     def architecture(self) -> nn.Module:
         """The model without its weights."""
-        return architecture(self._kind, self._text, self._dtype)
+        made: Any = architecture(self._kind, self._text, self._dtype)
+        for name, setting in self._told.items():
+            setattr(made.config, name, setting)
+        module: nn.Module = made
+        return module
 
     def tokenizer(self) -> Any:
         """The folder's tokenizer. Raises BadTask where there is none that can be used."""

@@ -85,6 +85,7 @@ class TokenClassification(TextTask):
 
     def _model_faults(self, config: Any) -> list[str]:
         self._classes = Classes(config, self._labels)
+        self._folder.tell(self._classes.told)
         self._entities = all(re.fullmatch("O|[BIESLU]-.+", name) for name in self._classes.names)
         return class_faults(config) + self._classes.faults
 
