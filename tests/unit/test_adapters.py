@@ -326,6 +326,34 @@ def test_a_models_folder_is_the_bases_with_the_tokenizer_that_was_logged(
     }
 
 
+@pytest.mark.parametrize(
+    ("head", "outputs", "task"),
+    [
+        ("classifier", 3, "text-classification"),
+        ("score", 1, "regression"),
+        ("classifier.out_proj", 5, "text-classification"),
+        ("pre_classifier", 0, "text-classification"),
+    ],
+)
+def test_a_head_that_adapters_brought_tells_the_number_of_outputs(
+    kitchen: Kitchen, tmp_path: Path, head: str, outputs: int, task: str
+) -> None:
+    base = write_base(tmp_path / "base", {"enc.q.weight": WEIGHTS["enc.q.weight"]})
+    module = head.partition(".")[0]
+    for seed in range(2):
+        tensors = {**factors("enc.q", 4, 3, seed=seed), f"{head}.weight": torch.ones(outputs or 3, 3)}
+        if "." in head:
+            tensors["classifier.dense.weight"] = torch.ones(3, 3)
+        kitchen.adapter(base, tensors=tensors, task_type="SEQ_CLS", modules_to_save=[module])
+    assert f" --task {task} " in kitchen.check(base=str(base)).command
+    request = SoupRequest(model="m", task=task, experiment="e", base=str(base))
+    folder = fetch_model_folder(request, kitchen.tracker, kitchen.supply, Silent(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    names = {str(number): f"LABEL_{number}" for number in range(outputs)}
+    assert config.get("id2label", {}) == names
+    assert config.get("label2id", {}) == {name: int(number) for number, name in names.items()}
+
+
 def test_a_check_proposes_the_task_that_the_bases_configuration_tells(
     kitchen: Kitchen, tmp_path: Path
 ) -> None:

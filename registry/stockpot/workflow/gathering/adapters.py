@@ -82,7 +82,7 @@ class Adapters:
         """
         source, config = adapter.source, adapter.config
         known = supply.layout(source)
-        own = None if known else tensors_of(_weights_alone(source), self._files)
+        own = None if known else tensors_of(weights_alone(source), self._files)
         base = source.base
         if known or own is None or base is None:
             return known
@@ -148,8 +148,8 @@ def task_of(source: WeightsSource, files: Files) -> str:
         return ""
 
 
-def _weights_alone(source: WeightsSource) -> WeightsSource:
-    """Without the configuration."""
+def weights_alone(source: WeightsSource) -> WeightsSource:
+    """An adapter without its configuration."""
     name = source.path.rpartition("/")[2]
     (part,) = (part for part in source.parts if part.name == name)
     return source.beside(part)

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
+    CONFIG,
     Digest,
     SoupRequest,
     WeightsSource,
@@ -15,6 +16,7 @@ from stockpot.entities import (
     digest_of_document,
 )
 from stockpot.errors import BadCheckpoint, BadRequest
+from stockpot.workflow.gathering.adapted_heads import count_outputs, own_outputs
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
@@ -39,7 +41,7 @@ def fetch_model_folder(
     for candidate in expected_sweep(prospects, supply).candidates[:LOOKED_AT]:
         with suppress(BadCheckpoint):  # it says something about weights, but is none
             if files := files_beside(candidate.source, places):
-                return _fetched(files, places, into)
+                return _fetched(files, own_outputs(candidate.source, places), places, into)
     raise BadRequest(
         f"{request.task} needs a model's configuration, and no run of the sweep logged a config.json beside "
         "its weights",
@@ -47,12 +49,16 @@ def fetch_model_folder(
     )
 
 
-def _fetched(files: Mapping[str, WeightsSource], places: Places, into: Path) -> Path:
-    """The files in a folder of their own, which appears whole or not at all."""
+def _fetched(files: Mapping[str, WeightsSource], outputs: int | None, places: Places, into: Path) -> Path:
+    """The files in a folder of their own, which appears whole or not at all. `outputs`: the model's, where
+    an adapter tells them.
+    """
     with TemporaryDirectory(dir=into) as folder:
         here = Path(folder, "model")
         here.mkdir()
         fetch_all(files, places, here)
+        if outputs is not None:
+            count_outputs(here / CONFIG, outputs)
         named = _named(here)
         made = into / digest_of_document(named).removeprefix("sha256:")[:32]
         with suppress(OSError):  # it is there: no folder replaces one that holds files

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import CONFIG, MODULES, Candidate, TensorSpec, WeightsSource
 from stockpot.errors import BadCheckpoint
+from stockpot.workflow.gathering.adapted_heads import outputs_in, own_outputs
 from stockpot.workflow.gathering.adapters import task_of
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 from stockpot.workflow.gathering.places import Places, files_beside, read_small
@@ -72,12 +73,17 @@ def propose(candidates: Sequence[Candidate], tracker: "Tracker") -> Proposal:
             continue
         if text is not None:
             adapted = task_of(candidate.source, places) if candidate.source.base else ""
-            return _proposal(text, files, candidate.checkpoint.tensors, adapted)
+            outputs = own_outputs(candidate.source, places)
+            return _proposal(text, files, candidate.checkpoint.tensors, adapted, outputs)
     return Proposal()
 
 
 def _proposal(
-    text: bytes, files: Mapping[str, WeightsSource], tensors: Sequence[TensorSpec], adapted: str
+    text: bytes,
+    files: Mapping[str, WeightsSource],
+    tensors: Sequence[TensorSpec],
+    adapted: str,
+    outputs: int | None,
 ) -> Proposal:
     where = files[CONFIG].path
     try:
@@ -86,7 +92,7 @@ def _proposal(
         config = None
     if not isinstance(config, dict):
         return _none(f"{where} cannot be read")
-    return _for(config, files, tensors, adapted)
+    return _for(config, files, tensors, adapted, outputs)
 
 
 def _for(
@@ -94,8 +100,9 @@ def _for(
     files: Mapping[str, WeightsSource],
     tensors: Sequence[TensorSpec],
     adapted: str,
+    outputs: int | None,
 ) -> Proposal:
-    """`adapted`: the task of adapters, as PEFT calls it."""
+    """`adapted`: the task of adapters, as PEFT calls it; `outputs`: of the head that they brought."""
     where = files[CONFIG].path
     for key, why in REFUSED:
         if config.get(key):
@@ -114,7 +121,7 @@ def _for(
         return _none(f"{where} names {f'the architecture {name}' if name else 'no architecture'}")
     if config.get("problem_type") == "multi_label_classification":
         return _none(f"{where} is of a model that answers with several classes at once")
-    if task == TEXTS and _outputs(config) == 1:
+    if task == TEXTS and (outputs or outputs_in(config)) == 1:
         task = REGRESSION
     args = {"data": "FOLDER"}
     data = "images in folders of classes" if task == IMAGES else "parquet or JSON lines"
@@ -131,9 +138,3 @@ def _for(
 
 def _none(why: str) -> Proposal:
     return Proposal(notes=(f"{why}: none of the tasks without code is for it", OWN))
-
-
-def _outputs(config: Mapping[str, Any]) -> int:
-    """As transformers counts them: a configuration names its classes where they are not two."""
-    names = config.get("id2label")
-    return len(names) if isinstance(names, dict) else 2
