@@ -625,6 +625,19 @@ def test_a_text_of_which_no_token_is_left_is_named(tmp_path: Path) -> None:
     assert "names a padding token" in faults_of(lambda: TextClassification(data=str(tmp_path), model=folder))
 
 
+def test_a_decoder_that_chooses_classes_pads_as_its_tokenizer_does(tmp_path: Path) -> None:
+    sizes = {"num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3}
+    folder = model_folder(tmp_path / "model", "Llama", pad_token_id=None, **sizes)
+    same = model_folder(tmp_path / "same", "Llama", pad_token_id=0, **sizes)
+    data = str(lines(tmp_path / "data" / "test.jsonl", REVIEWS))
+    task, told = (TextClassification(data=data, model=each, label="label") for each in (folder, same))
+    module = filled(task)
+    wanted = scored(told, filled(told), "test", 3)[0]
+    torch.testing.assert_close(scored(task, module, "test", 3)[0], wanted)
+    _, args = TextClassification.rebuilt_from(data=data, model=folder, label="label")
+    assert json.loads(args["config"])["pad_token_id"] == module.config.pad_token_id == 0  # type: ignore[union-attr]
+
+
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
     import transformers

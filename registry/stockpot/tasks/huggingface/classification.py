@@ -1,5 +1,6 @@
 """Classification and regression of texts, or of pairs of texts."""
 
+import json
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from stockpot.tasks.huggingface.base import (
 )
 from stockpot.tasks.huggingface.data import Table, refuse
 from stockpot.tasks.huggingface.labels import Classes
+from stockpot.tasks.huggingface.models import ModelFolder, read_config
 from stockpot.tasks.huggingface.texts import TextTask, empty_rows, missing_texts, numbers, text_columns
 
 
@@ -42,6 +44,17 @@ class _TextsWithAnswer(TextTask):
         """
         super().__init__(data, model, max_length=max_length, batch_size=batch_size, group=group, dtype=dtype)
         self._text, self._text_pair, self._label = text, text_pair, label
+        if getattr(self._folder.config, "pad_token_id", None) is None:
+            self._folder.tell({"pad_token_id": self._padding})  # models look for it to find where texts end
+
+    @classmethod
+    def rebuilt_from(cls, model: str, dtype: str = "", **_: str) -> tuple[str, dict[str, str]]:
+        """With the tokenizer's padding token, where the configuration names none."""
+        maker, made = super().rebuilt_from(model, dtype)
+        if getattr(read_config(made["config"]), "pad_token_id", None) is None:
+            padding = ModelFolder(model, cls.kind, dtype).tokenizer().pad_token_id
+            made["config"] = json.dumps({**json.loads(made["config"]), "pad_token_id": padding})
+        return maker, made
 
     def _open(self, split: str) -> Examples:
         table = self._data.table(split)
