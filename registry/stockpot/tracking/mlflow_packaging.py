@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from stockpot.entities import CONFIG, MODULES, Packaged
 from stockpot.errors import TrackingError
-from stockpot.soup import canonical_names
+from stockpot.evaluation.weights.module_weights import stored_names
 from stockpot.soup.disk_faults import is_the_machines
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
 from stockpot.tracking.mlflow_sentences import package_sentences
@@ -120,24 +120,9 @@ def _card(soup: "LoggedModel | None") -> Model:
 
 
 def _names_in(weights: Path, module: "nn.Module") -> dict[str, str]:
-    """For each of the module's tensors the name that it has in the canonical file: without the prefixes
-    that all share. Tied tensors may be there under one name only.
-    """
-    state = module.state_dict(keep_vars=True)  # else tied tensors are different objects
-    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
-    tied: dict[int, list[str]] = {}
-    for name, tensor in tensors.items():
-        tied.setdefault(id(tensor), []).append(name)
-    canonical = canonical_names(tensors)
-    firsts = canonical_names(names[0] for names in tied.values())
+    """For each of the module's tensors the name that it has in the canonical file."""
     with safe_open(weights, framework="pt") as file:
-        stored = set(file.keys())
-    found = {}
-    for name, tensor in tensors.items():
-        aliases = tied[id(tensor)]
-        known = [canonical[name], *(canonical[alias] for alias in aliases), firsts[aliases[0]]]
-        found[name] = next((alias for alias in known if alias in stored), canonical[name])
-    return found
+        return stored_names(module, set(file.keys()))
 
 
 def _export(

@@ -1,7 +1,7 @@
 """Which of a module's tensors a checkpoint's tensors are for."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -10,10 +10,17 @@ from torch import Tensor, nn
 
 from stockpot.entities import TensorSpec
 from stockpot.errors import BadTask, Incompatible
+from stockpot.evaluation.weights.renaming import renaming
 from stockpot.prose import listed
 from stockpot.soup import common_prefix
 from stockpot.soup.arithmetic import DTYPES, spec_of
 from stockpot.soup.canonical import canonical_names
+
+_CONVERTED = (
+    "transformers makes other tensors of {} of these as it loads them, so that they have no place of "
+    "their own: save the models by save_pretrained(folder, save_original_format=False), or log their "
+    "state_dict()"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +58,10 @@ def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
     """Find the place of each of these tensors, under canonical names, in the module.
 
     A dtype fits if it is the module's own, or a floating-point one that the module's holds without
-    loss. Of tied tensors one is enough; where there are several, they have one dtype.
+    loss. Of tied tensors one is enough; where there are several, they have one dtype. Names are the module's,
+    or those under which transformers wrote it.
     """
-    slots = _slots(module)
+    slots, converted = _slots_of(module, [spec.name for spec in tensors])
     faults: dict[str, list[str]] = defaultdict(list)
     unexpected: dict[str, str] = {}
     firsts: dict[_Slot, TensorSpec] = {}
@@ -75,12 +83,29 @@ def placement(module: nn.Module, tensors: Sequence[TensorSpec]) -> Placement:
     if told:
         same = [replace(spec, name=names.get(spec.name, spec.name)) for spec in tensors]
         return Placement(tuple(tensors), targets, tuple(ties), (told, *fits(module, same)))
-    strays = [f"unexpected {listed([*unexpected.values()])}"] if unexpected else []
+    strays = []
+    if fused := [unexpected.pop(name) for name in converted if name in unexpected]:
+        strays.append(f"{listed(fused)}: {_CONVERTED.format(type(module).__name__)}")
+    if unexpected:
+        strays.append(f"unexpected {listed([*unexpected.values()])}")
     if missing:
         shapes = [f"{' or '.join(names)} {list(tensor.shape)}" for names, tensor in missing.items()]
         strays.append(f"missing {listed(shapes)}")
     differing = [listed(group, between="; ") for group in faults.values()]
     return Placement(tuple(tensors), targets, tuple(ties), (*differing, *strays))
+
+
+def stored_names(module: nn.Module, stored: Collection[str]) -> dict[str, str]:
+    """For each of the module's tensors the name that it has among these, which are canonical; its own
+    canonical one if none is there. Tied tensors may be there under one name only.
+    """
+    slots, _ = _slots_of(module, stored)
+    known = {slots[name]: name for name in sorted(stored, reverse=True) if name in slots}
+    own = canonical_names(_tensors(module))
+    return {
+        name: alias if alias in stored and alias in slots else known.get(slots[alias], alias)
+        for name, alias in own.items()
+    }
 
 
 def fits(module: nn.Module, tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -136,6 +161,18 @@ def _slots(module: nn.Module) -> dict[str, _Slot]:
     stored = [[name for name in tensors if name != left_out] for left_out in spare]
     stored += [[names[0] for names in tied.values()], [*tensors]]  # the last one's names prevail
     return {name: slots[old] for names in stored for old, name in canonical_names(names).items()}
+
+
+def _slots_of(module: nn.Module, stored: Collection[str]) -> tuple[Mapping[str, _Slot], Collection[str]]:
+    """The module's tensors by canonical name, and under each of these names that stands for one of them; and
+    which of these stand for none, since transformers would make others of them.
+    """
+    slots = _slots(module)
+    if slots.keys() >= set(stored):
+        return slots, ()
+    found = renaming(module, stored)
+    own = canonical_names(_tensors(module))
+    return {**slots, **{name: slots[own[new]] for name, new in found.names.items()}}, found.converted
 
 
 def _memory(tensor: Tensor) -> object:

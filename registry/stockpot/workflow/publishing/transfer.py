@@ -61,11 +61,12 @@ def _arrived(sent: Path, returned: Path, known: Digest | None) -> bool:
 
 
 def _differing(exported: Path, soup: Path) -> list[str]:
-    """Tensors of the soup that are others in an exported model. That may hold them in a wider dtype, and of
-    tied ones only one.
+    """Tensors of the soup that are others in an exported model. That may hold them in a wider dtype, of tied
+    ones only one, and under other names, as transformers does: then one of equal values is looked for.
     """
     with _opened(exported) as theirs, open_safetensors(soup) as built:
         names = {c: name for name, c in canonical_names(spec.name for spec in theirs.tensors).items()}
+        shapes = {spec.name: spec.shape for spec in theirs.tensors}
 
         def holds(name: str, tensor: "Tensor") -> bool:
             held = theirs.read(names[name])
@@ -75,8 +76,8 @@ def _differing(exported: Path, soup: Path) -> list[str]:
             tensor = built.read(spec.name)
             if spec.name in names:
                 return holds(spec.name, tensor)
-            twins = [other.name for other in built.tensors if other.shape == spec.shape]
-            return any(name in names and holds(name, tensor) for name in twins)
+            twins = [name for name in names if shapes[names[name]] == spec.shape]
+            return any(holds(name, tensor) for name in twins)
 
         return [spec.name for spec in built.tensors if not is_held(spec)]
 
