@@ -52,18 +52,6 @@ finally: print({"torch", "prefect"} & sys.modules.keys() or "light", file=sys.st
 """
 
 
-@pytest.fixture(autouse=True)
-def modules_of_other_tests_are_gone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Those were written while this process ran already, which no answer may rest on."""
-    base = tmp_path_factory.getbasetemp()
-    for name, module in tuple(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(base):
-            monkeypatch.delitem(sys.modules, name)
-
-
 @pytest.fixture
 def request_(tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoupRequest:
     """A request whose task is a module in the working directory, and reads two files, of which an argument
