@@ -36,7 +36,8 @@ from stockpot.store import MemoryStore
 from stockpot.testing.crashes import Crash
 from stockpot.testing.tiny import weights
 from stockpot.tracking import MemoryTracker
-from stockpot.workflow.gathering.supply import Supply, _workroom
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.gathering.workrooms import workroom
 
 SECONDS = 20
 """After which a thread that waits is taken to hang."""
@@ -326,8 +327,8 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path, pre
     code = """if True:
         import os, signal, sys
         from pathlib import Path
-        from stockpot.workflow.gathering.supply import _workroom
-        with _workroom(Path(sys.argv[1]), sys.argv[2]) as folder:
+        from stockpot.workflow.gathering.workrooms import workroom
+        with workroom(Path(sys.argv[1]), sys.argv[2]) as folder:
             (folder / "model.safetensors").write_bytes(b"half of it")
             os.kill(os.getpid(), signal.SIGKILL)"""
     subprocess.run([sys.executable, "-c", code, tmp_path, prefix], check=False)
@@ -347,7 +348,7 @@ def test_where_there_are_no_locks_a_folder_is_removed_when_it_is_a_day_old(
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("stockpot.workflow.gathering.supply.fcntl.flock", none)
+    monkeypatch.setattr("stockpot.workflow.gathering.workrooms.fcntl.flock", none)
     Kitchen(tmp_path)
     assert folder.exists() == (age == 0)
 
@@ -364,8 +365,8 @@ def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again
             seen[0].rmdir()
         lock(descriptor, how)
 
-    monkeypatch.setattr("stockpot.workflow.gathering.supply.fcntl.flock", late)
-    with _workroom(tmp_path, ".fetch-") as folder:
+    monkeypatch.setattr("stockpot.workflow.gathering.workrooms.fcntl.flock", late)
+    with workroom(tmp_path, ".fetch-") as folder:
         assert folder.is_dir()
         assert folder not in seen
 
@@ -453,7 +454,7 @@ def test_another_users_folder_in_a_shared_cache_is_left_alone(
     def refused(path: Path, *_: object) -> int:  # as to anybody but root
         raise PermissionError(path)
 
-    monkeypatch.setattr("stockpot.workflow.gathering.supply.os.open", refused)
+    monkeypatch.setattr("stockpot.workflow.gathering.workrooms.os.open", refused)
     Supply(kitchen.tracker, kitchen.store, kitchen.cache)
     assert theirs.exists()
 

@@ -63,22 +63,7 @@ def find_prospects(
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
 
     def look(run: Run) -> Prospect | None:
-        why = []
-
-        def choose(sources: Sequence[WeightsSource]) -> WeightsSource:
-            source, told = choice_of(sources, request, tracker)
-            why.append(told)
-            return source
-
-        try:
-            found = tracker.weights(run)
-            seen(run, found)
-            below = shortlist.below[run.run_id]
-            source = gathering.choose_weights(run, found, request.pattern, choose, below)
-        except BadCheckpoint as error:
-            reason = REASONS.get(type(error), ExclusionReason.NO_WEIGHTS)
-            gathering.exclude(run, reason, error.what, error.mend)
-            return None
+        source, why = _chosen(run, request, tracker, shortlist, gathering, seen)
         if source is None:
             return None
         source = replace(source, run_ended=run.ended)
@@ -89,7 +74,7 @@ def find_prospects(
         except BadCheckpoint as fault:  # told as where the file is downloaded
             gathering.exclude_unread(run, source, fault)
             return None
-        return Prospect(run, source, layout and layouts.setdefault(layout, layout), "".join(why), base)
+        return Prospect(run, source, layout and layouts.setdefault(layout, layout), why, base)
 
     found = []
     stage = "find weights"
@@ -113,6 +98,33 @@ def find_prospects(
         len(shortlist.unfinished),
         adapters.paths,
     )
+
+
+def _chosen(
+    run: Run,
+    request: SoupRequest,
+    tracker: "Tracker",
+    shortlist: Shortlist,
+    gathering: Gathering,
+    seen: Callable[[Run, Sequence[WeightsSource]], object],
+) -> tuple[WeightsSource | None, str]:
+    """The run's one weights file, and why this of several; None where the run was excluded."""
+    why = []
+
+    def choose(sources: Sequence[WeightsSource]) -> WeightsSource:
+        source, told = choice_of(sources, request, tracker)
+        why.append(told)
+        return source
+
+    try:
+        found = tracker.weights(run)
+        seen(run, found)
+        below = shortlist.below[run.run_id]
+        return gathering.choose_weights(run, found, request.pattern, choose, below), "".join(why)
+    except BadCheckpoint as error:
+        reason = REASONS.get(type(error), ExclusionReason.NO_WEIGHTS)
+        gathering.exclude(run, reason, error.what, error.mend)
+        return None, ""
 
 
 def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortlist:

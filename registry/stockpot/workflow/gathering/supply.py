@@ -1,14 +1,9 @@
 """Weights on demand: from a run's artifact into the cache, and from the cache into a recipe's average."""
 
-import fcntl
-import os
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -31,12 +26,12 @@ from stockpot.prose import visible
 from stockpot.soup import CheckpointCache, build, differing_values, ingest_adapter, join_adapters
 from stockpot.soup.average import opened
 from stockpot.soup.coefficients import write_coefficients
-from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.workflow.gathering.numberings import Numberings
 from stockpot.workflow.gathering.places import Places, is_local, path_of
 from stockpot.workflow.gathering.ties import ties
+from stockpot.workflow.gathering.workrooms import PACKAGE, PART, remove_abandoned, workroom
 from stockpot.workflow.leases import Hold, pauses
 
 if TYPE_CHECKING:
@@ -44,17 +39,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PART = ".fetch-"
-"""Downloads lie in folders of such names in the cache, until they are whole."""
-PACKAGE = ".package-"
-"""Soups lie in such folders while they are uploaded."""
 POLL_SECONDS = 0.05, 2.0
 """Between two looks at what other processes read: the first of these at first, the second in the end."""
 PREFETCHES = 2
 """Downloads in the background at once; a wish for more is not granted."""
-DAY = 24 * 3600
-"""Seconds after which nobody uses such a folder any more, where the file system has no locks to tell."""
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESTORE = "restore the artifact, or run the request again to use the sweep as it is now"
 TRIES = 3
 """To use checkpoints, where other processes keep evicting one of them."""
@@ -93,7 +81,7 @@ class Supply:
         self._lock = Lock()
         self._under_way: dict[str, Future[None]] = {}
         self._background = ThreadPoolExecutor(PREFETCHES)
-        _remove_abandoned(cache.folder)
+        remove_abandoned(cache.folder)
 
     def ingest(self, source: WeightsSource) -> IngestedSource | None:
         """Read a weights file, or remember what reading it found. None while another process reads it."""
@@ -112,7 +100,7 @@ class Supply:
 
     def read(self, source: WeightsSource) -> IngestedSource:
         """Read a weights file, whatever is remembered of one of this name, and remember nothing."""
-        with _workroom(self._cache.folder, PART) as folder:
+        with workroom(self._cache.folder, PART) as folder:
             file = self._files.fetch(source, folder)
             cast_from: tuple[str, ...] = ()
             try:
@@ -122,10 +110,7 @@ class Supply:
                     checkpoint, sha256, cast_from = self._cache.ingest_cast(file, source.format, source.cast)
                 else:
                     checkpoint, sha256 = self._cache.ingest(file, source.format)
-            except (
-                Incompatible,
-                NoBase,
-            ):  # no fault of the file
+            except (Incompatible, NoBase):  # no fault of the file
                 raise
             except NotFinite as error:
                 return _fault(source, file, ExclusionReason.NOT_FINITE, error)
@@ -209,7 +194,7 @@ class Supply:
         if len(digests) > 1 or abs(sum(weights) - 1) > len(weights) * sys.float_info.epsilon:
             raise Incompatible("the soup is no mean of adapters of one base")
         (base,) = digests
-        with _workroom(self._cache.folder, PART) as folder, self._cache.pinned([base]):
+        with workroom(self._cache.folder, PART) as folder, self._cache.pinned([base]):
             files = []
             for place, candidate in enumerate(candidates):
                 (folder / str(place)).mkdir()
@@ -297,7 +282,7 @@ class Supply:
             return bytes(weights.file.read(0, weights.file.size))
 
     def _keep(self, content: bytes) -> Digest:
-        with _workroom(self._cache.folder, PART) as folder:
+        with workroom(self._cache.folder, PART) as folder:
             file = folder / "content.safetensors"
             file.write_bytes(content)
             return self._cache.ingest(file, WeightsFormat.SAFETENSORS)[0].digest
@@ -330,7 +315,7 @@ class Supply:
 
         `overlay`: what the recipe's rule led to, where that may be another than the store knows.
         """
-        with _workroom(self._cache.folder, PACKAGE) as folder:
+        with workroom(self._cache.folder, PACKAGE) as folder:
             file = folder / "model.safetensors"
             built = self.build(recipe, file, overlay)
             try:
@@ -434,57 +419,6 @@ class Supply:
         if known is None or known.fault is not None:
             return None
         return known if (known.size, known.run_ended) == (source.size, source.run_ended) else None
-
-
-@contextmanager
-def _workroom(cache: Path, prefix: str) -> Iterator[Path]:
-    """A folder in the cache, locked until it is removed. Raises StockpotError where the disk fails."""
-    try:
-        folder, descriptor = _create(cache, prefix)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
-    except OSError as error:
-        if not is_the_machines(error):
-            raise
-        raise disk_fault(cache, error) from error
-
-
-def _create(cache: Path, prefix: str) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(dir=cache, prefix=prefix))
-        with suppress(FileNotFoundError):
-            descriptor = os.open(folder, _FOLDER)
-            with suppress(OSError):  # no locks here: a day has to do
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if folder.exists():
-                return folder, descriptor
-            os.close(descriptor)  # taken for abandoned between two of these calls
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Remove what killed processes were downloading or uploading: nobody holds its lock any more."""
-    for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
-        with suppress(OSError):  # another process is done with it, or it is another user's
-            descriptor = os.open(folder, _FOLDER)
-            try:
-                if _lock(descriptor) or time.time() - folder.stat().st_mtime > DAY:
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether the lock is ours now: false where there are none. Raises BlockingIOError if somebody has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
 
 
 def _fault(

@@ -90,16 +90,7 @@ def measure(
     start = [Recipe.mean([ranking.base.checkpoint.digest])] if ranking.base else []
     compared = dict.fromkeys([best, *(recipe for _, recipe in found), *start])
     shown = [recipe for recipe in points if recipe not in compared]
-    watch.start(STAGE, len(compared) + len(shown))
-    scores: dict[Recipe, dict[str, Score]] = {recipe: {} for recipe in compared}
-    values: dict[Recipe, dict[str, float]] = {recipe: {} for recipe in (*compared, *shown)}
-    for unit, score in settled(units_of(compared, evaluators), units_of(shown, evaluators), stop):
-        values[unit.recipe][unit.split] = score.value
-        if unit.recipe in scores:  # all scores of the points would fill the memory
-            scores[unit.recipe][unit.split] = score
-        if len(values[unit.recipe]) == len(evaluators):
-            values[unit.recipe] = with_mean(request, values[unit.recipe])
-            watch.advance(STAGE)
+    scores, values = _scored(request, compared, shown, evaluators, stop, watch)
     rows = [ReportRow(BEST_SINGLE, (), best, values[best], {})]
     for methods, recipe in found:
         gains = _compare(request, bench, scores[best], scores[recipe])
@@ -144,6 +135,28 @@ def measure(
         next(iter(bases), None),
         curve,
     )
+
+
+def _scored(
+    request: SoupRequest,
+    compared: Iterable[Recipe],
+    shown: Sequence[Recipe],
+    evaluators: Mapping[str, "SharedEvaluator"],
+    stop: Callable[[], bool],
+    watch: "Watcher",
+) -> tuple[dict[Recipe, dict[str, Score]], dict[Recipe, dict[str, float]]]:
+    """Scores of what is compared, and numbers of all: of what is `shown` as long as `stop` is false."""
+    scores: dict[Recipe, dict[str, Score]] = {recipe: {} for recipe in compared}
+    values: dict[Recipe, dict[str, float]] = {recipe: {} for recipe in (*scores, *shown)}
+    watch.start(STAGE, len(values))
+    for unit, score in settled(units_of(scores, evaluators), units_of(shown, evaluators), stop):
+        values[unit.recipe][unit.split] = score.value
+        if unit.recipe in scores:  # all scores of the points would fill the memory
+            scores[unit.recipe][unit.split] = score
+        if len(values[unit.recipe]) == len(evaluators):
+            values[unit.recipe] = with_mean(request, values[unit.recipe])
+            watch.advance(STAGE)
+    return scores, values
 
 
 def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
