@@ -1,6 +1,7 @@
 """What whole walks need of the process that they run in."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,15 @@ def modules_of_other_tests_are_gone(
         file = getattr(module, "__file__", None)
         if file and Path(file).is_relative_to(base):
             monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.fixture
+def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
+    """The experiment's name, which is MLflow's active one meanwhile."""
+    import mlflow
+
+    assert not home.exists()
+    mlflow.set_tracking_uri(mlflow_uri)
+    mlflow.set_experiment(experiment)
+    yield experiment
+    mlflow.end_run()

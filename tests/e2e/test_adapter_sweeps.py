@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import mlflow
 import pytest
 import torch
 from _pytest.capture import CaptureResult
+from tests.e2e.film_reviews import BAD, GOOD, NEW, WORDS, write_base, write_data
 
 from stockpot.cli import main
 from stockpot.documents import from_document
@@ -28,10 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
 ]
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "a", "very", "not"]
-GOOD = ("good film", "not bad", "the very good film", "a film not very bad")
-BAD = ("bad film", "not good", "the very bad film", "a film not very good")
-NEW = ["a very good film not very bad", "bad", "the film"]
 SETTINGS: list[dict[str, Any]] = [
     {"r": 2, "lora_alpha": 4},
     {"r": 4, "lora_alpha": 4, "use_rslora": True},
@@ -65,41 +61,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A tiny BERT and its tokenizer, as ``save_pretrained`` writes them."""
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    names: dict[str, Any] = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **sizes, **names)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return write_base(tmp_path / "base", layers=2)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A held-out split, and another to report on."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows = [{"text": t, "label": "good"} for t in GOOD] + [{"text": t, "label": "bad"} for t in BAD]
-    for split, order in {"validation": 1, "test": -1}.items():
-        text = "".join(f"{json.dumps(row)}\n" for row in (rows * 3)[::order])
-        (folder / f"{split}.jsonl").write_text(text)
-    return folder
-
-
-@pytest.fixture
-def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
-    """The experiment's name, which is the active one meanwhile."""
-    assert not home.exists()
-    mlflow.set_tracking_uri(mlflow_uri)
-    mlflow.set_experiment(experiment)
-    yield experiment
-    mlflow.end_run()
+    return write_data(tmp_path / "data")
 
 
 def train(base: Path, folder: Path, kind: Any, **config: Any) -> Any:

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from _pytest.capture import CaptureResult
 from safetensors.torch import load_file
+from tests.e2e.film_reviews import BAD, GOOD, NEW, write_base, write_data
 from torch import Tensor
 
 from stockpot.cli import main
@@ -23,11 +24,6 @@ from stockpot.documents import from_document
 from stockpot.entities import SoupOutcome
 from stockpot.tracking import MlflowTracker
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "a", "very", "not"]
-GOOD = ("good film", "not bad", "the very good film", "a film not very bad")
-BAD = ("bad film", "not good", "the very bad film", "a film not very good")
-NEW = ["a very good film not very bad", "bad", "the film"]
-"""Texts of other lengths, and another number of them, than any batch held."""
 RATES = (1e-3, 3e-3, 1e-2)
 ASK = """
 import sys, json, mlflow
@@ -44,46 +40,17 @@ print(json.dumps({
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A tiny BERT and its tokenizer, as ``save_pretrained`` writes them."""
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    names: dict[str, Any] = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **sizes, **names)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return write_base(tmp_path / "base")
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A held-out split, and another to report on."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows = [{"text": t, "label": "good"} for t in GOOD] + [{"text": t, "label": "bad"} for t in BAD]
-    for split, order in {"validation": 1, "test": -1}.items():
-        text = "".join(f"{json.dumps(row)}\n" for row in (rows * 3)[::order])
-        (folder / f"{split}.jsonl").write_text(text)
-    return folder
+    return write_data(tmp_path / "data")
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture
-def sweep(mlflow_uri: str, experiment: str, home: Path) -> Iterator[str]:
-    """The experiment's name, which is the active one meanwhile."""
-    assert not home.exists()
-    mlflow.set_tracking_uri(mlflow_uri)
-    mlflow.set_experiment(experiment)
-    yield experiment
-    mlflow.end_run()
 
 
 def trained(base: Path, rate: float, folder: Path, report_to: str = "none") -> Any:
