@@ -360,6 +360,21 @@ def test_a_version_that_was_made_again_is_another_base(
     assert Job.of(tiny_sweep, named[0]).name != Job.of(tiny_sweep, named[1]).name
 
 
+def test_a_version_of_another_model_of_the_same_run_is_another_base(
+    tiny_sweep: SoupRequest, client: "MlflowClient", tmp_path: Path, start: dict[str, Tensor]
+) -> None:
+    run = client.get_run(_run(client, tiny_sweep, tmp_path, start))
+    tracker, named = Workplace().tracker, []
+    for _ in range(2):
+        model = client.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id)
+        client.create_registered_model("pretrained")
+        source = f"models:/{model.model_id}"
+        client.create_model_version("pretrained", source, run.info.run_id, model_id=model.model_id)
+        named.append(base_as_listed(replace(tiny_sweep, base="models:/pretrained/1"), tracker))
+        client.delete_registered_model("pretrained")
+    assert named[0] != named[1]
+
+
 def test_a_folder_of_several_files_is_refused_naming_them(
     tiny_sweep: SoupRequest, tmp_path: Path, start: dict[str, Tensor]
 ) -> None:

@@ -29,6 +29,7 @@ from stockpot.ports import Evaluator, Interrupted
 from stockpot.selection import run_selection
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
+from stockpot.soup.overlay import Overlay
 from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.evaluator_contract import EvaluatorContract
@@ -193,6 +194,37 @@ def test_the_plain_evaluator_and_every_process_with_the_store_lay_the_same_over_
         measured(without, soup)  # which has no rule
 
 
+def test_where_another_process_commits_first_what_it_found_is_laid_over_it() -> None:
+    """Two machines estimate other bits: whoever comes second scores with those of the first."""
+    theirs = MemoryStore()
+    soup = replace(Recipe.mean(DIGESTS[:3]), overlay=ruled(bench_for(store=theirs)))
+    first = bench_for(store=theirs)
+    ruled(first)
+    measured(first, soup)
+    others = {name: tensor + 1 for name, tensor in _laid(theirs, soup).items()}
+
+    class Late(MemoryStore):
+        """In which the other's appears while we estimate."""
+
+        def resolve_overlay(self, recipe: Recipe, overlay: bytes) -> bytes:
+            super().resolve_overlay(recipe, Overlay.of(others).content)
+            return super().resolve_overlay(recipe, overlay)
+
+    store = Late()
+    second, third = (bench_for(store=store) for _ in range(2))
+    assert ruled(second) == ruled(third) == soup.overlay
+    assert measured(second, soup) == measured(third, soup) != measured(first, soup)
+    state = state_of(second, soup)
+    assert all(torch.equal(state[name], tensor) for name, tensor in others.items())
+
+
+def _laid(store: MemoryStore, soup: Recipe) -> dict[str, Tensor]:
+    content = store.overlay(soup.digest)
+    assert content is not None
+    overlay = Overlay(content)
+    return {spec.name: overlay.read(spec.name) for spec in overlay.tensors if spec.dtype == "F32"}
+
+
 def test_a_single_candidate_keeps_its_own_and_an_average_without_a_rule_averages_them() -> None:
     bench = bench_for()
     soup = replace(Recipe.mean(DIGESTS[:2]), overlay=ruled(bench))
@@ -294,6 +326,18 @@ def test_a_split_that_is_reported_on_is_refused_by_what_it_holds() -> None:
     assert bench_for(Twins()).overlay_rule("train", but=("validation",)) is not None
     with pytest.raises(BadTask, match="split 'none' is empty"):
         bench_for(Task({"train": 5, "none": 0})).overlay_rule("none")
+
+
+@pytest.mark.parametrize("asked", [{"report_on": "held"}, {"report_on": "test", "shifts": ("held",)}])
+def test_a_request_estimates_nothing_on_what_it_reports_or_shifts_whatever_its_name(
+    asked: dict[str, Any],
+) -> None:
+    class Twins(Task):
+        def examples(self, split: str) -> Sequence[tuple[Tensor, int]]:
+            return super().examples("train" if split == "held" else split)
+
+    with pytest.raises(BadRequest, match="splits train and held hold the same data"):
+        overlay_rule(replace(REQUEST, **asked), bench_for(Twins()))
 
 
 def test_other_data_code_or_arguments_are_another_rule() -> None:

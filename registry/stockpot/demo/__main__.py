@@ -57,7 +57,8 @@ def _say_where(home: Path, outcome: SoupOutcome) -> None:
         f"The sweep, its MLflow and Stockpot's store lie in {home}. To look further:",
         f"  {programs}/mlflow server --port 5000 --backend-store-uri {tracking_uri(home)}",
         *(
-            f"  MLFLOW_TRACKING_URI={tracking_uri(home)} {programs}/stockpot show {soup.uri}"
+            f"  STOCKPOT_HOME={home} MLFLOW_TRACKING_URI={tracking_uri(home)} "
+            f"{programs}/stockpot show {soup.uri}"
             for soup in outcome.soups[:1]
         ),
     ]
