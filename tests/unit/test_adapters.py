@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.soup.adapters import CONFIG, PREFIX, factors, product
 from torch import Tensor
 
 from stockpot.documents import from_document, to_document
-from stockpot.entities import ExclusionReason, SoupRequest, Sweep, WeightsSource
+from stockpot.entities import ExclusionReason, SoupRequest, Sweep, TensorSpec, WeightsSource
 from stockpot.errors import NoBase, NothingToSoup, StockpotError
 from stockpot.prose import visible
 from stockpot.soup import CheckpointCache
@@ -21,6 +22,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.check import SweepCheck, check_sweep
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects, read_all
+from stockpot.workflow.gathering.exclusion_rules import OF_THE_CLASS
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.model_folder import fetch_model_folder
 from stockpot.workflow.gathering.places import Places, files_beside
@@ -199,6 +201,22 @@ def test_the_base_that_is_asked_for_is_taken_whatever_the_adapters_call_it(
     assert not any("\n" in note for note in found.notes)
     assert f" --base {base} " in found.command
     assert len(kitchen.sweep(base=str(base / "model.safetensors")).candidates) == 2
+
+
+def test_a_base_with_more_than_the_adapted_class_has_is_told_with_the_lines_that_mend_it(
+    kitchen: Kitchen, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", {**WEIGHTS, "enc.pooler.weight": torch.ones(2, 2)})
+    for seed in range(2):
+        kitchen.adapter(base, seed)
+
+    def fits(tensors: Sequence[TensorSpec]) -> list[str]:
+        return [f"unexpected {spec.name}" for spec in tensors if spec.name not in WEIGHTS]
+
+    request = SoupRequest(model="m", task="t", experiment="e", base=str(base))
+    found = find_prospects(request, kitchen.tracker, kitchen.supply, fits, Silent())
+    assert {exclusion.mend for exclusion in found.exclusions} == {OF_THE_CLASS}
+    assert "unexpected enc.pooler.weight" in found.exclusions[0].detail
 
 
 def test_a_base_that_a_run_logged_is_downloaded(kitchen: Kitchen) -> None:

@@ -225,7 +225,9 @@ class Arrivals:
             return
         layout = found.checkpoint.tensors
         checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))
-        if not self._gathering.can_be_averaged(run, checkpoint.tensors, self._fits):
+        if not self._gathering.can_be_averaged(
+            run, checkpoint.tensors, self._fits, merged=source.base is not None
+        ):
             return
         if not found.cast_from:
             source = replace(source, cast=None)

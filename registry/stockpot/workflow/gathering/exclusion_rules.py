@@ -75,6 +75,10 @@ NAMED = 8
 ARCHITECTURE = (
     "make Task.model() build the architecture that the sweep trained, or leave the run out with --filter"
 )
+OF_THE_CLASS = (
+    "save the base as the class that was adapted, without what that lacks: "
+    "AutoModelFor....from_pretrained(BASE).save_pretrained(FOLDER), and name it by --base FOLDER"
+)
 UNPACKED = "log the weights as they were before they were quantised, or dequantised (`model.dequantize()`)"
 PARTS = "several processes wrote a part each (DCP, FSDP or DeepSpeed)"
 JOINING = (
@@ -164,9 +168,16 @@ class Gathering:
         return None
 
     def can_be_averaged(
-        self, run: Run, tensors: Sequence[TensorSpec], fits: Callable[[Sequence[TensorSpec]], Sequence[str]]
+        self,
+        run: Run,
+        tensors: Sequence[TensorSpec],
+        fits: Callable[[Sequence[TensorSpec]], Sequence[str]],
+        *,
+        merged: bool = False,
     ) -> bool:
-        """Whether the run's tensors have averages at all, and fit the task's model."""
+        """Whether the run's tensors have averages at all, and fit the task's model. `merged`: they are an
+        adapter's in its base.
+        """
         if (name := quantised(tensors)) is not None:
             detail = f"quantised weights, which have no average: {visible(name)} holds integers"
             self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, UNPACKED)
@@ -174,7 +185,9 @@ class Gathering:
         faults = fits(tensors)
         if faults:
             detail = "does not fit the task's model: " + "; ".join(faults)
-            self.exclude(run, ExclusionReason.INCOMPATIBLE, detail, _how_to_fit(faults))
+            self.exclude(
+                run, ExclusionReason.INCOMPATIBLE, detail, OF_THE_CLASS if merged else _how_to_fit(faults)
+            )
         return not faults
 
     def largest_group(

@@ -82,7 +82,10 @@ def find_prospects(
     for batch in ahead(look, runs, at_once=LOOKS):
         for prospect in batch:
             if prospect and (
-                prospect.layout is None or gathering.can_be_averaged(prospect.run, prospect.layout, fits)
+                prospect.layout is None
+                or gathering.can_be_averaged(
+                    prospect.run, prospect.layout, fits, merged=prospect.source.base is not None
+                )
             ):
                 found.append(prospect)
             watch.advance(stage)
