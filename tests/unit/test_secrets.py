@@ -58,6 +58,11 @@ def test_an_address_that_was_handed_in_is_hidden_like_a_configured_one() -> None
     assert without_secrets("cannot reach me:handed-in@host, handed-in") == "cannot reach ***@host, ***"
 
 
+def test_a_password_of_several_parts_is_hidden_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:some/more@proxy")
+    assert without_secrets("some/more is wrong, so is more") == "*** is wrong, so is ***"
+
+
 @pytest.mark.parametrize("other", ["s3://me:shared@a", "refusing://somebody-else:shared@a-longer-address"])
 def test_two_addresses_that_share_a_password_hide_both_users(
     monkeypatch: pytest.MonkeyPatch, other: str
