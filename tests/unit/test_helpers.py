@@ -2,7 +2,9 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from select import select
 from threading import Event
 
 import pytest
@@ -14,12 +16,14 @@ from stockpot.helpers import Helpers
 JOB = Job(digest_of_bytes(b"job"), SoupRequest(model="m", task="t", sweep="s"))
 
 
-def is_alive(process: int) -> bool:
-    """Not so for one that has ended and waits for its parent to notice."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def await_end(process: int) -> None:
+    """Return when this process, not a child of ours, has ended: it closes its pipe a moment before that."""
+    with suppress(ProcessLookupError):
+        ending = os.pidfd_open(process)
+        try:
+            assert select([ending], [], [], 30)[0], "it lives on"
+        finally:
+            os.close(ending)
 
 
 class Listening:
@@ -57,7 +61,7 @@ def test_at_the_end_a_helper_ends_with_all_that_it_has_started(
     (line,) = listening.said
     words = line.removeprefix("helper on cuda:1: ").split()
     assert words[1:] == ["cuda:1", "-m", "stockpot", "help", "--quiet", "--job", JOB.name]
-    assert not is_alive(int(words[0]))
+    await_end(int(words[0]))
 
 
 def test_a_helper_is_asked_to_end_and_what_it_says_then_is_heard(
