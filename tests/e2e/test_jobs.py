@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import pytest
 
 from stockpot.documents import from_document
-from stockpot.entities import ExclusionReason, Job, SoupOutcome, SoupRequest, SoupState, tags
-from stockpot.errors import Busy, NothingToSoup
+from stockpot.entities import ExclusionReason, Job, JobState, SoupOutcome, SoupRequest, SoupState, tags
+from stockpot.errors import BadTask, Busy, NothingToSoup
 from stockpot.testing.crashes import CrashingTracker
 from stockpot.testing.sweeps import plant_run
 from stockpot.testing.tiny import weights
@@ -99,6 +99,40 @@ def test_a_request_that_is_answered_is_answered_again_without_a_walk(request_: S
     assert again.report == first.report
     assert [soup.uri for soup in again.soups] == [soup.uri for soup in first.soups]
     assert [soup.state for soup in again.soups] == [SoupState.ADOPTED]
+
+
+def test_an_attempt_that_fails_is_kept_with_its_reason_until_there_is_an_answer(
+    request_: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Workplace().store
+    with monkeypatch.context() as stopped:
+        stopped.setattr("stockpot.workflow.jobs.walk", _raise(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            asked(request_)
+    (record,) = store.job_records()
+    assert (record.state, record.attempts) == (JobState.STOPPED, 0)
+    (tmp_path / "hidden.txt").write_text("empty")
+    with pytest.raises(BadTask):
+        asked(request_)
+    with monkeypatch.context() as secret:
+        secret.setenv("MLFLOW_S3_ENDPOINT_URL", "http://me:hunter2@nowhere.invalid")
+        secret.setattr("stockpot.workflow.jobs.walk", _raise(OSError("no\npassword like hunter2")))
+        with pytest.raises(OSError, match="hunter2"):
+            asked(request_)
+    (record,) = store.job_records()
+    assert (record.state, record.attempts) == (JobState.FAILED, 2)
+    assert record.fault == "OSError: no\\npassword like ***"
+    (tmp_path / "hidden.txt").write_text("hidden")
+    asked(request_)
+    (record,) = store.job_records(sweeps=[request_.sweep or ""])
+    assert (record.state, record.fault, record.attempts) == (JobState.DONE, None, 2)
+
+
+def _raise(error: BaseException | type[BaseException]) -> Callable[..., SoupOutcome]:
+    def walk(*_: object) -> SoupOutcome:
+        raise error
+
+    return walk
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Bound,
     CheckpointPlace,
     Digest,
+    JobState,
     Metric,
     Recipe,
     RegistrationState,
@@ -29,6 +30,8 @@ RECIPE = Digest("sha256:680a367f05b2149ace8cccbbdae42b87133a3418e45fee4856da51ee
 PROTOCOL = Digest("sha256:4f4c6b36183113aac8736e439cffb8d0e1158b8b019b8d3b3d86ef990fcbd8b5")
 ON_A_GPU = Digest("sha256:3b68567d56e4d584d5ef6fd684d71025ddd96cc6b072a009e87d949bb9b9ffa3")
 """A protocol with modules, distributions and software."""
+OVERLAID = Digest("sha256:dff3ca5d86ec1471ca95753185dd88a5a73e39e050c3a1550a23e430c72e6281")
+"""A recipe with a rule for statistics."""
 
 
 @pytest.fixture(params=sorted(ASSETS.glob("revision_*.sql")), ids=lambda path: path.stem)
@@ -122,3 +125,16 @@ def test_a_frozen_store_goes_on_keeping_its_promises(frozen: str) -> None:
         store.take_lease(row.lease, owner="me", seconds=1000)
         with pytest.raises(StoreError, match="version 3"):
             store.advance_registration(replace(row, state=RegistrationState.REGISTERING), owner="me")
+
+
+@pytest.mark.parametrize("frozen", [ASSETS / "revision_0008.sql"], indirect=True, ids=["revision_0008"])
+def test_jobs_of_before_triggers_were_asked_for_by_nobody_and_may_be(frozen: str) -> None:
+    upgrade(frozen)
+    mine = job("one", "two")
+    with closing(SqlStore(frozen)) as store:
+        assert store.overlay(OVERLAID) == b"statistics"
+        (before,) = store.job_records(sweeps=["parent"])
+        assert (before.name, before.state, before.attempts) == (mine.name, JobState.DONE, 0)
+        assert (before.asked_at, before.failed_at, before.fault, before.predecessor) == (None,) * 4
+        store.ask_job(mine)
+        assert [record.state for record in store.job_records()] == [JobState.WAITING]

@@ -20,7 +20,7 @@ from stockpot.entities.evaluation import (
     Trial,
     exact_mean,
 )
-from stockpot.entities.job import Answer, Evidence, FileStamp, Job, Opening
+from stockpot.entities.job import Answer, Evidence, FileStamp, Job, JobRecord, JobState, Opening
 from stockpot.entities.lease import Lease
 from stockpot.entities.model_folder import (
     CONFIG,
@@ -115,6 +115,8 @@ __all__ = [
     "IngestedSource",
     "Ingredient",
     "Job",
+    "JobRecord",
+    "JobState",
     "Lease",
     "Measurement",
     "Metric",

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from stockpot.entities.digest import Digest, digest_of_document
+from stockpot.entities.lease import Lease
 from stockpot.entities.protocol import EvaluationProtocol
 from stockpot.entities.recipe import OverlayRule
 from stockpot.entities.report import SoupOutcome
@@ -85,6 +87,57 @@ class Answer:
     at: float
     """Seconds since the epoch, by the store's clock."""
     evidence: Evidence
+
+
+class JobState(StrEnum):
+    """How a job stands."""
+
+    RUNNING = "running"
+    """A process works on it."""
+    WAITING = "waiting"
+    """A trigger asked for it, and nobody has worked on it since."""
+    FAILED = "failed"
+    """The last attempt did."""
+    DONE = "done"
+    """It is answered."""
+    STOPPED = "stopped"
+    """Who worked on it was ended before the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What the store knows of a job. Times are seconds since the epoch."""
+
+    name: Digest
+    model: str
+    request: SoupRequest | None
+    """None where it is in another program's words."""
+    created_at: float
+    asked_at: float | None = None
+    """When a trigger asked for it last; this and what follows by the store's clock."""
+    answered_at: float | None = None
+    failed_at: float | None = None
+    """When the last attempt failed; None where it did not."""
+    fault: str | None = None
+    """Why, in one line without secrets."""
+    attempts: int = 0
+    """Those that failed or were lost, in all."""
+    predecessor: Digest | None = None
+    """The job of the same request about an earlier state of the sweep, where there was one."""
+    lease: Lease | None = None
+    """Who works on it now."""
+
+    @property
+    def state(self) -> JobState:
+        """How it stands."""
+        asked = -1.0 if self.asked_at is None else self.asked_at
+        if self.lease is not None:
+            return JobState.RUNNING
+        if self.failed_at is not None and self.failed_at >= asked:
+            return JobState.FAILED
+        if self.answered_at is not None and self.answered_at >= asked:
+            return JobState.DONE
+        return JobState.STOPPED if self.asked_at is None else JobState.WAITING
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What Stockpot remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from stockpot.entities import (
@@ -15,6 +15,7 @@ from stockpot.entities import (
     FiledReport,
     IngestedSource,
     Job,
+    JobRecord,
     Lease,
     Opening,
     Recipe,
@@ -172,7 +173,34 @@ class Store(Protocol):
         ...
 
     def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
-        """Keep a job's answer in place of an earlier one. Raises StoreError unless `owner` owns its lease."""
+        """Keep a job's answer in place of an earlier one, and of a fault. Raises StoreError unless `owner`
+        owns its lease.
+        """
+        ...
+
+    def fail_job(self, job: Job, fault: str, *, owner: str) -> None:
+        """Keep that an attempt failed, and why: one line without secrets. It counts once, however often it is
+        told under one lease. Raises StoreError unless `owner` owns the job's lease.
+        """
+        ...
+
+    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
+        """Begin this job, and keep that a trigger asks for it now. `predecessor`: the job of the same request
+        about an earlier state of the sweep; the first one that is told stays. `lost`: the ``asked_at`` of an
+        asking that nobody followed, which counts as an attempt.
+        """
+        ...
+
+    def asked_within(self, seconds: float) -> int:
+        """How many jobs triggers asked for in the last so many seconds, by the store's own clock."""
+        ...
+
+    def job_records(
+        self, names: Collection[Digest] | None = None, *, sweeps: Collection[str] | None = None
+    ) -> tuple[JobRecord, ...]:
+        """What is known of jobs, the oldest first: of these names, or about these sweeps (ids of parent
+        runs); of all where neither is given.
+        """
         ...
 
     def answer(self, job: Job) -> Answer | None:

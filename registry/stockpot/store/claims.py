@@ -34,14 +34,15 @@ def require_rule(recipe: Recipe) -> None:
         )
 
 
-def require_lease(job: Job, lease: Lease | None, owner: str) -> None:
-    """Raise StoreError where this owner may not write what became of the job."""
+def require_lease(job: Job, lease: Lease | None, owner: str) -> Lease:
+    """The job's lease. Raises StoreError where this owner may not write what became of the job."""
     if lease is None or lease.owner != owner:
         raise StoreError(
             f"{owner} cannot go on with this request for {job.request.model}: its lease is held by "
             f"{lease.owner if lease else 'nobody'}",
             mend="run the same command again: it goes on from what is remembered",
         )
+    return lease
 
 
 def require_claim(

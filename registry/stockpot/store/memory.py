@@ -2,7 +2,7 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -19,6 +19,7 @@ from stockpot.entities import (
     FiledReport,
     IngestedSource,
     Job,
+    JobRecord,
     Lease,
     Opening,
     Recipe,
@@ -50,6 +51,7 @@ class MemoryStore(Store):
         self._overlays: dict[Digest, bytes] = {}
         self._reports: dict[Digest, FiledReport] = {}
         self._jobs: dict[Digest, Job] = {}
+        self._records: dict[Digest, JobRecord] = {}
         self._openings: dict[Digest, Opening] = {}
         self._answers: dict[Digest, Answer] = {}
         self._places: dict[Digest, set[CheckpointPlace]] = {}
@@ -191,7 +193,12 @@ class MemoryStore(Store):
 
     def begin_job(self, job: Job) -> None:
         with self._lock:
-            self._jobs.setdefault(job.name, job)
+            self._begin(job)
+
+    def _begin(self, job: Job) -> JobRecord:
+        self._jobs.setdefault(job.name, job)
+        begun = JobRecord(job.name, job.request.model, job.request, time.time())
+        return self._records.setdefault(job.name, begun)
 
     def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
         del job  # nothing asks for the places of one job
@@ -219,6 +226,45 @@ class MemoryStore(Store):
         with self._lock:
             require_lease(job, self._leases.get(job.lease), owner)
             self._answers[job.name] = Answer(outcome, time.time(), evidence)
+            record = self._records[job.name]
+            self._records[job.name] = replace(record, answered_at=time.time(), failed_at=None, fault=None)
+
+    def fail_job(self, job: Job, fault: str, *, owner: str) -> None:
+        with self._lock:
+            held = require_lease(job, self._leases.get(job.lease), owner)
+            record = self._records[job.name]
+            told = record.failed_at is not None and record.failed_at >= held.since
+            self._records[job.name] = replace(
+                record, failed_at=time.time(), fault=fault, attempts=record.attempts + (not told)
+            )
+
+    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
+        with self._lock:
+            record = self._begin(job)
+            self._records[job.name] = replace(
+                record,
+                asked_at=time.time(),
+                predecessor=record.predecessor or predecessor,
+                attempts=record.attempts + (lost is not None and record.asked_at == lost),
+            )
+
+    def asked_within(self, seconds: float) -> int:
+        with self._lock:
+            after = time.time() - seconds
+            return sum(r.asked_at is not None and r.asked_at > after for r in self._records.values())
+
+    def job_records(
+        self, names: Collection[Digest] | None = None, *, sweeps: Collection[str] | None = None
+    ) -> tuple[JobRecord, ...]:
+        with self._lock:
+            found = [
+                replace(record, lease=self._holder(f"{Job.LEASES}{record.name}"))
+                for record in self._records.values()
+                if (names is None and sweeps is None)
+                or record.name in (names or ())
+                or (record.request is not None and record.request.sweep in (sweeps or ()))
+            ]
+        return tuple(sorted(found, key=lambda record: (record.created_at, record.name)))
 
     def answer(self, job: Job) -> Answer | None:
         with self._lock:

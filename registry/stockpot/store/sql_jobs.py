@@ -2,10 +2,10 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, delete, literal, select, type_coerce, update
+from sqlalchemy import JSON, ColumnElement, case, delete, false, func, literal, select, type_coerce, update
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
@@ -15,6 +15,8 @@ from stockpot.entities import (
     Digest,
     Evidence,
     Job,
+    JobRecord,
+    Lease,
     Opening,
     SoupOutcome,
     SoupRequest,
@@ -28,6 +30,19 @@ from stockpot.store.transactions import Transactions, insert_once
 
 T = TypeVar("T")
 DAY = 24 * 3600
+NAMED = 500
+"""Values that one statement names: databases take some thousand at once."""
+REQUEST = type_coerce(JobRow.request, JSON)
+"""Plain, since it may be in an older program's words."""
+KNOWN = select(
+    JobRow.name,
+    JobRow.model,
+    REQUEST.label("request"),
+    *(JobRow.created_at, JobRow.asked_at, JobRow.answered_at, JobRow.failed_at),
+    *(JobRow.fault, JobRow.attempts, JobRow.predecessor),
+    *(LeaseRow.owner, LeaseRow.since, LeaseRow.until),
+).outerjoin(LeaseRow, (LeaseRow.name == literal(Job.LEASES) + JobRow.name) & (LeaseRow.until >= Clock()))
+"""What a record tells."""
 
 
 class SqlJobs(Transactions):
@@ -73,7 +88,7 @@ class SqlJobs(Transactions):
 
     def jobs_at_work(self) -> tuple[Job, ...]:
         found = (
-            select(JobRow.name, type_coerce(JobRow.request, JSON).label("request"))
+            select(JobRow.name, REQUEST.label("request"))
             .join(LeaseRow, LeaseRow.name == literal(Job.LEASES) + JobRow.name)
             .where(LeaseRow.until >= Clock())
             .order_by(LeaseRow.since, LeaseRow.name)
@@ -88,10 +103,48 @@ class SqlJobs(Transactions):
             "outcome": to_document(outcome),
             "evidence": to_document(evidence),
             "answered_at": Clock(),
+            "failed_at": None,
+            "fault": None,
         }
         with self._transaction(self._writes) as session:
             require_lease(job, lease_of(session, job.lease), owner)
             session.execute(update(JobRow).where(JobRow.name == job.name).values(**answered))
+
+    def fail_job(self, job: Job, fault: str, *, owner: str) -> None:
+        with self._transaction(self._writes) as session:
+            lease = lease_of(session, job.lease)
+            held = require_lease(job, lease, owner)
+            told = JobRow.failed_at.is_not(None) & (JobRow.failed_at >= held.since)
+            attempts = case((told, JobRow.attempts), else_=JobRow.attempts + 1)
+            failed = update(JobRow).where(JobRow.name == job.name)
+            session.execute(failed.values(failed_at=Clock(), fault=fault, attempts=attempts))
+
+    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
+        self.begin_job(job)
+        with self._transaction(self._writes) as session:
+            unheard = false() if lost is None else JobRow.asked_at == lost
+            asked = {
+                "asked_at": Clock(),
+                "predecessor": func.coalesce(JobRow.predecessor, predecessor),
+                "attempts": case((unheard, JobRow.attempts + 1), else_=JobRow.attempts),
+            }
+            session.execute(update(JobRow).where(JobRow.name == job.name).values(**asked))
+
+    def asked_within(self, seconds: float) -> int:
+        asked = select(func.count()).select_from(JobRow).where(JobRow.asked_at > Clock() - seconds)
+        with self._transaction(self._reads) as session:
+            return session.scalar(asked) or 0
+
+    def job_records(
+        self, names: Collection[Digest] | None = None, *, sweeps: Collection[str] | None = None
+    ) -> tuple[JobRecord, ...]:
+        with self._transaction(self._reads) as session:
+            rows = [
+                row
+                for among in _among(names, sweeps)
+                for row in session.execute(KNOWN.where(among) if among is not None else KNOWN)
+            ]
+        return tuple(_record(row) for row in sorted(rows, key=lambda row: (row.created_at, row.name)))
 
     def answer(self, job: Job) -> Answer | None:
         kept = select(JobRow.outcome, JobRow.evidence, JobRow.answered_at).where(JobRow.name == job.name)
@@ -113,6 +166,36 @@ class SqlJobs(Transactions):
         )
         with self._transaction(self._reads) as session:
             return tuple(CheckpointPlace(*row) for row in session.execute(found))
+
+
+def _among(
+    names: Collection[Digest] | None, sweeps: Collection[str] | None
+) -> Iterator[ColumnElement[bool] | None]:
+    """A condition for each statement; None where all jobs are wanted."""
+    if names is None and sweeps is None:
+        yield None
+    wanted = ((JobRow.name, names), (REQUEST["sweep"].as_string(), sweeps))
+    for column, values in wanted:
+        some = sorted(set(values or ()))
+        for begin in range(0, len(some), NAMED):
+            yield column.in_(some[begin : begin + NAMED])
+
+
+def _record(row: Any) -> JobRecord:
+    lease = None if row.owner is None else Lease(f"{Job.LEASES}{row.name}", row.owner, row.since, row.until)
+    return JobRecord(
+        name=row.name,
+        model=row.model,
+        request=_readable(SoupRequest, row.request),
+        created_at=row.created_at,
+        asked_at=row.asked_at,
+        answered_at=row.answered_at,
+        failed_at=row.failed_at,
+        fault=row.fault,
+        attempts=row.attempts,
+        predecessor=row.predecessor,
+        lease=lease,
+    )
 
 
 def _readable(kind: type[T], document: Any) -> T | None:

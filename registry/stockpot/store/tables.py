@@ -262,6 +262,42 @@ class JobRow(Row):
     evidence: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     opening: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     """Plain for the same reason; NULL until the job's splits are opened."""
+    asked_at: Mapped[float | None]
+    """By the database's clock, as all times below: when a trigger asked for it last."""
+    failed_at: Mapped[float | None]
+    """Of the last attempt, where that failed."""
+    fault: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Those that failed or were lost."""
+    predecessor: Mapped[Digest | None]
+    """The job of the same request about an earlier state of the sweep, where there was one."""
+
+
+class WatermarkRow(Row):
+    """How far a scan has looked at the experiment of a rule."""
+
+    __tablename__ = "stockpot_watermarks"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    begun: Mapped[float]
+    """What ended before is none of the rule's business."""
+    until: Mapped[float]
+    """What ended before was looked at."""
+
+
+class SweepRow(Row):
+    """A sweep that a scan has seen, and that a rule is about."""
+
+    __tablename__ = "stockpot_sweeps"
+    sweep: Mapped[str] = mapped_column(primary_key=True)
+    """Its parent run's id."""
+    rule: Mapped[str]
+    """The rule's name."""
+    moved: Mapped[float]
+    """When one of its runs began or ended last, by MLflow."""
+    look_at: Mapped[float | None] = mapped_column(index=True)
+    """When to look at it again, by the database's clock; NULL where nothing is left to do."""
+    tag: Mapped[str | None]
+    """What the parent's tag `stockpot.soup` held."""
 
 
 class CandidateRow(Row):

@@ -10,6 +10,8 @@ from stockpot.entities import (
     Bound,
     CheckpointPlace,
     Job,
+    JobRecord,
+    JobState,
     Lease,
     Opening,
     Score,
@@ -35,6 +37,12 @@ from stockpot.testing.store_values import (
 def take(store: Store, owner: str, name: str = "soup", seconds: float = 1000) -> Lease:
     """Ask for a lease; with less than no seconds it has run out at once."""
     return store.take_lease(name, owner=owner, seconds=seconds)
+
+
+def record(store: Store, mine: Job) -> JobRecord:
+    """What is known of one job."""
+    (found,) = store.job_records([mine.name])
+    return found
 
 
 class JobsContract:
@@ -174,6 +182,65 @@ class JobsContract:
         answer = store.answer(mine)
         assert answer is not None
         assert answer.outcome.evaluations == 0
+
+    def test_a_job_that_failed_tells_why_until_it_is_answered(self, store: Store) -> None:
+        mine = job("one", "two")
+        store.begin_job(mine)
+        with pytest.raises(StoreError, match="held by nobody"):
+            store.fail_job(mine, "no split of this name", owner="me")
+        take(store, "you", mine.lease)
+        with pytest.raises(StoreError, match="held by you"):
+            store.fail_job(mine, "no split of this name", owner="me")
+        assert record(store, mine).state is JobState.RUNNING
+        for fault in ("no split of this name", "no split of that name"):
+            store.fail_job(mine, fault, owner="you")
+        store.release_lease(mine.lease, owner="you")
+        failed = record(store, mine)
+        assert (failed.state, failed.fault) == (JobState.FAILED, "no split of that name")
+        assert failed.failed_at == pytest.approx(time.time(), abs=5)
+        assert failed.attempts == 1, "told twice under one lease"
+        take(store, "me", mine.lease)
+        store.fail_job(mine, "again", owner="me")
+        assert record(store, mine).attempts == 2
+        store.finish_job(mine, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="me")
+        store.release_lease(mine.lease, owner="me")
+        done = record(store, mine)
+        assert (done.state, done.failed_at, done.fault, done.attempts) == (JobState.DONE, None, None, 2)
+        assert done.answered_at is not None
+
+    def test_a_job_that_a_trigger_asked_for_waits_until_somebody_works_on_it(self, store: Store) -> None:
+        mine, later = job("one"), job("one", "two")
+        store.ask_job(mine)
+        store.ask_job(later, predecessor=mine.name)
+        store.ask_job(later, predecessor=later.name)
+        first, grown = store.job_records([mine.name, later.name])
+        assert (first.state, first.attempts, first.predecessor) == (JobState.WAITING, 0, None)
+        assert first.asked_at == pytest.approx(time.time(), abs=5)
+        assert (grown.state, grown.predecessor) == (JobState.WAITING, mine.name)
+        assert store.asked_within(3600) == 2
+        assert store.asked_within(-3600) == 0
+        store.ask_job(mine, lost=first.asked_at)
+        store.ask_job(mine, lost=first.asked_at)
+        assert record(store, mine).attempts == 1, "that asking was lost once"
+        held = take(store, "me", mine.lease)
+        assert (record(store, mine).state, record(store, mine).lease) == (JobState.RUNNING, held)
+        store.fail_job(mine, "fault", owner="me")
+        store.release_lease(mine.lease, owner="me")
+        assert record(store, mine).state is JobState.FAILED
+        store.ask_job(mine)
+        again = record(store, mine)
+        assert (again.state, again.fault, again.attempts) == (JobState.WAITING, "fault", 2)
+
+    def test_jobs_are_found_by_name_and_by_sweep_the_oldest_first(self, store: Store) -> None:
+        jobs = [job("one"), job("two", sweep="other"), job("three", model="letters"), job("four")]
+        for one in jobs:
+            store.begin_job(one)
+        assert [found.name for found in store.job_records()] == [one.name for one in jobs]
+        about = store.job_records(sweeps={"parent", "nobody's"})
+        assert [found.name for found in about] == [jobs[place].name for place in (0, 2, 3)]
+        found = store.job_records([jobs[1].name], sweeps=["another"])[0]
+        assert (found.model, found.request, found.state) == ("digits", jobs[1].request, JobState.STOPPED)
+        assert store.job_records(()) == store.job_records(sweeps=()) == ()
 
     def test_another_request_or_another_state_of_the_sweep_is_another_job(self, store: Store) -> None:
         mine = job("one", "two")

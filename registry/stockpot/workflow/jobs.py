@@ -1,6 +1,7 @@
 """A request about one state of a sweep is worked on by one process at a time, and answered once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -17,7 +18,8 @@ from stockpot.entities import (
     SoupState,
     tags,
 )
-from stockpot.errors import BadRequest, Busy, StoreError
+from stockpot.errors import BadRequest, Busy, StockpotError, StoreError, Unexpected
+from stockpot.prose import one_line
 from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
 
 T = TypeVar("T")
+
+LONGEST = 1000
+"""Characters of a fault that are kept."""
 
 
 class Office(Place, Protocol):
@@ -51,9 +56,7 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
     where another process works on the same request and this one may not wait, StoreError where another
     process took over, and what `walk` raises.
     """
-    request = pinned(request, place.tracker)
-    runs = (*place.tracker.runs(request.selector), *base_as_listed(request, place.tracker))
-    job = Job.of(replace(request, wait=True), runs)
+    job = job_of(request, place.tracker)
     place.store.begin_job(job)
     before = place.store.answer(job)
     if before is not None and not _asks_anew(request):
@@ -71,6 +74,13 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
         return found
     with hold.kept_alive():
         return _newer(job, before, place) or _work(job, hold, place, stage, watch)
+
+
+def job_of(request: SoupRequest, tracker: "Tracker") -> Job:
+    """The job of this request about its sweep as it is now. Raises what listing the sweep raises."""
+    request = pinned(request, tracker)
+    runs = (*tracker.runs(request.selector), *base_as_listed(request, tracker))
+    return Job.of(replace(request, wait=True), runs)
 
 
 def _asks_anew(request: SoupRequest) -> bool:
@@ -150,12 +160,31 @@ def _evidence(outcome: SoupOutcome, place: Office) -> Evidence:
 
 
 def _work(job: Job, hold: Hold, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
-    outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, Leader(job, hold.owner))
+    with _failure_kept(job, hold, place):
+        outcome = walk(job.request, place, _WhileHeld(stage, hold), watch, Leader(job, hold.owner))
     try:
         place.store.finish_job(job, outcome, _evidence(outcome, place), owner=hold.owner)
     except (StoreError, OSError) as error:  # the soups are registered: only the next request takes longer
         watch.say(f"the answer could not be kept: {' '.join(str(error).split())}")
     return outcome
+
+
+@contextmanager
+def _failure_kept(job: Job, hold: Hold, place: Office) -> Iterator[None]:
+    """Keep why an attempt failed, for whoever asks again. Who was told to end has not failed."""
+    try:
+        yield
+    except Exception as error:
+        told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+        with suppress(StoreError, OSError):  # overtaken, or no database: the error itself is told
+            place.store.fail_job(job, fault_line(told), owner=hold.owner)
+        raise
+
+
+def fault_line(error: StockpotError) -> str:
+    """An error for a table of jobs: in one line, without its mend."""
+    line = one_line("; ".join((error.what, *error.faults)))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 @dataclass(frozen=True)
