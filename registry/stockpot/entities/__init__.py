@@ -65,9 +65,11 @@ from stockpot.entities.request import (
     Register,
     SoupRequest,
 )
+from stockpot.entities.scan import Experiment, KnownSweep, Watermark
 from stockpot.entities.selection import Contender, Selection, Step
 from stockpot.entities.source import SourceIdentity
 from stockpot.entities.sweep import (
+    UNFINISHED,
     Candidate,
     Exclusion,
     ExclusionReason,
@@ -86,6 +88,7 @@ __all__ = [
     "MODULE_FOLDER",
     "MOST_BYTES",
     "SETTINGS",
+    "UNFINISHED",
     "Accept",
     "Adapter",
     "Answer",
@@ -110,6 +113,7 @@ __all__ = [
     "Evidence",
     "Exclusion",
     "ExclusionReason",
+    "Experiment",
     "FileStamp",
     "FiledReport",
     "IngestedSource",
@@ -117,6 +121,7 @@ __all__ = [
     "Job",
     "JobRecord",
     "JobState",
+    "KnownSweep",
     "Lease",
     "Measurement",
     "Metric",
@@ -149,6 +154,7 @@ __all__ = [
     "TensorSpec",
     "Threshold",
     "Trial",
+    "Watermark",
     "WeightsFormat",
     "WeightsSource",
     "digest_of_bytes",

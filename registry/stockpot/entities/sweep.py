@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from stockpot.entities.checkpoint import Checkpoint, WeightsSource
 
+UNFINISHED = ("RUNNING", "SCHEDULED")
+"""Statuses of runs that have not ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class SweepSelector:

@@ -1,6 +1,6 @@
 """What Stockpot remembers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from stockpot.entities import (
@@ -16,6 +16,7 @@ from stockpot.entities import (
     IngestedSource,
     Job,
     JobRecord,
+    KnownSweep,
     Lease,
     Opening,
     Recipe,
@@ -24,6 +25,7 @@ from stockpot.entities import (
     Selection,
     SoupOutcome,
     SoupReport,
+    Watermark,
 )
 
 
@@ -201,6 +203,26 @@ class Store(Protocol):
         """What is known of jobs, the oldest first: of these names, or about these sweeps (ids of parent
         runs); of all where neither is given.
         """
+        ...
+
+    def clock(self) -> float:
+        """What time it is, by the store's own clock, in seconds since the epoch."""
+        ...
+
+    def watermarks(self, names: Collection[str]) -> Mapping[str, Watermark]:
+        """How far scans have looked, by these names; without those that none was kept of."""
+        ...
+
+    def known_sweeps(self, sweeps: Collection[str]) -> Mapping[str, KnownSweep]:
+        """What scans have kept of these sweeps, by the ids of their parent runs."""
+        ...
+
+    def sweeps_due(self) -> tuple[KnownSweep, ...]:
+        """The sweeps that are to be looked at by now, by the store's own clock, the longest due first."""
+        ...
+
+    def keep_scan(self, sweeps: Collection[KnownSweep], marks: Mapping[str, Watermark]) -> None:
+        """Keep what a scan has seen, in place of what was kept of these sweeps and names before."""
         ...
 
     def answer(self, job: Job) -> Answer | None:

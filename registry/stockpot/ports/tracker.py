@@ -1,12 +1,13 @@
 """What Stockpot asks of MLflow."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stockpot.entities import (
     Candidate,
     Digest,
+    Experiment,
     ModelVersion,
     Packaged,
     Publication,
@@ -36,6 +37,31 @@ class Tracker(Protocol):
         Raises UnknownSweep for a parent or an experiment that does not exist, and BadRequest for a filter
         that MLflow refuses.
         """
+        ...
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """Every active experiment, by id."""
+        ...
+
+    def select_runs(
+        self,
+        experiment_ids: Sequence[str],
+        *,
+        ended_since: int | None = None,
+        unfinished: bool = False,
+        run_ids: Collection[str] | None = None,
+        tag: str | None = None,
+        filter: str | None = None,  # noqa: A002 - as in SweepSelector
+    ) -> Iterator[Run]:
+        """Every active run in these experiments that is not Stockpot's own and meets all that is given, page
+        by page: ended at this time or later (milliseconds since the epoch; also where it was resumed since),
+        runs or is scheduled, has one of these ids, has this tag (not empty), meets an MLflow filter. Raises
+        BadRequest for a filter that MLflow refuses.
+        """
+        ...
+
+    def tag_run(self, run_id: str, tag: str, value: str) -> None:
+        """Set a tag of a run, in place of what it held. Raises UnknownSweep or NotPermitted."""
         ...
 
     def parent(self, selector: SweepSelector) -> Run | None:

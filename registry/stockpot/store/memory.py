@@ -2,7 +2,7 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -20,6 +20,7 @@ from stockpot.entities import (
     IngestedSource,
     Job,
     JobRecord,
+    KnownSweep,
     Lease,
     Opening,
     Recipe,
@@ -29,6 +30,7 @@ from stockpot.entities import (
     Selection,
     SoupOutcome,
     SoupReport,
+    Watermark,
     digest_of_document,
 )
 from stockpot.ports import Store
@@ -52,6 +54,8 @@ class MemoryStore(Store):
         self._reports: dict[Digest, FiledReport] = {}
         self._jobs: dict[Digest, Job] = {}
         self._records: dict[Digest, JobRecord] = {}
+        self._marks: dict[str, Watermark] = {}
+        self._sweeps: dict[str, KnownSweep] = {}
         self._openings: dict[Digest, Opening] = {}
         self._answers: dict[Digest, Answer] = {}
         self._places: dict[Digest, set[CheckpointPlace]] = {}
@@ -265,6 +269,28 @@ class MemoryStore(Store):
                 or (record.request is not None and record.request.sweep in (sweeps or ()))
             ]
         return tuple(sorted(found, key=lambda record: (record.created_at, record.name)))
+
+    def clock(self) -> float:
+        return time.time()
+
+    def watermarks(self, names: Collection[str]) -> Mapping[str, Watermark]:
+        with self._lock:
+            return {name: self._marks[name] for name in names if name in self._marks}
+
+    def known_sweeps(self, sweeps: Collection[str]) -> Mapping[str, KnownSweep]:
+        with self._lock:
+            return {sweep: self._sweeps[sweep] for sweep in sweeps if sweep in self._sweeps}
+
+    def sweeps_due(self) -> tuple[KnownSweep, ...]:
+        with self._lock:
+            due = [(known.look_at, known.sweep, known) for known in self._sweeps.values() if known.look_at]
+        now = time.time()
+        return tuple(known for look_at, _, known in sorted(due, key=lambda one: one[:2]) if look_at <= now)
+
+    def keep_scan(self, sweeps: Collection[KnownSweep], marks: Mapping[str, Watermark]) -> None:
+        with self._lock:
+            self._sweeps.update({known.sweep: known for known in sweeps})
+            self._marks.update(marks)
 
     def answer(self, job: Job) -> Answer | None:
         with self._lock:

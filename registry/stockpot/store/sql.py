@@ -30,6 +30,7 @@ from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
 from stockpot.store.sql_registrations import SqlRegistrations, release
 from stockpot.store.sql_reports import SqlReports
+from stockpot.store.sql_scans import SqlScans
 from stockpot.store.tables import (
     BoundRow,
     EvaluationRow,
@@ -46,7 +47,7 @@ _AT_ONCE = 10_000
 
 
 @tries_again
-class SqlStore(SqlJobs, SqlRegistrations, SqlReports, Transactions, Store):
+class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that

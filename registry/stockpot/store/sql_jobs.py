@@ -26,12 +26,10 @@ from stockpot.store.claims import require_lease
 from stockpot.store.places import place_of
 from stockpot.store.sql_registrations import Clock, lease_of
 from stockpot.store.tables import CandidateRow, JobRow, LeaseRow
-from stockpot.store.transactions import Transactions, insert_once
+from stockpot.store.transactions import Transactions, in_parts, insert_once
 
 T = TypeVar("T")
 DAY = 24 * 3600
-NAMED = 500
-"""Values that one statement names: databases take some thousand at once."""
 REQUEST = type_coerce(JobRow.request, JSON)
 """Plain, since it may be in an older program's words."""
 KNOWN = select(
@@ -176,9 +174,7 @@ def _among(
         yield None
     wanted = ((JobRow.name, names), (REQUEST["sweep"].as_string(), sweeps))
     for column, values in wanted:
-        some = sorted(set(values or ()))
-        for begin in range(0, len(some), NAMED):
-            yield column.in_(some[begin : begin + NAMED])
+        yield from (column.in_(some) for some in in_parts(values or ()))
 
 
 def _record(row: Any) -> JobRecord:

@@ -1,8 +1,8 @@
 """Transactions on the store's database, and the rows that other rows refer to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, literal
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,6 +12,10 @@ from stockpot.entities import Composition, Digest, EvaluationProtocol, Recipe
 from stockpot.store.engine import WRITES, foreign_errors, open_engine
 from stockpot.store.schema import require_head
 from stockpot.store.tables import IngredientRow, ProtocolRow, RecipeRow, Row
+
+T = TypeVar("T")
+NAMED = 500
+"""Values that one statement names: databases take some thousand at once."""
 
 
 class Transactions:
@@ -73,3 +77,9 @@ def keep_protocol(session: Session, protocol: EvaluationProtocol) -> None:
         document=protocol,
         question=protocol.question.digest,
     )
+
+
+def in_parts(values: Collection[T]) -> Iterator[list[T]]:
+    """Different values, so many at once that a statement may name them."""
+    some = list(dict.fromkeys(values))
+    return (some[begin : begin + NAMED] for begin in range(0, len(some), NAMED))

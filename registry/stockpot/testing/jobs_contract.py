@@ -12,10 +12,12 @@ from stockpot.entities import (
     Job,
     JobRecord,
     JobState,
+    KnownSweep,
     Lease,
     Opening,
     Score,
     SoupOutcome,
+    Watermark,
     digest_of_bytes,
 )
 from stockpot.errors import StoreError
@@ -241,6 +243,25 @@ class JobsContract:
         found = store.job_records([jobs[1].name], sweeps=["another"])[0]
         assert (found.model, found.request, found.state) == ("digits", jobs[1].request, JobState.STOPPED)
         assert store.job_records(()) == store.job_records(sweeps=()) == ()
+
+    def test_what_a_scan_has_seen_is_kept_and_replaced_by_what_a_later_one_saw(self, store: Store) -> None:
+        now = store.clock()
+        assert now == pytest.approx(time.time(), abs=5)
+        assert store.sweeps_due() == ()
+        done = KnownSweep("done", "birds", now, None, None)
+        late, early = replace(done, sweep="late", look_at=now - 1), replace(done, sweep="e", look_at=now - 2)
+        later = replace(done, sweep="later", look_at=now + 1000, tag="yes")
+        mark = Watermark(1.5, 0.1 + 0.2)
+        store.keep_scan([done, late, early, later], {"a": mark, "b": mark})
+        assert store.sweeps_due() == (early, late)
+        assert store.known_sweeps(["done", "later", "unheard of"]) == {"done": done, "later": later}
+        assert store.watermarks(["a", "c"]) == {"a": mark}
+        moved = replace(late, rule="fish", moved=now + 1, look_at=None, tag="no")
+        store.keep_scan([moved], {"a": Watermark(1.5, 2.5)})
+        store.keep_scan([], {})
+        assert store.sweeps_due() == (early,)
+        assert store.known_sweeps(["late"]) == {"late": moved}
+        assert store.watermarks(["a", "b"]) == {"a": Watermark(1.5, 2.5), "b": mark}
 
     def test_another_request_or_another_state_of_the_sweep_is_another_job(self, store: Store) -> None:
         mine = job("one", "two")

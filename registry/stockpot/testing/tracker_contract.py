@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,42 @@ class TrackerContract:
         assert backend.tracker.parent(SweepSelector(experiment=sweep.experiment)) is None
         with pytest.raises(UnknownSweep):
             backend.tracker.parent(SweepSelector(parent_run_id="0" * 32))
+
+    def test_experiments_are_listed_and_their_runs_selected(
+        self, backend: Backend, tracker: Tracker, sweep: PlantedSweep, publication: Publication
+    ) -> None:
+        listed = {one.experiment_id: one.name for one in tracker.experiments()}
+        assert listed[sweep.experiment_id] == sweep.experiment
+        tracker.create_run(publication)  # our own
+        running = backend.add_run(sweep.experiment_id, "running", status="RUNNING", tags={"study": "lr"})
+        everywhere = [*listed]
+
+        def selected(**conditions: Any) -> list[str]:
+            return [run.run_id for run in tracker.select_runs([sweep.experiment_id], **conditions)]
+
+        every = [sweep.parent, *sweep.children, running]
+        assert selected() == every
+        ended = {run.run_id: run.ended for run in tracker.select_runs([sweep.experiment_id])}
+        last = max(end for end in ended.values() if end is not None)
+        assert selected(ended_since=last) == [run_id for run_id, end in ended.items() if end == last]
+        assert [run_id for run_id in selected(ended_since=0) if run_id != running] == every[:-1]
+        assert selected(ended_since=last + 1) == []
+        assert selected(unfinished=True) == selected(tag="study") == [running]
+        assert selected(run_ids=[sweep.children[0], running], filter="tags.study = 'lr'") == [running]
+        assert selected(run_ids=[]) == []
+        assert [*tracker.select_runs([])] == []
+        found = tracker.select_runs(everywhere, run_ids=sweep.children, filter="params.seed = '1'")
+        assert [run.run_id for run in found] == [sweep.children[1]]
+        with pytest.raises(BadRequest, match="filter 'nonsense'"):
+            selected(filter="nonsense")
+
+    def test_a_run_is_tagged_and_its_tag_replaced(self, tracker: Tracker, sweep: PlantedSweep) -> None:
+        for value in ("now", '{"rule": "birds"}'):
+            tracker.tag_run(sweep.parent, "stockpot.soup", value)
+            (found,) = tracker.select_runs([sweep.experiment_id], tag="stockpot.soup")
+            assert (found.run_id, found.tags["stockpot.soup"]) == (sweep.parent, value)
+        with pytest.raises(UnknownSweep, match="0" * 32):
+            tracker.tag_run("0" * 32, "stockpot.soup", "now")
 
     def test_an_experiment_is_found_by_a_name_with_quotes(self, backend: Backend) -> None:
         name = fresh("""it's a "sweep" """)

@@ -4,15 +4,17 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import (
     MODULES,
+    UNFINISHED,
     Candidate,
     Digest,
+    Experiment,
     ModelVersion,
     Packaged,
     Publication,
@@ -60,7 +62,7 @@ class MemoryTracker(Tracker):
     def __init__(self, *, writable: bool = True) -> None:
         self.writable = writable
         self.oldest = time.time()
-        self.experiments: dict[str, str] = {}
+        self.experiments_kept: dict[str, str] = {}
         self.runs_kept: dict[str, KeptRun] = {}
         self.models_kept: dict[str, KeptModel] = {}
         self.versions_kept: dict[str, list[ModelVersion]] = {}
@@ -69,7 +71,7 @@ class MemoryTracker(Tracker):
 
     def add_experiment(self, name: str) -> str:
         """Create an experiment. Returns its id."""
-        return self.experiments.setdefault(name, str(len(self.experiments)))
+        return self.experiments_kept.setdefault(name, str(len(self.experiments_kept)))
 
     def add_run(
         self,
@@ -94,6 +96,7 @@ class MemoryTracker(Tracker):
             params=dict(params or {}),
             metrics=dict(metrics or {}),
             tags={**(tags or {}), **nesting},
+            ended=None if status in UNFINISHED else self._started,
         )
         self.runs_kept[run.run_id] = KeptRun(run)
         return run.run_id
@@ -113,7 +116,7 @@ class MemoryTracker(Tracker):
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         conditions = conditions_of(selector.filter or "")
         if selector.parent_run_id is None:
-            if selector.experiment not in self.experiments:
+            if selector.experiment not in self.experiments_kept:
                 raise UnknownSweep(f"no experiment {selector.experiment!r}", mend="name another")
             below = None
         elif selector.parent_run_id not in self.runs_kept:
@@ -121,10 +124,46 @@ class MemoryTracker(Tracker):
         else:
             below = self._below(selector.parent_run_id)
         runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
-        experiment = self.experiments.get(selector.experiment or "")
+        experiment = self.experiments_kept.get(selector.experiment or "")
         chosen = [r for r in runs if (r.experiment_id == experiment if below is None else r.run_id in below)]
         kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
         return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        created = round(self.oldest * 1000)
+        found = [Experiment(number, name, created) for name, number in self.experiments_kept.items()]
+        return tuple(sorted(found, key=lambda one: one.experiment_id))
+
+    def select_runs(
+        self,
+        experiment_ids: Sequence[str],
+        *,
+        ended_since: int | None = None,
+        unfinished: bool = False,
+        run_ids: Collection[str] | None = None,
+        tag: str | None = None,
+        filter: str | None = None,  # noqa: A002 - as in SweepSelector
+    ) -> Iterator[Run]:
+        conditions = conditions_of(filter or "")
+        runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
+        chosen = (
+            run
+            for run in runs
+            if run.experiment_id in experiment_ids
+            and (ended_since is None or (run.ended is not None and run.ended >= ended_since))
+            and (not unfinished or run.status in UNFINISHED)
+            and (run_ids is None or run.run_id in run_ids)
+            and (tag is None or run.tags.get(tag))
+            and all(holds(run, condition) for condition in conditions)
+        )
+        return iter(sorted(chosen, key=lambda run: (run.started, run.run_id)))
+
+    def tag_run(self, run_id: str, tag: str, value: str) -> None:
+        self._require_writable("run")
+        if run_id not in self.runs_kept:
+            raise UnknownSweep(f"no run {run_id!r}", mend="name another")
+        kept = self.runs_kept[run_id]
+        kept.run = replace(kept.run, tags={**kept.run.tags, tag: value})
 
     def parent(self, selector: SweepSelector) -> Run | None:
         if selector.parent_run_id is None:
@@ -196,7 +235,7 @@ class MemoryTracker(Tracker):
             raise BadModelName(
                 f"registered model {model!r}: no / or : in a name", mend="give another --model"
             )
-        if experiment_id not in self.experiments.values():
+        if experiment_id not in self.experiments_kept.values():
             raise TrackingError(f"no experiment {experiment_id}", mend="name another")
 
     def find_run(self, publication: Publication) -> str | None:

@@ -1,19 +1,19 @@
 """A sweep's runs, all pages."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from sys import intern
 from typing import TYPE_CHECKING, TypeVar
 
-from stockpot.entities import Run, SweepSelector
+from stockpot.entities import Experiment, Run, SweepSelector
 from stockpot.entities.tags import PARENT, ROLE
 from stockpot.errors import BadRequest, UnknownSweep
 from stockpot.tracking.mlflow_calls import asking, redacted, require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities import Run as MlflowRun
 
 T = TypeVar("T")
@@ -39,8 +39,42 @@ def list_runs(
         experiment_id = _experiment_by_name(client, selector.experiment or "")
         return _listed(client, [experiment_id], "", selector.filter, page_size)
     parent = _active_run(client, selector.parent_run_id)
-    experiments = sorted({str(parent.info.experiment_id), *_active_experiments(client)})
+    active = (one.experiment_id for one in experiments_of(client))
+    experiments = sorted({str(parent.info.experiment_id), *active})
     return _Tree(client, experiments, selector.filter, page_size).below(selector.parent_run_id)
+
+
+def select_runs(
+    client: "MlflowClient",
+    experiment_ids: Sequence[str],
+    conditions: Sequence[str],
+    run_ids: Collection[str] | None,
+    told: str | None,
+    size: int,
+) -> Iterator[Run]:
+    """Active runs but our own that meet all conditions and the filter that a person told; of these ids, where
+    some are given. Raises BadRequest for a filter that MLflow refuses.
+    """
+    named = [""] if run_ids is None else _among_ids(run_ids)
+    for ids in named if experiment_ids else ():
+        condition = " and ".join(filter(None, (*conditions, ids)))
+        for run, _ in _listed(client, [*experiment_ids], condition, told, size):
+            yield run
+
+
+def _among_ids(ids: Collection[str]) -> Iterator[str]:
+    names = [f"'{run_id}'" for run_id in sorted(ids)]
+    parts = (", ".join(names[begin : begin + NAMED]) for begin in range(0, len(names), NAMED))
+    return (f"attributes.run_id IN ({part})" for part in parts)
+
+
+def experiments_of(client: "MlflowClient") -> tuple[Experiment, ...]:
+    """Every active experiment, by id."""
+    found = (
+        Experiment(str(one.experiment_id), one.name, one.creation_time or 0)
+        for one in _active_experiments(client)
+    )
+    return tuple(sorted(found, key=lambda one: one.experiment_id))
 
 
 def parent_of(client: "MlflowClient", selector: SweepSelector) -> Run | None:
@@ -106,9 +140,7 @@ class _Tree:
         """Those that meet the filter."""
         if not self._filter:
             return iter(found)
-        names = [f"'{run_id}'" for run_id in sorted(ids)]
-        parts = (", ".join(names[begin : begin + NAMED]) for begin in range(0, len(names), NAMED))
-        questions = (f"attributes.run_id IN ({part})" for part in parts)
+        questions = _among_ids(ids)
         met = {run.run_id for question in questions for run, _ in self._search(question, self._filter)}
         return (entry for entry in found if entry[0].run_id in met)
 
@@ -156,12 +188,12 @@ def _page(
     return [(_run(run), run.info.artifact_uri) for run in page if ROLE not in run.data.tags], page.token
 
 
-def _active_experiments(client: "MlflowClient") -> Iterator[str]:
+def _active_experiments(client: "MlflowClient") -> "Iterator[MlflowExperiment]":
     token = None
     while True:
         with asking("listing the experiments"):
             page = client.search_experiments(max_results=PAGE, page_token=token)
-        yield from (str(experiment.experiment_id) for experiment in page)
+        yield from page
         token = page.token
         if not token:
             return
@@ -192,7 +224,7 @@ def _experiment_by_name(client: "MlflowClient", name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _require_active(experiment: "Experiment", told: str) -> None:
+def _require_active(experiment: "MlflowExperiment", told: str) -> None:
     if experiment.lifecycle_stage != "active":
         mend = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise UnknownSweep(f"{told} is deleted", mend=mend)

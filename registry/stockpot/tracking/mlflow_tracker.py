@@ -3,7 +3,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,10 @@ from urllib.parse import quote
 
 from stockpot.entities import (
     CONFIG,
+    UNFINISHED,
     Candidate,
     Digest,
+    Experiment,
     ModelVersion,
     Packaged,
     Publication,
@@ -23,7 +25,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.entities.tags import ALIAS
-from stockpot.errors import BadRequest, StockpotError
+from stockpot.errors import BadRequest, StockpotError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_publishing as publishing
@@ -45,7 +47,7 @@ from stockpot.tracking.mlflow_calls import (
 )
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
-from stockpot.tracking.mlflow_runs import PAGE, list_runs, parent_of
+from stockpot.tracking.mlflow_runs import PAGE, experiments_of, list_runs, parent_of, select_runs
 from stockpot.tracking.mlflow_server import require_version
 from stockpot.tracking.mlflow_weights import (
     companions,
@@ -108,6 +110,32 @@ class MlflowTracker(Tracker):
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         return map(self._noted, list_runs(self._client, selector, self._page_size))
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        return experiments_of(self._client)
+
+    def select_runs(
+        self,
+        experiment_ids: Sequence[str],
+        *,
+        ended_since: int | None = None,
+        unfinished: bool = False,
+        run_ids: Collection[str] | None = None,
+        tag: str | None = None,
+        filter: str | None = None,  # noqa: A002 - as in SweepSelector
+    ) -> Iterator[Run]:
+        conditions = [f"attributes.end_time >= {ended_since}"] if ended_since is not None else []
+        conditions += [f"tags.`{tag}` != ''"] if tag is not None else []
+        # MLflow's filters know no `or`.
+        stages = [[f"attributes.status = '{status}'"] for status in UNFINISHED] if unfinished else [[]]
+        for stage in stages:
+            yield from select_runs(
+                self._client, experiment_ids, [*conditions, *stage], run_ids, filter, self._page_size
+            )
+
+    def tag_run(self, run_id: str, tag: str, value: str) -> None:
+        with asking(f"tag {tag!r} of run {run_id}", invalid=UnknownSweep, missing=UnknownSweep):
+            self._client.set_tag(run_id, tag, value)
 
     def parent(self, selector: SweepSelector) -> Run | None:
         return parent_of(self._client, selector)

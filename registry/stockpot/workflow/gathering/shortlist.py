@@ -7,14 +7,13 @@ from collections import Counter, defaultdict
 from difflib import get_close_matches
 from shlex import quote
 
-from stockpot.entities import Direction, Exclusion, ExclusionReason, Run, SoupRequest, tags
+from stockpot.entities import UNFINISHED, Direction, Exclusion, ExclusionReason, Run, SoupRequest, tags
 from stockpot.errors import BadRequest
 from stockpot.prose import counted
 
 ANY_BASE = "--any-base averages them all the same"
 NEAREST = 5
 """Metrics that are named where the wanted one was not logged; runs, where they are not finished."""
-UNFINISHED = ("RUNNING", "SCHEDULED")
 SMALLER_IS_BETTER = frozenset(
     {
         *(

@@ -1,0 +1,39 @@
+"""What a scan for finished sweeps remembers. Times are seconds since the epoch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment of MLflow."""
+
+    experiment_id: str
+    name: str
+    created: int
+    """Milliseconds since the epoch; 0 where MLflow does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a scan has looked at the experiment of a rule."""
+
+    begun: float
+    """What ended before is none of the rule's business."""
+    until: float
+    """What ended before was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSweep:
+    """A sweep that a scan has seen, and that a rule is about."""
+
+    sweep: str
+    """Its parent run's id."""
+    rule: str
+    """The rule's name."""
+    moved: float
+    """When one of its runs began or ended last, by MLflow."""
+    look_at: float | None
+    """When to look at it again, by the store's clock; None where nothing is left to do."""
+    tag: str | None
+    """What the parent's tag `stockpot.soup` held."""
