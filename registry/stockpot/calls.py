@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
-from stockpot.errors import BadRequest
+from stockpot.errors import BadRequest, StockpotError, Unexpected
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
@@ -13,6 +15,8 @@ from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.check import SweepCheck, check_sweep
 from stockpot.workflow.gathering.proposal import ANY_TASK
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.scanning.findings import Asked, Done, Scan
+from stockpot.workflow.scanning.overview import RulesCheck
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
@@ -134,6 +138,56 @@ def check(  # noqa: PLR0913 - one parameter per option
     watch = _log_of(watch)
     with Workplace(watch=watch) as place:
         return check_sweep(request, place.tracker, place.supply, watch)
+
+
+def scan(
+    rules: Path | None = None, *, dry_run: bool = False, watch: Watcher | None = None
+) -> tuple[Scan, tuple[Done, ...]]:
+    """Find the sweeps that finished since the last scan, and make their soups, one after the other.
+
+    Args:
+        rules: The file of rules; by default STOCKPOT_RULES, else ``rules.toml`` in STOCKPOT_HOME.
+        dry_run: Only find out what is due. Changes nothing.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Returns what was found, and what became of what was due: one that fails does not stop the others. Raises
+    the errors of `stockpot.errors`, each with its mend: Busy where another scan is under way.
+    """
+    from stockpot.workflow.scanning.rules import read_rules
+    from stockpot.workflow.scanning.scan import scan
+
+    watch = _log_of(watch)
+    with Workplace(watch=watch) as place:
+        read = read_rules(rules or place.settings.rules_file)
+        # Nobody else is told of what is asked for here: what a killed scan left is lost at once.
+        found = scan(read, place.tracker, place.store, lost_after=0.0, dry=dry_run)
+    return found, tuple(_done(asked, watch) for asked in found.asked)
+
+
+def _done(asked: Asked, watch: Watcher) -> Done:
+    from stockpot.workflow.jobs import fault_line
+
+    sweep, job = asked.job.request.sweep or "", asked.job.name
+    watch.say(f"the sweep {sweep}, for {asked.request.model}")
+    try:
+        outcome = soup(replace(asked.request, wait=False), watch=watch)
+    except Exception as error:  # noqa: BLE001 - the other sweeps are none the worse for it
+        told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+        watch.say(f"the sweep {sweep} has no answer: {' '.join(str(told).split())}")
+        return Done(sweep, job, fault=fault_line(told), exit_code=told.exit_code)
+    return Done(sweep, job, tuple(one.uri for one in outcome.registered))
+
+
+def check_rules(rules: Path | None = None, *, watch: Watcher | None = None) -> RulesCheck:
+    """What each rule of a file would match now. Changes nothing.
+
+    Args: as of `scan`. Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.scanning.overview import check_rules
+    from stockpot.workflow.scanning.rules import read_rules
+
+    with Workplace(watch=_log_of(watch)) as place:
+        return check_rules(read_rules(rules or place.settings.rules_file), place.tracker, place.store)
 
 
 def check_task(

@@ -81,6 +81,14 @@ class Settings(BaseSettings):
     """The torch device to evaluate on, or several of one model, such as "cuda:0,cuda:1": each further one
     has a process of its own, which helps. By default CUDA where there is one, else the CPU."""
 
+    rules: _Folder | None = None
+    """The file that tells scans which finished sweeps become soups; rules.toml in `home` by default."""
+
+    @property
+    def rules_file(self) -> Path:
+        """The file of rules."""
+        return (self.rules or self.home / "rules.toml").absolute()
+
     @property
     def database(self) -> str:
         """The store's URL."""

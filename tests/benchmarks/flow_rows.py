@@ -22,6 +22,14 @@ def listing(_scratch: Path, scale: Scale) -> Iterable[Row]:
         )
 
 
+def scanning(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """Finished sweeps."""
+    found = measured("scanning", "--sweeps", scale.finished, "--size", 8, "--rounds", scale.few)
+    work = f"scan for {scale.finished:,} finished sweeps of 8"
+    yield Row(f"{work}, the first time", PAGING, Goal("<=", 1.2, "x"), (*found["first"],), "x")
+    yield Row(f"{work}, 20 of them new", PAGING, "what is new alone", (*found["later"],), "x")
+
+
 def orchestration(scratch: Path, scale: Scale) -> Iterable[Row]:
     """A 24-candidate sweep: all that is neither evaluation nor averaging.
 

@@ -37,6 +37,8 @@ class Scale:
     """Examples of an interval."""
     runs: int = 10_000
     """Of the listed sweep."""
+    finished: int = 5000
+    """Sweeps that a scan sees."""
     shared: int = 32
     """Candidates that several processes rank."""
     sleep: float = 0.5
@@ -61,6 +63,7 @@ QUICK = Scale(
     examples=200,
     drawn=40,
     runs=30,
+    finished=20,
     shared=4,
     sleep=0.01,
     command=("--width", "64", "--examples", "512", "--variants", "3"),

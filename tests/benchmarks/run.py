@@ -36,6 +36,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "trainer-sweep": evaluation_rows.trainer_sweep,
     "selection": evaluation_rows.selection,
     "listing": flow_rows.listing,
+    "scanning": flow_rows.scanning,
     "orchestration": flow_rows.orchestration,
 }
 

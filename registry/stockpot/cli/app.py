@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import checking, options, printing, terminal
+from stockpot.cli import checking, options, printing, scanning, terminal
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
@@ -55,6 +55,8 @@ app.add_typer(database, name="db")
 
 tasks = typer.Typer(help="What says how a model is scored.", no_args_is_help=True)
 app.add_typer(tasks, name="task")
+
+scanning.add_commands(app)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 

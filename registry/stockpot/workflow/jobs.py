@@ -1,6 +1,6 @@
 """A request about one state of a sweep is worked on by one process at a time, and answered once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -12,6 +12,7 @@ from stockpot.entities import (
     Job,
     ModelVersion,
     PublishedSoup,
+    Run,
     SoupOutcome,
     SoupReport,
     SoupRequest,
@@ -76,10 +77,12 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
         return _newer(job, before, place) or _work(job, hold, place, stage, watch)
 
 
-def job_of(request: SoupRequest, tracker: "Tracker") -> Job:
-    """The job of this request about its sweep as it is now. Raises what listing the sweep raises."""
+def job_of(request: SoupRequest, tracker: "Tracker", runs: Iterable[Run] | None = None) -> Job:
+    """The job of this request about its sweep: as it is now, or of these `runs`. Raises what listing the
+    sweep, and looking up its base, raise.
+    """
     request = pinned(request, tracker)
-    runs = (*tracker.runs(request.selector), *base_as_listed(request, tracker))
+    runs = (*(tracker.runs(request.selector) if runs is None else runs), *base_as_listed(request, tracker))
     return Job.of(replace(request, wait=True), runs)
 
 

@@ -1,0 +1,1 @@
+"""Sweeps that finish are found by rules, and asked for."""

@@ -1,0 +1,317 @@
+"""Sweeps that finished since a scan last looked are asked for, each once."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    UNFINISHED,
+    Digest,
+    Job,
+    JobRecord,
+    JobState,
+    KnownSweep,
+    Run,
+    SoupRequest,
+    SweepSelector,
+    Watermark,
+)
+from stockpot.entities.tags import SOUP
+from stockpot.errors import BadRequest, Busy, UnknownSweep
+from stockpot.prose import counted, listed
+from stockpot.workflow.jobs import fault_line, job_of
+from stockpot.workflow.leases import Hold, holder
+from stockpot.workflow.scanning.findings import Asked, Scan, Sighting, Standing
+from stockpot.workflow.scanning.forest import Forest, SeenSweep, sweep_of
+from stockpot.workflow.scanning.marks import Marks
+from stockpot.workflow.scanning.matching import match
+from stockpot.workflow.scanning.rules import Rule, Rules
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker
+
+HOUR, DAY = 3600.0, 24 * 3600.0
+SETTLED = HOUR
+"""Seconds without a run that begins or ends, after which a parent that still runs was forgotten. Within, it
+is between two trials.
+"""
+SOON = 600.0
+"""Seconds until what others are about to change is looked at again."""
+BACKOFF = 600.0
+"""Seconds after a first failure, doubled with each further one, until a day."""
+
+
+def scan(rules: Rules, tracker: "Tracker", store: "Store", *, lost_after: float, dry: bool = False) -> Scan:
+    """Find the sweeps that finished since the last scan, and ask for those that are due.
+
+    Args:
+        rules: Which sweeps, and what is made of them.
+        tracker: Where they were logged.
+        store: Holds what was looked at, and the jobs.
+        lost_after: Seconds after which a job that was asked for, and that nobody has worked on, is lost;
+            doubled with each attempt, until a day.
+        dry: Change nothing. What is due is told all the same.
+
+    Raises Busy where another scan is under way, BadRequest for a filter that MLflow refuses, and what MLflow
+    and the store raise.
+    """
+    if dry:
+        return _Scanner(rules, tracker, store, lost_after, None).run()
+    hold = Hold(store, "scan", "the scan for finished sweeps")
+    if (held := hold.attempt()) is not None:
+        raise Busy(
+            f"another scan is under way: {holder(held)}", mend="nothing: that one sees what this one would"
+        )
+    with hold.kept_alive():
+        return _Scanner(rules, tracker, store, lost_after, hold).run()
+
+
+def backoff(attempts: int) -> float:
+    """Seconds between a job's failure and its next attempt, after so many in all."""
+    return min(DAY, BACKOFF * 2 ** min(attempts - 1, 20)) if attempts > 0 else 0.0
+
+
+class _Scanner:
+    """One scan. `hold`: its lease; None for one that changes nothing."""
+
+    def __init__(
+        self, rules: Rules, tracker: "Tracker", store: "Store", lost_after: float, hold: Hold | None
+    ) -> None:
+        self._rules = rules
+        self._tracker = tracker
+        self._store = store
+        self._lost_after = lost_after
+        self._hold = hold
+        self._now = store.clock()
+        self._budget: float = float("inf")
+        if rules.budget_per_day is not None:
+            self._budget = rules.budget_per_day - store.asked_within(DAY)
+        self._all = {one.experiment_id: one for one in tracker.experiments()}
+        self._covered = {
+            number: one for number, one in self._all.items() if any(r.covers(one.name) for r in rules.rules)
+        }
+        self._marks = Marks(rules, self._covered, store, self._now)
+        self._notes: list[str] = []
+        self._asked: list[Asked] = []
+
+    def run(self) -> Scan:
+        """Find, keep what was found, and only then decide: a scan that is killed loses nothing."""
+        self._note_rules_without_experiments()
+        due = {known.sweep: known for known in self._store.sweeps_due()}
+        seen = self._seen(due)
+        known = {**self._store.known_sweeps(seen), **due}
+        new = {run_id: one for run_id, one in seen.items() if self._is_new(one, known.get(run_id), due)}
+        ruled = self._ruled(new, known)
+        rows = {run_id: self._row(one, rule, known.get(run_id)) for run_id, (one, rule) in ruled.items()}
+        over = [replace(row, look_at=None) for run_id, row in due.items() if run_id not in rows]
+        self._keep([*rows.values(), *over], self._marks.moved())
+        records: dict[str | None, list[JobRecord]] = defaultdict(list)
+        for record in self._store.job_records(sweeps=ruled):
+            if record.request is not None:
+                records[record.request.sweep].append(record)
+        sightings: list[Sighting] = []
+        looks: list[KnownSweep] = []
+        # What failed comes last, or hopeless ones would use the budget up each day.
+        failing = {sweep for sweep, kept in records.items() if any(record.failed_at for record in kept)}
+        for run_id in sorted(ruled, key=lambda found: (found in failing, ruled[found][0].moved, found)):
+            one, rule = ruled[run_id]
+            sighting, look_at, moved = self._look(one, rule, records[run_id])
+            looks.append(replace(rows[run_id], look_at=look_at, moved=max(moved, rows[run_id].moved)))
+            sightings += [sighting] if sighting else []
+        sightings += [self._gone(row) for run_id, row in due.items() if run_id not in seen]
+        self._keep(looks, {})
+        if waiting := sum(sighting.standing is Standing.BUDGET for sighting in sightings):
+            self._notes.append(
+                f"the budget of {self._rules.budget_per_day} a day is used up: {counted(waiting, 'sweep')} "
+                "must wait until jobs that were asked for are older than 24 hours"
+            )
+        return Scan(tuple(sightings), tuple(self._notes), tuple(self._asked))
+
+    def _seen(self, due: Collection[str]) -> dict[str, SeenSweep]:
+        """The sweeps of runs that ended since the last scan, of tagged parents, and those that are due."""
+        forest = Forest(self._now)
+        for floor, ids in self._marks.floors().items():
+            forest.add(self._tracker.select_runs(ids, ended_since=round(floor * 1000)))
+        self._marks.seen_until = forest.ended
+        if self._hold is None and self._marks.first:
+            forest.add(self._tracker.select_runs(self._marks.first, unfinished=True))
+        forest.add(self._tracker.select_runs([*self._covered], tag=SOUP))
+        forest.fetch(self._tracker, [*self._all], due)
+        return {run_id: one for run_id, one in forest.sweeps().items() if self._may_be_sweep(one, due)}
+
+    def _may_be_sweep(self, one: SeenSweep, due: Collection[str]) -> bool:
+        """Of a plain run nothing is asked. What is below a run that began before all scans may be older."""
+        parent = one.parent
+        if parent.experiment_id not in self._covered:
+            return False
+        told = one.runs or parent.tags.get(SOUP) or parent.run_id in due
+        return bool(told) or parent.started < self._marks.earliest(parent.experiment_id) * 1000
+
+    def _is_new(self, one: SeenSweep, known: KnownSweep | None, due: Collection[str]) -> bool:
+        tag = one.parent.tags.get(SOUP)
+        if known is None or one.parent.run_id in due:
+            return True
+        return one.moved > known.moved or (bool(tag) and tag != known.tag)
+
+    def _ruled(
+        self, seen: Mapping[str, SeenSweep], known: Collection[str]
+    ) -> dict[str, tuple[SeenSweep, Rule]]:
+        """Those that a rule is about, with the rule."""
+        found = {}
+        parents = [one.parent for one in seen.values()]
+        for run_id, matched in match(parents, self._rules, self._covered, self._tracker).items():
+            parent, tag = seen[run_id].parent, seen[run_id].parent.tags.get(SOUP)
+            if matched.wrong:
+                self._notes.append(f"the sweep {_told(parent)} is left alone: {matched.wrong}")
+            elif matched.rule is None and tag:
+                self._notes.append(
+                    f"the sweep {_told(parent)} has the tag {SOUP}, and no rule matches it: "
+                    f"stockpot rules check --rules {self._rules.file} tells what each matches"
+                )
+            elif matched.rule and (tag or run_id in known or self._is_recent(seen[run_id], matched.rule)):
+                found[run_id] = seen[run_id], matched.rule
+                if matched.others:
+                    names = listed([matched.rule.name, *matched.others])
+                    self._notes.append(
+                        f"the sweep {_told(parent)} is matched by the rules {names}: the first one counts"
+                    )
+        return found
+
+    def _is_recent(self, one: SeenSweep, rule: Rule) -> bool:
+        return one.moved >= self._marks.begun(rule, one.parent.experiment_id)
+
+    def _row(self, one: SeenSweep, rule: Rule, known: KnownSweep | None) -> KnownSweep:
+        """To be looked at now: what is kept before it is looked at is not lost."""
+        moved = max(one.moved, known.moved if known else 0.0)
+        return KnownSweep(one.parent.run_id, rule.name, moved, self._now, one.parent.tags.get(SOUP))
+
+    def _keep(self, rows: Sequence[KnownSweep], marks: Mapping[str, Watermark]) -> None:
+        if self._hold is not None and (rows or marks):
+            self._store.keep_scan(rows, marks)
+
+    def _look(
+        self, one: SeenSweep, rule: Rule, records: Sequence[JobRecord]
+    ) -> tuple[Sighting | None, float | None, float]:
+        """What becomes of a sweep, when to look at it again, and when it moved last."""
+        if self._budget <= 0 and not records:
+            return self._sighted(one, rule, Standing.BUDGET), self._now, one.moved
+        listing: Sequence[Run] | None = None
+        if self._hold is not None or records or not self._marks.is_whole(one.parent):
+            try:
+                listing = tuple(self._tracker.runs(SweepSelector(one.parent.run_id)))
+            except UnknownSweep as error:
+                return self._sighted(one, rule, Standing.GONE, error.what), None, one.moved
+            one = sweep_of(one.parent, listing, self._now)
+        if not one.runs:
+            if one.parent.tags.get(SOUP):
+                self._notes.append(f"the run {_told(one.parent)} has the tag {SOUP}, and no runs below it")
+            return None, None, one.moved
+        again = self._unfinished_until(one, rule)
+        if again is not None:
+            still = counted(one.running, "run") if one.running else "its parent run"
+            told = f"{still} not ended"
+            return self._sighted(one, rule, Standing.UNFINISHED, told), again, one.moved
+        try:
+            request = rule.request_for(one.parent.run_id, partial=one.running > 0)
+            job = None if listing is None else job_of(request, self._tracker, listing)
+        except BadRequest as error:  # a base that is gone, for example: others' sweeps go on
+            return self._sighted(one, rule, Standing.FAILED, fault_line(error)), self._now + HOUR, one.moved
+        sighting, look_at = self._decide(one, rule, request, job, records)
+        return sighting, look_at, one.moved
+
+    def _unfinished_until(self, one: SeenSweep, rule: Rule) -> float | None:
+        """When to look again at a sweep of which something runs; None for one that is finished, or of which
+        what is finished is wanted by now.
+        """
+        idle = self._now - one.moved
+        parent_runs = one.parent.status in UNFINISHED and not one.parent.tags.get(SOUP) and idle < SETTLED
+        if not one.running and not parent_runs:
+            return None
+        # Its next end is seen anyway: this is for runs that are deleted, or end without a time.
+        again = self._now + min(DAY, max(SOON, idle / 10))
+        if not one.running:
+            again = one.moved + SETTLED
+        if rule.partial_after_hours is not None:
+            again = min(again, one.moved + rule.partial_after_hours * HOUR)
+        return again if again > self._now else None
+
+    def _decide(
+        self,
+        one: SeenSweep,
+        rule: Rule,
+        request: SoupRequest,
+        job: Job | None,
+        records: Sequence[JobRecord],
+    ) -> tuple[Sighting, float | None]:
+        record = next((found for found in records if job is not None and found.name == job.name), None)
+        name = job.name if job else None
+        state = record.state if record else None
+        lost = None
+        if record and state is JobState.DONE:
+            return self._sighted(one, rule, Standing.ANSWERED, job=name), None
+        if record and record.lease is not None:
+            return self._sighted(one, rule, Standing.RUNNING, holder(record.lease), name), self._now + SOON
+        if record and state is JobState.FAILED:
+            again = (record.failed_at or 0.0) + backoff(record.attempts)
+            if again > self._now:
+                tried = counted(record.attempts, "attempt")
+                told = f"{record.fault}; {tried}, the next one after {_time(again)}"
+                return self._sighted(one, rule, Standing.FAILED, told, name), again
+        if record and state is JobState.WAITING and record.asked_at is not None:
+            # Ever later, too: where workers are busy for a day, it waits in their queue.
+            again = record.asked_at + min(DAY, self._lost_after * 2 ** min(record.attempts, 20))
+            if again > self._now:
+                told = f"since {_time(record.asked_at)}"
+                return self._sighted(one, rule, Standing.WAITING, told, name), again
+            lost = record.asked_at
+        counted_today = record and record.asked_at is not None and record.asked_at > self._now - DAY
+        if self._budget <= 0 and not counted_today:
+            return self._sighted(one, rule, Standing.BUDGET, job=name), self._now
+        self._budget -= not counted_today
+        before = _predecessor(job, records) if job else None
+        if self._hold is not None and job is not None:
+            self._hold.renew()
+            self._store.ask_job(job, predecessor=before.name if before else None, lost=lost)
+            attempts = (record.attempts if record else 0) + (lost is not None)
+            self._asked.append(Asked(request, job, attempts))
+        clauses = [
+            *(["it grew since an earlier job"] if before else []),
+            *(["finished runs alone"] if request.partial and one.running else []),
+            *([f"{counted(record.attempts, 'attempt')} failed"] if record and record.attempts else []),
+        ]
+        sighting = self._sighted(one, rule, Standing.DUE, ", ".join(clauses), name)
+        return sighting, self._now + self._lost_after
+
+    def _sighted(
+        self, one: SeenSweep, rule: Rule, standing: Standing, detail: str = "", job: Digest | None = None
+    ) -> Sighting:
+        experiment = self._covered[one.parent.experiment_id].name
+        return Sighting(one.parent.run_id, one.parent.name, experiment, rule.name, standing, detail, job)
+
+    def _gone(self, row: KnownSweep) -> Sighting:
+        told = "its parent run is deleted, or in an experiment that no rule names"
+        return Sighting(row.sweep, row.sweep, "", row.rule, Standing.GONE, told)
+
+    def _note_rules_without_experiments(self) -> None:
+        for rule in self._rules.rules:
+            if not any(rule.covers(one.name) for one in self._all.values()):
+                self._notes.append(
+                    f"rule {rule.name!r} names no experiment: there is none like {listed(rule.experiments)}"
+                )
+
+
+def _predecessor(job: Job, records: Sequence[JobRecord]) -> JobRecord | None:
+    """The newest job of the same request about an earlier state of the sweep."""
+    asked = replace(job.request, partial=False)
+    same = [r for r in records if r.request and replace(r.request, partial=False) == asked]
+    return next((record for record in reversed(same) if record.name != job.name), None)
+
+
+def _told(run: Run) -> str:
+    return f"{run.name} ({run.run_id})"
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
