@@ -16,8 +16,10 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
-from stockpot.entities import SoupOutcome
+from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.ports import Watcher
 from stockpot.prose import one_line
 from stockpot.secrets import without_secrets
@@ -43,7 +45,7 @@ class StageArtifacts:
         self._stages.pop(stage, None)
         if total:
             key = artifact_key(self._model, stage)
-            with _shown_if_it_can_be():
+            with shown_if_it_can_be():
                 artifact = create_progress_artifact(progress=0.0, key=key, description=shown(stage))
                 self._stages[stage] = _Stage(artifact, total, time.monotonic())  # type: ignore[arg-type]  # no coroutine
 
@@ -58,7 +60,7 @@ class StageArtifacts:
         if found.done == found.total or now - found.shown > SECONDS_BETWEEN:
             found.shown = now
             percent = min(100.0, 100.0 * found.done / found.total)
-            with _shown_if_it_can_be():
+            with shown_if_it_can_be():
                 update_progress_artifact(found.artifact, progress=percent)
 
     def say(self, message: str) -> None:
@@ -86,20 +88,32 @@ class _Stage:
     done: int = 0
 
 
+def tags_of(request: SoupRequest) -> list[str]:
+    """The tags of each flow run that works on this request."""
+    return [one_line(f"model: {request.model}"), one_line(f"sweep: {request.sweep or request.experiment}")]
+
+
+def tag_this_run(request: SoupRequest) -> None:
+    """Put the request's tags on the flow run that we are in, whoever has started it."""
+    with shown_if_it_can_be("tags"), get_client(sync_client=True) as client:
+        tags = dict.fromkeys([*flow_run.tags, *tags_of(request)])
+        client.update_flow_run(UUID(str(flow_run.id)), tags=tags)
+
+
 @contextmanager
-def _shown_if_it_can_be() -> Iterator[None]:
+def shown_if_it_can_be(what: str = "an artifact") -> Iterator[None]:
     """A picture of the work is not the work: where Prefect's API fails, the flow logs it and goes on."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever its client raises
         logging.getLogger(__name__).warning(
-            "an artifact could not be shown: %s", one_line(without_secrets(str(error)))
+            "%s could not be shown: %s", what, one_line(without_secrets(str(error)))
         )
 
 
 def publish_artifacts(outcome: SoupOutcome) -> None:
     """The verdict as Markdown, the candidates as a table, and a link to each version."""
-    with _shown_if_it_can_be():
+    with shown_if_it_can_be():
         _publish_artifacts(outcome)
 
 

@@ -1,7 +1,7 @@
 """The flow: one sweep in, registered soups out."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from httpx import HTTPError
 from prefect import flow, get_run_logger, task
@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
+from pydantic import Field
 
 from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import telling_no_secrets
@@ -17,7 +18,8 @@ from stockpot.secrets import without_secrets
 from stockpot.watching import Lines, Several, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import answer
-from stockpot_flows.artifacts import StageArtifacts, publish_artifacts
+from stockpot_flows.artifacts import StageArtifacts, publish_artifacts, tag_this_run
+from stockpot_flows.recruits import Recruits
 
 T = TypeVar("T")
 
@@ -41,13 +43,18 @@ _named = flow(name="soup-sweep", flow_run_name="soup-{request.model}")
 
 
 @_named
-def soup_sweep(request: SoupRequest) -> SoupOutcome:
+def soup_sweep(request: SoupRequest, helpers: Annotated[int, Field(ge=0)] = 0) -> SoupOutcome:
     """Gather the sweep's candidates, rank them, search for soups, measure those, and register them.
 
     The same request again finds everything done: it evaluates nothing and adopts the versions. Safe
     to kill, and to run twice at once. Raises the errors of `stockpot.errors`, each with its mend.
+
+    Args:
+        request: What to do.
+        helpers: How many runs of the deployment help-sweep to ask for. They take part where workers have
+            room, and change no answer.
     """
-    return _sweep(request, Silent())
+    return _sweep(request, Silent(), helpers)
 
 
 def run_watched(request: SoupRequest, watch: Watcher) -> SoupOutcome:
@@ -60,12 +67,16 @@ def run_watched(request: SoupRequest, watch: Watcher) -> SoupOutcome:
     return soup_sweep(request)
 
 
-def _sweep(request: SoupRequest, watch: Watcher) -> SoupOutcome:
-    if page := url_for("flow-run", flow_run.id):
-        watch.say(f"the flow run: {without_secrets(page)}")
+def _sweep(request: SoupRequest, watch: Watcher, helpers: int = 0) -> SoupOutcome:
+    page = url_for("flow-run", flow_run.id)
+    page = without_secrets(page) if page else None
+    if page:
+        watch.say(f"the flow run: {page}")
+    tag_this_run(request)
     told = StageArtifacts(Several(watch, Lines(get_run_logger().info)), request.model)
+    recruits = Recruits(helpers, str(flow_run.id), told.say)
     with telling_no_secrets(HTTPError, PrefectException):  # Prefect's own: `embedded` tells them
-        with Workplace(watch=told) as place:
+        with Workplace(watch=told, elsewhere=recruits, flow_run=page) as place:
             outcome = answer(request, place, run_stage, told)
         publish_artifacts(outcome)
     return outcome

@@ -7,11 +7,24 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
+from typing import Protocol
 
 from stockpot.entities import Job
 
 PATIENCE_SECONDS = 10.0
 """After which a helper that does not end by itself is killed."""
+
+
+class Help(Protocol):
+    """Processes that take part in a job. What becomes of them changes no answer."""
+
+    def start(self, job: Job) -> None:
+        """Let them take part in this job, unless they were started already."""
+        ...
+
+    def close(self) -> None:
+        """The job has ended, or this process leaves it."""
+        ...
 
 
 class Helpers:

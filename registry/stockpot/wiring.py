@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from stockpot.entities import Evidence, Job, SoupRequest
+from stockpot.entities import Evidence, Job, SoupRequest, tags
 from stockpot.errors import BadRequest, StoreError
 from stockpot.evidence import Reads, change_since
-from stockpot.helpers import Helpers
+from stockpot.helpers import Help, Helpers
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
@@ -37,13 +37,23 @@ class Workplace:
     """The adapters that the settings name, each made when it is first used.
 
     Where those name several devices, use it in a ``with``: at its end the processes that help end. `watch` is
-    told what its adapters have to say.
+    told what its adapters have to say. `elsewhere`: helpers on other machines. `flow_run`: the page of the
+    flow run that this work is, for the runs of soups.
     """
 
-    def __init__(self, settings: Settings | None = None, watch: "Watcher | None" = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        watch: "Watcher | None" = None,
+        *,
+        elsewhere: Help | None = None,
+        flow_run: str | None = None,
+    ) -> None:
         reach_loopback_directly()
         self.settings = settings or read_settings()
         self.watch = watch or Silent()
+        self._elsewhere = elsewhere
+        self._flow_run = flow_run
         self._open = ExitStack()
         self._reads = Reads()
         self._model_folders: dict[tuple[object, ...], Path] = {}
@@ -159,17 +169,22 @@ class Workplace:
         return self.settings.home.absolute() / "models"
 
     def start_helpers(self, job: Job) -> None:
-        """Let the other devices take part in the job, each by a process of its own, unless they do."""
-        self._helpers.start(job)
+        """Let others take part in the job, unless they do: the other devices, each by a process of its own,
+        and helpers elsewhere.
+        """
+        for helpers in self._helpers:
+            helpers.start(job)
 
     @cached_property
-    def _helpers(self) -> Helpers:
+    def _helpers(self) -> tuple[Help, ...]:
         from stockpot.evaluation import device_names
 
         _, *others = device_names(self.settings.device)
-        helpers = Helpers(others, self.watch.say)
-        self._open.callback(helpers.close)
-        return helpers
+        here = Helpers(others, self.watch.say)
+        found: tuple[Help, ...] = (here,) if self._elsewhere is None else (here, self._elsewhere)
+        for helpers in found:
+            self._open.callback(helpers.close)
+        return found
 
     def methods(self, request: SoupRequest) -> Mapping[str, "MakeMethod"]:
         """The request's selection methods by name. Raises UnknownPlugin, and BadRequest for one that needs to
@@ -230,4 +245,5 @@ class Workplace:
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher
 
-        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch, self.task_args)
+        marks = {tags.FLOW_RUN: self._flow_run} if self._flow_run else {}
+        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch, self.task_args, marks)

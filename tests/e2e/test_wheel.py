@@ -70,6 +70,13 @@ def test_the_wheel_holds_no_top_level_alembic_and_all_migrations(wheel: Path) ->
     assert "stockpot/py.typed" in names
 
 
+def test_the_deployments_are_found_where_the_wheel_is_installed(python: Path, tmp_path: Path) -> None:
+    program = "from stockpot_flows.deployments import deployments_file; print(deployments_file())"
+    found = Path(_run(python, "-c", program, cwd=tmp_path).strip())
+    assert not found.is_relative_to(ROOT)
+    assert found.read_text() == (ROOT / "flows" / "prefect.yaml").read_text()
+
+
 def test_the_installed_package_creates_its_store_and_finds_its_plugins(python: Path, tmp_path: Path) -> None:
     program = (
         "import stockpot; from stockpot.cli import main; from stockpot.tasks.loading import load_method\n"

@@ -341,9 +341,11 @@ def test_what_the_form_sends_becomes_a_request_or_is_refused(prefect: None) -> N
 
     sent = {"model": "birds", "task": "arrays", "sweep": "1f0c", "accept": "better", "shifts": ["fog"]}
     wanted = SoupRequest(model="birds", task="arrays", sweep="1f0c", accept=Accept.BETTER, shifts=("fog",))
-    assert soup_sweep.validate_parameters({"request": sent}) == {"request": wanted}
+    assert soup_sweep.validate_parameters({"request": sent}) == {"request": wanted, "helpers": 0}
     for wrong in ({**sent, "colour": "red"}, {"model": "birds"}):
         with pytest.raises(ParameterTypeError):
             soup_sweep.validate_parameters({"request": wrong})
+    with pytest.raises(ParameterTypeError):
+        soup_sweep.validate_parameters({"request": sent, "helpers": -1})
     with pytest.raises(BadRequest, match="must be different splits"):
         soup_sweep.validate_parameters({"request": {**sent, "shifts": ["test"]}})

@@ -75,7 +75,7 @@ class Place(Protocol):
         ...
 
     def start_helpers(self, job: Job) -> None:
-        """Let this machine's other devices take part in the job, unless they do already."""
+        """Let others take part in the job, unless they do already: other devices, other machines."""
         ...
 
 

@@ -7,7 +7,7 @@ a look-up, so that a second attempt goes on where a first one stopped.
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from textwrap import shorten
@@ -80,6 +80,8 @@ class Publisher:
     watch: "Watcher"
     task_args: Callable[[SoupRequest], Mapping[str, str]] = attrgetter("task_args")
     """The arguments that a request's task is made with."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Tags of what this process registers, beside those of the soup itself."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -125,6 +127,7 @@ class Publisher:
                     publication = self._composed(report, row, ranking, built.digest)
                     publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
                     publication = with_note(publication, ruling.why)
+                    publication = replace(publication, tags={**publication.tags, **self.marks})
                     ours = self._resume(publication, file, report, claim)
                 version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
