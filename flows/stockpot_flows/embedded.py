@@ -10,6 +10,7 @@ from stockpot.errors import PrefectUnreachable
 from stockpot.ports import Watcher
 from stockpot.settings import reach_loopback_directly, require_home
 from stockpot_flows.address import Address, configured
+from stockpot_flows.server import silence, unreachable
 
 OF_OUR_OWN = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its own 20 s are too few on a busy machine
@@ -79,26 +80,13 @@ def _settings(address: Address | None) -> Iterator[None]:
 
 def _require_answer(address: Address | None) -> None:
     """Ask before anything is done. Raises PrefectUnreachable."""
-    try:
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            fault = client.api_healthcheck()
-    except Exception as error:  # noqa: BLE001 - whatever its settings, its client or its server raise
-        fault = error
-    if fault is not None:
+    if (fault := silence()) is not None:
         raise _unreachable(address, "does not answer", fault) from fault
 
 
 def _unreachable(address: Address | None, what: str, error: Exception) -> PrefectUnreachable:
-    told = f"{type(error).__name__}: {error}"
-    without = "or run without it: --no-flow, flow=False in Python"
-    if address is None:
-        where = f"Prefect's server in this process, with PREFECT_HOME={os.environ.get('PREFECT_HOME')},"
-        return PrefectUnreachable(
-            f"{where} {what}: {told}", mend=f"run without it: {without.partition(': ')[2]}"
-        )
-    return PrefectUnreachable(
-        f"Prefect at {address.shown}, from {address.source}, {what}: {address.hide(told)}",
-        mend=f"start that server, or correct the address there; {without}",
-    )
+    without = "run without it: --no-flow, flow=False in Python"
+    if address is not None:
+        return unreachable(address, what, error, f"; or {without}")
+    where = f"Prefect's server in this process, with PREFECT_HOME={os.environ.get('PREFECT_HOME')},"
+    return PrefectUnreachable(f"{where} {what}: {type(error).__name__}: {error}", mend=without)

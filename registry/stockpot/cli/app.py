@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import checking, options, printing, scanning, terminal
+from stockpot.cli import automations, checking, options, printing, scanning, terminal
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
@@ -38,6 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+automations.add_to(app)
 
 
 @app.callback()
