@@ -5,6 +5,7 @@ from shlex import quote
 
 SOUP = "soup-sweep/soup"
 HELP = "help-sweep/help-sweep"
+SCAN = "scan-sweeps/scan"
 
 
 def deployments_file() -> Path:
