@@ -47,7 +47,8 @@ class Sweep(MemoryTracker):
         raise AssertionError(f"{source.path} was to be downloaded to {into}")
 
     def run(self, files: Mapping[str, bytes], **about: Any) -> str:
-        run_id = self.add_run(self._experiment, f"tune-{len(self.runs_kept)}", **about)
+        name = about.pop("name", f"tune-{len(self.runs_kept)}")
+        run_id = self.add_run(self._experiment, name, **about)
         for path, content in files.items():
             self.add_file(run_id, path, content)
         return run_id
@@ -98,6 +99,17 @@ def test_each_form_is_told_and_souped_without_a_download(
     assert found.command.startswith("stockpot soup --experiment /Users/me/reviews --model Users-me-reviews ")
     assert any("no header that can be read" in note for note in found.notes) == (tensors is None)
     found.require_enough()
+
+
+def test_runs_of_one_name_are_told_apart_by_their_ids(sweep: Sweep) -> None:
+    """A script that sets the seed lets MLflow draw the same name for each run."""
+    seeded = [sweep.run({"model.safetensors": _weights()}, name="lucky-slug-1") for _ in range(2)]
+    bare = [sweep.run({}, name="lucky-slug-1"), sweep.run({}, name="other")]
+    found = sweep.check()
+    told = [f"lucky-slug-1 ({run_id})" for run_id in seeded]
+    assert [weights.run_name for weights in found.weights] == told
+    assert list(found.groups[0].runs) == told
+    assert {one.run_name for one in found.exclusions} == {f"lucky-slug-1 ({bare[0]})", "other"}
 
 
 def test_of_a_store_that_hands_out_no_parts_only_small_files_beside_the_weights_are_downloaded(

@@ -390,6 +390,7 @@ def test_a_single_candidate_has_no_ensemble_and_misses_none() -> None:
     assert [row.label for row in report.ensembles] == ["greedy ensemble"]
     assert report.notes == ()
     assert not report.rows[1].recipe.is_soup
+    assert not report.rows[1].versus_best, "nothing is compared with itself"
 
 
 def test_last_stands_the_ensemble_that_greedy_finds_among_all_candidates() -> None:

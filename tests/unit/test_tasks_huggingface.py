@@ -280,6 +280,10 @@ def test_every_fault_of_a_split_is_told_with_its_file_and_row(bert: str, tmp_pat
         "test.jsonl, row 4: label is missing",
     )
     assert "neg (0), pos (1)" in caught.value.mend
+    lines(tmp_path / "columns.jsonl", [{"review": "good", "label": 0}])
+    with pytest.raises(BadTask, match="--task-arg text=NAME") as caught:
+        TextClassification(data=str(tmp_path), model=bert).examples("columns")
+    assert "classes" not in caught.value.mend, "the labels were right"
     lines(tmp_path / "many.jsonl", [{"text": "good", "label": 9}] * 30)
     said = faults_of(lambda: TextClassification(data=str(tmp_path), model=bert).examples("many"))
     assert said.count("row") == 21 + said.count("rows") - 1

@@ -8,6 +8,7 @@ import pytest
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Candidate,
+    CandidatePoint,
     Checkpoint,
     Comparison,
     Digest,
@@ -106,6 +107,36 @@ def test_not_better_comes_with_its_reasons() -> None:
     assert "that of the best single is 0.9000" in said[0]
     assert "greedy kept 0 of 1" in said[1]
     assert not list(reasons(_report(_row(0.001, 0.02))))
+
+
+@pytest.mark.parametrize(
+    ("own", "uniform", "collapses"),
+    [
+        ((0.91, 0.90, 0.84, 0.56), 0.555, True),
+        ((0.9, 0.098), 0.39, True),
+        ((0.9, 0.098), 0.49, False),
+        ((-0.1987, -0.2297, -0.2802), -0.2202, False),
+        ((-0.2, -0.2), -0.3, True),
+    ],
+)
+def test_a_uniform_soup_collapses_where_it_lies_below_the_mean_of_its_ingredients_not_below_the_best(
+    own: tuple[float, ...], uniform: float, *, collapses: bool
+) -> None:
+    ingredients = [Digest(f"sha256:{number:064x}") for number in range(len(own))]
+    points = [
+        CandidatePoint(f"{n}", f"tune-{n}", digest, score, None, None)
+        for n, (digest, score) in enumerate(zip(ingredients, own, strict=True))
+    ]
+    row = _row(-0.004, 0.02)
+    mean = replace(
+        row,
+        methods=("uniform",),
+        recipe=Recipe.mean(ingredients),
+        scores={**row.scores, "validation": uniform},
+    )
+    report = _report(row)
+    said = " ".join(reasons(replace(report, rows=(*report.rows, mean), candidates=tuple(points))))
+    assert ("the uniform soup collapses" in said) is collapses
 
 
 def test_reasons_tell_a_bound_as_a_bound() -> None:

@@ -32,7 +32,7 @@ from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
 from stockpot.ports import Tracker
 from stockpot.prose import counted, one_line
 from stockpot.secrets import without_secrets
-from stockpot.soup import CONVERSION
+from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.publication import told
@@ -203,8 +203,11 @@ def show_exclusions(exclusions: Sequence[Exclusion]) -> None:
         mend = f". To mend it: {shown}" if shown else ""
         add_row(table, counted(len(group), "run"), f"{group[0].reason}: {found}{mend}")
     out.print(table)
-    if any(exclusion.mend == CONVERSION for exclusion in exclusions):
-        out.print(plain(f"Pickled weights: {CONVERSION}\n"), soft_wrap=True)  # lines that people copy
+    if pickled := [exclusion.run_id for exclusion in exclusions if exclusion.mend == CONVERSION]:
+        lines = CONVERSION.replace(
+            RUN_IDS, ", ".join(f'"{run}"' for run in pickled)
+        )  # lines that people copy
+        out.print(plain(f"Pickled weights: {lines}\n"), soft_wrap=True)
 
 
 def _show_report(report: SoupReport) -> None:

@@ -23,12 +23,13 @@ from stockpot.soup.low_rank import ingest_adapter, merged_tensors
 from stockpot.soup.pt2_file import open_pt2
 from stockpot.soup.safetensors_file import Head, open_safetensors
 from stockpot.soup.sharded_file import open_sharded, require_true
-from stockpot.soup.torch_file import CONVERSION, open_torch, require_archive
+from stockpot.soup.torch_file import CONVERSION, RUN_IDS, open_torch, require_archive
 
 __all__ = [
     "CODES",
     "CONVERSION",
     "NAMES",
+    "RUN_IDS",
     "CheckpointCache",
     "Head",
     "averaged_tensors",

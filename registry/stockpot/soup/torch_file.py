@@ -41,7 +41,7 @@ A second set of weights beside it (``state_dict_ema``, ``model_ema``, ``ema``, `
 what was trained is averaged, as the runs logged without an EMA are.
 """
 
-CONVERSION = """where you trust the files, convert them to safetensors:
+CONVERSION = """where you trust the files, and their code can be imported, convert them to safetensors:
 import mlflow, torch
 from safetensors.torch import save_file
 for run in ["RUN ID", ...]:
@@ -50,7 +50,9 @@ for run in ["RUN ID", ...]:
     state = found.state_dict() if hasattr(found, "state_dict") else found  # or found["..."]
     save_file({name: t.detach().contiguous().clone() for name, t in state.items()}, "model.safetensors")
     mlflow.MlflowClient().log_artifact(run, "model.safetensors")"""
-"""How runs that were logged with a pickle become usable."""
+"""How runs that were logged with a pickle become usable. In capitals, what stands for a run's own."""
+
+RUN_IDS = '"RUN ID", ...'
 
 BEGINNING = 16
 """Bytes of a file from which `require_archive` tells what it is."""

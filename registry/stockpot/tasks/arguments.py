@@ -9,6 +9,14 @@ from pathlib import Path
 
 from stockpot.entities import Digest, digest_of_document
 
+
+def how_to_mend() -> str:
+    """Of arguments that name what is not there: where they are looked for."""
+    return (
+        f"correct each; relative paths and modules are looked for in {Path.cwd()}, modules also in PYTHONPATH"
+    )
+
+
 READ_AT_MOST = 1 << 30
 """Bytes of a folder's files that are read to name it, the smallest file first: a second or two. Labels, word
 lists and settings, of which a task makes more than its examples, are small."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.errors import BadTask, UnknownPlugin
+from stockpot.tasks.arguments import how_to_mend
 from stockpot.tasks.identity import loaded_identity, module_of
 from stockpot.tasks.loading import load_object
 
@@ -67,7 +68,7 @@ class ArrayClassification:
         if not batch_size.isdecimal() or int(batch_size) < 1:
             faults.append(f"batch_size must be a whole number above zero, got {batch_size!r}")
         if faults:
-            raise BadTask("these --task-arg values cannot be used", faults=faults, mend="mend each of them")
+            raise BadTask("these --task-arg values cannot be used", faults=faults, mend=how_to_mend())
         self.batch_size = int(batch_size)
         # The scores depend on the architecture's code as much as on this module's.
         self.version = f"1+{loaded_identity([module_of(model)]).hash}"

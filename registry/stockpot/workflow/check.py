@@ -141,6 +141,7 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
         partial=prospects.unfinished > 0,
     )
     enough = len(sweep.candidates) > 1
+    names = _told_apart(found, sweep.exclusions)
     notes = [*prospects.notes, *doubts(prospects, sweep)]
     if any(prospect.layout is None for prospect in prospects.found):
         notes.append(NO_HEADER)
@@ -159,10 +160,12 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
     return SweepCheck(
         selector=request.selector,
         runs=len(prospects.order),
-        weights=_weights(found),
-        groups=_groups(prospects, sweep),
+        weights=_weights(found, names),
+        groups=_groups(prospects, sweep, names),
         candidates=len(sweep.candidates),
-        exclusions=sweep.exclusions,
+        exclusions=tuple(
+            replace(one, run_name=names.get(one.run_id, one.run_name)) for one in sweep.exclusions
+        ),
         notes=(*notes, *(proposal.notes if enough else ())),
         command=command_of(asked) if enough else "",
     )
@@ -210,16 +213,26 @@ def _form_of(source: WeightsSource) -> str:
     return FORMS[source.format] + (" in shards" if source.parts else "")
 
 
-def _weights(look: _Look) -> tuple[FoundWeights, ...]:
+def _told_apart(look: _Look, exclusions: Sequence[Exclusion]) -> dict[str, str]:
+    """Names of runs by id, with the id behind one that several have: a seed gives all runs of a script the
+    same name.
+    """
+    names = {run_id: name for run_id, (name, _) in look.held.items()}
+    names |= {exclusion.run_id: exclusion.run_name for exclusion in exclusions}
+    times = Counter(names.values())
+    return {run_id: name if times[name] == 1 else f"{name} ({run_id})" for run_id, name in names.items()}
+
+
+def _weights(look: _Look, names: Mapping[str, str]) -> tuple[FoundWeights, ...]:
     order = look.prospects.order
     taken = {prospect.run.run_id: prospect for prospect in look.prospects.found}
     found = []
     for run_id in sorted(look.held, key=lambda run_id: order[run_id]):
-        name, held = look.held[run_id]
+        _, held = look.held[run_id]
         prospect = taken.get(run_id)
         path = prospect.source.path if prospect else ""
         why = _why(prospect, held, look.prospects.request) if prospect else ""
-        found.append(FoundWeights(run_id, name, dict(held), path, why))
+        found.append(FoundWeights(run_id, names[run_id], dict(held), path, why))
     return tuple(found)
 
 
@@ -233,21 +246,23 @@ def _why(prospect: Prospect, held: Counter[str], request: SoupRequest) -> str:
     return "the others are files by torch.save, or pickles"
 
 
-def _groups(prospects: Prospects, sweep: Sweep) -> tuple[Group, ...]:
+def _groups(prospects: Prospects, sweep: Sweep, names: Mapping[str, str]) -> tuple[Group, ...]:
     used = {candidate.run.run_id for candidate in sweep.candidates}
     alike: dict[tuple[TensorSpec, ...] | None, list[Run]] = {}
     for prospect in prospects.found:
         alike.setdefault(prospect.layout, []).append(prospect.run)
-    groups = [_group(layout, runs, used) for layout, runs in alike.items()]
+    groups = [_group(layout, runs, used, names) for layout, runs in alike.items()]
     return tuple(sorted(groups, key=lambda group: (not group.used, -len(group.runs))))
 
 
-def _group(layout: tuple[TensorSpec, ...] | None, runs: Sequence[Run], used: set[str]) -> Group:
-    names, counts = tuple(run.name for run in runs), any(run.run_id in used for run in runs)
+def _group(
+    layout: tuple[TensorSpec, ...] | None, runs: Sequence[Run], used: set[str], names: Mapping[str, str]
+) -> Group:
+    named, counts = tuple(names[run.run_id] for run in runs), any(run.run_id in used for run in runs)
     if layout is None:
-        return Group(names, counts, None, None, ())
+        return Group(named, counts, None, None, ())
     sizes = sum(math.prod(spec.shape) for spec in layout)
-    return Group(names, counts, len(layout), sizes, tuple(sorted({spec.dtype for spec in layout})))
+    return Group(named, counts, len(layout), sizes, tuple(sorted({spec.dtype for spec in layout})))
 
 
 def _model_name(request: SoupRequest, tracker: "Tracker") -> str:

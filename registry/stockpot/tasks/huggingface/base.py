@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.errors import BadTask
+from stockpot.tasks.arguments import how_to_mend
 from stockpot.tasks.huggingface.data import Splits, Table
 from stockpot.tasks.huggingface.models import DTYPES, ModelFolder, config_text, require
 
@@ -79,7 +80,7 @@ class FolderTask:
         self._folder = ModelFolder(model, self.kind, dtype)
         faults += self._folder.faults or self._model_faults(self._folder.config)
         if faults:
-            raise BadTask("these --task-arg values cannot be used", faults=faults, mend="mend each of them")
+            raise BadTask("these --task-arg values cannot be used", faults=faults, mend=how_to_mend())
         self.batch_size = int(counts["batch_size"])
         self._group = group
         self._opened: dict[str, Any] = {}

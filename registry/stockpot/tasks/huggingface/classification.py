@@ -66,12 +66,13 @@ class _TextsWithAnswer(TextTask):
         )
         label = without_faults(lambda: table.chosen("label", self._label, self.usual), faults, "")
         origins = without_faults(lambda: self._origins(table), faults, None)
-        mend = "mend them"
+        mend = "correct what each names"
         texts = [table.column(name) for name in names]
         for name, column in zip(names, texts, strict=True):
             faults += missing_texts(table, name, column)
         if label:
-            answers, wrong, mend = self._answers(table, label)
+            answers, wrong, what = self._answers(table, label)
+            mend = what if wrong else mend
             faults += wrong
         if not faults:
             encoded = self._encoded(*map(list, texts))

@@ -45,8 +45,9 @@ REFUSED = (
 """Entries of a configuration, and why no task is for its model."""
 HALF = {"float16": "F16", "bfloat16": "BF16"}
 OWN = (
-    f"say how a model is scored, by --task {ANY_TASK}: stockpot task new PATH writes a task to begin with; "
-    "stockpot task list names those that come with Stockpot"
+    "say how a model is scored: --task arrays --task-arg data=FILE.npz --task-arg model=MODULE:FACTORY "
+    f"classifies arrays by the network that your code makes; --task {ANY_TASK}, or MODULE:FUNCTION, is your "
+    "own, which stockpot task new PATH begins. stockpot task list names all that are installed"
 )
 
 

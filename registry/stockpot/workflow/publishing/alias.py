@@ -64,7 +64,7 @@ class Aliases:
         """
         request = self.report.request
         if not _may_earn(row, self.report):
-            return Ruling()
+            return Ruling(why=_falls_short(row, self.report))
         holder = self._holder()
         if holder is None:
             return Ruling(earned=True)
@@ -152,6 +152,17 @@ def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: 
 def _may_earn(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
     return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, report))
+
+
+def _falls_short(row: ReportRow, report: SoupReport) -> str:
+    """Why a soup by greedy is not called challenger. Nobody asks that of others."""
+    if "greedy" not in row.methods:
+        return ""
+    split = report.request.report_on
+    return (
+        f"It is not called {CHALLENGER}: {gain(row.versus_best[split], report.unit)} on split {split} "
+        f"compared with the best single candidate, and the interval must lie above {margin(report)}."
+    )
 
 
 def _never_had(version: ModelVersion) -> bool:

@@ -20,8 +20,10 @@ POINT = 0.01
 are told as they are, in the task's own unit. A function takes a report's `unit`: None for points.
 """
 
-COLLAPSE = 0.1
-"""A uniform soup that loses more than this share of the best single's held-out score collapses."""
+COLLAPSE = 0.2
+"""A uniform soup collapses where its held-out score lies below the mean of its ingredients' own by more than
+this share of that: an error barrier (Frankle et al., Linear Mode Connectivity, ICML 2020, section 2).
+"""
 
 BESIDE_SCORES = ("models", "inference cost")
 """Columns between a row's label and its scores. The cost is in forward passes per input."""
@@ -154,13 +156,21 @@ def reasons(report: SoupReport) -> Iterator[str]:
         )
     yield f"greedy kept {sum(step.kept for step in tried)} of {counted(len(tried), 'further candidate')}"
     uniform = row_of(report, "uniform")
-    if uniform is not None and single - uniform.scores[held_out] > COLLAPSE * abs(single):
+    if uniform is not None and _barrier(report, uniform) > COLLAPSE:
         yield (
             "the uniform soup collapses: some candidates lie behind an error barrier (learning rate too "
             "high, heads not shared, another starting point)"
         )
     if report.hint is not None:
         yield report.hint
+
+
+def _barrier(report: SoupReport, row: ReportRow) -> float:
+    """How far a soup's held-out score lies below the mean of its ingredients' own, as a share of that."""
+    held_out = {candidate.checkpoint: candidate.held_out for candidate in report.candidates}
+    own = [held_out[checkpoint] for checkpoint in row.recipe.checkpoints if checkpoint in held_out]
+    mean = sum(own) / len(own) if own else 0.0
+    return (mean - row.scores[report.request.select_on]) / abs(mean) if mean else 0.0
 
 
 def score_of(step: Step) -> str:

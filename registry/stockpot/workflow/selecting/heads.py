@@ -28,10 +28,13 @@ APART, ALIKE = 0.5, 0.9
 
 def heads_apart(report: SoupReport, ranking: "Ranking", supply: "Supply") -> str:
     """One sentence where the candidates differ in a few matrices alone, and no soup scores better than the
-    best single; else empty, as where fewer than two candidates' weights are in the cache, or not the base's.
+    best single; else empty, as where fewer than two candidates' weights are in the cache, or not the base's,
+    and of adapters.
 
     A matrix that is zero in the base tells nothing: there all weights are updates.
     """
+    if any(candidate.source.base for candidate in ranking.candidates):
+        return ""  # adapters: they differ in what they adapt, and nowhere else
     held_out, (best, *soups) = report.request.select_on, report.rows
     if any(row.recipe.is_soup and row.scores[held_out] > best.scores[held_out] for row in soups):
         return ""

@@ -93,7 +93,8 @@ def measure(
     scores, values = _scored(request, compared, shown, evaluators, stop, watch)
     rows = [ReportRow(BEST_SINGLE, (), best, values[best], {})]
     for methods, recipe in found:
-        gains = _compare(request, bench, scores[best], scores[recipe])
+        same = recipe == best  # nothing differs from itself by more or less than nothing
+        gains = {} if same else _compare(request, bench, scores[best], scores[recipe])
         rows.append(ReportRow(label(methods), methods, recipe, values[recipe], gains))
     bases = [
         ReportRow(BASE, (), recipe, values[recipe], _compare(request, bench, scores[best], scores[recipe]))
