@@ -92,6 +92,36 @@ def test_another_value_is_recorded_once_beside_the_first(place: Place, value: fl
     assert [metric.value for metric in history] == [0.75, value]
 
 
+def test_a_dataset_that_another_soup_writes_in_the_same_moment_is_shared(place: Place) -> None:
+    """Between MLflow's look and its insertion: the database refuses the second of two."""
+    from mlflow.store.tracking.dbmodels.models import SqlDataset
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session
+
+    ours = place.publication()
+    theirs = replace(ours, name="theirs")
+    runs = [place.tracker.create_run(soup) for soup in (ours, theirs)]
+    models = [place.tracker.create_model(run, ours) for run in runs]
+    others = MlflowTracker(f"sqlite:///{place.folder}/mlflow.db")
+    met: list[bool] = []
+
+    def first(session: Session, *_: object) -> None:
+        if not met and any(isinstance(row, SqlDataset) for row in session.new):
+            met.append(True)
+            others.record(runs[1], models[1], [], theirs)
+
+    event.listen(Session, "before_flush", first)
+    try:
+        place.tracker.record(runs[0], models[0], [], ours)
+    finally:
+        event.remove(Session, "before_flush", first)
+    assert met
+    inputs = [place.client.get_run(run).inputs for run in runs]
+    digests = [[found.dataset.digest for found in each.dataset_inputs] for each in inputs if each]
+    assert digests[0] == digests[1] != []
+    assert place.client.get_run(runs[0]).info.status == "FINISHED"
+
+
 def test_a_value_for_another_dataset_is_recorded(place: Place) -> None:
     publication = place.publication()
     run_id = place.tracker.create_run(publication)

@@ -91,6 +91,7 @@ def request_(
     home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    one_thread: None,
 ) -> SoupRequest:
     from mlflow import MlflowClient
 

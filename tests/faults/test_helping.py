@@ -184,11 +184,12 @@ def test_two_requests_at_once_about_one_sweep_evaluate_nothing_twice(
     requests = [replace(tiny_sweep, model=model, methods=("uniform",)) for model in ("one", "other", "alone")]
     *both, alone = [json.dumps(to_document(request)) for request in requests]
     leaders = [begun(processes, str(HERE / "leading_process.py"), document) for document in both]
-    shares = [leader.communicate(timeout=240)[0].splitlines() for leader in leaders]
+    shares = [leader.communicate(timeout=240)[0] for leader in leaders]
+    assert [leader.returncode for leader in leaders] == [0, 0], shares
     again = begun(processes, str(HERE / "leading_process.py"), alone)
     assert again.communicate(timeout=240)[0].splitlines() == ["leads", "0"]
     measured = (5 + 1) * 3
-    assert sum(int(count) for _, count in shares) == measured
+    assert sum(int(share.split()[-1]) for share in shares) == measured
 
 
 def test_a_helper_of_another_kind_says_what_differs_and_takes_no_part(

@@ -67,7 +67,7 @@ def test_heads_of_their_own_are_named_where_no_soup_is_better(tmp_path: Path) ->
     assert said.startswith("the candidates agree but for head.weight (mean cosine ")
     assert "Start all runs from one saved model, head included" in said
     assert heads_apart(_report(ranking, 0.6), ranking, supply) == "", "it is no question then"
-    adapters = [replace(c, source=replace(c.source, base="models:/b/1")) for c in ranking.candidates]
+    adapters = [replace(c, source=replace(c.source, base=c.source)) for c in ranking.candidates]
     of_adapters = replace(ranking, candidates=tuple(adapters))
     assert heads_apart(_report(ranking, 0.3), of_adapters, supply) == "", "what they adapt alone differs"
 

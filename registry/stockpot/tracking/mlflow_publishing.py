@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import Candidate, Digest, Measurement, Publication
 from stockpot.entities.tags import MODEL, PARENT, RECIPE, ROLE
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 MOST_DATASET_DIGEST = 36
+ATTEMPTS = 5
+"""At writing datasets, each of which others may write first."""
 
 
 def find_run(client: "MlflowClient", publication: Publication) -> str | None:
@@ -108,13 +110,30 @@ def record(
 
     run = client.get_run(run_id)
     models = [LoggedModelInput(model) for model in ingredient_models]
-    client.log_inputs(run_id, datasets=_datasets(publication.measurements), models=models)
+    _log_inputs(client, run_id, datasets=_datasets(publication.measurements), models=models)
     if model_id not in {model.model_id for model in (run.outputs.model_outputs if run.outputs else ())}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     metrics = _new_metrics(run, client.get_logged_model(model_id), publication.measurements)
     client.log_batch(run_id, metrics=metrics, params=_params(publication, known=run.data.params))
     log_files(client, run_id, publication)
     client.set_terminated(run_id)
+
+
+def _log_inputs(client: "MlflowClient", run_id: str, **inputs: list[Any]) -> None:
+    """Again where another soup of the sweep wrote the same dataset in the same moment: MLflow looks for it
+    and then inserts it, and its database refuses the second of two. What is there by then is found.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(ATTEMPTS - 1):
+        try:
+            client.log_inputs(run_id, **inputs)
+        except MlflowException as error:
+            if "IntegrityError" not in str(error):
+                raise
+        else:
+            return
+    client.log_inputs(run_id, **inputs)
 
 
 def log_files(client: "MlflowClient", run_id: str, publication: Publication) -> None:
