@@ -24,6 +24,14 @@ def listed(names: Sequence[str], most: int = 8, *, between: str = ", ") -> str:
     return between.join(names[:most]) + more
 
 
+def size(number: int) -> str:
+    """A number of bytes: 12 bytes, 3.4 kB, 5.6 GB."""
+    for place, unit in enumerate(("TB", "GB", "MB", "kB")):
+        if number >= 1000 ** (4 - place):
+            return f"{number / 1000 ** (4 - place):,.1f} {unit}"
+    return counted(number, "byte")
+
+
 def can_be_kept(text: str) -> bool:
     """Whether a database takes it: none takes half a character, and PostgreSQL no NUL."""
     return re.search("[\0\ud800-\udfff]", text) is None

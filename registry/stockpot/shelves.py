@@ -1,9 +1,11 @@
 """Where completed passes lie, by name: in a folder, or at an fsspec address that machines share."""
 
+import math
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Protocol, TypeVar
@@ -23,6 +25,18 @@ _SUFFIX = ".safetensors"
 _OURS = re.compile(r"(?:.*/)?[0-9a-f]{64}\.safetensors")
 _WHEN = ("LastModified", "mtime", "updated", "last_modified", "created")
 """What filesystems call the time of the last change; each gives one kind of value."""
+
+
+def remove_unused(place: str, before: float, *, really: bool) -> list[int]:
+    """Remove what nobody used since then, in seconds since the epoch, from the shelf there; at an address
+    what was written before. Returns the bytes of each. Where not `really`, all stays.
+
+    Raises OSError where an address does not answer, and BadRequest for one that nobody can be asked for.
+    """
+    if (folder := folder_at(place)) is not None:
+        return files_of(folder).remove_unused(before, really=really)
+    _require_known(place)
+    return AddressShelf(place, LIMIT).remove_older(before, really=really)
 
 
 class Shelf(Protocol):
@@ -46,11 +60,23 @@ def shelf_at(place: str | Path, limit: int | None = None) -> Shelf:
     Asks an address for nothing yet. Raises BadRequest for one that nobody can be asked for.
     """
     limit = LIMIT if limit is None else limit
-    if ":/" not in str(place) or Path(place).is_absolute():  # s3:/bucket is a mistyped address
-        return FolderShelf(Path(place), limit)
+    if (folder := folder_at(place)) is not None:
+        return FolderShelf(folder, limit)
     _require_known(str(place))
+    return AddressShelf(str(place), limit)
+
+
+def folder_at(place: str | Path) -> Path | None:
+    """The folder that a place is; None for an address."""
+    if ":/" not in str(place) or Path(place).is_absolute():  # s3:/bucket is a mistyped address
+        return Path(place)
     scheme, _, path = str(place).partition("://")
-    return FolderShelf(Path(path), limit) if scheme == "file" else AddressShelf(str(place), limit)
+    return Path(path) if scheme == "file" else None
+
+
+def files_of(folder: Path, limit: int | None = None) -> LeastRecentlyUsed:
+    """The files of the shelf in this folder, which need not be there."""
+    return LeastRecentlyUsed(folder, _SUFFIX, limit)
 
 
 class FolderShelf:
@@ -59,7 +85,7 @@ class FolderShelf:
     def __init__(self, folder: Path, limit: int) -> None:
         self.place, self.limit = str(folder), limit
         self._folder = folder
-        self._used = LeastRecentlyUsed(folder, _SUFFIX, limit)
+        self._used = files_of(folder, limit)
         remove_leftovers(folder)
 
     def read(self, name: str) -> bytes | None:
@@ -112,6 +138,18 @@ class AddressShelf:
         self._ask(lambda files, root: files.pipe_file(f"{root}/{name}{_SUFFIX}", content))
         return reached
 
+    def remove_older(self, before: float, *, really: bool) -> list[int]:
+        """Remove what was written before that, in seconds since the epoch, where the filesystem tells when
+        that was. Returns the bytes of each. Where not `really`, all stays. Raises OSError.
+        """
+        found = self._ask(_listed)
+        when = next((key for key in _WHEN if all(key in item for item in found)), "")
+        old = [item for item in found if when and _seconds(item[when]) < before]
+        if old and really:
+            with suppress(FileNotFoundError):  # another process removes the same
+                self._ask(lambda files, _: files.rm([item["name"] for item in old]))
+        return [item["size"] or 0 for item in old]
+
     def _make_room(self, size: int) -> bool:
         """Remove the oldest where so many more bytes would pass the limit: a tenth more than must go, so that
         not each write lists all.
@@ -152,6 +190,17 @@ class AddressShelf:
             raise
         except Exception as error:  # of whatever client: they share no class
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def _seconds(when: Any) -> float:
+    """A time of any of these filesystems, in seconds since the epoch; what cannot be read is not old."""
+    try:
+        read = datetime.fromisoformat(when) if isinstance(when, str) else when
+        if isinstance(read, datetime):
+            return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+        return float(read)
+    except (TypeError, ValueError):
+        return math.inf
 
 
 def _listed(files: Any, root: str) -> list[dict[str, Any]]:

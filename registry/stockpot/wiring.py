@@ -33,6 +33,17 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def open_tracker() -> "Tracker":
+    """MLflow, where its own variables say. Nothing is asked yet.
+
+    Raises BadRequest for a user without a home directory.
+    """
+    require_home("MLflow")
+    from stockpot.tracking import MlflowTracker
+
+    return MlflowTracker()
+
+
 class Workplace:
     """The adapters that the settings name, each made when it is first used.
 
@@ -67,10 +78,7 @@ class Workplace:
     @cached_property
     def tracker(self) -> "Tracker":
         """MLflow, where its own variables say."""
-        require_home("MLflow")
-        from stockpot.tracking import MlflowTracker
-
-        return MlflowTracker()
+        return open_tracker()
 
     @cached_property
     def store(self) -> "Store":
@@ -157,14 +165,14 @@ class Workplace:
             r.base,
         )
         if asked not in self._model_folders:
-            make_folder(self._model_folders_at)
+            make_folder(self.model_folders_at)
             self._model_folders[asked] = fetch_model_folder(
-                request, self.tracker, self.supply, Silent(), self._model_folders_at
+                request, self.tracker, self.supply, Silent(), self.model_folders_at
             )
         return {**given, "model": str(self._model_folders[asked])}
 
     @property
-    def _model_folders_at(self) -> Path:
+    def model_folders_at(self) -> Path:
         """Each is named by what it holds."""
         return self.settings.home.absolute() / "models"
 
@@ -222,7 +230,7 @@ class Workplace:
         from stockpot.workflow.gathering.starting_point import local_base
 
         outputs = Path(self.settings.outputs_place.removeprefix("file://"))
-        ours = [self.settings.cache_folder, outputs, self._model_folders_at]
+        ours = [self.settings.cache_folder, outputs, self.model_folders_at]
         self._reads = Reads(request.task, request.task_args, ours=ours)
         if (base := local_base(request)) is not None:
             self._reads.take(base)

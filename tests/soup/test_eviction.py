@@ -17,6 +17,7 @@ from torch import Tensor
 from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat
 from stockpot.errors import BadCheckpoint, NotCached
 from stockpot.soup import CheckpointCache, build, stamp
+from stockpot.soup.checkpoint_cache import files_of
 from stockpot.soup.eviction import LeastRecentlyUsed
 
 Ingest = Callable[[dict[str, Tensor]], Checkpoint]
@@ -265,3 +266,21 @@ def test_processes_that_evict_at_once_disturb_nobody(
     for file in left:
         cache.path(Digest(f"sha256:{file.stem}"))
     assert cache.has(last)
+
+
+def test_what_nobody_used_since_goes_on_request_unless_it_is_pinned(
+    cache: CheckpointCache, ingest: Ingest
+) -> None:
+    digests = [ingest({"w": torch.full((100,), float(i))}).digest for i in range(3)]
+    use_in_order(cache, digests)
+    (cache.folder / "theirs.safetensors").write_bytes(b"theirs")
+    size = cache.folder.joinpath(f"{digests[0].removeprefix('sha256:')}.safetensors").stat().st_size
+    files = files_of(cache.folder)
+    assert files.remove_unused(1.5, really=False) == [size, size]
+    assert files.held() == (3, 3 * size)
+    with cache.pinned([digests[0]]):
+        assert files.remove_unused(1.5, really=True) == [size]
+    assert [cache.has(digest) for digest in digests] == [True, False, True]
+    assert files.remove_unused(1.5, really=True) == [size]
+    left = sorted(path.suffix for path in cache.folder.iterdir())
+    assert left == [".safetensors", ".safetensors", ".stamp"], "theirs, and one of ours with its stamp"

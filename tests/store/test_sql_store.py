@@ -323,3 +323,36 @@ def test_a_password_that_is_not_escaped_is_not_shown_in_parts(password: str) -> 
     with pytest.raises(StoreError) as error:
         SqlStore(f"postgresql://me:{password}@127.0.0.1:1/stockpot")
     assert "er2" not in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["created_at", "asked_at", "answered_at", "failed_at"])
+def test_what_a_young_job_rests_on_is_not_pruned(url: str, column: str) -> None:
+    mine = job("one")
+    with closing(SqlStore(url)) as store:
+        store.begin_job(mine)
+        store.take_lease(mine.lease, owner="me", seconds=1000)
+        store.open_job(mine, Opening("1.0", (VALIDATION,)), owner="me")
+        store.finish_job(mine, SoupOutcome(report(), (), 0), EVIDENCE, owner="me")
+        store.release_lease(mine.lease, owner="me")
+        store.commit_score(soup("a"), VALIDATION, Score((1.0,)))
+        store.commit_score(soup("a"), TEST, Score((1.0,)))
+        with connected(url, writes=True) as connection:
+            connection.execute(text("UPDATE stockpot_evaluations SET created_at = created_at - 5000"))
+            connection.execute(text("UPDATE stockpot_jobs SET created_at = 0, answered_at = NULL"))
+            now = "(SELECT max(created_at) + 4000 FROM stockpot_evaluations)"
+            connection.execute(text(f"UPDATE stockpot_jobs SET {column} = {now}"))  # noqa: S608 - our own
+        store.prune(2000, really=True)
+        assert store.score(soup("a").digest, VALIDATION.digest) is not None
+        assert store.score(soup("a").digest, TEST.digest) is None
+
+
+def test_many_evaluations_go_in_parts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stockpot.store.sql_pruning.PART", 3)
+    with closing(SqlStore(url)) as store:
+        for number in range(7):
+            store.commit_score(soup(str(number)), (VALIDATION, TEST)[number % 2], Score((1.0,)))
+        store.begin_registration("digits", soup("3"))
+        found = {one.kind: one.number for one in store.prune(-1000, really=True)}
+        assert found["evaluations"] == 6
+        left = [store.score(soup(str(n)).digest, p.digest) for n in range(7) for p in (VALIDATION, TEST)]
+        assert len([score for score in left if score is not None]) == 1

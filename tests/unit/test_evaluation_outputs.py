@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -259,6 +261,37 @@ def test_a_limit_below_one_pass_keeps_the_newest(place: str) -> None:
         at(place, limit=10).keep(name, PROTOCOL, passed())
     assert at(place).get(RECIPE, PROTOCOL) is None
     assert at(place).get(OTHER, PROTOCOL) is not None
+
+
+def test_what_nobody_used_since_goes_on_request_and_nothing_of_others(place: str) -> None:
+    at(place).keep(RECIPE, PROTOCOL, passed())
+    files, root = fsspec.core.url_to_fs(place)
+    files.pipe_file(f"{root}/theirs.safetensors", b"theirs")
+    now = time.time()
+    assert shelves.remove_unused(place, now - 1000, really=True) == []
+    (size,) = shelves.remove_unused(place, now + 1000, really=False)
+    assert at(place).get(RECIPE, PROTOCOL) is not None
+    assert shelves.remove_unused(place, now + 1000, really=True) == [size]
+    assert at(place).get(RECIPE, PROTOCOL) is None
+    assert [Path(file).name for file in files_of(place)] == ["theirs.safetensors"]
+    assert shelves.remove_unused(place, now + 1000, really=True) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "seconds"),
+    [
+        (5.5, 5.5),
+        (datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60.0),
+        (datetime(1970, 1, 1, 0, 1), 60.0),  # noqa: DTZ001 - as some filesystems tell it
+        ("1970-01-01T00:01:00Z", 60.0),
+        ("yesterday", math.inf),
+        (None, math.inf),
+    ],
+)
+def test_times_are_read_as_filesystems_tell_them_and_what_cannot_be_read_is_young(
+    when: object, seconds: float
+) -> None:
+    assert shelves._seconds(when) == seconds
 
 
 class Refusing(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no types

@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import automations, checking, options, printing, scanning, terminal
+from stockpot.cli import automations, checking, operations, options, printing, scanning, terminal
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
-from stockpot.errors import BadRequest
 from stockpot.ports import Watcher
 from stockpot.prose import counted
 from stockpot.watching import Sayings
@@ -60,6 +58,7 @@ tasks = typer.Typer(help="What says how a model is scored.", no_args_is_help=Tru
 app.add_typer(tasks, name="task")
 
 scanning.add_commands(app)
+app.add_typer(operations.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 
@@ -108,7 +107,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     request = SoupRequest(
         model=model,
         task=task,
-        task_args=_pairs(task_arg or ()),
+        task_args=options.pairs(task_arg or ()),
         sweep=sweep,
         experiment=experiment,
         filter=filter_,
@@ -190,7 +189,9 @@ def help_out(
 
     def helped(watch: Watcher) -> int:
         told = Sayings(watch) if quiet else watch
-        return calls.help_out(model=model, job=job, task_args=_pairs(task_arg or ()), wait=wait, watch=told)
+        return calls.help_out(
+            model=model, job=job, task_args=options.pairs(task_arg or ()), wait=wait, watch=told
+        )
 
     done = watched(helped)
     terminal.tell({"evaluations": done}, f"helped with {counted(done, 'evaluation')}", as_json=as_json)
@@ -260,7 +261,9 @@ def check_task(
 ) -> None:
     """Try whether a task keeps its contract, on two batches of a split."""
     splits = tuple(split or ("validation",))
-    printing.show_findings(task, calls.check_task(task, _pairs(task_arg or ()), splits), as_json=as_json)
+    printing.show_findings(
+        task, calls.check_task(task, options.pairs(task_arg or ()), splits), as_json=as_json
+    )
 
 
 @database.command(epilog="Example: stockpot db upgrade")
@@ -307,16 +310,3 @@ def _number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    mend = "--task-arg data=file.npz"
-    wrong = [text for text in texts if text.find("=") < 1]
-    if wrong:
-        raise BadRequest(f"--task-arg takes key=value, got {', '.join(wrong)}", mend=mend)
-    pairs = [text.split("=", 1) for text in texts]
-    named = Counter(key for key, _ in pairs)
-    if len(named) < len(pairs):
-        twice = ", ".join(key for key, times in named.items() if times > 1)
-        raise BadRequest(f"--task-arg gives more than one value to {twice}", mend=mend)
-    return dict(pairs)

@@ -3,11 +3,14 @@
 A new option is a name here, a parameter of the command, and a line where the command makes its request.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from stockpot.entities import Accept, Adapter, Direction, Dtype, Register
+from stockpot.errors import BadRequest
 from stockpot.tasks.identity import TASKS, installed
 
 
@@ -107,3 +110,17 @@ WaitForWork = Annotated[float, typer.Option("--wait", help="Wait so many seconds
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 """Of every command."""
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """The task's arguments, of texts that read key=value. Raises BadRequest."""
+    mend = "--task-arg data=file.npz"
+    wrong = [text for text in texts if text.find("=") < 1]
+    if wrong:
+        raise BadRequest(f"--task-arg takes key=value, got {', '.join(wrong)}", mend=mend)
+    split = [text.split("=", 1) for text in texts]
+    named = Counter(key for key, _ in split)
+    if len(named) < len(split):
+        twice = ", ".join(key for key, times in named.items() if times > 1)
+        raise BadRequest(f"--task-arg gives more than one value to {twice}", mend=mend)
+    return dict(split)

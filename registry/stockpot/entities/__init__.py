@@ -9,6 +9,7 @@ from stockpot.entities.checkpoint import (
     WeightsSource,
 )
 from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
+from stockpot.entities.discrepancy import Discrepancy, DiscrepancyKind
 from stockpot.entities.ensemble import Composition, Ensemble
 from stockpot.entities.evaluation import (
     Bound,
@@ -32,8 +33,10 @@ from stockpot.entities.model_folder import (
     modules_in,
 )
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
+from stockpot.entities.pruned import Pruned
 from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
+    LoggedSoup,
     Measurement,
     ModelVersion,
     Packaged,
@@ -106,6 +109,8 @@ __all__ = [
     "CurvePoint",
     "Digest",
     "Direction",
+    "Discrepancy",
+    "DiscrepancyKind",
     "Dtype",
     "Ensemble",
     "EnsembleRow",
@@ -123,6 +128,7 @@ __all__ = [
     "JobState",
     "KnownSweep",
     "Lease",
+    "LoggedSoup",
     "Measurement",
     "Metric",
     "ModelVersion",
@@ -131,6 +137,7 @@ __all__ = [
     "OverlayRule",
     "Packaged",
     "Part",
+    "Pruned",
     "Publication",
     "PublishedSoup",
     "Question",

@@ -55,6 +55,17 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedSoup:
+    """A soup's LoggedModel in MLflow, with a version or without one."""
+
+    model_id: str
+    run_id: str
+    created: int
+    """Milliseconds since the epoch."""
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Packaged:
     """What became of a soup's MLflow model folder."""
 

@@ -19,6 +19,7 @@ from stockpot.entities import (
     KnownSweep,
     Lease,
     Opening,
+    Pruned,
     Recipe,
     Registration,
     Score,
@@ -30,8 +31,8 @@ from stockpot.entities import (
 
 
 class Store(Protocol):
-    """Stockpot's own memory. Every method is one atomic transaction, durable when it returns, and safe
-    to call from several threads and processes at once. Methods raise StoreError, and nothing else.
+    """Stockpot's own memory. Every method but `prune` is one atomic transaction, durable when it returns,
+    and safe to call from several threads and processes at once. Methods raise StoreError, and nothing else.
     """
 
     def close(self) -> None:
@@ -62,6 +63,14 @@ class Store(Protocol):
 
     def scored(self, recipes: Sequence[Digest], protocol: Digest) -> frozenset[Digest]:
         """Which of these recipes have a committed evaluation under this protocol; no score is read."""
+        ...
+
+    def evaluated(
+        self, protocols: Collection[Digest] | None = None, *, since: float = 0.0
+    ) -> tuple[int, float | None]:
+        """How many evaluations were committed since then under these protocols, or under any, and when the
+        last one was; times are seconds since the epoch.
+        """
         ...
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
@@ -251,6 +260,20 @@ class Store(Protocol):
         """The row for this soup, if there is one."""
         ...
 
-    def registrations(self, model: str) -> tuple[Registration, ...]:
-        """All rows of a registered model, by recipe digest."""
+    def registrations(self, model: str | None = None) -> tuple[Registration, ...]:
+        """All rows of a registered model, or of all, by model and recipe digest."""
+        ...
+
+    def prune(self, seconds: float, *, really: bool) -> tuple[Pruned, ...]:
+        """Remove what is older than so many seconds, by the store's own clock, and can be done without; or
+        tell alone what would go. Evaluations and bounds that nothing rests on, gaps of the others, overlays.
+
+        An evaluation or a bound stays where its recipe has a registration, or a report tells of it: as a row,
+        a candidate, an ensemble, a point of the curve or a step of a search. Nothing goes under a protocol of
+        a job that was begun, asked for, answered or failed since, or that somebody works on. An overlay stays
+        with any evaluation or bound of its recipe, and as long as somebody works on anything.
+
+        Returns nothing, and does nothing, where somebody works on a job that is not open yet: its protocols
+        are unknown. Many short transactions: of what is interrupted, a part is done.
+        """
         ...

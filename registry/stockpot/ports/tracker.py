@@ -8,6 +8,7 @@ from stockpot.entities import (
     Candidate,
     Digest,
     Experiment,
+    LoggedSoup,
     ModelVersion,
     Packaged,
     Publication,
@@ -30,6 +31,13 @@ class Tracker(Protocol):
     All other methods may be repeated at will. Stockpot's own runs and models carry the tag
     ``stockpot.role``.
     """
+
+    def servers(self) -> tuple[str, ...]:
+        """Where runs are kept and where versions are, and by which software, each in a clause without
+        credentials; one where that is the same place. Asks both. Makes nothing, no database that is not
+        there either: raises TrackingError for that.
+        """
+        ...
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         """Every run of the sweep, page by page; neither the parent itself nor Stockpot's own runs. By start
@@ -217,6 +225,26 @@ class Tracker(Protocol):
         """Show another publication of the same soup on the version's page: its description and tags. Its
         files go beside those of the soup's run.
         """
+        ...
+
+    def soup_versions(self) -> tuple[ModelVersion, ...]:
+        """Every version that is tagged with a recipe, of whichever registered model, by name and number;
+        perhaps without its aliases. Copies and duplicates are among them.
+        """
+        ...
+
+    def soup_runs(self) -> tuple[Run, ...]:
+        """Every run of a soup that is not deleted, in whichever experiment, oldest first."""
+        ...
+
+    def soup_models(self) -> tuple[LoggedSoup, ...]:
+        """Every LoggedModel of a soup that is not deleted, in whichever experiment, oldest first; without
+        those that stand for an ingredient.
+        """
+        ...
+
+    def delete_model(self, model_id: str) -> None:
+        """Delete a LoggedModel. MLflow keeps its artifacts until `mlflow gc`."""
         ...
 
     def set_alias(self, model: str, alias: str, version: str) -> None:

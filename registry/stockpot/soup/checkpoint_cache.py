@@ -49,7 +49,7 @@ class CheckpointCache:
     def __init__(self, folder: Path, limit: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._shelf = LeastRecentlyUsed(folder, _SUFFIX, limit, beside=stamp.SUFFIX)
+        self._shelf = files_of(folder, limit)
         remove_leftovers(folder)
 
     def has(self, digest: Digest) -> bool:
@@ -229,6 +229,11 @@ class CheckpointCache:
                 f"{digest[:100]!a} is no digest", mend="give sha256: and 64 hexadecimal digits"
             )
         return self.folder / f"{match.group(1)}{_SUFFIX}"
+
+
+def files_of(folder: Path, limit: int | None = None) -> LeastRecentlyUsed:
+    """The files of the cache in this folder, which need not be there."""
+    return LeastRecentlyUsed(folder, _SUFFIX, limit, beside=stamp.SUFFIX)
 
 
 def _link(file: Path, other: Path) -> None:

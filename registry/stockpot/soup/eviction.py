@@ -53,6 +53,11 @@ class LeastRecentlyUsed:
                     if not _pins[name]:
                         del _pins[name]
 
+    def held(self) -> tuple[int, int]:
+        """How many files there are, and their bytes."""
+        sizes = [size for _, _, size in self._files()]
+        return len(sizes), sum(sizes)
+
     def evict(self, *, room: int = 0, keep: Path | None = None) -> bool:
         """Remove files until the rest and `room` more bytes are within the limit; never `keep`.
 
@@ -69,6 +74,14 @@ class LeastRecentlyUsed:
             if file != keep and self._remove(file):
                 excess -= size
         return reached
+
+    def remove_unused(self, before: float, *, really: bool) -> list[int]:
+        """Remove the files that nobody used since then, in seconds since the epoch.
+
+        Returns the bytes of each. Where not `really`, they stay.
+        """
+        old = [(file, size) for used, file, size in self._files() if used < before * 1e9]
+        return [size for file, size in old if not really or self._remove(file)]
 
     def _files(self) -> Iterator[tuple[int, Path, int]]:
         """When each was last used, the file, its bytes."""

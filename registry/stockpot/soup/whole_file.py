@@ -59,17 +59,24 @@ def writing(folder: Path) -> Iterator[UnfinishedFile]:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files whose writers are gone, and nothing where that cannot be told."""
+def remove_leftovers(folder: Path, *, really: bool = True) -> list[int]:
+    """Remove the unfinished files whose writers are gone, and nothing where that cannot be told. Returns
+    the bytes of each. Where not `really`, they stay.
+    """
+    sizes = []
     for path in folder.glob(f"{_UNFINISHED}*"):
         # OSError: another process was quicker, still writes, or this file system has no locks.
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                size = os.fstat(descriptor).st_size
+                if really:
+                    path.unlink()
+                sizes.append(size)
             finally:
                 os.close(descriptor)
+    return sizes
 
 
 def _create(folder: Path) -> tuple[Path, int]:

@@ -4,6 +4,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -134,6 +135,18 @@ def foreign_errors(url: str) -> Iterator[None]:
             mend="check that it is there, writable and not full, then run the same command again: "
             "what was committed is kept",
         ) from error
+
+
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None for any other. Raises StoreError for what is no address."""
+    keep_secret(url)
+    with foreign_errors(url):
+        parsed = _parsed(url)
+    name = parsed.database or ":memory:"
+    # SQLite has addresses of its own for files.
+    return (
+        Path(name) if parsed.get_backend_name() == "sqlite" and not name.startswith((":", "file:")) else None
+    )
 
 
 def shown(url: str) -> str:

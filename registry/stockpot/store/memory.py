@@ -23,6 +23,7 @@ from stockpot.entities import (
     KnownSweep,
     Lease,
     Opening,
+    Pruned,
     Recipe,
     Registration,
     RegistrationState,
@@ -36,6 +37,7 @@ from stockpot.entities import (
 from stockpot.ports import Store
 from stockpot.store.claims import require_claim, require_lease, require_number, require_rule
 from stockpot.store.places import place_of
+from stockpot.store.pruning import in_use, told, told_of
 from stockpot.store.reports import dataset_of, question_of
 
 
@@ -60,6 +62,8 @@ class MemoryStore(Store):
         self._answers: dict[Digest, Answer] = {}
         self._places: dict[Digest, set[CheckpointPlace]] = {}
         self._leases: dict[str, Lease] = {}
+        self._since: dict[object, float] = {}
+        """When a score, a bound, an overlay or a job was written first; a bound last."""
         self._registrations: dict[tuple[str, Digest], Registration] = {}
 
     def close(self) -> None:
@@ -87,7 +91,16 @@ class MemoryStore(Store):
         with self._lock:
             self._recipes[recipe.digest] = recipe
             self._give_up(lease)
+            self._since.setdefault((recipe.digest, protocol.digest), time.time())
             return self._scores.setdefault((recipe.digest, protocol.digest), score)
+
+    def evaluated(
+        self, protocols: Collection[Digest] | None = None, *, since: float = 0.0
+    ) -> tuple[int, float | None]:
+        with self._lock:
+            wanted = [key for key in self._scores if protocols is None or key[1] in protocols]
+            times = [at for key in wanted if (at := self._since[key]) >= since]
+        return len(times), max(times, default=None)
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._lock:
@@ -101,6 +114,8 @@ class MemoryStore(Store):
         with self._lock:
             self._recipes[recipe.digest] = recipe
             self._give_up(lease)
+            if key not in self._bounds or bound.upper < self._bounds[key].upper:
+                self._since[key] = time.time()
             self._bounds[key] = min(self._bounds.get(key, bound), bound, key=lambda known: known.upper)
             return self._bound(recipe.digest, protocol.digest) or bound
 
@@ -147,6 +162,7 @@ class MemoryStore(Store):
         require_rule(recipe)
         with self._lock:
             self._recipes[recipe.digest] = recipe
+            self._since.setdefault(recipe.digest, time.time())
             return self._overlays.setdefault(recipe.digest, overlay)
 
     def overlay(self, recipe: Digest) -> bytes | None:
@@ -329,6 +345,47 @@ class MemoryStore(Store):
         with self._lock:
             return self._registrations.get((model, recipe))
 
-    def registrations(self, model: str) -> tuple[Registration, ...]:
+    def registrations(self, model: str | None = None) -> tuple[Registration, ...]:
         with self._lock:
-            return tuple(row for key, row in sorted(self._registrations.items()) if key[0] == model)
+            return tuple(row for key, row in sorted(self._registrations.items()) if model in {None, key[0]})
+
+    def prune(self, seconds: float, *, really: bool) -> tuple[Pruned, ...]:
+        with self._lock:
+            before = time.time() - seconds
+            jobs = self._jobs.values()
+            young = [job.name for job in jobs if self._last_word(job) >= before]
+            held = [job.name for job in jobs if self._holder(job.lease) is not None]
+            use = in_use(map(self._openings.get, young), [self._openings.get(name) for name in held])
+            if use.unknown:
+                return ()
+            rest_on = {r for filed in self._reports.values() for r in told_of(filed.report)}
+            rest_on |= {recipe for _, recipe in self._registrations}
+            old = {key for key, since in self._since.items() if since < before}
+            scores = [key for key in self._scores if key in old and key[1] not in use.protocols]
+            bounds = [key for key in self._bounds if key in old and key[1] not in use.protocols]
+            bounds = [key for key in bounds if key[0] not in rest_on]
+            go = [key for key in scores if key[0] not in rest_on]
+            lose = [key for key in scores if key[0] in rest_on and self._scores[key].gaps is not None]
+            measured = {
+                key[0] for key in ({*self._scores} - {*go}) | {key[:2] for key in {*self._bounds} - {*bounds}}
+            }
+            spared = rest_on | measured
+            overlays = [r for r in self._overlays if r in old and r not in spared and not use.at_work]
+            found = {
+                "evaluations": [8 * len(self._scores[key].examples) for key in go],
+                "bounds": [8] * len({key[:2] for key in bounds}),
+                "gaps": [4 * len(self._scores[key].gaps or ()) for key in lose],
+                "overlays": [len(self._overlays[recipe]) for recipe in overlays],
+            }
+            if really:
+                self._scores = {key: score for key, score in self._scores.items() if key not in go}
+                self._scores |= {key: replace(self._scores[key], gaps=None) for key in lose}
+                self._bounds = {key: bound for key, bound in self._bounds.items() if key not in bounds}
+                self._overlays = {r: content for r, content in self._overlays.items() if r not in overlays}
+                self._since = {k: at for k, at in self._since.items() if k not in {*go, *bounds, *overlays}}
+            return told(found)
+
+    def _last_word(self, job: Job) -> float:
+        found = self._records[job.name]
+        later = (found.asked_at, found.answered_at, found.failed_at)
+        return max(found.created_at, *(at or 0.0 for at in later))

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
 from stockpot.errors import SchemaMismatch
-from stockpot.store.engine import WRITES, foreign_errors, open_engine, shown
+from stockpot.store.engine import WRITES, file_of, foreign_errors, open_engine, shown
 from stockpot.store.patience import is_full, patient
 
 VERSION_TABLE = "stockpot_alembic_version"
@@ -58,11 +58,22 @@ def require_head(url: str) -> None:
     without a free connection is asked again for two minutes; one that is down is told at once. Raises
     SchemaMismatch, naming the command that mends it, and StoreError.
     """
-    found, fresh = patient(_looked_at, is_full)(url)
-    if fresh:
+    if look(url) is None:
         upgrade(url)
-    elif found != head():
+
+
+def look(url: str) -> str | None:
+    """The database's revision, which is this program's; None where the first process that opens the store
+    makes it: in an empty SQLite database, or in one that is not there. Makes nothing.
+
+    Raises what `require_head` raises.
+    """
+    if (file := file_of(url)) is not None and not file.exists():
+        return None
+    found, fresh = patient(_looked_at, is_full)(url)
+    if not fresh and found != head():
         raise _mismatch(url, found)
+    return None if fresh else found
 
 
 def _looked_at(url: str) -> tuple[str | None, bool]:

@@ -3,10 +3,10 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from stockpot.documents import to_document
@@ -28,6 +28,7 @@ from stockpot.ports import Store
 from stockpot.store.claims import require_number, require_rule
 from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
+from stockpot.store.sql_pruning import SqlPruning
 from stockpot.store.sql_registrations import SqlRegistrations, release
 from stockpot.store.sql_reports import SqlReports
 from stockpot.store.sql_scans import SqlScans
@@ -47,7 +48,7 @@ _AT_ONCE = 10_000
 
 
 @tries_again
-class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, Transactions, Store):
+class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, SqlPruning, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that
@@ -108,6 +109,18 @@ class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, Transactions, St
                 keep_protocol(session, protocol)
             yield session
         self._brought_in.add(protocol.digest)
+
+    def evaluated(
+        self, protocols: Collection[Digest] | None = None, *, since: float = 0.0
+    ) -> tuple[int, float | None]:
+        found = select(func.count(), func.max(EvaluationRow.created_at)).where(
+            EvaluationRow.created_at >= since
+        )
+        if protocols is not None:
+            found = found.where(EvaluationRow.protocol.in_(protocols))
+        with self._transaction(self._reads) as session:
+            number, last = session.execute(found).one()
+        return number, last
 
     def bound(self, recipe: Digest, protocol: Digest) -> Bound | None:
         with self._transaction(self._reads) as session:

@@ -82,7 +82,7 @@ class SqlJobs(Transactions):
     def opening(self, job: Digest) -> Opening | None:
         with self._transaction(self._reads) as session:
             document = session.scalar(select(JobRow.opening).where(JobRow.name == job))
-        return _readable(Opening, document)
+        return readable(Opening, document)
 
     def jobs_at_work(self) -> tuple[Job, ...]:
         found = (
@@ -93,7 +93,7 @@ class SqlJobs(Transactions):
         )
         with self._transaction(self._reads) as session:
             rows = session.execute(found).all()
-        requests = ((row.name, _readable(SoupRequest, row.request)) for row in rows)
+        requests = ((row.name, readable(SoupRequest, row.request)) for row in rows)
         return tuple(Job(name, request) for name, request in requests if request is not None)
 
     def finish_job(self, job: Job, outcome: SoupOutcome, evidence: Evidence, *, owner: str) -> None:
@@ -150,7 +150,7 @@ class SqlJobs(Transactions):
             row = session.execute(kept).one_or_none()
         if row is None or row.answered_at is None:
             return None
-        outcome, evidence = _readable(SoupOutcome, row.outcome), _readable(Evidence, row.evidence)
+        outcome, evidence = readable(SoupOutcome, row.outcome), readable(Evidence, row.evidence)
         if outcome is None or evidence is None:
             return None
         return Answer(outcome, row.answered_at, evidence)
@@ -182,7 +182,7 @@ def _record(row: Any) -> JobRecord:
     return JobRecord(
         name=row.name,
         model=row.model,
-        request=_readable(SoupRequest, row.request),
+        request=readable(SoupRequest, row.request),
         created_at=row.created_at,
         asked_at=row.asked_at,
         answered_at=row.answered_at,
@@ -194,7 +194,7 @@ def _record(row: Any) -> JobRecord:
     )
 
 
-def _readable(kind: type[T], document: Any) -> T | None:
+def readable(kind: type[T], document: Any) -> T | None:
     """None where there is none, or it was written before a field was added or dropped."""
     try:
         return None if document is None else from_document(kind, document)

@@ -113,8 +113,10 @@ class SqlRegistrations(Transactions):
         with self._transaction(self._reads) as session:
             return tuple(map(_entity, session.scalars(rows)))
 
-    def registrations(self, model: str) -> tuple[Registration, ...]:
-        rows = select(RegistrationRow).where(RegistrationRow.model == model).order_by(RegistrationRow.recipe)
+    def registrations(self, model: str | None = None) -> tuple[Registration, ...]:
+        rows = select(RegistrationRow).order_by(RegistrationRow.model, RegistrationRow.recipe)
+        if model is not None:
+            rows = rows.where(RegistrationRow.model == model)
         with self._transaction(self._reads) as session:
             return tuple(map(_entity, session.scalars(rows)))
 

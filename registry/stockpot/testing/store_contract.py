@@ -31,6 +31,7 @@ from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.testing.bounds_contract import BoundsContract
 from stockpot.testing.jobs_contract import JobsContract, take
+from stockpot.testing.pruning_contract import PruningContract
 from stockpot.testing.store_values import (
     NAN_WITH_PAYLOAD,
     TEST,
@@ -58,7 +59,7 @@ def committed(store: Store) -> Registration | None:
     return store.registration("digits", soup("a", "b").digest)
 
 
-class StoreContract(BoundsContract, JobsContract):
+class StoreContract(BoundsContract, JobsContract, PruningContract):
     """Every sentence of `stockpot.ports.Store`, held against the fixture ``store``."""
 
     def test_a_new_store_knows_nothing(self, store: Store) -> None:
@@ -108,6 +109,20 @@ class StoreContract(BoundsContract, JobsContract):
         expected = {recipes[0], recipes[7], recipes[-1]}
         assert store.scored([*recipes, recipes[0]], VALIDATION.digest) == expected
         assert store.scored([], VALIDATION.digest) == frozenset()
+
+    def test_committed_evaluations_are_counted_by_protocol_and_time(self, store: Store) -> None:
+        assert store.evaluated() == (0, None)
+        before = time.time()
+        for recipe, protocol in ((soup("a"), VALIDATION), (soup("b"), VALIDATION), (soup("a"), TEST)):
+            store.commit_score(recipe, protocol, Score((1.0,)))
+        number, last = store.evaluated()
+        assert number == 3
+        assert last is not None
+        assert before <= last <= time.time()
+        assert store.evaluated([VALIDATION.digest])[0] == 2
+        assert store.evaluated([VALIDATION.digest, TEST.digest], since=before)[0] == 3
+        assert store.evaluated([], since=before) == (0, None)
+        assert store.evaluated(since=last + 1000.0) == (0, None)
 
     def test_the_first_committed_score_wins(self, store: Store) -> None:
         first, second = Score((1.0, 0.0)), Score((0.0, 1.0))
@@ -293,3 +308,5 @@ class StoreContract(BoundsContract, JobsContract):
                 store.begin_registration(model, recipe)
         found = [(row.model, row.recipe) for row in store.registrations("digits")]
         assert found == sorted(("digits", recipe.digest) for recipe in recipes)
+        everybodys = [(row.model, row.recipe) for row in store.registrations()]
+        assert everybodys == sorted((m, recipe.digest) for m in ("digits", "letters") for recipe in recipes)

@@ -66,6 +66,11 @@ class TrackerContract:
         """A soup of the sweep's first two children, of a model name of its own that is not registered."""
         return publication_of(backend, sweep)
 
+    def test_it_tells_where_runs_and_versions_are(self, tracker: Tracker) -> None:
+        told = " ".join(tracker.servers())
+        assert "runs" in told
+        assert "versions" in told
+
     def test_the_children_of_a_parent_are_listed_in_starting_order_without_the_parent(
         self, tracker: Tracker, sweep: PlantedSweep
     ) -> None:
@@ -575,6 +580,30 @@ class TrackerContract:
         assert tracker.has_model(version)
         assert tracker.has_model(replace(version, model_id=None))
         assert not tracker.has_model(replace(version, model_id="m-" + "0" * 32))
+
+    def test_all_versions_runs_and_models_of_soups_are_listed_and_nothing_else(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        first, second = registered(tracker, publication), registered(tracker, publication)
+        ingredient = tracker.create_ingredient_model(publication.ingredients[0])
+        listed = [version for version in tracker.soup_versions() if version.name == publication.model]
+        assert listed == [first, second]
+        runs = [run for run in tracker.soup_runs() if run.run_id == first.run_id]
+        assert [(run.status, run.tags["stockpot.model"]) for run in runs] == [("RUNNING", publication.model)]
+        sweep = {candidate.run.run_id for candidate in publication.ingredients}
+        assert not sweep & {run.run_id for run in tracker.soup_runs()}
+        models = {model.model_id: model for model in tracker.soup_models()}
+        assert ingredient not in models
+        found = models[first.model_id or ""]
+        assert (found.run_id, found.tags["stockpot.recipe"]) == (first.run_id, publication.recipe.digest)
+        assert abs(found.created / 1000 - time.time()) < 3600
+
+    def test_a_model_that_was_deleted_is_gone(self, tracker: Tracker, publication: Publication) -> None:
+        version = registered(tracker, publication)
+        tracker.delete_model(version.model_id or "")
+        assert not tracker.has_model(version)
+        assert version.model_id not in {model.model_id for model in tracker.soup_models()}
+        assert tracker.find_model(version.run_id or "", publication) is None
 
     def test_a_version_shows_another_publication_of_its_soup(
         self, backend: Backend, publication: Publication

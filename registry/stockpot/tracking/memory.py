@@ -15,6 +15,7 @@ from stockpot.entities import (
     Candidate,
     Digest,
     Experiment,
+    LoggedSoup,
     ModelVersion,
     Packaged,
     Publication,
@@ -112,6 +113,9 @@ class MemoryTracker(Tracker):
         model_id = f"m-{len(self.models_kept)}"
         self.models_kept[model_id] = KeptModel(name, run_id, tags or {}, dict(files))
         return model_id
+
+    def servers(self) -> tuple[str, ...]:
+        return ("runs and versions: this process's memory",)
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         conditions = conditions_of(selector.filter or "")
@@ -357,6 +361,24 @@ class MemoryTracker(Tracker):
         versions = self.versions_kept[version.name]
         place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
         versions[place] = replace(versions[place], tags={**versions[place].tags, **soup_tags(publication)})
+
+    def soup_versions(self) -> tuple[ModelVersion, ...]:
+        versions = (version for name in sorted(self.versions_kept) for version in self.versions_kept[name])
+        return tuple(version for version in versions if RECIPE in version.tags)
+
+    def soup_runs(self) -> tuple[Run, ...]:
+        return tuple(kept.run for kept in self.runs_kept.values() if kept.run.tags.get(ROLE) == "soup")
+
+    def soup_models(self) -> tuple[LoggedSoup, ...]:
+        return tuple(
+            LoggedSoup(model_id, kept.source_run_id, kept.created, kept.tags)
+            for model_id, kept in self.models_kept.items()
+            if kept.tags.get(ROLE) == "soup"
+        )
+
+    def delete_model(self, model_id: str) -> None:
+        self._require_writable("model")
+        del self.models_kept[model_id]
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         self._require_writable("alias")

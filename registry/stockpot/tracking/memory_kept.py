@@ -1,5 +1,6 @@
 """What the in-memory tracker keeps."""
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ class KeptModel:
     tags: Mapping[str, str]
     files: dict[str, bytes] = field(default_factory=dict)
     ready: bool = False
+    created: int = field(default_factory=lambda: int(time.time() * 1000))
+    """Milliseconds since the epoch."""
 
 
 def weights_among(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:

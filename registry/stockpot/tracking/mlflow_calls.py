@@ -144,7 +144,7 @@ def creating(doing: str) -> Iterator[None]:
 @contextmanager
 def connecting(uri: str, variable: str = TRACKING) -> Iterator[None]:
     """Make a call that shows whether MLflow is at this address, which `variable` sets."""
-    with asking(f"MLflow at {_told(uri, variable)}", mend=where_mlflow_is(variable)):
+    with asking(f"MLflow at {shown_address(uri, variable)}", mend=where_mlflow_is(variable)):
         yield
 
 
@@ -161,7 +161,7 @@ def require_answer(what: str, uri: str, variable: str = TRACKING) -> None:
     """Raises TrackingError where MLflow's answer names nothing: ``{}``, from what is no MLflow."""
     if not what:
         raise TrackingError(
-            f"what answers at {_told(uri, variable)} is no MLflow: its answers are empty",
+            f"what answers at {shown_address(uri, variable)} is no MLflow: its answers are empty",
             mend=where_mlflow_is(variable),
         )
 
@@ -174,8 +174,8 @@ def where_mlflow_is(variable: str) -> str:
     )
 
 
-def _told(uri: str, variable: str) -> str:
-    """An address, and where it comes from."""
+def shown_address(uri: str, variable: str = TRACKING) -> str:
+    """An address without credentials, and where it comes from."""
     told = os.environ.get(variable)
     source = f" (from {variable})" if told == uri else "" if told else f" ({variable} is not set)"
     return f"{redacted(uri)}{source}"

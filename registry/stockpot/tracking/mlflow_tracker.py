@@ -16,6 +16,7 @@ from stockpot.entities import (
     Candidate,
     Digest,
     Experiment,
+    LoggedSoup,
     ModelVersion,
     Packaged,
     Publication,
@@ -47,13 +48,21 @@ from stockpot.tracking.mlflow_calls import (
 )
 from stockpot.tracking.mlflow_heads import Heads
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
-from stockpot.tracking.mlflow_runs import PAGE, experiments_of, list_runs, parent_of, select_runs
-from stockpot.tracking.mlflow_server import require_version
+from stockpot.tracking.mlflow_runs import (
+    PAGE,
+    experiments_of,
+    list_runs,
+    parent_of,
+    select_runs,
+    soup_runs,
+)
+from stockpot.tracking.mlflow_server import require_database, require_version, servers
 from stockpot.tracking.mlflow_weights import (
     companions,
     download,
     download_weights,
     find_weights,
+    soup_models,
     told,
     weights_of_version,
 )
@@ -107,6 +116,17 @@ class MlflowTracker(Tracker):
             with probing(registry, REGISTRY):
                 client.search_registered_models(max_results=1)
         return client
+
+    def servers(self) -> tuple[str, ...]:
+        with asking("looking for MLflow"):
+            from mlflow import get_registry_uri, get_tracking_uri
+
+            places = [self._tracking_uri or get_tracking_uri(), self._registry_uri or get_registry_uri()]
+            if self._registry_uri is None and places[1] == get_tracking_uri():
+                del places[1]  # nobody has set one: it is where the runs are
+        for uri in places:
+            require_database(uri)
+        return servers(self._client)
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         return map(self._noted, list_runs(self._client, selector, self._page_size))
@@ -278,6 +298,22 @@ class MlflowTracker(Tracker):
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         with asking(f"describing {version.uri}"):
             versions.describe(self._client, version, publication)
+
+    def soup_versions(self) -> tuple[ModelVersion, ...]:
+        with asking("looking through the versions of soups"):
+            return versions.soup_versions(self._client)
+
+    def soup_runs(self) -> tuple[Run, ...]:
+        with asking("looking through the runs of soups"):
+            return soup_runs(self._client, self._page_size)
+
+    def soup_models(self) -> tuple[LoggedSoup, ...]:
+        with asking("looking through the models of soups"):
+            return soup_models(self._client, [one.experiment_id for one in experiments_of(self._client)])
+
+    def delete_model(self, model_id: str) -> None:
+        with asking(f"deleting the model {model_id}"):
+            self._client.delete_logged_model(model_id)
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):

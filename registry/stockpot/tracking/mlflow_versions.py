@@ -141,12 +141,23 @@ def to_version(version: "MlflowVersion") -> ModelVersion:
     )
 
 
+def soup_versions(client: "MlflowClient") -> tuple[ModelVersion, ...]:
+    """Every version that carries a recipe's tag, by name and number."""
+    found = map(to_version, _search(client, f"tags.`{RECIPE}` LIKE 'sha256:%'"))
+    return tuple(sorted(found, key=lambda version: (version.name, int(version.version))))
+
+
 def _versions(client: "MlflowClient", model: str, recipe: Digest) -> "list[MlflowVersion]":
+    found = _search(client, f"tags.`{RECIPE}` = '{recipe}'")
+    return [version for version in found if version.name == model]
+
+
+def _search(client: "MlflowClient", condition: str) -> "list[MlflowVersion]":
     found: list[MlflowVersion] = []
     token = None
     while True:
-        page = client.search_model_versions(f"tags.`{RECIPE}` = '{recipe}'", page_token=token)
-        found += [version for version in page if version.name == model]
+        page = client.search_model_versions(condition, page_token=token)
+        found += page
         token = page.token
         if not token:
             return found

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from stockpot.entities import MODULES, ModelVersion, Run, WeightsFormat, WeightsSource
+from stockpot.entities import MODULES, LoggedSoup, ModelVersion, Run, WeightsFormat, WeightsSource
 from stockpot.entities.tags import ROLE
 from stockpot.entities.weights_names import sources_among
 from stockpot.errors import BadCheckpoint, NotArrived
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import FileInfo, LoggedModel
 
+EXPERIMENTS = 500
+"""That one question names: databases take some thousand values at once."""
 TRIES = 2
 """To download a file: of another length than was listed, the first one may be a broken transfer."""
 MOST_MODULES = 10
@@ -109,6 +111,25 @@ def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "l
         token = page.token
         if not token:
             return sorted(models, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def soup_models(client: "MlflowClient", experiments: list[str]) -> tuple[LoggedSoup, ...]:
+    """The LoggedModels of soups in these experiments, oldest first."""
+    found: dict[str, LoggedSoup] = {}
+    for begin in range(0, len(experiments), EXPERIMENTS):
+        part, token = experiments[begin : begin + EXPERIMENTS], None
+        while True:
+            page = client.search_logged_models(part, f"tags.`{ROLE}` = 'soup'", page_token=token)
+            found |= {
+                model.model_id: LoggedSoup(
+                    model.model_id, model.source_run_id or "", model.creation_timestamp, dict(model.tags)
+                )
+                for model in page
+            }
+            token = page.token
+            if not token:
+                break
+    return tuple(sorted(found.values(), key=lambda model: (model.created, model.model_id)))
 
 
 def download(client: "MlflowClient", uri: str, into: Path) -> Path:

@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,13 @@ FORMS = {
     WeightsFormat.TORCH: "torch file",
     WeightsFormat.PICKLE: "pickled module",
 }
+FIRST = (
+    *("experiment", "sweep", "filter", "weights", "checkpoint_metric", "direction", "dtype", "base"),
+    *("model", "task", "task_args"),
+)
+"""Of a command, which then reads as people write it."""
+SPELLED = {"task_args": "task-arg", "methods": "method", "shifts": "shift", "wait": "no-wait"}
+"""Options that are not called like the request's fields."""
 NO_HEADER = (
     "a torch file and a pt2 have no header that can be read without a download; in a store that hands out no "
     "parts of files, no file has"
@@ -172,23 +179,19 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
 
 
 def command_of(request: SoupRequest) -> str:
-    """The command for a request that says which runs, which model and which task."""
-    options = {
-        "--experiment": request.experiment,
-        "--sweep": request.sweep,
-        "--filter": request.filter,
-        "--weights": request.weights,
-        "--checkpoint-metric": request.checkpoint_metric,
-        "--direction": request.direction,
-        "--dtype": request.dtype,
-        "--base": request.base,
-        "--model": request.model,
-        "--task": request.task,
-    }
-    pairs = [(name, value) for name, value in options.items() if value is not None]
-    pairs += [("--task-arg", f"{name}={value}") for name, value in request.task_args.items()]
-    words = ["stockpot soup", *(f"{name} {quote(value)}" for name, value in pairs)]
-    return " ".join([*words, *(["--partial"] if request.partial else [])])
+    """The command for a request, without what it does anyway."""
+    words = ["stockpot soup"]
+    by_default = {field.name: field.default for field in fields(SoupRequest)}
+    for name in dict.fromkeys([*FIRST, *by_default]):
+        value = getattr(request, name)
+        option = f"--{SPELLED.get(name, name.replace('_', '-'))}"
+        if name == "task_args":
+            words += [f"{option} {quote(f'{key}={each}')}" for key, each in value.items()]
+        elif isinstance(value, tuple) and value != by_default[name]:
+            words += [f"{option} {quote(each)}" for each in value]
+        elif value != by_default[name]:
+            words.append(option if isinstance(value, bool) else f"{option} {quote(str(value))}")
+    return " ".join(words)
 
 
 def _look(request: SoupRequest, tracker: "Tracker", supply: "Supply", watch: "Watcher") -> _Look:

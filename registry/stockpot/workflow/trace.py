@@ -53,6 +53,19 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
     Raises BadRequest where no file can be written, before anything is downloaded.
     """
     _require_place(out)
+    with rebuilt(uri, tracker, supply) as (_, _, built, file):
+        _copy_whole(file, out)
+    return built
+
+
+@contextmanager
+def rebuilt(
+    uri: str, tracker: "Tracker", supply: Supply
+) -> Iterator[tuple[ModelVersion, Snapshot, Checkpoint, Path]]:
+    """The version, what was kept beside it, and its soup made again from its ingredients, with its file.
+
+    Raises RegistryConflict when that has another digest than the registered soup.
+    """
     version, snapshot = snapshot_of(uri, tracker)
     if (registered := version.tags.get(tags.CHECKPOINT)) != snapshot.checkpoint:
         raise RegistryConflict(
@@ -69,8 +82,7 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
                 f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",
                 mend="compare the versions of torch that `stockpot show` tells with those of this machine",
             )
-        _copy_whole(file, out)
-    return built
+        yield version, snapshot, built, file
 
 
 def _require_place(out: Path) -> None:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -21,6 +20,7 @@ from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.odd_numberings import LOOKED_AT
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
+from stockpot.workflow.gathering.workrooms import PART, workroom
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
@@ -53,8 +53,8 @@ def _fetched(files: Mapping[str, WeightsSource], outputs: int | None, places: Pl
     """The files in a folder of their own, which appears whole or not at all. `outputs`: the model's, where
     an adapter tells them.
     """
-    with TemporaryDirectory(dir=into) as folder:
-        here = Path(folder, "model")
+    with workroom(into, PART) as folder:
+        here = folder / "model"
         here.mkdir()
         fetch_all(files, places, here)
         if outputs is not None:

@@ -48,16 +48,22 @@ def _create(cache: Path, prefix: str) -> tuple[Path, int]:
             os.close(descriptor)  # taken for abandoned between two of these calls
 
 
-def remove_abandoned(cache: Path) -> None:
-    """Remove what killed processes were downloading or uploading: nobody holds its lock any more."""
+def remove_abandoned(cache: Path, *, really: bool = True) -> list[int]:
+    """Remove what killed processes were downloading or uploading: nobody holds its lock any more. Returns
+    the bytes of each folder. Where not `really`, they stay.
+    """
+    sizes = []
     for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
         with suppress(OSError):  # another process is done with it, or it is another user's
             descriptor = os.open(folder, _FOLDER)
             try:
                 if _lock(descriptor) or time.time() - folder.stat().st_mtime > DAY:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    sizes.append(sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file()))
+                    if really:
+                        shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)
+    return sizes
 
 
 def _lock(descriptor: int) -> bool:

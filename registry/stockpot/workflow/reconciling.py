@@ -1,0 +1,317 @@
+"""Where the store and MLflow tell different things: told, and settled where it is for Stockpot to settle."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from stockpot.entities import (
+    Digest,
+    Discrepancy,
+    DiscrepancyKind,
+    LoggedSoup,
+    ModelVersion,
+    Registration,
+    RegistrationState,
+    Run,
+    tags,
+)
+from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.alias import CHALLENGER
+from stockpot.workflow.publishing.claim import claimed
+from stockpot.workflow.publishing.standing import require_soup, standing, without_model
+from stockpot.workflow.trace import rebuilt
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker, Watcher
+
+DAY = 24 * 3600.0
+"""Seconds after which nobody works on a run or a model any more, also of those who share no store with us."""
+ENDED = {"FINISHED", "FAILED", "KILLED"}
+AGAIN = "run the same request again: it goes on from there"
+
+Key = tuple[str, Digest]
+"""A registered model's name and a recipe: a soup."""
+Remedy = Callable[[], None]
+
+
+class Office(Protocol):
+    """The adapters that it needs."""
+
+    @property
+    def tracker(self) -> "Tracker":
+        """MLflow."""
+        ...
+
+    @property
+    def store(self) -> "Store":
+        """Stockpot's own memory."""
+        ...
+
+    @property
+    def supply(self) -> Supply:
+        """Weights by digest."""
+        ...
+
+
+def reconcile(
+    place: Office, watch: "Watcher", *, model: str | None = None, adopt: bool = True, really: bool = False
+) -> tuple[Discrepancy, ...]:
+    """Compare the store with MLflow: versions, registrations, runs and LoggedModels of soups.
+
+    Args:
+        place: The adapters.
+        watch: Told of what takes long.
+        model: Look at this registered model alone.
+        adopt: Look for versions that this store does not know; to adopt one, its soup is made again.
+        really: Apply the remedies; by default they are told alone.
+
+    A remedy that fails is told with its fault, and ends nothing. Raises what listing raises.
+    """
+    look = _Look(place, watch, model, adopts=adopt)
+    return tuple(_applied(found, remedy if really else None) for found, remedy in look.found())
+
+
+def _applied(found: Discrepancy, remedy: Remedy | None) -> Discrepancy:
+    if remedy is None:
+        return found
+    try:
+        remedy()
+    except StockpotError as error:
+        fault = " ".join("; ".join([error.what, *error.faults]).split())
+        return replace(found, fault=fault, exit_code=error.exit_code, mend=error.mend or found.mend)
+    return replace(found, done=True)
+
+
+class _Look:
+    """One look at everything."""
+
+    def __init__(self, place: Office, watch: "Watcher", model: str | None, *, adopts: bool) -> None:
+        self._place = place
+        self._tracker = place.tracker
+        self._store = place.store
+        self._watch = watch
+        self._model = model
+        self._adopts = adopts
+        self._now = time.time()
+        self._rows = [(row.model, row.recipe) for row in self._store.registrations(model)]
+        self._versions = self._tracker.soup_versions()
+        self._runs = {run.run_id: run for run in self._tracker.soup_runs()}
+        self._models = self._tracker.soup_models()
+        self._soups: dict[Key, list[ModelVersion]] = {}
+        """By number."""
+        for version in self._versions:
+            if self._is_asked_for(version.name):
+                key = (version.name, Digest(version.tags[tags.RECIPE]))
+                self._soups.setdefault(key, []).append(version)
+
+    def found(self) -> Iterator[tuple[Discrepancy, Remedy | None]]:
+        """What does not agree, each with what settles it."""
+        for key, (lowest, *others) in self._soups.items():
+            if lowest.tags.get(tags.MODEL) != lowest.name:
+                continue  # a person promoted it, or renamed its model: these versions are theirs
+            yield from self._duplicates(key, lowest, others)
+            if self._adopts and self._store.registration(*key) is None:
+                yield self._without_row(key, lowest)
+        for key in self._rows:
+            row = self._free_row(key)
+            if row is not None:
+                yield from self._row(row, next(iter(self._soups.get(key, ())), None))
+        yield from self._orphaned_runs()
+        yield from self._orphaned_models()
+
+    def _free_row(self, key: Key) -> Registration | None:
+        """The row as it is now; None where a process works on it, or there is none."""
+        held = self._store.holder(Registration(*key, RegistrationState.REGISTERING).lease)
+        return None if held is not None else self._store.registration(*key)
+
+    def _is_asked_for(self, model: str | None) -> bool:
+        return self._model in {None, model}
+
+    def _duplicates(
+        self, key: Key, lowest: ModelVersion, others: list[ModelVersion]
+    ) -> Iterator[tuple[Discrepancy, Remedy | None]]:
+        for other in others:
+            aliases = self._tracker.version(other.uri).aliases
+            ours = CHALLENGER in aliases and other.tags.get(tags.ALIAS) == CHALLENGER
+            ours = ours and other.tags.get(tags.CHECKPOINT) == lowest.tags.get(tags.CHECKPOINT)
+            theirs = [alias for alias in aliases if not (ours and alias == CHALLENGER)]
+            is_told = other.tags.get(tags.DUPLICATE_OF) == lowest.version
+            told = f"it holds the same soup as {lowest.uri}, which is the one that counts"
+            if theirs:
+                told += f"; a person gave it the alias {', '.join(theirs)}, which stays"
+            remedies = [] if is_told else [f"the tag {tags.DUPLICATE_OF}={lowest.version}"]
+            if ours:
+                remedies.append(f"the alias {CHALLENGER}, which Stockpot gave, moves to {lowest.uri}")
+            if remedies or theirs:
+                yield (
+                    Discrepancy(
+                        DiscrepancyKind.DUPLICATE,
+                        other.uri,
+                        told,
+                        " and ".join(remedies),
+                        f"move that alias to {lowest.uri} in MLflow's UI" if theirs else "",
+                    ),
+                    self._settling(key, lowest, move=ours) if remedies else None,
+                )
+        if tags.DUPLICATE_OF in lowest.tags:
+            yield (
+                Discrepancy(
+                    DiscrepancyKind.DUPLICATE,
+                    lowest.uri,
+                    f"it is called a duplicate of version {lowest.tags[tags.DUPLICATE_OF]}, which is gone",
+                    f"the tag {tags.DUPLICATE_OF} is taken away",
+                ),
+                self._settling(key, lowest, move=False),
+            )
+
+    def _settling(self, key: Key, lowest: ModelVersion, *, move: bool) -> Remedy:
+        def settle() -> None:
+            self._tracker.reconcile(*key)
+            if move:
+                self._tracker.set_alias(lowest.name, CHALLENGER, lowest.version)
+
+        return settle
+
+    def _without_row(self, key: Key, version: ModelVersion) -> tuple[Discrepancy, Remedy | None]:
+        told = "this store does not know it: another store's process registered it, or this one's was lost"
+        remedy = "its soup is made again and compared with the version's file, and then a row is written"
+        found = Discrepancy(DiscrepancyKind.NO_ROW, version.uri, told, remedy)
+        return found, lambda: self._adopt(key, version)
+
+    def _adopt(self, key: Key, version: ModelVersion) -> None:
+        """Raises RegistryConflict where it does not hold the soup that its tags tell of, and what making that
+        again raises.
+        """
+        model, recipe = key
+        self._watch.say(f"making the soup of {version.uri} again, to know that it is what it says")
+        with rebuilt(version.uri, self._tracker, self._place.supply) as (found, snapshot, built, file):
+            if snapshot.recipe.digest != recipe:
+                raise RegistryConflict(
+                    f"{version.uri} is tagged with recipe {recipe}, and holds {snapshot.recipe.digest}",
+                    mend=f"delete that version, or its tag {tags.RECIPE}",
+                )
+            require_soup(found, built.digest, self._tracker, file.parent / "theirs")
+        with claimed(self._store, model, snapshot.recipe, self._watch) as claim:
+            known = self._store.registration(model, recipe)
+            if known is not None and known.state is RegistrationState.REGISTERED:
+                return  # by another process meanwhile
+            with suppress(NotPermitted):
+                self._tracker.note_version(found)
+            claim.advance(
+                state=RegistrationState.REGISTERED,
+                checkpoint=built.digest,
+                run_id=found.run_id,
+                model_id=found.model_id,
+                version=found.version,
+            )
+
+    def _row(
+        self, row: Registration, version: ModelVersion | None
+    ) -> Iterator[tuple[Discrepancy, Remedy | None]]:
+        uri = f"models:/{row.model}/{row.version or '?'}"
+        if row.state is not RegistrationState.REGISTERED:
+            there = f"; {version.uri} is there already" if version is not None else ""
+            told = f"recipe {row.recipe}: it was begun, and stopped at {_when(row.updated_at)}{there}"
+            yield (
+                Discrepancy(
+                    DiscrepancyKind.UNFINISHED,
+                    version.uri if version else f"models:/{row.model}",
+                    told,
+                    mend=f"{AGAIN}{self._request_of(row)}",
+                ),
+                None,
+            )
+        elif version is None:
+            if why := self._why_gone(row):
+                yield Discrepancy(DiscrepancyKind.NO_VERSION, uri, why), None
+        elif version.version != row.version:
+            told = f"the store tells of {uri} for this soup; its lowest version is {version.uri}"
+            yield Discrepancy(DiscrepancyKind.NO_VERSION, uri, told, mend=AGAIN + self._request_of(row)), None
+        elif why := self._why_without_model(version):
+            yield Discrepancy(DiscrepancyKind.NO_VERSION, uri, why), None
+
+    def _why_without_model(self, version: ModelVersion) -> str:
+        listed = version.model_id in {model.model_id for model in self._models}
+        return "" if listed else without_model(version, self._tracker)
+
+    def _why_gone(self, row: Registration) -> str:
+        """Empty where another MLflow than this one has the version."""
+        _, why = standing(row.model, row.recipe, row, (), self._tracker)
+        return f"recipe {row.recipe}: {why}" if why else ""
+
+    def _request_of(self, row: Registration) -> str:
+        """Which one ended in this soup last, as far as the store knows."""
+        filed = [one.report for one in self._store.reports(row.recipe)]
+        asked = [report.request for report in filed if report.request.model == row.model]
+        return f" (of sweep {asked[-1].sweep or asked[-1].experiment})" if asked else ""
+
+    def _orphaned_runs(self) -> Iterator[tuple[Discrepancy, Remedy | None]]:
+        made = {version.run_id for version in self._versions}
+        for run in self._runs.values():
+            if run.status in ENDED or run.run_id in made or tags.VERSION in run.tags:
+                continue
+            if self._is_at_work(run.tags):
+                continue
+            since = _when(run.started / 1000)
+            told = f"{run.name} is {run.status} since {since}, and nobody here registers it"
+            kind, old = DiscrepancyKind.RUN, self._now - run.started / 1000 > DAY
+            mend = "" if old else "after a day --yes ends it as failed: who shares no store may be at it"
+            remedy = "it is ended as FAILED" if old else ""
+            yield Discrepancy(kind, run.run_id, told, remedy, mend), self._failing(run) if old else None
+
+    def _failing(self, run: Run) -> Remedy:
+        return lambda: self._tracker.fail(run.run_id)
+
+    def _orphaned_models(self) -> Iterator[tuple[Discrepancy, Remedy | None]]:
+        made = {version.model_id for version in self._versions}
+        for model in self._models:
+            if model.model_id in made or self._is_at_work(model.tags):
+                continue
+            told = f"this LoggedModel of {_when(model.created / 1000)} has no version"
+            old = self._now - model.created / 1000 > DAY
+            remedy, mend = "", ""
+            if self._had_version(model):
+                told += " any more: a person deleted that, or the run"
+                mend = "delete it in MLflow's UI where nobody needs it"
+            elif old:
+                remedy = "it is deleted; the same request again makes it anew"
+            else:
+                mend = "after a day --yes deletes it: who shares no store may be about to register it"
+            yield (
+                Discrepancy(DiscrepancyKind.MODEL, model.model_id, told, remedy, mend),
+                self._deleting(model.model_id) if remedy else None,
+            )
+
+    def _deleting(self, model_id: str) -> Remedy:
+        def delete() -> None:
+            if model_id in {version.model_id for version in self._tracker.soup_versions()}:
+                raise RegistryConflict(f"{model_id} has a version by now", mend="look again")
+            self._tracker.delete_model(model_id)
+
+        return delete
+
+    def _had_version(self, model: LoggedSoup) -> bool:
+        """Whether a person may have taken its version or its run away."""
+        run, row = self._runs.get(model.run_id), self._free_row(_key_of(model.tags))
+        if run is None or tags.VERSION in run.tags:
+            return True
+        return (
+            row is not None and row.state is RegistrationState.REGISTERED and row.model_id == model.model_id
+        )
+
+    def _is_at_work(self, told: Mapping[str, str]) -> bool:
+        """Whether a process that shares this store registers the soup; or nobody asked for its model."""
+        held = self._store.holder(Registration(*_key_of(told), RegistrationState.REGISTERING).lease)
+        return held is not None or not self._is_asked_for(told.get(tags.MODEL))
+
+
+def _key_of(told: Mapping[str, str]) -> Key:
+    return told.get(tags.MODEL, ""), Digest(told.get(tags.RECIPE, ""))
+
+
+def _when(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,194 @@
+"""`stockpot doctor` looks at everything, tells what mends it, and changes nothing."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockpot.cli import main
+from stockpot.store import head, upgrade
+
+ASSETS = Path(__file__).parents[1] / "store" / "assets"
+TINY = "stockpot.testing.tiny:TinyTask"
+
+
+def _doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, what was found, and all that was printed, as JSON and in words."""
+    printed = []
+    for form in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *arguments, *form])
+        captured = capsys.readouterr()
+        printed.append(captured.out + captured.err)
+    return int(ended.value.code or 0), json.loads(printed[1]), "".join(printed)
+
+
+def _of(found: Sequence[dict[str, Any]], part: str) -> dict[str, Any]:
+    return next(one for one in found if one["part"] == part)
+
+
+@pytest.fixture(autouse=True)
+def _no_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+
+
+def test_where_all_is_well_the_code_is_zero_and_nothing_was_made(
+    mlflow_uri: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, found, _ = _doctor(capsys, "--task", TINY)
+    assert code == 0
+    assert {one["health"] for one in found} == {"ok"}
+    parts = ["program", "MLflow", "store", "Prefect", "cache", "outputs", "device", "task"]
+    assert [one["part"] for one in found] == parts
+    assert mlflow_uri in _of(found, "MLflow")["told"]
+    assert "none yet" in _of(found, "store")["told"]
+    assert sorted(tmp_path.rglob("*")) == before
+    upgrade(f"sqlite:///{_made(home)}")
+    _, found, _ = _doctor(capsys)
+    assert f"at schema {head()}" in _of(found, "store")["told"]
+
+
+def _made(home: Path) -> Path:
+    home.mkdir()
+    return home / "stockpot.db"
+
+
+def test_no_fault_hides_another_and_the_first_ones_code_is_the_commands(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    variables = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db",
+        "STOCKPOT_STORE_URL": "mysql://here/stockpot",
+        "STOCKPOT_CACHE": str(tmp_path / "file" / "cache"),
+        "STOCKPOT_OUTPUTS": "s4://bucket",
+        "STOCKPOT_DEVICE": "abacus",
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    code, found, _ = _doctor(capsys, "--task", "gone.tasks:Gone")
+    faults = [one for one in found if one["health"] == "fault"]
+    assert [one["part"] for one in faults] == [
+        *("MLflow", "store", "Prefect", "cache", "outputs", "device", "task"),
+    ]
+    assert all(one["mend"] for one in faults)
+    assert code == faults[0]["exit_code"] == 8
+    assert [one["exit_code"] for one in faults[1:]] == [7, 10, 7, 3, 3, 3]
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_settings_that_cannot_be_read_keep_nobody_from_looking_at_the_rest(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", "much")
+    code, found, _ = _doctor(capsys)
+    assert code == 3
+    assert _of(found, "settings")["mend"] == "export STOCKPOT_CACHE_LIMIT=..., or unset it"
+    assert _of(found, "MLflow")["health"] == "ok"
+
+
+@pytest.mark.parametrize(("revision", "mend"), [("0003", "stockpot db upgrade"), ("9999", "pip install")])
+def test_another_schema_is_told_with_what_mends_it_and_left_as_it_is(
+    mlflow_uri: str, home: Path, capsys: pytest.CaptureFixture[str], revision: str, mend: str
+) -> None:
+    path = _made(home)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((ASSETS / "revision_0003.sql").read_text())
+        database.execute("UPDATE stockpot_alembic_version SET version_num = ?", (revision,))
+        database.commit()
+    before = path.read_bytes()
+    code, found, _ = _doctor(capsys)
+    assert code == 7
+    assert mend in _of(found, "store")["mend"]
+    assert path.read_bytes() == before
+
+
+def test_no_password_is_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("STOCKPOT_STORE_URL", "postgresql://anna:swordfish@127.0.0.1:9/stockpot")
+    monkeypatch.setenv("PREFECT_API_URL", "http://anna:xyzzy@127.0.0.1:9/api")
+    code, found, printed = _doctor(capsys)
+    assert code == 8
+    assert [one["part"] for one in found if one["health"] == "fault"] == ["MLflow", "store", "Prefect"]
+    assert not {word for word in ("hunter2", "swordfish", "xyzzy") if word in printed}
+
+
+def test_what_a_tasks_source_leaves_open_is_a_warning(
+    mlflow_uri: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "doubtful_birds.py").write_text(
+        "import importlib, os\n"
+        "from stockpot.testing.tiny import TinyTask\n"
+        "class Birds(TinyTask):\n"
+        "    found = importlib.import_module(os.environ.get('WHICH', 'json'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code, found, _ = _doctor(capsys, "--task", "doubtful_birds:Birds")
+    assert code == 0
+    warnings = [one for one in found if one["health"] == "warning"]
+    assert {one["part"] for one in warnings} == {"task"}
+    assert "doubtful_birds" in warnings[0]["told"]
+
+
+def test_a_disk_that_is_almost_full_is_a_warning(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", str(2 * shutil.disk_usage("/").total))
+    _, found, _ = _doctor(capsys)
+    warning = _of(found, "cache")
+    assert warning["health"] == "warning"
+    assert "STOCKPOT_CACHE_LIMIT" in warning["mend"]
+
+
+def test_deployments_pools_and_workers_are_looked_at(
+    mlflow_uri: str,
+    home: Path,
+    prefect: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+
+    def told() -> list[tuple[str, str]]:
+        code, found, _ = _doctor(capsys)
+        assert code == 0
+        return [(one["health"], one["told"]) for one in found if one["part"] == "Prefect"]
+
+    server, *none = told()
+    assert server[0] == "ok"
+    assert [health for health, _ in none] == ["warning", "warning", "warning"]
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="doctors", type="process"))
+        flow = client.create_flow_from_name("soup-sweep")
+        made = client.create_deployment(flow, "soup", work_pool_name="doctors")
+        try:
+            assert told()[1:] == [
+                ("ok", "deployment soup-sweep/soup, in pool doctors"),
+                *none[1:],
+                ("warning", "pool doctors, of type process: 0 workers online"),
+            ]
+            client.send_worker_heartbeat("doctors", "one")
+            assert told()[-1] == ("ok", "pool doctors, of type process: 1 worker online")
+            client.pause_deployment(made)
+            assert told()[1:] == [("warning", "deployment soup-sweep/soup is paused"), *none[1:]]
+        finally:
+            client.delete_deployment(made)
+            client.delete_work_pool("doctors")
