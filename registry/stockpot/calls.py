@@ -50,6 +50,39 @@ def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | Non
         return answer(request, place, in_turn, watch)
 
 
+def submit(
+    request: SoupRequest,
+    *,
+    deployment: str | None = None,
+    helpers: int | None = None,
+    watch: Watcher | None = None,
+) -> SoupOutcome:
+    """Hand the request to workers, as a run of a Prefect deployment, and follow it to its answer.
+
+    That is read from the store, which this process shares with the workers, as it shares MLflow. Whoever ends
+    this process does not end the flow run.
+
+    Args:
+        request: What to do.
+        deployment: As Prefect names it; by default soup-sweep/soup.
+        helpers: How many helpers the flow run asks Prefect for; by default as the deployment says.
+        watch: Told what the flow run logs; by default the log of the name "stockpot", at level INFO.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    _require_request(request)
+    if helpers is not None and helpers < 0:
+        raise BadRequest(f"{helpers} helpers cannot be asked for", mend="give a number from 0 on")
+    watch = _log_of(watch)
+    from stockpot_flows.deployments import SOUP
+    from stockpot_flows.server import require_server
+
+    address = require_server()  # before what takes seconds to import
+    from stockpot_flows.submitting import submit as submit_to
+
+    return submit_to(request, watch, address, deployment=deployment or SOUP, helpers=helpers)
+
+
 def help_out(
     *,
     model: str | None = None,

@@ -30,6 +30,21 @@ def scanning(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(f"{work}, 20 of them new", PAGING, "what is new alone", (*found["later"],), "x")
 
 
+def workers(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """A ranking and a measuring on real process workers of Prefect."""
+
+    def seconds(number: int) -> float:
+        sizes = ("--seconds", scale.long_sleep, "--candidates", scale.helped)
+        return float(
+            measured("workers", scratch / str(number), "--workers", number, *map(str, sizes))["seconds"]
+        )
+
+    alone = seconds(1)
+    for number in scale.workers:
+        work = f"{number} process workers rank {scale.helped} candidates, and measure all on 1 more split"
+        yield Row(work, f"one worker, over {number}", Goal(">=", 0.9), (alone / seconds(number),), "x")
+
+
 def orchestration(scratch: Path, scale: Scale) -> Iterable[Row]:
     """A 24-candidate sweep: all that is neither evaluation nor averaging.
 

@@ -43,6 +43,12 @@ class Scale:
     """Candidates that several processes rank."""
     sleep: float = 0.5
     """Seconds that each of their evaluations takes."""
+    workers: tuple[int, ...] = (2, 4)
+    """Process workers of Prefect,"""
+    helped: int = 30
+    """that rank so many candidates,"""
+    long_sleep: float = 4.0
+    """each for so many seconds: a minute of work for each of four."""
     command: tuple[str, ...] = ()
     trainer: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
@@ -66,6 +72,9 @@ QUICK = Scale(
     finished=20,
     shared=4,
     sleep=0.01,
+    workers=(2,),
+    helped=4,
+    long_sleep=0.01,
     command=("--width", "64", "--examples", "512", "--variants", "3"),
     trainer=("--runs", "3", "--examples", "64", "--width", "32"),
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),

@@ -31,6 +31,7 @@ ROWS = {  # of the table, by the goal or the words in its place: how many
     "what is new alone": 1,
     "about its memory": 3,
     ">= 0.92 x": 2,
+    ">= 0.9 x": 1,
     "<= 20 ms": 1,
     "<= 30 ms": 1,
     "<= 30 s": 1,

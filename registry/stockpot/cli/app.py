@@ -15,6 +15,7 @@ from stockpot.cli import automations, checking, operations, options, printing, s
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
+from stockpot.errors import BadRequest
 from stockpot.ports import Watcher
 from stockpot.prose import counted
 from stockpot.watching import Sayings
@@ -101,6 +102,9 @@ def soup(  # noqa: PLR0913 - one parameter per option
     no_wait: options.NoWait = False,
     dry_run: options.DryRun = False,
     flow: options.Flow = None,
+    submit: options.Submit = False,
+    submit_to: options.SubmitTo = None,
+    helpers: options.AskFor = None,
     as_json: Json = False,
 ) -> None:
     """Average the best fine-tuned models of a sweep, and register the result."""
@@ -139,9 +143,18 @@ def soup(  # noqa: PLR0913 - one parameter per option
     if dry_run:
         plan = watched(lambda watch: calls.plan(request, watch=watch))
         printing.show_plan(plan, as_json=as_json)
+        return
+    if submit or submit_to:
+        if flow is not None:
+            raise BadRequest("--submit runs it elsewhere, as a flow", mend="leave out --flow and --no-flow")
+        outcome = watched(
+            lambda watch: calls.submit(request, deployment=submit_to, helpers=helpers, watch=watch)
+        )
+    elif helpers is not None:
+        raise BadRequest("--helpers is for a run on workers", mend="add --submit")
     else:
         outcome = watched(lambda watch: calls.soup(request, flow=flow, watch=watch))
-        printing.show_outcome(outcome, as_json=as_json)
+    printing.show_outcome(outcome, as_json=as_json)
 
 
 @app.command(epilog="Example: stockpot check --experiment reviews")

@@ -100,6 +100,11 @@ Flow = Annotated[
         "--flow/--no-flow",
     ),
 ]
+Submit = Annotated[
+    bool, _in(_RUN, "Hand it to the Prefect deployment soup-sweep/soup, and follow that.", "--submit")
+]
+SubmitTo = Annotated[str | None, _in(_RUN, "Or to the deployment of this name.", "--submit-to")]
+AskFor = Annotated[int | None, _in(_RUN, "Helpers that the submitted run asks Prefect for.", "--helpers")]
 
 HelpedModel = Annotated[
     str | None, typer.Option("--model", help="Help only with requests for this registered model.")

@@ -1,0 +1,151 @@
+"""A Prefect server with a pool of process workers, all of them real, in processes of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from stockpot_flows.deployments import deployments_file
+
+T = TypeVar("T")
+SECONDS = 180
+"""After which what was waited for is a failure: two cores, on which others work."""
+PREFECT = (sys.executable, "-m", "prefect")
+
+
+def awaited(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+    """What this finds, as soon as it does."""
+    end = time.monotonic() + seconds
+    while (found := look()) is None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come in {seconds:.0f} s")
+        time.sleep(0.2)
+    return found
+
+
+@dataclass
+class Site:
+    """Where the server is, and what its workers and commands need in their environment."""
+
+    folder: Path
+    variables: Mapping[str, str]
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def run(self, *command: str) -> str:
+        """What it prints. Raises CalledProcessError."""
+        done = subprocess.run(
+            command, env=self._environment(), check=False, text=True, stdout=-1, stderr=subprocess.STDOUT
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def start(self, name: str, *command: str, **variables: str) -> "subprocess.Popen[bytes]":
+        """A process that ends with the site; what it prints is kept in a file of this name."""
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=self._environment() | variables,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def start_worker(self, name: str, **variables: str) -> None:
+        """One that does one flow run at a time."""
+        command = ("worker", "start", "--pool", "gpu", "--type", "process", "--limit", "1", "--name", name)
+        self.start(name, *PREFECT, *command, **variables)
+
+    def deploy(self, tasks: Path) -> None:
+        """The shipped deployments, with this folder as that of tasks, and no scan that nobody waits for."""
+        here = deployments_file().read_text()
+        for shipped, ours in (
+            ("# working_dir: /srv/tasks", f"working_dir: {tasks}"),
+            ("active: true", "active: false"),
+        ):
+            assert here.count(shipped) == 1
+            here = here.replace(shipped, ours)
+        file = self.folder / "prefect.yaml"
+        file.write_text(here)
+        self.run(*PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+
+    def close(self) -> None:
+        """End all, the server last."""
+        for process in reversed(self.processes):
+            _end(process)
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.variables}
+
+
+def _below(process: int) -> list[int]:
+    """What this process has started, and what that has."""
+    children: list[int] = []
+    with suppress(OSError):
+        for told in Path(f"/proc/{process}/task").glob("*/children"):
+            children += map(int, told.read_text().split())
+    return [*children, *(each for child in children for each in _below(child))]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    left = _below(process.pid)  # a flow run has a session of its own
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                continue
+    for child in left:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+@contextmanager
+def prefect_site(folder: Path) -> Iterator[Site]:
+    """A server with an empty pool `gpu`; what both keep lies in the folder."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    variables = {
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_CLI_COLORS": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    site = Site(folder, variables)
+    try:
+        server = site.start("server", *PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port)
+        opener = build_opener(ProxyHandler({}))
+
+        def healthy() -> bool | None:
+            assert server.poll() is None, (folder / "server.log").read_text()
+            try:
+                with opener.open(f"{variables['PREFECT_API_URL']}/health", timeout=5):
+                    return True
+            except (URLError, OSError):
+                return None
+
+        awaited(healthy, "Prefect's server")
+        site.run(*PREFECT, "work-pool", "create", "gpu", "--type", "process")
+        yield site
+    finally:
+        site.close()
