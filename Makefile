@@ -7,7 +7,7 @@ TORCH = $(shell grep '^torch==' constraints.txt)
 # Files of tests are dealt to two processes: what a file has set up stays with it.
 AT_ONCE = -n 2 --dist loadfile
 
-.PHONY: install demo test test-slow check format bench bench-peers clean
+.PHONY: install demo test test-slow check format bench bench-peers image-check clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,9 @@ bench: install  # ARGS=--save keeps the figures for this version
 
 bench-peers: install
 	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
+image-check:  # ARGS go to buildah
+	docker/check-image $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
