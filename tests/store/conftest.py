@@ -73,8 +73,10 @@ def postgresql() -> Iterator[str]:
 
 
 @contextmanager
-def own_server() -> Iterator[tuple[str, Callable[..., None]]]:
-    """The URL of a server of our own, and what controls it: `control("stop")`, `control("start")`."""
+def own_server(port: int | None = None) -> Iterator[tuple[str, Callable[..., None]]]:
+    """The URL of a server of our own, and what controls it: `control("stop")`, `control("start")`. It listens
+    to a socket in its own folder; with a port, on the loopback, too.
+    """
     programs = _programs()
     if programs is None:
         pytest.skip("needs PostgreSQL: install its server, or set TEST_DATABASE_URL")
@@ -94,14 +96,15 @@ def own_server() -> Iterator[tuple[str, Callable[..., None]]]:
         )
 
     def control(action: str) -> None:
-        options = f"-F -c listen_addresses='' -k {folder}"
+        listens = f"-c listen_addresses='{'127.0.0.1' if port else ''}'{f' -p {port}' if port else ''}"
+        options = f"-F {listens} -k {folder}"
         how = ["-o", options, "-l", str(folder / "log")] if action == "start" else ["-m", "immediate"]
         run("pg_ctl", "-w", *how, action)
 
     try:
         run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
         control("start")
-        yield f"postgresql://postgres@/postgres?host={folder}", control
+        yield f"postgresql://postgres@/postgres?host={folder}{f'&port={port}' if port else ''}", control
         control("stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
