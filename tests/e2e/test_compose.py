@@ -1,4 +1,5 @@
-"""The services of `docker/compose.yaml`, by their own commands, environments and healthchecks, without an engine.
+"""The services of `docker/compose.yaml` without an engine: each by its own command and healthcheck.
+
 All that is Python runs here, on a real PostgreSQL and a store that speaks S3. A sweep becomes a version.
 """
 

@@ -111,13 +111,19 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             os.kill(child, signal.SIGKILL)
 
 
+def free_port() -> int:
+    """Of the loopback, where nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def prefect_site(folder: Path) -> Iterator[Site]:
     """A server with an empty pool `gpu`; what both keep lies in the folder."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     variables = {
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
