@@ -44,6 +44,8 @@ def _scan(rules: str | None, deployment: str) -> str:
     _require(deployment)
     with Workplace() as place:
         file = Path(rules) if rules else place.settings.rules_file
+        if not rules and not file.exists():  # the deployment may well come before them
+            return f"there are no rules yet: {file} is not there"
         try:
             found = scan(read_rules(file), place.tracker, place.store, lost_after=LOST_AFTER)
         except Busy as error:

@@ -138,6 +138,12 @@ def test_nothing_is_asked_for_where_nobody_would_hear_it(sweep: str) -> None:
     assert Workplace().store.sweeps_due() == ()
 
 
+def test_a_scan_that_was_deployed_before_there_are_rules_says_so(sweep: str, deployed: str) -> None:
+    read_settings().rules_file.unlink()
+    assert scanned(deployed).startswith("there are no rules yet: ")
+    assert runs_of(deployed) == []
+
+
 def test_a_second_scan_leaves_it_to_the_first(sweep: str, deployed: str) -> None:
     store = SqlStore(read_settings().database)
     store.take_lease("scan", owner="elsewhere/1/x", seconds=600)
