@@ -28,9 +28,13 @@ def look(address: Address) -> Iterator[Diagnosis]:
     """
     import prefect
     from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     silent = "does not answer"
-    with faults_told(address, silent), get_client(sync_client=True) as client:
+    here = temporary_settings(
+        {PREFECT_API_URL: address.url}
+    )  # the program may have another one at the moment
+    with faults_told(address, silent), here, get_client(sync_client=True) as client:
         if (fault := client.api_healthcheck()) is not None:
             raise unreachable(address, silent, fault) from fault
         told = f"{address.shown}, from {address.source}: version {client.api_version()}"

@@ -50,11 +50,12 @@ def _scan(rules: str | None, deployment: str) -> str:
             found = scan(read_rules(file), place.tracker, place.store, lost_after=LOST_AFTER)
         except Busy as error:
             return error.what
-    for asked in found.asked:
-        _submit(asked, deployment)
     say = get_run_logger().info
     for line in lines_of(found):
         say(line)
+    faults = [fault for asked in found.asked if (fault := _fault_of(asked, deployment)) is not None]
+    if faults:  # they are asked for again, like others that were lost
+        raise faults[0]
     others = len(found.sightings) - len(found.asked)
     return f"asked for {counted(len(found.asked), 'soup')}; {counted(others, 'other sweep')} looked at"
 
@@ -78,6 +79,15 @@ def _require(deployment: str) -> None:
                 f"Prefect knows no deployment {deployment}",
                 mend="prefect --no-prompt deploy --all, in the folder of prefect.yaml",
             ) from error
+
+
+def _fault_of(asked: Asked, deployment: str) -> Exception | None:
+    """Why it could not be handed over; None where it was."""
+    try:
+        _submit(asked, deployment)
+    except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises: the others come first
+        return error
+    return None
 
 
 def _submit(asked: Asked, deployment: str) -> None:

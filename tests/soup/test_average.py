@@ -212,6 +212,16 @@ def test_streamed_is_tensor_by_tensor_is_the_definition(
         assert streamed["step"] == live["step"] == 7
 
 
+@pytest.mark.parametrize("factors", [(-0.0, 1.0), (0.0, -0.0), (-0.0, -0.0), (0.0, 0.0)])
+def test_both_zeros_stay_apart_whichever_came_first(factors: tuple[float, float]) -> None:
+    """In one process, whatever it has averaged before."""
+    pair = [torch.tensor([1.5, -1.5]), torch.tensor([2.5, -2.5])]
+    for pairs in (factors, factors[::-1]):
+        running = RunningSum(pair[0], factor=pairs[0])
+        running.add(pair[1], pairs[1])
+        assert same_bits(running.mean(1.0), linear_oracle(pair, pairs))
+
+
 def test_task_arithmetic_is_a_linear_recipe(cache: CheckpointCache, ingest: Ingest) -> None:
     base, first, second = ({"w": torch.tensor([1.0, 2.0, value])} for value in (4.0, 8.0, 16.0))
     a, b, c = (ingest(tensors).digest for tensors in (base, first, second))

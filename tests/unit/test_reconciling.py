@@ -16,6 +16,7 @@ from stockpot.entities import (
     Run,
     digest_of_bytes,
 )
+from stockpot.entities.tags import ROLE
 from stockpot.errors import Unreachable
 from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
@@ -203,19 +204,34 @@ def test_a_version_that_cannot_be_proven_to_be_ours_gets_no_row(office: Office) 
 def test_what_a_dead_process_left_is_ended_and_deleted_after_a_day_and_not_before(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    row(office, None)
     run_id, model_id = unversioned(office)
     kept = office.tracker.runs_kept[run_id]
     kept.run = replace(kept.run, started=office.tracker.models_kept[model_id].created)
-    young = office.look(really=True)
+    stopped, *young = office.look(really=True)
     assert kinds(young) == [(DiscrepancyKind.RUN, run_id), (DiscrepancyKind.MODEL, model_id)]
     assert not any(one.done for one in young)
     monkeypatch.setattr(reconciling, "DAY", -1.0)
-    assert [bool(one.remedy) for one in office.look()] == [True, True]
+    assert [bool(one.remedy) for one in office.look()] == [False, True, True]
     assert office.tracker.runs_kept[run_id].run.status == "RUNNING"
-    assert all(one.done for one in office.look(really=True))
+    assert all(one.done for one in office.look(really=True)[1:])
     assert office.tracker.runs_kept[run_id].run.status == "FAILED"
     assert model_id not in office.tracker.models_kept
-    assert office.look() == ()
+    assert office.look() == (stopped,)
+
+
+def test_what_another_store_began_is_told_and_stays_however_old(office: Office, old: None) -> None:
+    """Its process may take it up; and what is only tagged like a soup may be a person's."""
+    run_id, model_id = unversioned(office)
+    bare = office.tracker.add_run(office.tracker.add_experiment("sweep"), "bare", status="RUNNING")
+    kept = office.tracker.runs_kept[bare]
+    kept.run = replace(kept.run, tags={ROLE: "soup"})
+    found = office.look(really=True)
+    assert {one.what for one in found} == {run_id, model_id, bare}
+    assert not any(one.remedy or one.done or one.fault for one in found)
+    assert all("another store" in one.told and one.mend for one in found)
+    assert office.tracker.runs_kept[run_id].run.status == "RUNNING"
+    assert model_id in office.tracker.models_kept
 
 
 def test_what_a_living_process_works_on_and_what_is_not_ours_stays(office: Office, old: None) -> None:
@@ -231,6 +247,7 @@ def test_what_a_living_process_works_on_and_what_is_not_ours_stays(office: Offic
 
 
 def test_a_model_that_got_its_version_meanwhile_is_not_deleted(office: Office, old: None) -> None:
+    row(office, None)
     run_id, model_id = unversioned(office)
 
     class Late(MemoryTracker):
@@ -260,8 +277,9 @@ def test_one_registered_model_can_be_looked_at_alone(office: Office, old: None) 
 
 
 def test_a_remedy_that_fails_is_told_and_ends_nothing(office: Office, old: None) -> None:
+    row(office, None)
     run_id, model_id = unversioned(office)
     office.tracker.writable = False
-    found = office.look(really=True)
+    _, *found = office.look(really=True)
     assert kinds(found) == [(DiscrepancyKind.RUN, run_id), (DiscrepancyKind.MODEL, model_id)]
     assert all(one.fault and not one.done and one.exit_code == 8 for one in found)

@@ -305,6 +305,23 @@ def test_a_sweep_that_is_deleted_is_told_once_and_costs_the_others_nothing(world
     assert world.standings() == [Standing.DUE]
 
 
+def test_other_rules_leave_a_retry_that_is_due_to_those_that_asked(world: World) -> None:
+    """Another file of rules, or one with a slip for a while."""
+    world.sweep()
+    world.fail(world.scan().asked[0])
+    world.now += 2 * HOUR
+    ours = world.rules
+    for others in (
+        replace(BIRDS, name="cats", experiments=("cats",)),
+        replace(BIRDS, experiments=("brids*",)),
+    ):
+        world.rules = replace(ours, rules=(others,))
+        assert world.scan().asked == ()
+    world.rules = ours
+    world.now += DAY
+    assert len(world.scan().asked) == 1
+
+
 def test_a_run_that_ended_in_the_future_hides_no_sweep(world: World) -> None:
     jumped = world.sweep()
     world.change(jumped, ended=round((NOON + 1000 * DAY) * 1000))

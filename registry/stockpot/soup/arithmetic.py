@@ -211,7 +211,12 @@ def plus_product(weight: Tensor, left: Tensor, right: Tensor, scale: float, dtyp
     return total.mul_(rounded(scale, total.dtype)).add_(weight.to(total.dtype)).to(dtype)
 
 
-@cache
 def rounded(coefficient: float, dtype: torch.dtype) -> float:
     """The nearest number that this dtype holds."""
+    return _rounded(coefficient, math.copysign(1.0, coefficient), dtype)
+
+
+@cache
+def _rounded(coefficient: float, _sign: float, dtype: torch.dtype) -> float:
+    """`_sign`: to a cache, both zeros are one number."""
     return torch.tensor(coefficient, dtype=dtype).item()

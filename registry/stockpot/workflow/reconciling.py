@@ -32,6 +32,7 @@ DAY = 24 * 3600.0
 """Seconds after which nobody works on a run or a model any more, also of those who share no store with us."""
 ENDED = {"FINISHED", "FAILED", "KILLED"}
 AGAIN = "run the same request again: it goes on from there"
+ELSEWHERE = "; this store knows nothing of it: who has another store may be at it"
 
 Key = tuple[str, Digest]
 """A registered model's name and a recipe: a soup."""
@@ -259,8 +260,10 @@ class _Look:
             since = _when(run.started / 1000)
             told = f"{run.name} is {run.status} since {since}, and nobody here registers it"
             kind, old = DiscrepancyKind.RUN, self._now - run.started / 1000 > DAY
-            mend = "" if old else "after a day --yes ends it as failed: who shares no store may be at it"
-            remedy = "it is ended as FAILED" if old else ""
+            ours = self._is_of_this_store(run.tags)
+            old, told = old and ours, told + ("" if ours else ELSEWHERE)
+            mend = "after a day --yes ends it as failed" if ours else "end it in MLflow where nobody is at it"
+            mend, remedy = ("", "it is ended as FAILED") if old else (mend, "")
             yield Discrepancy(kind, run.run_id, told, remedy, mend), self._failing(run) if old else None
 
     def _failing(self, run: Run) -> Remedy:
@@ -274,13 +277,18 @@ class _Look:
             told = f"this LoggedModel of {_when(model.created / 1000)} has no version"
             old = self._now - model.created / 1000 > DAY
             remedy, mend = "", ""
+            if not self._is_of_this_store(model.tags):
+                told += ELSEWHERE
+                mend = "delete it in MLflow's UI where nobody needs it"
+                yield Discrepancy(DiscrepancyKind.MODEL, model.model_id, told, remedy, mend), None
+                continue
             if self._had_version(model):
                 told += " any more: a person deleted that, or the run"
                 mend = "delete it in MLflow's UI where nobody needs it"
             elif old:
                 remedy = "it is deleted; the same request again makes it anew"
             else:
-                mend = "after a day --yes deletes it: who shares no store may be about to register it"
+                mend = "after a day --yes deletes it"
             yield (
                 Discrepancy(DiscrepancyKind.MODEL, model.model_id, told, remedy, mend),
                 self._deleting(model.model_id) if remedy else None,
@@ -302,6 +310,12 @@ class _Look:
         return (
             row is not None and row.state is RegistrationState.REGISTERED and row.model_id == model.model_id
         )
+
+    def _is_of_this_store(self, told: Mapping[str, str]) -> bool:
+        """Whether a process that shares this store began to register it: a row comes before the run. Others
+        may take up what they began long ago, and what only looks like a soup's may be a person's.
+        """
+        return self._store.registration(*_key_of(told)) is not None
 
     def _is_at_work(self, told: Mapping[str, str]) -> bool:
         """Whether a process that shares this store registers the soup; or nobody asked for its model."""

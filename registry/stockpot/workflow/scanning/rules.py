@@ -32,6 +32,8 @@ task_args = { data = "/data/birds.npz", model = "birds.net:make" }
 OF_FILE = {"budget_per_day", "rule"}
 OF_RULE = {"name", "experiments", "filter", "only_tagged", "since", "partial_after_hours", "request"}
 OF_SWEEP = {"sweep", "experiment", "filter"}
+BY_A_PERSON = {"again", "verify_exact"}
+"""A scan would register what somebody has deleted."""
 """Fields of a request that a scan fills in."""
 PLACEHOLDER = "0" * 32
 """A sweep, so that a request can be tried."""
@@ -181,6 +183,10 @@ class _Reading:
         within = f"{where}request: "
         taken = sorted(OF_SWEEP & table.keys())
         self.faults += [f"{within}{name} is the sweep's: the scan fills it in" for name in taken]
+        self.faults += [
+            f"{within}{name} is for a person to ask, once: leave it out"
+            for name in sorted(BY_A_PERSON & table.keys())
+        ]
         unknown = self._know(table, known.keys(), within)
         needed = [name for name, one in known.items() if one.default is one.default_factory is MISSING]
         missing = [name for name in needed if name not in table]

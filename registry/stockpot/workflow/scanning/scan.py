@@ -19,7 +19,7 @@ from stockpot.entities import (
     Watermark,
 )
 from stockpot.entities.tags import SOUP
-from stockpot.errors import BadRequest, Busy, UnknownSweep
+from stockpot.errors import BadRequest, Busy, NotPermitted, UnknownSweep
 from stockpot.prose import counted, listed
 from stockpot.workflow.jobs import fault_line, job_of
 from stockpot.workflow.leases import Hold, holder
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
 
 HOUR, DAY = 3600.0, 24 * 3600.0
+MONTH = 30 * DAY
 SETTLED = HOUR
 """Seconds without a run that begins or ends, after which a parent that still runs was forgotten. Within, it
 is between two trials.
@@ -105,7 +106,14 @@ class _Scanner:
         new = {run_id: one for run_id, one in seen.items() if self._is_new(one, known.get(run_id), due)}
         ruled = self._ruled(new, known)
         rows = {run_id: self._row(one, rule, known.get(run_id)) for run_id, (one, rule) in ruled.items()}
-        over = [replace(row, look_at=None) for run_id, row in due.items() if run_id not in rows]
+        gone = [
+            row
+            for run_id, row in due.items()
+            if run_id not in rows and self._rules.named(row.rule) is not None
+        ]
+        # What the rules left out by a slip is looked at again; the rest is another file's, or gone for good.
+        tomorrow = self._now + DAY
+        over = [replace(row, look_at=tomorrow if self._now - row.moved < MONTH else None) for row in gone]
         self._keep([*rows.values(), *over], self._marks.moved())
         records: dict[str | None, list[JobRecord]] = defaultdict(list)
         for record in self._store.job_records(sweeps=ruled):
@@ -120,7 +128,7 @@ class _Scanner:
             sighting, look_at, moved = self._look(one, rule, records[run_id])
             looks.append(replace(rows[run_id], look_at=look_at, moved=max(moved, rows[run_id].moved)))
             sightings += [sighting] if sighting else []
-        sightings += [self._gone(row) for run_id, row in due.items() if run_id not in seen]
+        sightings += [self._gone(row) for row in gone if row.sweep not in seen]
         self._keep(looks, {})
         if waiting := sum(sighting.standing is Standing.BUDGET for sighting in sightings):
             self._notes.append(
@@ -216,7 +224,7 @@ class _Scanner:
         try:
             request = rule.request_for(one.parent.run_id, partial=one.running > 0)
             job = None if listing is None else job_of(request, self._tracker, listing)
-        except BadRequest as error:  # a base that is gone, for example: others' sweeps go on
+        except (BadRequest, NotPermitted) as error:  # a base that is gone, for example: others' sweeps go on
             return self._sighted(one, rule, Standing.FAILED, fault_line(error)), self._now + HOUR, one.moved
         sighting, look_at = self._decide(one, rule, request, job, records)
         return sighting, look_at, one.moved
