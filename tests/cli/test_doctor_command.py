@@ -154,6 +154,7 @@ def test_a_disk_that_is_almost_full_is_a_warning(
     assert "STOCKPOT_CACHE_LIMIT" in warning["mend"]
 
 
+@pytest.mark.slow
 def test_deployments_pools_and_workers_are_looked_at(
     mlflow_uri: str,
     home: Path,
