@@ -195,6 +195,12 @@ class Store(Protocol):
         """
         ...
 
+    def confirm_job(self, job: Job) -> None:
+        """Keep that a job's answer still holds, where a later attempt failed or a trigger asked for it since:
+        it is answered now. Changes nothing else, and nothing where there is no answer.
+        """
+        ...
+
     def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
         """Begin this job, and keep that a trigger asks for it now. `predecessor`: the job of the same request
         about an earlier state of the sweep; the first one that is told stays. `lost`: the ``asked_at`` of an

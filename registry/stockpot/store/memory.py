@@ -258,6 +258,16 @@ class MemoryStore(Store):
                 record, failed_at=time.time(), fault=fault, attempts=record.attempts + (not told)
             )
 
+    def confirm_job(self, job: Job) -> None:
+        with self._lock:
+            record, known = self._records[job.name], self._answers.get(job.name)
+            if known is None or record.answered_at is None:
+                return
+            if record.failed_at is not None or (record.asked_at or 0.0) > record.answered_at:
+                now = time.time()
+                self._answers[job.name] = replace(known, at=now)
+                self._records[job.name] = replace(record, answered_at=now, failed_at=None, fault=None)
+
     def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
         with self._lock:
             record = self._begin(job)

@@ -117,6 +117,12 @@ class SqlJobs(Transactions):
             failed = update(JobRow).where(JobRow.name == job.name)
             session.execute(failed.values(failed_at=Clock(), fault=fault, attempts=attempts))
 
+    def confirm_job(self, job: Job) -> None:
+        later = JobRow.failed_at.is_not(None) | (JobRow.asked_at > JobRow.answered_at)
+        found = update(JobRow).where(JobRow.name == job.name, JobRow.answered_at.is_not(None), later)
+        with self._transaction(self._writes) as session:
+            session.execute(found.values(answered_at=Clock(), failed_at=None, fault=None))
+
     def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
         self.begin_job(job)
         with self._transaction(self._writes) as session:

@@ -210,6 +210,28 @@ class JobsContract:
         assert (done.state, done.failed_at, done.fault, done.attempts) == (JobState.DONE, None, None, 2)
         assert done.answered_at is not None
 
+    def test_an_answer_that_still_holds_outlives_a_later_failure_and_a_later_asking(
+        self, store: Store
+    ) -> None:
+        mine = job("one", "two")
+        store.begin_job(mine)
+        store.confirm_job(mine)
+        assert record(store, mine).state is JobState.STOPPED, "there is no answer to confirm"
+        take(store, "me", mine.lease)
+        store.finish_job(mine, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="me")
+        answered = record(store, mine)
+        store.confirm_job(mine)
+        assert record(store, mine) == answered, "nothing has come since"
+        store.fail_job(mine, "no such device", owner="me")
+        store.release_lease(mine.lease, owner="me")
+        store.ask_job(mine)
+        assert record(store, mine).state is JobState.WAITING
+        store.confirm_job(mine)
+        known, found = record(store, mine), store.answer(mine)
+        assert (known.state, known.failed_at, known.fault, known.attempts) == (JobState.DONE, None, None, 1)
+        assert found is not None
+        assert (found.outcome.evaluations, found.at) == (7, known.answered_at)
+
     def test_a_job_that_a_trigger_asked_for_waits_until_somebody_works_on_it(self, store: Store) -> None:
         mine, later = job("one"), job("one", "two")
         store.ask_job(mine)

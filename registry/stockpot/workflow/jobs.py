@@ -67,6 +67,7 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
                 "this request is answered, and nothing that it is seen to depend on has changed: "
                 "--verify-exact evaluates it again"
             )
+            place.store.confirm_job(job)
             return known
         watch.say(f"this request was answered before, and is worked on again: {known}")
     hold = Hold(place.store, job.lease, f"this request for {request.model}")
@@ -115,7 +116,10 @@ def _newer(job: Job, before: Answer | None, place: Office) -> SoupOutcome | None
     if now is None or (before and now.at <= before.at):
         return None
     found = _as_found(now, place)
-    return found if isinstance(found, SoupOutcome) else None
+    if not isinstance(found, SoupOutcome):
+        return None
+    place.store.confirm_job(job)
+    return found
 
 
 def _as_found(known: Answer, place: Office) -> SoupOutcome | str:
