@@ -91,21 +91,15 @@ def measure(
     compared = dict.fromkeys([best, *(recipe for _, recipe in found), *start])
     shown = [recipe for recipe in points if recipe not in compared]
     scores, values = _scored(request, compared, shown, evaluators, stop, watch)
-    rows = [ReportRow(BEST_SINGLE, (), best, values[best], {})]
-    for methods, recipe in found:
-        same = recipe == best  # nothing differs from itself by more or less than nothing
-        gains = {} if same else _compare(request, bench, scores[best], scores[recipe])
-        rows.append(ReportRow(label(methods), methods, recipe, values[recipe], gains))
-    bases = [
-        ReportRow(BASE, (), recipe, values[recipe], _compare(request, bench, scores[best], scores[recipe]))
-        for recipe in start
-    ]
-    whole = {
-        recipe.checkpoints[0]: values[recipe]
-        for recipe in (best, *points)
-        if len(values[recipe]) >= len(evaluators)
-    }
-    shown_points = [_point(request, c, ranking, whole.get(c.checkpoint.digest)) for c in ranking.candidates]
+
+    def row(name: str, recipe: Recipe, methods: tuple[str, ...] = ()) -> ReportRow:
+        """Compared with the best single, unless it is that one."""
+        gains = {} if recipe == best else _compare(request, bench, scores[best], scores[recipe])
+        return ReportRow(name, methods, recipe, values[recipe], gains)
+
+    rows = [row(BEST_SINGLE, best), *(row(label(methods), recipe, methods) for methods, recipe in found)]
+    bases = [row(BASE, recipe) for recipe in start]
+    figure, late = _figure(request, ranking, [best, *points], values, len(evaluators))
     ensembles: tuple[EnsembleRow, ...] = ()
     notes: tuple[str, ...] = ()
     if bench.has_ensembles:
@@ -117,17 +111,13 @@ def measure(
         *cast_notes([*ranking.candidates, *filter(None, [ranking.base])]),
         *_told_beside([*rows, *bases], evaluators, bench),
     )
-    if unmeasured := sum(recipe.checkpoints[0] not in whole for recipe in points):
-        notes += (
-            f"time is up; missing from the figure: {unmeasured} of {counted(len(points), 'candidate')}",
-        )
     curve, why = measured_curve(request, ranking, found, evaluators, stop, watch)
-    notes += (why,) if why else ()
+    notes += tuple(filter(None, (late, why)))
     return SoupReport(
         request,
         tuple(rows),
         tuple(selections),
-        tuple(shown_points),
+        figure,
         ranking.sweep.exclusions,
         tuple(evaluator.protocol for evaluator in evaluators.values()),
         ensembles,
@@ -136,6 +126,26 @@ def measure(
         next(iter(bases), None),
         curve,
     )
+
+
+def _figure(
+    request: SoupRequest,
+    ranking: Ranking,
+    singles: Sequence[Recipe],
+    values: Mapping[Recipe, Mapping[str, float]],
+    splits: int,
+) -> tuple[tuple[CandidatePoint, ...], str]:
+    """All candidates, the best single first of `singles`, those measured that have a score on all splits; and
+    a note where time was too short for some.
+    """
+    whole = {recipe.checkpoints[0]: values[recipe] for recipe in singles if len(values[recipe]) >= splits}
+    points = (_point(request, c, ranking, whole.get(c.checkpoint.digest)) for c in ranking.candidates)
+    _, *asked = singles
+    late = sum(recipe.checkpoints[0] not in whole for recipe in asked)
+    note = (
+        f"time is up; missing from the figure: {late} of {counted(len(asked), 'candidate')}" if late else ""
+    )
+    return tuple(points), note
 
 
 def _scored(
