@@ -138,6 +138,34 @@ def test_nothing_is_asked_for_where_nobody_would_hear_it(sweep: str) -> None:
     assert Workplace().store.sweeps_due() == ()
 
 
+def test_one_that_cannot_be_handed_over_keeps_no_other_from_it(
+    sweep: str, deployed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stockpot_flows import scan_sweeps
+
+    client = MlflowClient()
+    parent = client.create_run(client.get_run(sweep).info.experiment_id).info.run_id
+    for seed in (8, 9):
+        plant_run(
+            client, client.get_run(sweep).info.experiment_id, parent, f"{seed}", weights("dense", seed=seed)
+        )
+    client.set_terminated(parent)
+    hand_over, asked = scan_sweeps._submit, []
+
+    def refuse_first(one: Any, deployment: str) -> None:
+        asked.append(one)
+        if len(asked) == 1:
+            raise ConnectionError("no answer")
+        hand_over(one, deployment)
+
+    monkeypatch.setattr(scan_sweeps, "_submit", refuse_first)
+    with pytest.raises(ConnectionError):
+        scan_sweeps.scan_sweeps(deployment=deployed)
+    (run,) = runs_of(deployed)
+    assert len(asked) == 2
+    assert run.parameters["request"]["sweep"] == asked[1].request.sweep
+
+
 def test_a_scan_that_was_deployed_before_there_are_rules_says_so(sweep: str, deployed: str) -> None:
     read_settings().rules_file.unlink()
     assert scanned(deployed).startswith("there are no rules yet: ")

@@ -84,6 +84,7 @@ def test_all_faults_of_all_rules_are_told_at_once_and_where(file: Path) -> None:
         model = "birds"
         taks = "arrays"
         sweep = "1f0c"
+        again = true
         [[rule]]
         name = "birds"
         experiments = []
@@ -108,6 +109,7 @@ def test_all_faults_of_all_rules_are_told_at_once_and_where(file: Path) -> None:
         "rule 'birds': request: taks is unknown: did you mean task?",
         "rule 'birds': request: task is missing",
         "rule 'birds': request: sweep is the sweep's: the scan fills it in",
+        "rule 'birds': request: again is for a person to ask, once: leave it out",
         "rule 'birds': filter must be a text, got 3",
         "rule 'birds': only_tagged must be true or false, got 'no'",
         "rule 'birds': request: select_on, report_on and shifts must be different splits",

@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stockpot.entities import JobRecord, SoupOutcome
-from stockpot.errors import Busy
+from stockpot.entities import Job, JobRecord, SoupOutcome, SoupRequest
+from stockpot.errors import Busy, NotPermitted
 from stockpot.store import MemoryStore
 from stockpot.testing.store_values import EVIDENCE, report, soup
 from stockpot.tracking import MemoryTracker
@@ -198,6 +199,23 @@ def test_what_failed_is_asked_for_again_ever_later(world: World) -> None:
         world.now = max(world.now, (world.records()[0].failed_at or 0) + backoff(attempts + 1))
     (record,) = world.records()
     assert (record.attempts, record.fault) == (3, "no split")
+
+
+def test_a_sweep_that_may_not_be_read_costs_the_others_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = world.sweep(), world.sweep()
+
+    def refused(request: SoupRequest, *about: Any) -> Job:
+        if request.sweep == first:
+            raise NotPermitted("nobody may read its base", mend="ask for the right")
+        return job_of(request, *about)
+
+    monkeypatch.setattr("stockpot.workflow.scanning.scan.job_of", refused)
+    found = world.scan()
+    assert [asked.request.sweep for asked in found.asked] == [second]
+    (failed,) = [one for one in found.sightings if one.sweep == first]
+    assert (failed.standing, failed.detail) == (Standing.FAILED, "nobody may read its base")
 
 
 def test_a_failure_is_told_until_its_next_attempt(world: World) -> None:

@@ -84,7 +84,8 @@ def show_pruned(found: Sequence[Pruned], *, really: bool, as_json: bool) -> None
         add_row(table, one.kind, f"{one.number:,}", size(one.bytes))
     out.print(table)
     if not really:
-        out.print("Nothing was removed: --yes removes it.")
+        some = any(one.number for one in found)
+        out.print("Nothing was removed: --yes removes it." if some else "There is nothing to remove.")
 
 
 def show_discrepancies(found: Sequence[Discrepancy], *, as_json: bool) -> None:
