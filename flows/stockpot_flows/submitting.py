@@ -1,6 +1,7 @@
 """A request that is handed to workers: started as a run of a deployment, and followed to its answer."""
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from stockpot.ports import Watcher
 from stockpot.secrets import without_secrets
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import job_of
+from stockpot.workflow.leases import holder
 from stockpot_flows.address import Address
 from stockpot_flows.artifacts import tags_of
 from stockpot_flows.deployments import deploy_command
@@ -63,27 +65,22 @@ def submit(
     BadRequest where no such deployment is known, PrefectUnreachable where Prefect does not answer.
     """
     with Workplace(watch=watch) as place:
-        before = _answer(request, place)
-        place.store.close()  # it lends a connection, and the flow run may take hours
+        work = _Work(request, place)
         with faults_told(address, "did not take the request"):
             run = _started(request, deployment, helpers, address)
-        where = without_secrets(url_for("flow-run", run.id) or str(run.id))
+        where = _page(run)
         try:
             watch.say(f"the flow run: {where}")
-            state = _followed(run, address, watch.say)
+            fault = _followed(run, address, work, watch.say)
         except (KeyboardInterrupt, SystemExit):
             watch.say(f"the flow run goes on: {where}")
             raise
-        found = _answer(request, place)
-    if found is not None and (state.is_completed() or before is None or found.at > before.at):
+        found = work.answer()
+    if found is not None and (fault is None or work.is_new(found.at)):
         return replace(found.outcome, evaluations=0, passes=0.0)  # this process did none of them
-    if state.is_completed():
-        raise StoreError(
-            f"the flow run has ended well, and this store has no answer of it: {where}",
-            mend="export STOCKPOT_STORE_URL as the workers have it; the run's log names the versions",
-        )
-    raise as_raised(state.message or "") or PrefectUnreachable(
-        f"the flow run ended as {state.name}: {state.message or 'it said no more'}. It is {where}", mend=AGAIN
+    raise fault or StoreError(
+        f"the flow run has ended well, and this store has no answer of it: {where}",
+        mend="export STOCKPOT_STORE_URL as the workers have it; the run's log names the versions",
     )
 
 
@@ -98,8 +95,39 @@ def as_raised(message: str) -> StockpotError | None:
     return kind(what, mend=mend, faults=faults)
 
 
-def _answer(request: SoupRequest, place: Workplace) -> Answer | None:
-    return place.store.answer(job_of(request, place.tracker))
+class _Work:
+    """What the store knows of a request: the truth, whatever Prefect says of the flow run."""
+
+    def __init__(self, request: SoupRequest, place: Workplace) -> None:
+        self._request = request
+        self._place = place
+        self._job = job_of(request, place.tracker)
+        before = place.store.answer(self._job)
+        self._before = -math.inf if before is None else before.at
+        self._told = False
+        place.store.close()  # it lends a connection, and the flow run may take hours
+
+    def is_new(self, at: float) -> bool:
+        """Whether something was answered after this was made; seconds by the store's clock."""
+        return at > self._before
+
+    def answer(self) -> Answer | None:
+        """The newest: about the sweep as it is now, or as it was when this was made."""
+        jobs = job_of(self._request, self._place.tracker), self._job
+        found = [answer for job in jobs if (answer := self._place.store.answer(job)) is not None]
+        return max(found, key=lambda answer: answer.at, default=None)
+
+    def goes_on(self, fault: StockpotError, say: Callable[[str], object]) -> bool:
+        """Whether a process works on it that may yet answer it; that is told once, and what Prefect says."""
+        records = self._place.store.job_records([self._job.name])
+        self._place.store.close()
+        for record in records:
+            if record.lease is not None and not self.is_new(record.answered_at or -math.inf):
+                if not self._told:
+                    say(f"{fault.what}. But {holder(record.lease)}, works on the request: waiting for it")
+                self._told = True
+                return True
+        return False
 
 
 def _started(request: SoupRequest, deployment: str, helpers: int | None, address: Address) -> FlowRun:
@@ -118,8 +146,14 @@ def _started(request: SoupRequest, deployment: str, helpers: int | None, address
         ) from error
 
 
-def _followed(run: FlowRun, address: Address, say: Callable[[str], object]) -> State[Any]:
-    """Until it has ended: its last state."""
+def _followed(
+    run: FlowRun, address: Address, work: _Work, say: Callable[[str], object]
+) -> StockpotError | None:
+    """Until it has ended: None where it ended well, else why not.
+
+    Prefect calls a run Crashed of which it hears nothing, also where Prefect was away itself. So that is no
+    end while somebody holds the job's lease.
+    """
     log = _Log(run.id, say)
     heard = time.monotonic()
     while True:
@@ -129,13 +163,29 @@ def _followed(run: FlowRun, address: Address, say: Callable[[str], object]) -> S
                 log.tell_new(client)
             heard = time.monotonic()
             if state is not None and state.is_final():
-                if log.rested:
-                    return state
+                fault = _fault(run, state)
+                if log.rested and not (isinstance(fault, PrefectUnreachable) and work.goes_on(fault, say)):
+                    return fault
                 log.rested = True  # its last lines come a little later than its state
         except (HTTPError, PrefectException) as error:
-            if time.monotonic() - heard > PATIENCE_SECONDS:
-                raise unreachable(address, "does not answer; the flow run may go on", error) from error
+            silent = unreachable(address, "does not answer; the flow run may go on", error)
+            if time.monotonic() - heard > PATIENCE_SECONDS and not work.goes_on(silent, say):
+                return silent
         time.sleep(POLL_SECONDS)
+
+
+def _fault(run: FlowRun, state: State[Any]) -> StockpotError | None:
+    """Why it did not end well: as the walk raised it, else what Prefect says."""
+    if state.is_completed():
+        return None
+    return as_raised(state.message or "") or PrefectUnreachable(
+        f"the flow run ended as {state.name}: {state.message or 'it said no more'}. It is {_page(run)}",
+        mend=AGAIN,
+    )
+
+
+def _page(run: FlowRun) -> str:
+    return without_secrets(url_for("flow-run", run.id) or str(run.id))
 
 
 @dataclass

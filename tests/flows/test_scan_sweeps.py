@@ -4,11 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
@@ -75,21 +73,6 @@ def sweep(prefect: None, tiny_sweep: SoupRequest, home: Path) -> str:
     home.mkdir()
     (home / "rules.toml").write_text(RULES)
     return tiny_sweep.sweep or ""
-
-
-@pytest.fixture
-def deployed(prefect: None) -> Iterator[str]:
-    """A deployment of the sweep's flow, without a worker, and of a name of its own."""
-    from prefect.client.orchestration import get_client
-
-    from stockpot_flows.soup_sweep import soup_sweep
-
-    name = f"soup {uuid4().hex}"
-    deployment: Any = soup_sweep.to_deployment(name)
-    made = deployment.apply()
-    yield f"soup-sweep/{name}"
-    with get_client(sync_client=True) as client:
-        client.delete_deployment(made)
 
 
 def runs_of(deployment: str) -> list[Any]:

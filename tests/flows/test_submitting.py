@@ -2,15 +2,24 @@
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
+from tests.flows.prefect_site import awaited
 
 from stockpot.calls import submit
 from stockpot.cli import main
 from stockpot.documents import to_document
-from stockpot.entities import Accept, Dtype, SoupRequest
-from stockpot.errors import BadRequest, BadTask, Busy, NothingToSoup, StockpotError
+from stockpot.entities import Accept, Dtype, Job, SoupOutcome, SoupRequest
+from stockpot.errors import BadRequest, BadTask, Busy, NothingToSoup, PrefectUnreachable, StockpotError
 from stockpot.testing.listener import Listener
+from stockpot.testing.store_values import EVIDENCE, report, soup
+from stockpot.wiring import Workplace
+from stockpot.workflow.jobs import job_of
+from stockpot_flows import submitting
 from stockpot_flows.submitting import as_raised
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
@@ -96,3 +105,100 @@ def test_a_deployment_that_prefect_does_not_know_is_told_with_the_command_that_m
     with pytest.raises(BadRequest, match="has no deployment soup-sweep/nowhere") as caught:
         submit(tiny_sweep, deployment="soup-sweep/nowhere", watch=Listener())
     assert "prefect --no-prompt deploy --all" in caught.value.mend
+
+
+@contextmanager
+def submitted(
+    request: SoupRequest, deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple["Future[SoupOutcome]", Listener]]:
+    """Followed by another thread; its flow run has begun to exist, and nobody takes it."""
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+    monkeypatch.setattr(submitting, "POLL_SECONDS", 0.05)
+    told = Listener()
+    with ThreadPoolExecutor(1) as threads:
+        yield threads.submit(submit, request, deployment=deployment, watch=told), told
+
+
+def said(told: Listener, what: str) -> str:
+    def found() -> str | None:
+        return next((line for line in list(told.said) if what in line), None)
+
+    return awaited(found, what)
+
+
+def crash(told: Listener) -> None:
+    """As the automation does that misses a sign of life."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    run = UUID(said(told, "the flow run: ").rpartition("/")[2].rpartition(" ")[2])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Crashed(message="No sign of life"), force=True)
+
+
+@pytest.fixture
+def leads(tiny_sweep: SoupRequest) -> Iterator[tuple[Workplace, Job, Callable[[], None]]]:
+    """Somebody who works on the request, and gives it back when that is called."""
+    with Workplace() as place:
+        job = job_of(tiny_sweep, place.tracker)
+        place.store.begin_job(job)
+        place.store.take_lease(job.lease, owner="elsewhere/7/x", seconds=600)
+        yield place, job, lambda: place.store.release_lease(job.lease, owner="elsewhere/7/x")
+
+
+def test_a_run_that_prefect_calls_crashed_is_awaited_while_its_process_works_on(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, job, give_back = leads
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        crash(told)
+        line = said(told, "process 7 on elsewhere")
+        assert "the flow run ended as Crashed: No sign of life. It is " in line
+        assert not following.done()
+        answer = SoupOutcome(report(soup("a", "b")), (), 3, 3.0)
+        place.store.finish_job(job, answer, EVIDENCE, owner="elsewhere/7/x")
+        give_back()
+        assert following.result(60).report == answer.report
+    assert sum("process 7" in line for line in told.said) == 1
+
+
+def test_a_prefect_that_is_gone_for_long_is_no_end_either(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    *_, give_back = leads
+    monkeypatch.setattr(submitting, "PATIENCE_SECONDS", 0.0)
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        said(told, "the flow run: ")
+        monkeypatch.setattr(submitting, "get_client", lambda **_: SyncPrefectClient("http://127.0.0.1:1/api"))
+        said(told, "process 7 on elsewhere")
+        give_back()
+        with pytest.raises(PrefectUnreachable, match="does not answer; the flow run may go on"):
+            following.result(60)
+
+
+def test_a_crashed_run_that_nobody_works_on_any_more_is_told(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    *_, give_back = leads
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        crash(told)
+        said(told, "process 7 on elsewhere")
+        give_back()
+        with pytest.raises(PrefectUnreachable, match="ended as Crashed: No sign of life"):
+            following.result(60)
