@@ -356,3 +356,19 @@ def test_many_evaluations_go_in_parts(url: str, monkeypatch: pytest.MonkeyPatch)
         assert found["evaluations"] == 6
         left = [store.score(soup(str(n)).digest, p.digest) for n in range(7) for p in (VALIDATION, TEST)]
         assert len([score for score in left if score is not None]) == 1
+
+
+def test_a_lease_from_before_the_clock_was_set_back_is_nobodys(url: str) -> None:
+    mine = job("one")
+    with closing(SqlStore(url)) as store:
+        store.begin_job(mine)
+        store.take_lease(mine.lease, owner="dead", seconds=60)
+        later = "UPDATE stockpot_leases SET since = since + 3600, until = until + 3600"
+        with connected(url, writes=True) as connection:
+            connection.execute(text(later))
+        assert store.holder(mine.lease) is None
+        assert [record.lease for record in store.job_records()] == [None]
+        taken = store.take_lease(mine.lease, owner="me", seconds=60)
+        assert taken.owner == "me"
+        assert store.take_lease(mine.lease, owner="you", seconds=60) == taken
+        assert not store.renew_lease(mine.lease, owner="dead", seconds=60)

@@ -146,3 +146,13 @@ def test_work_that_goes_on_holds_its_lease_for_as_long_as_it_does() -> None:
         ours.moved()
     beating.join(10)
     assert not beating.is_alive(), "it has moved no more"
+
+
+def test_a_clock_that_is_set_back_leaves_no_lease_of_a_dead_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = MemoryStore(), time.time()
+    monkeypatch.setattr("stockpot.store.memory.time.time", lambda: now + 3600)
+    assert Hold(store, "soup", "it").attempt() is None
+    monkeypatch.setattr("stockpot.store.memory.time.time", lambda: now + 3590)
+    assert Hold(store, "soup", "it").attempt() is not None, "clocks are set right by a little all the time"
+    monkeypatch.setattr("stockpot.store.memory.time.time", lambda: now)
+    assert Hold(store, "soup", "it").attempt() is None

@@ -140,8 +140,9 @@ class Store(Protocol):
     def take_lease(self, name: str, *, owner: str, seconds: float) -> Lease:
         """Try to become the owner of this lease for so many seconds, by the store's own clock.
 
-        Succeeds when nobody owns it, when `owner` already does, or when it has run out. Returns the lease
-        as it is afterwards: the try succeeded exactly when its ``owner`` is `owner`.
+        Succeeds when nobody owns it, when `owner` already does, or when it is held no more
+        (`Lease.is_held`). Returns the lease as it is afterwards: the try succeeded exactly when its
+        ``owner`` is `owner`.
         """
         ...
 

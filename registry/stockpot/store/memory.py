@@ -177,7 +177,7 @@ class MemoryStore(Store):
         with self._lock:
             now = time.time()
             held = self._leases.get(name)
-            if held is None or held.owner == owner or held.until < now:
+            if held is None or held.owner == owner or not held.is_held(now):
                 since = held.since if held and held.owner == owner else now
                 held = self._leases[name] = Lease(name, owner, since, now + seconds)
             return held
@@ -209,7 +209,7 @@ class MemoryStore(Store):
 
     def _holder(self, name: str) -> Lease | None:
         held = self._leases.get(name)
-        return held if held is not None and held.until >= time.time() else None
+        return held if held is not None and held.is_held(time.time()) else None
 
     def begin_job(self, job: Job) -> None:
         with self._lock:

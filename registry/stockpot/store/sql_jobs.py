@@ -24,7 +24,7 @@ from stockpot.entities import (
 from stockpot.errors import StockpotError
 from stockpot.store.claims import require_lease
 from stockpot.store.places import place_of
-from stockpot.store.sql_registrations import Clock, lease_of
+from stockpot.store.sql_registrations import HELD, Clock, lease_of
 from stockpot.store.tables import CandidateRow, JobRow, LeaseRow
 from stockpot.store.transactions import Transactions, in_parts, insert_once
 
@@ -39,7 +39,7 @@ KNOWN = select(
     *(JobRow.created_at, JobRow.asked_at, JobRow.answered_at, JobRow.failed_at),
     *(JobRow.fault, JobRow.attempts, JobRow.predecessor),
     *(LeaseRow.owner, LeaseRow.since, LeaseRow.until),
-).outerjoin(LeaseRow, (LeaseRow.name == literal(Job.LEASES) + JobRow.name) & (LeaseRow.until >= Clock()))
+).outerjoin(LeaseRow, (LeaseRow.name == literal(Job.LEASES) + JobRow.name) & HELD)
 """What a record tells."""
 
 
@@ -88,7 +88,7 @@ class SqlJobs(Transactions):
         found = (
             select(JobRow.name, REQUEST.label("request"))
             .join(LeaseRow, LeaseRow.name == literal(Job.LEASES) + JobRow.name)
-            .where(LeaseRow.until >= Clock())
+            .where(HELD)
             .order_by(LeaseRow.since, LeaseRow.name)
         )
         with self._transaction(self._reads) as session:

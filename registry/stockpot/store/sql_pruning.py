@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from stockpot.entities import Digest, Job, Opening, Pruned
 from stockpot.store.pruning import InUse, in_use, told, told_of
 from stockpot.store.sql_jobs import readable
-from stockpot.store.sql_registrations import Clock
+from stockpot.store.sql_registrations import HELD, Clock
 from stockpot.store.tables import (
     BoundRow,
     EvaluationRow,
@@ -70,7 +70,7 @@ class SqlPruning(Transactions):
 
 
 def _in_use(session: Session, before: float) -> InUse:
-    held = exists().where(LeaseRow.name == literal(Job.LEASES) + JobRow.name, LeaseRow.until >= Clock())
+    held = exists().where(LeaseRow.name == literal(Job.LEASES) + JobRow.name, HELD)
     words = (JobRow.created_at, JobRow.asked_at, JobRow.answered_at, JobRow.failed_at)
     young = or_(*(at >= before for at in words))
     openings = {

@@ -34,6 +34,10 @@ def _of_postgresql(_element: Clock, _compiler: SQLCompiler, **_: Any) -> str:
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
 
+HELD = (LeaseRow.until >= Clock()) & (LeaseRow.since <= Clock() + Lease.ASTRAY)
+"""As `Lease.is_held`."""
+
+
 class SqlRegistrations(Transactions):
     """Who may work on what, and how far each soup's registration has come."""
 
@@ -54,7 +58,7 @@ class SqlRegistrations(Transactions):
                         "since": case((ours, LeaseRow.since), else_=Clock()),
                         "until": _after(seconds),
                     },
-                    where=ours | (LeaseRow.until < Clock()),
+                    where=ours | ~HELD,
                 )
             )
             return _lease(session.get_one(LeaseRow, name))
@@ -64,7 +68,7 @@ class SqlRegistrations(Transactions):
 
     def _holder(self, name: str) -> Lease | None:
         """The same, asked once: what calls it is itself tried again."""
-        held = select(LeaseRow).where(LeaseRow.name == name, LeaseRow.until >= Clock())
+        held = select(LeaseRow).where(LeaseRow.name == name, HELD)
         with self._transaction(self._reads) as session:
             row = session.scalar(held)
             return None if row is None else _lease(row)
