@@ -114,7 +114,7 @@ def main() -> None:
             paging.append(seconds(lambda: paged(client, experiment), runs))
             firsts.append(seconds(first, asked.sweeps))
         kept = seconds(lambda: len(scan(none, tracker, store, lost_after=3600).sightings), asked.sweeps)
-        store.keep_scan([replace(row, look_at=None) for row in store.sweeps_due()], {})
+        store.keep_scan([replace(row, look_at=None) for row in store.sweeps_due(dry.names)], {})
         plant(uri, experiment, asked.sweeps + 100_000, LATER, asked.size)
         later = [seconds(first, LATER) for _ in range(asked.rounds)]
         store.close()

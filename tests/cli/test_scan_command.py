@@ -99,7 +99,7 @@ def test_rules_check_tells_what_each_would_match_and_changes_nothing(
     assert stages == [["finished", "unfinished"], []]
     assert "rule 'tagged' matches nothing: sweeps holds no sweep with the tag stockpot.soup" in found["notes"]
     place = Workplace()
-    assert place.store.sweeps_due() == ()
+    assert place.store.sweeps_due(["tiny", "tagged"]) == ()
     assert place.store.job_records() == ()
 
 

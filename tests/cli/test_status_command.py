@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from stockpot.cli import main
-from stockpot.entities import Job, Opening, PublishedSoup, Score, SoupOutcome, SoupRequest
+from stockpot.entities import Job, KnownSweep, Opening, PublishedSoup, Score, SoupOutcome, SoupRequest
 from stockpot.store import SqlStore
 from stockpot.testing.store_values import EVIDENCE, TEST, VALIDATION, job, report, soup
 from stockpot.workflow.check import command_of
@@ -61,13 +61,16 @@ def _failed(store: SqlStore, job_: Job, fault: str) -> None:
 def _all_kinds(store: SqlStore) -> dict[str, Job]:
     jobs = {
         state: job("one", sweep=f"sweep-{state}")
-        for state in ("running", "waiting", "failed", "done", "stopped")
+        for state in ("running", "waiting", "failed", "done", "stopped", "replaced")
     }
     store.commit_score(soup("before"), VALIDATION, Score((1.0,)))
     hold = _hold(store, jobs["running"])
     store.open_job(jobs["running"], Opening("1.0", (VALIDATION, TEST)), owner=hold.owner)
     store.commit_score(soup("a"), TEST, Score((1.0,)))
-    store.ask_job(jobs["waiting"])
+    store.ask_job(jobs["waiting"], "birds")
+    store.ask_job(jobs["replaced"], "birds")
+    wanted = KnownSweep("sweep-replaced", "birds", 1.0, None, None, jobs["done"].name)
+    store.keep_scan([wanted], {})
     _failed(store, jobs["failed"], "the store is full")
     _done(store, jobs["done"], "models:/digits/3")
     stopped = _hold(store, jobs["stopped"])
@@ -77,7 +80,7 @@ def _all_kinds(store: SqlStore) -> dict[str, Job]:
 
 def test_a_new_store_has_nothing_to_tell(home: Path, run: Run) -> None:
     told = run()
-    assert "0 running, 0 waiting, 0 failed, 0 stopped, 0 done" in told
+    assert "0 running, 0 waiting, 0 failed, 0 stopped, 0 done, 0 replaced" in told
     assert "Last sign of life: none yet" in told
 
 
@@ -89,6 +92,7 @@ def test_each_job_is_told_with_its_state_and_what_belongs_to_it(
     (home / "cache" / f"{'a' * 64}.safetensors").write_bytes(b"weights")
     document: dict[str, Any] = json.loads(run("--json"))
     assert document["counts"] == dict.fromkeys(jobs, 1)
+    del jobs["replaced"]
     told = {each["state"]: each for each in document["jobs"]}
     assert {state: each["name"] for state, each in told.items()} == {s: j.name for s, j in jobs.items()}
     assert {state: each["sweep"] for state, each in told.items()} == {s: f"sweep-{s}" for s in jobs}
@@ -109,6 +113,8 @@ def test_each_job_is_told_with_its_state_and_what_belongs_to_it(
         "ended early",
     ):
         assert word in words
+    assert "its rule wants another job" not in words
+    assert "its rule wants another job" in run("--all")
 
 
 def test_of_many_that_are_done_the_newest_are_told_and_all_on_request(
@@ -133,7 +139,7 @@ def test_metrics_are_read_by_a_monitors_own_reader(home: Path, store: SqlStore, 
     read: Any = text_string_to_metric_families
     families = {family.name: family for family in read(run("--metrics"))}
     jobs = {sample.labels["state"]: sample.value for sample in families["stockpot_jobs"].samples}
-    assert jobs == dict.fromkeys(("running", "waiting", "failed", "stopped", "done"), 1)
+    assert jobs == dict.fromkeys(("running", "waiting", "failed", "stopped", "done", "replaced"), 1)
     values = {name: family.samples[0].value for name, family in families.items()}
     assert (values["stockpot_evaluations"], values["stockpot_cache_bytes"]) == (2, 0)
     assert 0 <= values["stockpot_oldest_running_seconds"] < 300

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,21 @@ def test_a_sweep_is_souped_once_and_again_when_it_has_grown(sweep: str) -> None:
     first, second = Workplace().store.job_records()
     assert (first.state, second.state) == (JobState.DONE, JobState.DONE)
     assert (second.name, second.predecessor) == (grown.job, first.name)
+
+
+def test_what_failed_before_its_rule_was_mended_is_no_failure_any_more(sweep: str, home: Path) -> None:
+    (home / "rules.toml").write_text(RULES.replace("TinyTask", "TinyTaks"))
+    _, (failed,) = calls.scan()
+    assert failed.exit_code
+    (home / "rules.toml").write_text(RULES)
+    store = Workplace().store
+    (row,) = store.known_sweeps([sweep], ["tiny"])
+    assert row.job == failed.job
+    store.keep_scan([replace(row, look_at=1.0)], {})  # in place of a ten minutes' wait
+    _, (done,) = calls.scan()
+    assert done.exit_code == 0
+    found = {record.name: record.state for record in store.job_records()}
+    assert found == {failed.job: JobState.REPLACED, done.job: JobState.DONE}
 
 
 @pytest.mark.timeout(900)

@@ -19,6 +19,7 @@ from stockpot.store import SqlStore
 from stockpot.testing.sweeps import plant_run
 from stockpot.testing.tiny import weights
 from stockpot.wiring import Workplace
+from stockpot.workflow.scanning.rules import read_rules
 from stockpot_flows.events import FINISHED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -106,7 +107,7 @@ def test_a_finished_sweep_is_handed_to_the_deployment_once(
     assert run.parent_task_run_id is None
     monkeypatch.setattr(scan_sweeps, "LOST_AFTER", 0.0)
     place = Workplace()
-    (known,) = place.store.known_sweeps([sweep]).values()
+    (known,) = place.store.known_sweeps([sweep], ["tiny"])
     place.store.keep_scan([replace(known, look_at=1.0)], {})
     assert scanned(deployed).startswith("asked for 1 soup")
     assert {run.idempotency_key for run in runs_of(deployed)} == {f"{record.name}-{n}" for n in range(2)}
@@ -118,7 +119,7 @@ def test_nothing_is_asked_for_where_nobody_would_hear_it(sweep: str) -> None:
     with pytest.raises(BadRequest, match="Prefect knows no deployment soup-sweep/nowhere"):
         scan_sweeps(deployment="soup-sweep/nowhere")
     assert Workplace().store.job_records() == ()
-    assert Workplace().store.sweeps_due() == ()
+    assert Workplace().store.sweeps_due(["tiny"]) == ()
 
 
 def test_one_that_cannot_be_handed_over_keeps_no_other_from_it(
@@ -156,8 +157,9 @@ def test_a_scan_that_was_deployed_before_there_are_rules_says_so(sweep: str, dep
 
 
 def test_a_second_scan_leaves_it_to_the_first(sweep: str, deployed: str) -> None:
-    store = SqlStore(read_settings().database)
-    store.take_lease("scan", owner="elsewhere/1/x", seconds=600)
+    settings = read_settings()
+    store = SqlStore(settings.database)
+    store.take_lease(read_rules(settings.rules_file).lease, owner="elsewhere/1/x", seconds=600)
     assert scanned(deployed).startswith("another scan is under way: process 1 on elsewhere")
     assert runs_of(deployed) == []
 

@@ -136,5 +136,30 @@ def test_jobs_of_before_triggers_were_asked_for_by_nobody_and_may_be(frozen: str
         (before,) = store.job_records(sweeps=["parent"])
         assert (before.name, before.state, before.attempts) == (mine.name, JobState.DONE, 0)
         assert (before.asked_at, before.failed_at, before.fault, before.predecessor) == (None,) * 4
-        store.ask_job(mine)
+        store.ask_job(mine, "birds")
         assert [record.state for record in store.job_records()] == [JobState.WAITING]
+
+
+@pytest.mark.parametrize("frozen", [ASSETS / "revision_0009.sql"], indirect=True, ids=["revision_0009"])
+def test_what_a_scan_asked_for_before_rules_had_rows_is_the_sweeps_rules(frozen: str) -> None:
+    upgrade(frozen)
+    before, grown, person = (
+        job("one", "two", "three"),
+        job("one", "two", "three", "four"),
+        job("one", "two", margin=-1.0),
+    )
+    with closing(SqlStore(frozen)) as store:
+        kept = {row.sweep: row for row in store.known_sweeps(["parent", "unasked"], ["birds"])}
+        assert (kept["parent"].job, kept["parent"].tag, kept["unasked"].job) == (grown.name, "yes", None)
+        assert [row.sweep for row in store.sweeps_due(["birds"])] == ["parent"]
+        states = {
+            record.name: record.state for record in store.job_records([before.name, grown.name, person.name])
+        }
+        assert states == {
+            before.name: JobState.REPLACED,
+            grown.name: JobState.WAITING,
+            person.name: JobState.FAILED,
+        }
+        assert store.asked_within(1e10, ["birds"]) == 2
+        store.keep_scan([replace(kept["parent"], rule="fish")], {})
+        assert len(store.known_sweeps(["parent"], ["birds", "fish"])) == 2

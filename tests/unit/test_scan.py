@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.entities import Job, JobRecord, SoupOutcome, SoupRequest
+from stockpot.entities import Job, JobRecord, JobState, SoupOutcome, SoupRequest
 from stockpot.errors import Busy, NotPermitted
 from stockpot.store import MemoryStore
 from stockpot.testing.store_values import EVIDENCE, report, soup
@@ -340,6 +340,83 @@ def test_other_rules_leave_a_retry_that_is_due_to_those_that_asked(world: World)
     assert len(world.scan().asked) == 1
 
 
+def test_each_file_of_rules_has_its_own_soup_of_a_sweep_its_own_budget_and_its_own_lease(
+    world: World,
+) -> None:
+    parent, ours = world.sweep(), replace(world.rules, budget_per_day=1)
+    fish = replace(BIRDS, name="fish", request={"model": "fish", "task": "arrays"})
+    theirs = replace(ours, rules=(fish,), budget_per_day=1)
+    for rules, other, model in ((ours, theirs, "birds"), (theirs, ours, "fish")):
+        world.rules = rules
+        world.store.take_lease(other.lease, owner="h/1/x", seconds=60)
+        (asked,) = world.scan().asked
+        assert (asked.request.model, asked.request.sweep) == (model, parent)
+        assert world.scan(lost_after=DAY).sightings == ()
+        world.store.release_lease(other.lease, owner="h/1/x")
+        world.fail(asked)
+    assert [record.state for record in world.records()] == [JobState.FAILED] * 2, "nobody's is replaced"
+    world.now += 2 * HOUR
+    assert [asked.request.model for asked in world.scan().asked] == ["fish"]
+
+
+def test_a_renamed_rule_finds_what_has_an_answer_and_asks_for_nothing_again(world: World) -> None:
+    world.sweep()
+    world.answer(world.scan().asked[0])
+    world.rules = replace(world.rules, rules=(replace(BIRDS, name="warblers"),))
+    assert world.standings() == [Standing.ANSWERED]
+    assert world.standings() == []
+
+
+def test_a_new_rule_above_another_takes_the_sweeps_that_it_matches_over_and_no_others(world: World) -> None:
+    failed, others = world.sweep(stage="final"), world.sweep()
+    for asked in world.scan().asked:
+        world.fail(asked)
+    finals = replace(
+        BIRDS, name="finals", filter="tags.stage = 'final'", request={"model": "f", "task": "arrays"}
+    )
+    world.rules = replace(world.rules, rules=(finals, BIRDS))
+    (asked,) = [asked for asked in world.scan(lost_after=DAY).asked if asked.request.sweep == failed]
+    assert asked.request.model == "f"
+    states = {
+        (record.request and record.request.sweep, record.model): record.state for record in world.records()
+    }
+    assert states == {
+        (failed, "birds"): JobState.REPLACED,
+        (failed, "f"): JobState.WAITING,
+        (others, "birds"): JobState.FAILED,
+    }
+    world.answer(asked)
+    world.now += DAY
+    assert {sighting.sweep for sighting in world.scan().sightings} == {failed, others}
+    world.now += DAY
+    assert {sighting.sweep for sighting in world.scan().sightings} == {others}, "the older rule lets go of it"
+
+
+def test_a_failed_job_is_replaced_when_its_rule_is_mended_or_its_sweep_grows(world: World) -> None:
+    def states() -> list[JobState]:
+        return [record.state for record in world.records()]
+
+    parent = world.sweep()
+    world.fail(world.scan().asked[0])
+    world.rules = replace(world.rules, rules=())
+    world.now += DAY
+    world.scan()
+    assert states() == [JobState.FAILED], "a rule that is gone wants nothing else"
+    mended = replace(BIRDS, request={"model": "birds", "task": "arrays", "margin": -1.0})
+    world.rules = replace(world.rules, rules=(mended,))
+    (asked,) = world.scan().asked
+    assert states() == [JobState.REPLACED, JobState.WAITING]
+    world.fail(asked)
+    world.rules = replace(world.rules, rules=(BIRDS,))
+    world.now += DAY
+    (again,) = world.scan().asked
+    assert (again.attempts, states()) == (1, [JobState.WAITING, JobState.REPLACED])
+    world.fail(again)
+    world.run(parent)
+    world.answer(world.scan().asked[0])
+    assert states() == [JobState.REPLACED, JobState.REPLACED, JobState.DONE]
+
+
 def test_a_run_that_ended_in_the_future_hides_no_sweep(world: World) -> None:
     jumped = world.sweep()
     world.change(jumped, ended=round((NOON + 1000 * DAY) * 1000))
@@ -363,7 +440,7 @@ def test_a_slow_clock_is_seen_within_an_hour(world: World) -> None:
 
 
 def test_one_scan_at_a_time(world: World) -> None:
-    world.store.take_lease("scan", owner="h/1/x", seconds=60)
+    world.store.take_lease(world.rules.lease, owner="h/1/x", seconds=60)
     with pytest.raises(Busy, match="another scan is under way: process 1 on h"):
         world.scan()
     world.sweep()

@@ -35,7 +35,9 @@ def doctor(
 @commands.command(epilog="Example: stockpot status --all")
 def status(
     *,
-    all_jobs: Annotated[bool, typer.Option("--all", help="Tell of all requests that are done.")] = False,
+    all_jobs: Annotated[
+        bool, typer.Option("--all", help="Tell of all that are done or were replaced, too.")
+    ] = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="Print OpenMetrics for a monitor.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -67,7 +67,11 @@ def _what(job: JobStatus) -> str:
         return f"{shorten(one_line(job.fault), FAULT, placeholder=' ...')}{attempts}"
     if job.state is JobState.DONE:
         return ", ".join(job.versions) or "nothing was registered"
-    return f"a trigger asked for it{attempts}" if job.state is JobState.WAITING else f"ended early{attempts}"
+    others = {
+        JobState.WAITING: "a trigger asked for it",
+        JobState.REPLACED: "its rule wants another job by now",
+    }
+    return f"{others.get(job.state, 'ended early')}{attempts}"
 
 
 def _when(seconds: float) -> str:

@@ -102,6 +102,8 @@ class JobState(StrEnum):
     """It is answered."""
     STOPPED = "stopped"
     """Who worked on it was ended before the answer."""
+    REPLACED = "replaced"
+    """It waited or had failed when its rule came to want another job of the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class JobRecord:
     created_at: float
     asked_at: float | None = None
     """When a trigger asked for it last; this and what follows by the store's clock."""
+    replaced: bool = False
+    """Whether the rule that asked for it wants another job of its sweep by now, and no rule wants this."""
     answered_at: float | None = None
     failed_at: float | None = None
     """When the last attempt failed; None where it did not."""
@@ -131,12 +135,15 @@ class JobRecord:
     def state(self) -> JobState:
         """How it stands."""
         asked = -1.0 if self.asked_at is None else self.asked_at
+        failed = self.failed_at is not None and self.failed_at >= asked
         if self.lease is not None:
             return JobState.RUNNING
-        if self.failed_at is not None and self.failed_at >= asked:
-            return JobState.FAILED
-        if self.answered_at is not None and self.answered_at >= asked:
+        if self.answered_at is not None and self.answered_at >= asked and not failed:
             return JobState.DONE
+        if self.replaced:
+            return JobState.REPLACED
+        if failed:
+            return JobState.FAILED
         return JobState.STOPPED if self.asked_at is None else JobState.WAITING
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stockpot.entities.digest import Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
@@ -25,7 +27,7 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class KnownSweep:
-    """A sweep that a scan has seen, and that a rule is about."""
+    """A sweep that a scan has seen, for a rule. Another file's rule may have seen it, too."""
 
     sweep: str
     """Its parent run's id."""
@@ -37,3 +39,5 @@ class KnownSweep:
     """When to look at it again, by the store's clock; None where nothing is left to do."""
     tag: str | None
     """What the parent's tag `stockpot.soup` held."""
+    job: Digest | None = None
+    """The job that the rule wants of it, by the last look; None before one is known."""

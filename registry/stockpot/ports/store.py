@@ -202,15 +202,17 @@ class Store(Protocol):
         """
         ...
 
-    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
-        """Begin this job, and keep that a trigger asks for it now. `predecessor`: the job of the same request
+    def ask_job(
+        self, job: Job, rule: str, *, predecessor: Digest | None = None, lost: float | None = None
+    ) -> None:
+        """Begin this job, and keep that this rule asks for it now. `predecessor`: the job of the same request
         about an earlier state of the sweep; the first one that is told stays. `lost`: the ``asked_at`` of an
         asking that nobody followed, which counts as an attempt.
         """
         ...
 
-    def asked_within(self, seconds: float) -> int:
-        """How many jobs triggers asked for in the last so many seconds, by the store's own clock."""
+    def asked_within(self, seconds: float, rules: Collection[str]) -> int:
+        """How many jobs these rules asked for in the last so many seconds, by the store's own clock."""
         ...
 
     def job_records(
@@ -229,16 +231,18 @@ class Store(Protocol):
         """How far scans have looked, by these names; without those that none was kept of."""
         ...
 
-    def known_sweeps(self, sweeps: Collection[str]) -> Mapping[str, KnownSweep]:
-        """What scans have kept of these sweeps, by the ids of their parent runs."""
+    def known_sweeps(self, sweeps: Collection[str], rules: Collection[str]) -> tuple[KnownSweep, ...]:
+        """What scans by these rules have kept of these sweeps (ids of parent runs), in no order."""
         ...
 
-    def sweeps_due(self) -> tuple[KnownSweep, ...]:
-        """The sweeps that are to be looked at by now, by the store's own clock, the longest due first."""
+    def sweeps_due(self, rules: Collection[str]) -> tuple[KnownSweep, ...]:
+        """What is to be looked at for these rules by now, by the store's own clock, the longest due first."""
         ...
 
     def keep_scan(self, sweeps: Collection[KnownSweep], marks: Mapping[str, Watermark]) -> None:
-        """Keep what a scan has seen, in place of what was kept of these sweeps and names before."""
+        """Keep what a scan has seen, in place of what was kept of these sweeps, for the same rules, and of
+        these names before.
+        """
         ...
 
     def answer(self, job: Job) -> Answer | None:

@@ -57,7 +57,9 @@ class MemoryStore(Store):
         self._jobs: dict[Digest, Job] = {}
         self._records: dict[Digest, JobRecord] = {}
         self._marks: dict[str, Watermark] = {}
-        self._sweeps: dict[str, KnownSweep] = {}
+        self._sweeps: dict[tuple[str, str], KnownSweep] = {}
+        self._askers: dict[Digest, str] = {}
+        """The rules that asked for jobs last."""
         self._openings: dict[Digest, Opening] = {}
         self._answers: dict[Digest, Answer] = {}
         self._places: dict[Digest, set[CheckpointPlace]] = {}
@@ -268,9 +270,12 @@ class MemoryStore(Store):
                 self._answers[job.name] = replace(known, at=now)
                 self._records[job.name] = replace(record, answered_at=now, failed_at=None, fault=None)
 
-    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
+    def ask_job(
+        self, job: Job, rule: str, *, predecessor: Digest | None = None, lost: float | None = None
+    ) -> None:
         with self._lock:
             record = self._begin(job)
+            self._askers[job.name] = rule
             self._records[job.name] = replace(
                 record,
                 asked_at=time.time(),
@@ -278,23 +283,34 @@ class MemoryStore(Store):
                 attempts=record.attempts + (lost is not None and record.asked_at == lost),
             )
 
-    def asked_within(self, seconds: float) -> int:
+    def asked_within(self, seconds: float, rules: Collection[str]) -> int:
         with self._lock:
             after = time.time() - seconds
-            return sum(r.asked_at is not None and r.asked_at > after for r in self._records.values())
+            asked = [name for name, rule in self._askers.items() if rule in rules]
+            return sum((self._records[name].asked_at or 0.0) > after for name in asked)
 
     def job_records(
         self, names: Collection[Digest] | None = None, *, sweeps: Collection[str] | None = None
     ) -> tuple[JobRecord, ...]:
         with self._lock:
             found = [
-                replace(record, lease=self._holder(f"{Job.LEASES}{record.name}"))
+                replace(
+                    record,
+                    lease=self._holder(f"{Job.LEASES}{record.name}"),
+                    replaced=self._is_replaced(record),
+                )
                 for record in self._records.values()
                 if (names is None and sweeps is None)
                 or record.name in (names or ())
                 or (record.request is not None and record.request.sweep in (sweeps or ()))
             ]
         return tuple(sorted(found, key=lambda record: (record.created_at, record.name)))
+
+    def _is_replaced(self, record: JobRecord) -> bool:
+        about = [row for row in self._sweeps.values() if record.request and row.sweep == record.request.sweep]
+        asker = self._askers.get(record.name)
+        moved_on = any(row.rule == asker and row.job not in {None, record.name} for row in about)
+        return moved_on and all(row.job != record.name for row in about)
 
     def clock(self) -> float:
         return time.time()
@@ -303,19 +319,22 @@ class MemoryStore(Store):
         with self._lock:
             return {name: self._marks[name] for name in names if name in self._marks}
 
-    def known_sweeps(self, sweeps: Collection[str]) -> Mapping[str, KnownSweep]:
+    def known_sweeps(self, sweeps: Collection[str], rules: Collection[str]) -> tuple[KnownSweep, ...]:
         with self._lock:
-            return {sweep: self._sweeps[sweep] for sweep in sweeps if sweep in self._sweeps}
+            keys = [(sweep, rule) for sweep in sweeps for rule in rules]
+            return tuple(self._sweeps[key] for key in keys if key in self._sweeps)
 
-    def sweeps_due(self) -> tuple[KnownSweep, ...]:
+    def sweeps_due(self, rules: Collection[str]) -> tuple[KnownSweep, ...]:
         with self._lock:
-            due = [(known.look_at, known.sweep, known) for known in self._sweeps.values() if known.look_at]
+            due = [(row.look_at, key, row) for key, row in self._sweeps.items() if row.look_at is not None]
         now = time.time()
-        return tuple(known for look_at, _, known in sorted(due, key=lambda one: one[:2]) if look_at <= now)
+        return tuple(
+            row for at, _, row in sorted(due, key=lambda one: one[:2]) if at <= now and row.rule in rules
+        )
 
     def keep_scan(self, sweeps: Collection[KnownSweep], marks: Mapping[str, Watermark]) -> None:
         with self._lock:
-            self._sweeps.update({known.sweep: known for known in sweeps})
+            self._sweeps.update({(known.sweep, known.rule): known for known in sweeps})
             self._marks.update(marks)
 
     def answer(self, job: Job) -> Answer | None:

@@ -5,7 +5,19 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, ColumnElement, case, delete, false, func, literal, select, type_coerce, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    literal,
+    select,
+    type_coerce,
+    update,
+)
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
@@ -25,19 +37,24 @@ from stockpot.errors import StockpotError
 from stockpot.store.claims import require_lease
 from stockpot.store.places import place_of
 from stockpot.store.sql_registrations import HELD, Clock, lease_of
-from stockpot.store.tables import CandidateRow, JobRow, LeaseRow
+from stockpot.store.tables import CandidateRow, JobRow, LeaseRow, SweepRow
 from stockpot.store.transactions import Transactions, in_parts, insert_once
 
 T = TypeVar("T")
 DAY = 24 * 3600
 REQUEST = type_coerce(JobRow.request, JSON)
 """Plain, since it may be in an older program's words."""
+SWEEP = REQUEST["sweep"].as_string()
+LET_GO = exists().where(
+    SweepRow.sweep == SWEEP, SweepRow.rule == JobRow.rule, SweepRow.job != JobRow.name
+) & ~exists().where(SweepRow.sweep == SWEEP, SweepRow.job == JobRow.name)
+"""Its rule wants another job of the sweep, and no rule wants this one."""
 KNOWN = select(
     JobRow.name,
     JobRow.model,
     REQUEST.label("request"),
     *(JobRow.created_at, JobRow.asked_at, JobRow.answered_at, JobRow.failed_at),
-    *(JobRow.fault, JobRow.attempts, JobRow.predecessor),
+    *(JobRow.fault, JobRow.attempts, JobRow.predecessor, LET_GO.label("replaced")),
     *(LeaseRow.owner, LeaseRow.since, LeaseRow.until),
 ).outerjoin(LeaseRow, (LeaseRow.name == literal(Job.LEASES) + JobRow.name) & HELD)
 """What a record tells."""
@@ -123,19 +140,23 @@ class SqlJobs(Transactions):
         with self._transaction(self._writes) as session:
             session.execute(found.values(answered_at=Clock(), failed_at=None, fault=None))
 
-    def ask_job(self, job: Job, *, predecessor: Digest | None = None, lost: float | None = None) -> None:
+    def ask_job(
+        self, job: Job, rule: str, *, predecessor: Digest | None = None, lost: float | None = None
+    ) -> None:
         self.begin_job(job)
         with self._transaction(self._writes) as session:
             unheard = false() if lost is None else JobRow.asked_at == lost
             asked = {
                 "asked_at": Clock(),
+                "rule": rule,
                 "predecessor": func.coalesce(JobRow.predecessor, predecessor),
                 "attempts": case((unheard, JobRow.attempts + 1), else_=JobRow.attempts),
             }
             session.execute(update(JobRow).where(JobRow.name == job.name).values(**asked))
 
-    def asked_within(self, seconds: float) -> int:
-        asked = select(func.count()).select_from(JobRow).where(JobRow.asked_at > Clock() - seconds)
+    def asked_within(self, seconds: float, rules: Collection[str]) -> int:
+        lately = JobRow.asked_at > Clock() - seconds
+        asked = select(func.count()).select_from(JobRow).where(lately, JobRow.rule.in_(rules))
         with self._transaction(self._reads) as session:
             return session.scalar(asked) or 0
 
@@ -178,7 +199,7 @@ def _among(
     """A condition for each statement; None where all jobs are wanted."""
     if names is None and sweeps is None:
         yield None
-    wanted = ((JobRow.name, names), (REQUEST["sweep"].as_string(), sweeps))
+    wanted = ((JobRow.name, names), (SWEEP, sweeps))
     for column, values in wanted:
         yield from (column.in_(some) for some in in_parts(values or ()))
 
@@ -196,6 +217,7 @@ def _record(row: Any) -> JobRecord:
         fault=row.fault,
         attempts=row.attempts,
         predecessor=row.predecessor,
+        replaced=row.replaced,
         lease=lease,
     )
 

@@ -271,6 +271,8 @@ class JobRow(Row):
     """Those that failed or were lost."""
     predecessor: Mapped[Digest | None]
     """The job of the same request about an earlier state of the sweep, where there was one."""
+    rule: Mapped[str | None]
+    """The name of the rule that asked for it last."""
 
 
 class WatermarkRow(Row):
@@ -285,12 +287,12 @@ class WatermarkRow(Row):
 
 
 class SweepRow(Row):
-    """A sweep that a scan has seen, and that a rule is about."""
+    """A sweep that a scan has seen, for a rule."""
 
     __tablename__ = "stockpot_sweeps"
     sweep: Mapped[str] = mapped_column(primary_key=True)
     """Its parent run's id."""
-    rule: Mapped[str]
+    rule: Mapped[str] = mapped_column(primary_key=True)
     """The rule's name."""
     moved: Mapped[float]
     """When one of its runs began or ended last, by MLflow."""
@@ -298,6 +300,8 @@ class SweepRow(Row):
     """When to look at it again, by the database's clock; NULL where nothing is left to do."""
     tag: Mapped[str | None]
     """What the parent's tag `stockpot.soup` held."""
+    job: Mapped[Digest | None]
+    """The job that the rule wants of it. Another one that it asked for, and that is not done, is replaced."""
 
 
 class CandidateRow(Row):

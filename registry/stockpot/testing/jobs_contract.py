@@ -224,7 +224,7 @@ class JobsContract:
         assert record(store, mine) == answered, "nothing has come since"
         store.fail_job(mine, "no such device", owner="me")
         store.release_lease(mine.lease, owner="me")
-        store.ask_job(mine)
+        store.ask_job(mine, "birds")
         assert record(store, mine).state is JobState.WAITING
         store.confirm_job(mine)
         known, found = record(store, mine), store.answer(mine)
@@ -234,26 +234,49 @@ class JobsContract:
 
     def test_a_job_that_a_trigger_asked_for_waits_until_somebody_works_on_it(self, store: Store) -> None:
         mine, later = job("one"), job("one", "two")
-        store.ask_job(mine)
-        store.ask_job(later, predecessor=mine.name)
-        store.ask_job(later, predecessor=later.name)
+        store.ask_job(mine, "birds")
+        store.ask_job(later, "fish", predecessor=mine.name)
+        store.ask_job(later, "birds", predecessor=later.name)
         first, grown = store.job_records([mine.name, later.name])
         assert (first.state, first.attempts, first.predecessor) == (JobState.WAITING, 0, None)
         assert first.asked_at == pytest.approx(time.time(), abs=5)
         assert (grown.state, grown.predecessor) == (JobState.WAITING, mine.name)
-        assert store.asked_within(3600) == 2
-        assert store.asked_within(-3600) == 0
-        store.ask_job(mine, lost=first.asked_at)
-        store.ask_job(mine, lost=first.asked_at)
+        assert store.asked_within(3600, ["birds", "cats"]) == 2
+        assert store.asked_within(3600, ["fish"]) == store.asked_within(-3600, ["birds"]) == 0
+        store.ask_job(mine, "birds", lost=first.asked_at)
+        store.ask_job(mine, "birds", lost=first.asked_at)
         assert record(store, mine).attempts == 1, "that asking was lost once"
         held = take(store, "me", mine.lease)
         assert (record(store, mine).state, record(store, mine).lease) == (JobState.RUNNING, held)
         store.fail_job(mine, "fault", owner="me")
         store.release_lease(mine.lease, owner="me")
         assert record(store, mine).state is JobState.FAILED
-        store.ask_job(mine)
+        store.ask_job(mine, "birds")
         again = record(store, mine)
         assert (again.state, again.fault, again.attempts) == (JobState.WAITING, "fault", 2)
+
+    def test_a_job_is_replaced_where_its_rule_wants_another_and_no_rule_wants_it(self, store: Store) -> None:
+        failed, waiting, wanted, persons = job("one"), job("two"), job("three"), job("four")
+        for one in (failed, waiting, wanted):
+            store.ask_job(one, "birds")
+        for one in (failed, persons):
+            store.begin_job(one)
+            take(store, "me", one.lease)
+            store.fail_job(one, "no split", owner="me")
+            store.release_lease(one.lease, owner="me")
+        jobs = (failed, waiting, wanted, persons)
+        states = [JobState.FAILED, JobState.WAITING, JobState.WAITING, JobState.FAILED]
+        row = KnownSweep("parent", "birds", 1.0, None, None)
+        store.keep_scan([row, replace(row, sweep="other", job=wanted.name)], {})
+        assert [record(store, one).state for one in jobs] == states
+        store.keep_scan([replace(row, job=wanted.name), replace(row, rule="fish", job=waiting.name)], {})
+        states[0] = JobState.REPLACED
+        assert [record(store, one).state for one in jobs] == states, "two rules want one each"
+        take(store, "me", failed.lease)
+        assert record(store, failed).state is JobState.RUNNING
+        store.finish_job(failed, SoupOutcome(report(soup("a")), (), 7), EVIDENCE, owner="me")
+        store.release_lease(failed.lease, owner="me")
+        assert record(store, failed).state is JobState.DONE
 
     def test_jobs_are_found_by_name_and_by_sweep_the_oldest_first(self, store: Store) -> None:
         jobs = [job("one"), job("two", sweep="other"), job("three", model="letters"), job("four")]
@@ -269,20 +292,23 @@ class JobsContract:
     def test_what_a_scan_has_seen_is_kept_and_replaced_by_what_a_later_one_saw(self, store: Store) -> None:
         now = store.clock()
         assert now == pytest.approx(time.time(), abs=5)
-        assert store.sweeps_due() == ()
+        assert store.sweeps_due(["birds"]) == ()
         done = KnownSweep("done", "birds", now, None, None)
         late, early = replace(done, sweep="late", look_at=now - 1), replace(done, sweep="e", look_at=now - 2)
         later = replace(done, sweep="later", look_at=now + 1000, tag="yes")
+        others = replace(late, rule="fish", job=job("one").name)
         mark = Watermark(1.5, 0.1 + 0.2)
-        store.keep_scan([done, late, early, later], {"a": mark, "b": mark})
-        assert store.sweeps_due() == (early, late)
-        assert store.known_sweeps(["done", "later", "unheard of"]) == {"done": done, "later": later}
+        store.keep_scan([done, late, early, later, others], {"a": mark, "b": mark})
+        assert store.sweeps_due(["birds", "cats"]) == (early, late)
+        assert store.sweeps_due(["birds", "fish"]) == (early, late, others)
+        assert set(store.known_sweeps(["done", "later", "unheard of"], ["birds"])) == {done, later}
+        assert store.known_sweeps(["late"], []) == store.known_sweeps([], ["birds"]) == ()
         assert store.watermarks(["a", "c"]) == {"a": mark}
-        moved = replace(late, rule="fish", moved=now + 1, look_at=None, tag="no")
+        moved = replace(late, moved=now + 1, look_at=None, tag="no", job=job("two").name)
         store.keep_scan([moved], {"a": Watermark(1.5, 2.5)})
         store.keep_scan([], {})
-        assert store.sweeps_due() == (early,)
-        assert store.known_sweeps(["late"]) == {"late": moved}
+        assert store.sweeps_due(["birds"]) == (early,)
+        assert set(store.known_sweeps(["late"], ["birds", "fish"])) == {moved, others}
         assert store.watermarks(["a", "b"]) == {"a": Watermark(1.5, 2.5), "b": mark}
 
     def test_another_request_or_another_state_of_the_sweep_is_another_job(self, store: Store) -> None:

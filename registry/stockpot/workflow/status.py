@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 NEWEST = 10
 """Jobs that are done or were stopped, of which people are told where they do not ask for all."""
-ENDED = {JobState.DONE, JobState.STOPPED}
-ORDER = [JobState.RUNNING, JobState.WAITING, JobState.FAILED, JobState.STOPPED, JobState.DONE]
+TOLD = {JobState.DONE: NEWEST, JobState.STOPPED: NEWEST, JobState.REPLACED: 0}
+"""How many of a state; all of the others."""
+ORDER = [
+    *(JobState.RUNNING, JobState.WAITING, JobState.FAILED),
+    *(JobState.STOPPED, JobState.DONE, JobState.REPLACED),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,9 @@ class Status:
     counts: Mapping[str, int]
     """Jobs by their state."""
     jobs: tuple[JobStatus, ...]
-    """Those that run, wait or failed, and the newest of the others: the last word first in each state."""
+    """Those that run, wait or failed, and the newest that were stopped or are done: the last word first in
+    each state. Those that were replaced where people ask for all.
+    """
     evaluations: int
     """In the store."""
     last_sign_of_life: float | None
@@ -100,7 +106,7 @@ def status(store: "Store", cache: Path, outputs: str, *, all_jobs: bool = False)
 
 def _newest(records: list[JobRecord], state: JobState, *, all_jobs: bool) -> list[JobRecord]:
     newest = sorted(records, key=_last_word, reverse=True)
-    return newest if all_jobs or state not in ENDED else newest[:NEWEST]
+    return newest if all_jobs else newest[: TOLD.get(state)]
 
 
 def _last_word(record: JobRecord) -> float:
@@ -125,7 +131,8 @@ def _job(record: JobRecord, store: "Store") -> JobStatus:
     if state is JobState.DONE and request is not None:
         answer = store.answer(Job(record.name, request))
         versions = tuple(soup.uri for soup in answer.outcome.registered) if answer is not None else ()
-    again = "" if request is None or state in {JobState.RUNNING, JobState.DONE} else command_of(request)
+    done = {JobState.RUNNING, JobState.DONE, JobState.REPLACED}
+    again = "" if request is None or state in done else command_of(request)
     return JobStatus(
         name=record.name,
         state=state,

@@ -46,6 +46,12 @@ class Marks:
         """What ended before is none of the rule's business; 0 where only a tag led to it."""
         return self._begun.get((rule.name, experiment_id), 0.0)
 
+    def begin(self, experiment_id: str) -> list[str]:
+        """Names of the rules that look at this experiment for the first time."""
+        return [
+            name for (name, number), until in self._until.items() if number == experiment_id and until is None
+        ]
+
     def earliest(self, experiment_id: str) -> float:
         """When the first of the rules about this experiment began."""
         return min(begun for (_, number), begun in self._begun.items() if number == experiment_id)

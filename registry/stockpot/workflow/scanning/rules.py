@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from stockpot.entities import SoupRequest
+from stockpot.entities import SoupRequest, digest_of_document
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.prose import can_be_kept, listed
 
@@ -76,6 +76,16 @@ class Rules:
     budget_per_day: int | None = None
     """How many jobs scans may ask for within 24 hours."""
 
+    @property
+    def names(self) -> list[str]:
+        """In the file's order. In one store, rules of one name are one rule."""
+        return [rule.name for rule in self.rules]
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease of their scan. Scans by other rules need not wait for it."""
+        return f"scan {digest_of_document(sorted(self.names))}"
+
     def named(self, name: str) -> Rule | None:
         """The rule of this name."""
         return next((rule for rule in self.rules if rule.name == name), None)
@@ -115,8 +125,7 @@ def rule_named_by(tag: str, rules: Rules) -> Rule | str | None:
         if name is None:
             return None
         if not isinstance(name, str) or rules.named(name) is None:
-            known = [rule.name for rule in rules.rules]
-            return f"its tag stockpot.soup names the rule {name!r}; there are {listed(known)}"
+            return f"its tag stockpot.soup names the rule {name!r}; there are {listed(rules.names)}"
     return rules.named(str(name))
 
 

@@ -1,7 +1,7 @@
 """Sweeps that finished since a scan last looked are asked for, each once."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ def scan(rules: Rules, tracker: "Tracker", store: "Store", *, lost_after: float,
     """
     if dry:
         return _Scanner(rules, tracker, store, lost_after, None).run()
-    hold = Hold(store, "scan", "the scan for finished sweeps")
+    hold = Hold(store, rules.lease, "the scan for finished sweeps")
     if (held := hold.attempt()) is not None:
         raise Busy(
             f"another scan is under way: {holder(held)}", mend="nothing: that one sees what this one would"
@@ -88,30 +88,30 @@ class _Scanner:
         self._now = store.clock()
         self._budget: float = float("inf")
         if rules.budget_per_day is not None:
-            self._budget = rules.budget_per_day - store.asked_within(DAY)
+            self._budget = rules.budget_per_day - store.asked_within(DAY, rules.names)
         self._all = {one.experiment_id: one for one in tracker.experiments()}
         self._covered = {
             number: one for number, one in self._all.items() if any(r.covers(one.name) for r in rules.rules)
         }
         self._marks = Marks(rules, self._covered, store, self._now)
+        self._due: set[str] = set()
+        """Sweeps that are to be looked at, whether anything ended or not."""
         self._notes: list[str] = []
         self._asked: list[Asked] = []
 
     def run(self) -> Scan:
         """Find, keep what was found, and only then decide: a scan that is killed loses nothing."""
         self._note_rules_without_experiments()
-        due = {known.sweep: known for known in self._store.sweeps_due()}
-        seen = self._seen(due)
-        known = {**self._store.known_sweeps(seen), **due}
-        new = {run_id: one for run_id, one in seen.items() if self._is_new(one, known.get(run_id), due)}
-        ruled = self._ruled(new, known)
-        rows = {run_id: self._row(one, rule, known.get(run_id)) for run_id, (one, rule) in ruled.items()}
-        gone = [
-            row
-            for run_id, row in due.items()
-            if run_id not in rows and self._rules.named(row.rule) is not None
-        ]
-        # What the rules left out by a slip is looked at again; the rest is another file's, or gone for good.
+        due = self._store.sweeps_due(self._rules.names)
+        self._due = {row.sweep for row in due}
+        seen = self._seen()
+        known: dict[str, dict[str, KnownSweep]] = defaultdict(dict)
+        for row in self._store.known_sweeps(seen, self._rules.names):
+            known[row.sweep][row.rule] = row
+        ruled = self._ruled(seen, known)
+        rows = {run_id: self._row(*found, known[run_id]) for run_id, found in ruled.items()}
+        gone = [row for row in due if row.sweep not in ruled]
+        # What the rules left out by a slip is looked at again; the rest is gone for good.
         tomorrow = self._now + DAY
         over = [replace(row, look_at=tomorrow if self._now - row.moved < MONTH else None) for row in gone]
         self._keep([*rows.values(), *over], self._marks.moved())
@@ -125,8 +125,8 @@ class _Scanner:
         failing = {sweep for sweep, kept in records.items() if any(record.failed_at for record in kept)}
         for run_id in sorted(ruled, key=lambda found: (found in failing, ruled[found][0].moved, found)):
             one, rule = ruled[run_id]
-            sighting, look_at, moved = self._look(one, rule, records[run_id])
-            looks.append(replace(rows[run_id], look_at=look_at, moved=max(moved, rows[run_id].moved)))
+            sighting, row = self._look(one, rule, rows[run_id], records[run_id])
+            looks += [row, *_taken_over(row, known[run_id])]
             sightings += [sighting] if sighting else []
         sightings += [self._gone(row) for row in gone if row.sweep not in seen]
         self._keep(looks, {})
@@ -137,7 +137,7 @@ class _Scanner:
             )
         return Scan(tuple(sightings), tuple(self._notes), tuple(self._asked))
 
-    def _seen(self, due: Collection[str]) -> dict[str, SeenSweep]:
+    def _seen(self) -> dict[str, SeenSweep]:
         """The sweeps of runs that ended since the last scan, of tagged parents, and those that are due."""
         forest = Forest(self._now)
         for floor, ids in self._marks.floors().items():
@@ -146,30 +146,40 @@ class _Scanner:
         if self._hold is None and self._marks.first:
             forest.add(self._tracker.select_runs(self._marks.first, unfinished=True))
         forest.add(self._tracker.select_runs([*self._covered], tag=SOUP))
-        forest.fetch(self._tracker, [*self._all], due)
-        return {run_id: one for run_id, one in forest.sweeps().items() if self._may_be_sweep(one, due)}
+        forest.fetch(self._tracker, [*self._all], self._due)
+        return {run_id: one for run_id, one in forest.sweeps().items() if self._may_be_sweep(one)}
 
-    def _may_be_sweep(self, one: SeenSweep, due: Collection[str]) -> bool:
+    def _may_be_sweep(self, one: SeenSweep) -> bool:
         """Of a plain run nothing is asked. What is below a run that began before all scans may be older."""
         parent = one.parent
         if parent.experiment_id not in self._covered:
             return False
-        told = one.runs or parent.tags.get(SOUP) or parent.run_id in due
+        told = one.runs or parent.tags.get(SOUP) or parent.run_id in self._due
         return bool(told) or parent.started < self._marks.earliest(parent.experiment_id) * 1000
 
-    def _is_new(self, one: SeenSweep, known: KnownSweep | None, due: Collection[str]) -> bool:
+    def _is_new(self, one: SeenSweep, row: KnownSweep | None) -> bool:
+        """Whether there is more to know of a sweep than what its row tells."""
         tag = one.parent.tags.get(SOUP)
-        if known is None or one.parent.run_id in due:
+        if row is None or one.parent.run_id in self._due:
             return True
-        return one.moved > known.moved or (bool(tag) and tag != known.tag)
+        return one.moved > row.moved or (bool(tag) and tag != row.tag)
+
+    def _may_be_new(self, one: SeenSweep, rows: Mapping[str, KnownSweep]) -> bool:
+        """Before it is known which rule is meant: also where one begins, which may be about old sweeps."""
+        begin = self._marks.begin(one.parent.experiment_id)
+        told = [rows.get(name) for name in {*rows, *begin}] or [None]
+        return any(self._is_new(one, row) for row in told)
 
     def _ruled(
-        self, seen: Mapping[str, SeenSweep], known: Collection[str]
+        self, seen: Mapping[str, SeenSweep], known: Mapping[str, Mapping[str, KnownSweep]]
     ) -> dict[str, tuple[SeenSweep, Rule]]:
-        """Those that a rule is about, with the rule."""
+        """Those that a rule is about, and of which there is more to know, with the rule."""
         found = {}
-        parents = [one.parent for one in seen.values()]
+        parents = [one.parent for run_id, one in seen.items() if self._may_be_new(one, known[run_id])]
         for run_id, matched in match(parents, self._rules, self._covered, self._tracker).items():
+            row = known[run_id].get(matched.rule.name) if matched.rule else None
+            if not self._is_new(seen[run_id], row):
+                continue
             parent, tag = seen[run_id].parent, seen[run_id].parent.tags.get(SOUP)
             if matched.wrong:
                 self._notes.append(f"the sweep {_told(parent)} is left alone: {matched.wrong}")
@@ -178,7 +188,7 @@ class _Scanner:
                     f"the sweep {_told(parent)} has the tag {SOUP}, and no rule matches it: "
                     f"stockpot rules check --rules {self._rules.file} tells what each matches"
                 )
-            elif matched.rule and (tag or run_id in known or self._is_recent(seen[run_id], matched.rule)):
+            elif matched.rule and (tag or row or self._is_wanted(seen[run_id], matched.rule)):
                 found[run_id] = seen[run_id], matched.rule
                 if matched.others:
                     names = listed([matched.rule.name, *matched.others])
@@ -187,47 +197,53 @@ class _Scanner:
                     )
         return found
 
-    def _is_recent(self, one: SeenSweep, rule: Rule) -> bool:
-        return one.moved >= self._marks.begun(rule, one.parent.experiment_id)
+    def _is_wanted(self, one: SeenSweep, rule: Rule) -> bool:
+        parent = one.parent
+        return parent.run_id in self._due or one.moved >= self._marks.begun(rule, parent.experiment_id)
 
-    def _row(self, one: SeenSweep, rule: Rule, known: KnownSweep | None) -> KnownSweep:
+    def _row(self, one: SeenSweep, rule: Rule, rows: Mapping[str, KnownSweep]) -> KnownSweep:
         """To be looked at now: what is kept before it is looked at is not lost."""
-        moved = max(one.moved, known.moved if known else 0.0)
-        return KnownSweep(one.parent.run_id, rule.name, moved, self._now, one.parent.tags.get(SOUP))
+        tag, row = one.parent.tags.get(SOUP), rows.get(rule.name)
+        if row is None:
+            return KnownSweep(one.parent.run_id, rule.name, one.moved, self._now, tag)
+        return replace(row, moved=max(one.moved, row.moved), look_at=self._now, tag=tag)
 
     def _keep(self, rows: Sequence[KnownSweep], marks: Mapping[str, Watermark]) -> None:
         if self._hold is not None and (rows or marks):
             self._store.keep_scan(rows, marks)
 
     def _look(
-        self, one: SeenSweep, rule: Rule, records: Sequence[JobRecord]
-    ) -> tuple[Sighting | None, float | None, float]:
-        """What becomes of a sweep, when to look at it again, and when it moved last."""
+        self, one: SeenSweep, rule: Rule, row: KnownSweep, records: Sequence[JobRecord]
+    ) -> tuple[Sighting | None, KnownSweep]:
+        """What becomes of a sweep, and its row from now on."""
         if self._budget <= 0 and not records:
-            return self._sighted(one, rule, Standing.BUDGET), self._now, one.moved
+            return self._sighted(one, rule, Standing.BUDGET), row
         listing: Sequence[Run] | None = None
         if self._hold is not None or records or not self._marks.is_whole(one.parent):
             try:
                 listing = tuple(self._tracker.runs(SweepSelector(one.parent.run_id)))
             except UnknownSweep as error:
-                return self._sighted(one, rule, Standing.GONE, error.what), None, one.moved
+                return self._sighted(one, rule, Standing.GONE, error.what), replace(row, look_at=None)
             one = sweep_of(one.parent, listing, self._now)
+        row = replace(row, moved=max(row.moved, one.moved))
         if not one.runs:
             if one.parent.tags.get(SOUP):
                 self._notes.append(f"the run {_told(one.parent)} has the tag {SOUP}, and no runs below it")
-            return None, None, one.moved
+            return None, replace(row, look_at=None)
         again = self._unfinished_until(one, rule)
         if again is not None:
             still = counted(one.running, "run") if one.running else "its parent run"
             told = f"{still} not ended"
-            return self._sighted(one, rule, Standing.UNFINISHED, told), again, one.moved
+            return self._sighted(one, rule, Standing.UNFINISHED, told), replace(row, look_at=again)
         try:
             request = rule.request_for(one.parent.run_id, partial=one.running > 0)
             job = None if listing is None else job_of(request, self._tracker, listing)
         except (BadRequest, NotPermitted) as error:  # a base that is gone, for example: others' sweeps go on
-            return self._sighted(one, rule, Standing.FAILED, fault_line(error)), self._now + HOUR, one.moved
-        sighting, look_at = self._decide(one, rule, request, job, records)
-        return sighting, look_at, one.moved
+            sighting = self._sighted(one, rule, Standing.FAILED, fault_line(error))
+            return sighting, replace(row, look_at=self._now + HOUR)
+        row = replace(row, job=job.name if job else None)
+        sighting, look_at = self._decide(one, rule, row, request, job, records)
+        return sighting, replace(row, look_at=look_at)
 
     def _unfinished_until(self, one: SeenSweep, rule: Rule) -> float | None:
         """When to look again at a sweep of which something runs; None for one that is finished, or of which
@@ -249,12 +265,15 @@ class _Scanner:
         self,
         one: SeenSweep,
         rule: Rule,
+        row: KnownSweep,
         request: SoupRequest,
         job: Job | None,
         records: Sequence[JobRecord],
     ) -> tuple[Sighting, float | None]:
-        record = next((found for found in records if job is not None and found.name == job.name), None)
-        name = job.name if job else None
+        """What becomes of a sweep that is finished, and when to look at it again."""
+        name = row.job
+        # It is the one that is wanted now, whichever was before.
+        record = next((replace(found, replaced=False) for found in records if found.name == name), None)
         state = record.state if record else None
         lost = None
         if record and state is JobState.DONE:
@@ -281,7 +300,8 @@ class _Scanner:
         before = _predecessor(job, records) if job else None
         if self._hold is not None and job is not None:
             self._hold.renew()
-            self._store.ask_job(job, predecessor=before.name if before else None, lost=lost)
+            self._keep([row], {})  # from here on the job before is replaced, and not this one
+            self._store.ask_job(job, rule.name, predecessor=before.name if before else None, lost=lost)
             attempts = (record.attempts if record else 0) + (lost is not None)
             self._asked.append(Asked(request, job, attempts))
         clauses = [
@@ -308,6 +328,11 @@ class _Scanner:
                 self._notes.append(
                     f"rule {rule.name!r} names no experiment: there is none like {listed(rule.experiments)}"
                 )
+
+
+def _taken_over(row: KnownSweep, rules: Iterable[str]) -> list[KnownSweep]:
+    """The rows of the same sweep for the rules that it was under before: nothing is left to do for those."""
+    return [replace(row, rule=rule, look_at=None) for rule in rules if rule != row.rule]
 
 
 def _predecessor(job: Job, records: Sequence[JobRecord]) -> JobRecord | None:
