@@ -10,6 +10,7 @@ from prefect.states import Completed
 from stockpot.entities import Job
 from stockpot.errors import CannotHelp, telling_no_secrets
 from stockpot.prose import counted
+from stockpot.settings import begin_log
 from stockpot.watching import Lines
 from stockpot.wiring import Workplace
 from stockpot.workflow.helping import help_out
@@ -32,6 +33,7 @@ def help_sweep(job: str, wait: float = LEASE_SECONDS) -> State[Any]:
     def wants(found: Job) -> bool:
         return found.name == job
 
+    begin_log()
     told = Lines(get_run_logger().info)
     with telling_no_secrets(HTTPError, PrefectException), Workplace(watch=told) as place:
         try:

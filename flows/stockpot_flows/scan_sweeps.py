@@ -13,6 +13,7 @@ from prefect.states import Completed
 from stockpot.documents import to_document
 from stockpot.errors import BadRequest, Busy, telling_no_secrets
 from stockpot.prose import counted
+from stockpot.settings import begin_log
 from stockpot.wiring import Workplace
 from stockpot.workflow.scanning.findings import Asked, Scan
 from stockpot.workflow.scanning.rules import read_rules
@@ -35,6 +36,7 @@ def scan_sweeps(rules: str | None = None, deployment: str = "soup-sweep/soup") -
 
     Raises the errors of `stockpot.errors`, each with its mend.
     """
+    begin_log()
     with telling_no_secrets():
         return Completed(message=_scan(rules, deployment))
 

@@ -15,6 +15,7 @@ from stockpot.entities import SoupOutcome, SoupRequest
 from stockpot.errors import telling_no_secrets
 from stockpot.ports import Watcher
 from stockpot.secrets import without_secrets
+from stockpot.settings import begin_log
 from stockpot.watching import Lines, Several, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import answer
@@ -68,6 +69,7 @@ def run_watched(request: SoupRequest, watch: Watcher) -> SoupOutcome:
 
 
 def _sweep(request: SoupRequest, watch: Watcher, helpers: int = 0) -> SoupOutcome:
+    begin_log()
     page = url_for("flow-run", flow_run.id)
     page = without_secrets(page) if page else None
     if page:

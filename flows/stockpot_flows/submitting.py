@@ -28,6 +28,7 @@ from stockpot import errors
 from stockpot.documents import to_document
 from stockpot.entities import Answer, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, PrefectUnreachable, StockpotError, StoreError
+from stockpot.logs import working_on
 from stockpot.ports import Watcher
 from stockpot.secrets import without_secrets
 from stockpot.wiring import Workplace
@@ -71,7 +72,8 @@ def submit(
         where = _page(run)
         try:
             watch.say(f"the flow run: {where}")
-            fault = _followed(run, address, work, watch.say)
+            with working_on(model=request.model, sweep=request.sweep, job=work.job.name):
+                fault = _followed(run, address, work, watch.say)
         except (KeyboardInterrupt, SystemExit):
             watch.say(f"the flow run goes on: {where}")
             raise
@@ -101,8 +103,8 @@ class _Work:
     def __init__(self, request: SoupRequest, place: Workplace) -> None:
         self._request = request
         self._place = place
-        self._job = job_of(request, place.tracker)
-        before = place.store.answer(self._job)
+        self.job = job_of(request, place.tracker)
+        before = place.store.answer(self.job)
         self._before = -math.inf if before is None else before.at
         self._told = False
         place.store.close()  # it lends a connection, and the flow run may take hours
@@ -113,13 +115,13 @@ class _Work:
 
     def answer(self) -> Answer | None:
         """The newest: about the sweep as it is now, or as it was when this was made."""
-        jobs = job_of(self._request, self._place.tracker), self._job
+        jobs = job_of(self._request, self._place.tracker), self.job
         found = [answer for job in jobs if (answer := self._place.store.answer(job)) is not None]
         return max(found, key=lambda answer: answer.at, default=None)
 
     def goes_on(self, fault: StockpotError, say: Callable[[str], object]) -> bool:
         """Whether a process works on it that may yet answer it; that is told once, and what Prefect says."""
-        records = self._place.store.job_records([self._job.name])
+        records = self._place.store.job_records([self.job.name])
         self._place.store.close()
         for record in records:
             if record.lease is not None and not self.is_new(record.answered_at or -math.inf):

@@ -1,6 +1,5 @@
 """What the command does, for programs: the same settings, the same walk, the same errors."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, StockpotError, Unexpected
+from stockpot.logs import LOG
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
@@ -20,8 +20,6 @@ from stockpot.workflow.scanning.overview import RulesCheck
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
-
-_log = logging.getLogger("stockpot")
 
 
 def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | None = None) -> SoupOutcome:
@@ -266,7 +264,7 @@ def _flow(request: SoupRequest, watch: Watcher) -> SoupOutcome:
 
 def _log_of(watch: Watcher | None) -> Watcher:
     if watch is None:
-        return Lines(_log.info)
+        return Lines(LOG.info)
     if not isinstance(watch, Watcher):
         raise BadRequest(
             f"watch is told of the progress, and a {type(watch).__name__} cannot be",

@@ -67,7 +67,7 @@ class Helpers:
         paths = os.pathsep.join(str(place) for place in places if place)
         process = subprocess.Popen(
             [sys.executable, "-m", "stockpot", "help", "--quiet", "--job", job.name],
-            env={**os.environ, "STOCKPOT_DEVICE": device, "PYTHONPATH": paths},
+            env={**os.environ, "STOCKPOT_DEVICE": device, "STOCKPOT_LOG": "text", "PYTHONPATH": paths},
             start_new_session=True,  # Control-C is for the request, which ends its helpers
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.request import getproxies_environment
 
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stockpot.errors import BadRequest
+from stockpot.logs import write_json
 
 
 def require_home(whose: str, variables: str = "HOME") -> Path:
@@ -59,6 +60,13 @@ def read_settings() -> "Settings":
         ) from error
 
 
+def begin_log() -> None:
+    """Log as the environment asks for it. Raises BadRequest where it holds what cannot be read."""
+    if "STOCKPOT_LOG" in os.environ and read_settings().log == "json":
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # else it sets up a handler of its own
+        write_json()
+
+
 class Settings(BaseSettings):
     """Where Stockpot keeps its things. Each is set by an environment variable ``STOCKPOT_<NAME>``."""
 
@@ -83,6 +91,9 @@ class Settings(BaseSettings):
 
     rules: _Folder | None = None
     """The file that tells scans which finished sweeps become soups; rules.toml in `home` by default."""
+
+    log: Literal["text", "json"] = "text"
+    """How the command and the flows log on stderr: in lines for people, or as one JSON object a line."""
 
     @property
     def rules_file(self) -> Path:

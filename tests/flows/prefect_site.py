@@ -120,8 +120,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_site(folder: Path) -> Iterator[Site]:
-    """A server with an empty pool `gpu`; what both keep lies in the folder."""
+def prefect_site(folder: Path, **further: str) -> Iterator[Site]:
+    """A server with an empty pool `gpu`; what both keep lies in the folder. `further`: variables of all."""
     folder.mkdir(exist_ok=True)
     port = str(free_port())
     variables = {
@@ -136,6 +136,7 @@ def prefect_site(folder: Path) -> Iterator[Site]:
         "no_proxy": "127.0.0.1,localhost",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **further,
     }
     site = Site(folder, variables)
     try:

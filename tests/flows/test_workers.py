@@ -83,7 +83,7 @@ def environment(migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def site(environment: Path, tasks: Path) -> Iterator[Site]:
-    with prefect_site(environment / "prefect") as found:
+    with prefect_site(environment / "prefect", STOCKPOT_LOG="json") as found:
         found.deploy(tasks)
         found.start_worker("one")
         found.start_worker("two")
@@ -171,7 +171,9 @@ def test_a_submitted_sweep_is_shared_with_helpers_and_its_answer_is_that_of_one(
     command = submitting(site, request, helpers=2)
     printed, told = command.communicate(timeout=2 * SECONDS)
     assert command.returncode == 0, told
-    assert "rank: " in told, "the log of the flow run is told"
+    lines = [json.loads(line) for line in told.splitlines()]
+    assert any("rank: " in line["message"] for line in lines), "the log of the flow run is told"
+    assert {"model": "shared", "sweep": sweep}.items() <= lines[-1].items()
     found, one = answered(request), alone(request)
     require_alike(found, one)
     assert 0 < found.evaluations < one.evaluations
@@ -181,6 +183,10 @@ def test_a_submitted_sweep_is_shared_with_helpers_and_its_answer_is_that_of_one(
     priorities = {each["name"]: each["priority"] for each in asked(site, "work_pools/gpu/queues/filter")}
     assert priorities["default"] < priorities["helpers"], "new sweeps first"
     runs = flow_runs(site, "shared")
+    logs = [line for file in site.folder.glob("*.log") for line in file.read_text().splitlines()]
+    logged = [json.loads(line) for line in logs if line.startswith('{"time": ')]
+    about = {(line["flow_run_name"], line["job"]) for line in logged if "job" in line}
+    assert {("soup-shared", lines[-1]["job"]), ("help-shared-1", lines[-1]["job"])} <= about
     of_life = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
         "any_resource": {"id": [f"prefect.flow-run.{runs['soup-shared']['id']}"]},
@@ -241,7 +247,7 @@ def test_what_stops_a_submitted_request_is_told_as_if_it_had_run_here(
     command = submitting(site, replace(request_for("small", sweep, tasks), sweep=too_small), helpers=0)
     printed, told = command.communicate(timeout=2 * SECONDS)
     assert command.returncode == 4, told
-    assert json.loads(told[told.index("{\n") :])["error"] == "NothingToSoup"
+    assert json.loads(told.splitlines()[-1])["error"] == "NothingToSoup"
     assert not printed
 
 

@@ -18,6 +18,7 @@ from stockpot.entities import Accept, Register, SoupRequest, tags
 from stockpot.errors import BadRequest
 from stockpot.ports import Watcher
 from stockpot.prose import counted
+from stockpot.settings import begin_log
 from stockpot.watching import Sayings
 from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.check import SweepCheck
@@ -308,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     with printing.errors_told(as_json="--json" in arguments):
+        begin_log()
         app(args=list(arguments))
 
 

@@ -29,6 +29,7 @@ from stockpot.entities import (
     short,
 )
 from stockpot.errors import TRACEBACK, BadTask, StockpotError, Unexpected
+from stockpot.logs import LOG, writes_json
 from stockpot.ports import Tracker
 from stockpot.prose import counted, one_line
 from stockpot.secrets import without_secrets
@@ -61,7 +62,7 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is told without secrets
-        if os.environ.get(TRACEBACK):
+        if os.environ.get(TRACEBACK) and not writes_json():
             shown = without_secrets("".join(traceback.format_exception(error)))
             err.print(plain(shown), soft_wrap=True, highlight=False)
         told = error if isinstance(error, StockpotError) else Unexpected.of(error)
@@ -71,13 +72,15 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
 
 def show_error(error: StockpotError, *, as_json: bool) -> None:
     """What is wrong, where, and what mends it."""
-    if as_json:
-        document = {
-            "error": type(error).__name__,
-            "what": error.what,
-            "faults": error.faults,
-            "mend": error.mend,
-        }
+    document = {
+        "error": type(error).__name__,
+        "what": error.what,
+        "faults": error.faults,
+        "mend": error.mend,
+    }
+    if writes_json():
+        LOG.error(error.what, extra=document, exc_info=bool(os.environ.get(TRACEBACK)))
+    elif as_json:
         echo(document, err=True)
     else:
         err.print(plain(f"error: {error}"), style="red", soft_wrap=True)

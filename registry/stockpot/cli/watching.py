@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from stockpot.cli.terminal import err
+from stockpot.logs import LOG, writes_json
 from stockpot.ports import Watcher
 from stockpot.prose import one_line
 from stockpot.watching import Lines
@@ -40,6 +41,8 @@ class Bars:
 
 def watched(work: Callable[[Watcher], T]) -> T:
     """Do some work while the person, or the log, at the other end of stderr is told of it."""
+    if writes_json():
+        return work(Lines(LOG.info))
     if not err.is_terminal or err.is_dumb_terminal:
         return work(Lines(_print_line))
     look = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, Job, Opening, Recipe, SoupRequest
 from stockpot.errors import DeviceLost, NoRoomForWeights, OutOfDeviceMemory, StockpotError, StoreError
+from stockpot.logs import working_on
 from stockpot.ports import Interrupted
 from stockpot.prose import counted
 from stockpot.workflow import leases
@@ -88,7 +89,9 @@ def help_out(
             gc.collect()  # the model of the job before leaves the device
             helped = _Help(job, opening, place, watch)
             try:
-                if helped.give(task_args or {}):
+                with working_on(model=job.request.model, sweep=job.request.sweep, job=job.name):
+                    given = helped.give(task_args or {})
+                if given:
                     done[job.name] = opening
             except (StoreError, DeviceLost, NoRoomForWeights):
                 raise

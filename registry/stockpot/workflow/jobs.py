@@ -20,6 +20,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, Busy, StockpotError, StoreError, Unexpected
+from stockpot.logs import working_on
 from stockpot.prose import one_line
 from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
@@ -58,6 +59,11 @@ def answer(request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") 
     process took over, and what `walk` raises.
     """
     job = job_of(request, place.tracker)
+    with working_on(model=request.model, sweep=request.sweep, job=job.name):
+        return _answer(job, request, place, stage, watch)
+
+
+def _answer(job: Job, request: SoupRequest, place: Office, stage: Stage, watch: "Watcher") -> SoupOutcome:
     place.store.begin_job(job)
     before = place.store.answer(job)
     if before is not None and not _asks_anew(request):
