@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
-from stockpot.errors import BadRequest, StockpotError, Unexpected
+from stockpot.errors import BadRequest, Busy, StockpotError, Unexpected
 from stockpot.logs import LOG
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
@@ -190,7 +190,6 @@ def scan(
     watch = _log_of(watch)
     with Workplace(watch=watch) as place:
         read = read_rules(rules or place.settings.rules_file)
-        # Nobody else is told of what is asked for here: what a killed scan left is lost at once.
         found = scan(read, place.tracker, place.store, lost_after=0.0, dry=dry_run)
     return found, tuple(_done(asked, watch) for asked in found.asked)
 
@@ -202,6 +201,9 @@ def _done(asked: Asked, watch: Watcher) -> Done:
     watch.say(f"the sweep {sweep}, for {asked.request.model}")
     try:
         outcome = soup(replace(asked.request, wait=False), watch=watch)
+    except Busy as error:  # of another scan, which came to it first
+        watch.say(f"the sweep {sweep} is left to it: {error.what}")
+        return Done(sweep, job, fault=error.what)
     except Exception as error:  # noqa: BLE001 - the other sweeps are none the worse for it
         told = error if isinstance(error, StockpotError) else Unexpected.of(error)
         watch.say(f"the sweep {sweep} has no answer: {' '.join(str(told).split())}")

@@ -1,14 +1,19 @@
 """Rules, scans and announcements as people type them, on a real MLflow."""
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from stockpot import calls
 from stockpot.cli import main
-from stockpot.entities import JobState
+from stockpot.entities import Job, JobState
+from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 
 RULES = """
@@ -83,6 +88,48 @@ def test_a_sweep_that_fails_stops_no_other_and_is_tried_again_later(
     again = document(capsys, "scan")["sightings"]
     assert {(one["sweep"], one["standing"]) for one in again} == {(parent, "failed") for parent in sweeps}
     assert document(capsys, "scan")["sightings"] == []
+
+
+class AtEachSweep(Silent):
+    """Does something before a scan works on a sweep."""
+
+    def __init__(self, act: Callable[[str], object]) -> None:
+        self._act = act
+
+    def say(self, message: str) -> None:
+        if message.startswith("the sweep ") and message.endswith(", for tiny"):
+            self._act(message.split()[2].rstrip(","))
+
+
+def test_scans_that_overlap_leave_to_each_other_what_one_is_at_and_count_no_attempt(
+    client: MlflowClient,
+) -> None:
+    sweeps, store = {sweep(client), sweep(client)}, Workplace().store
+    found, go_on = Event(), Event()
+
+    def pause(_: str) -> None:
+        found.set()
+        assert go_on.wait(120)
+
+    def take(parent: str) -> None:
+        """As a third scan that is a moment quicker."""
+        (record,) = store.job_records(sweeps=[parent])
+        store.take_lease(f"{Job.LEASES}{record.name}", owner="h/1/x", seconds=600)
+
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(calls.scan, watch=AtEachSweep(pause))
+        assert found.wait(120)
+        _, second = calls.scan(watch=AtEachSweep(take))
+        assert {one.sweep for one in second} == sweeps, "the first scan has come to none of them"
+        assert [one.exit_code for one in second] == [0, 0]
+        assert all(one.fault.startswith("another process works on this very") for one in second)
+        for record in store.job_records():
+            assert record.lease is not None
+            store.release_lease(record.lease.name, owner="h/1/x")
+        assert [(one.state, one.attempts) for one in store.job_records()] == [(JobState.WAITING, 0)] * 2
+        go_on.set()
+        assert [one.exit_code for one in first.result()[1]] == [3, 3]
+    assert [(one.state, one.attempts) for one in store.job_records()] == [(JobState.FAILED, 1)] * 2
 
 
 def test_rules_check_tells_what_each_would_match_and_changes_nothing(

@@ -67,4 +67,4 @@ class Done:
     fault: str = ""
     """Why there is no answer, in one line."""
     exit_code: int = 0
-    """The fault's; 0 where there is an answer."""
+    """The fault's; 0 where there is an answer, or where another process is about to give one."""

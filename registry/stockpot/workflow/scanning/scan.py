@@ -52,7 +52,8 @@ def scan(rules: Rules, tracker: "Tracker", store: "Store", *, lost_after: float,
         tracker: Where they were logged.
         store: Holds what was looked at, and the jobs.
         lost_after: Seconds after which a job that was asked for, and that nobody has worked on, is lost;
-            doubled with each attempt, until a day.
+            doubled with each attempt, until a day. 0 for a process that works on what it asks for: it takes
+            up at once what another such process left, or has not come to yet, and counts no attempt.
         dry: Change nothing. What is due is told all the same.
 
     Raises Busy where another scan is under way, BadRequest for a filter that MLflow refuses, and what MLflow
@@ -292,7 +293,7 @@ class _Scanner:
             if again > self._now:
                 told = f"since {_time(record.asked_at)}"
                 return self._sighted(one, rule, Standing.WAITING, told, name), again
-            lost = record.asked_at
+            lost = record.asked_at if self._lost_after else None
         counted_today = record and record.asked_at is not None and record.asked_at > self._now - DAY
         if self._budget <= 0 and not counted_today:
             return self._sighted(one, rule, Standing.BUDGET, job=name), self._now
