@@ -15,6 +15,7 @@ from stockpot.errors import BadRequest, Busy, telling_no_secrets
 from stockpot.prose import counted
 from stockpot.settings import begin_log
 from stockpot.wiring import Workplace
+from stockpot.workflow.reconciling import told_daily
 from stockpot.workflow.scanning.findings import Asked, Scan
 from stockpot.workflow.scanning.rules import read_rules
 from stockpot.workflow.scanning.scan import scan
@@ -56,6 +57,9 @@ def _scan(rules: str | None, deployment: str) -> str:
     for line in lines_of(found):
         say(line)
     faults = [fault for asked in found.asked if (fault := _fault_of(asked, deployment)) is not None]
+    with Workplace() as place:
+        for line in told_daily(place, place.watch):
+            say(line)
     if faults:  # they are asked for again, like others that were lost
         raise faults[0]
     others = len(found.sightings) - len(found.asked)

@@ -184,6 +184,7 @@ def scan(
     Returns what was found, and what became of what was due: one that fails does not stop the others. Raises
     the errors of `stockpot.errors`, each with its mend: Busy where another scan is under way.
     """
+    from stockpot.workflow.reconciling import told_daily
     from stockpot.workflow.scanning.rules import read_rules
     from stockpot.workflow.scanning.scan import scan
 
@@ -191,7 +192,11 @@ def scan(
     with Workplace(watch=watch) as place:
         read = read_rules(rules or place.settings.rules_file)
         found = scan(read, place.tracker, place.store, lost_after=0.0, dry=dry_run)
-    return found, tuple(_done(asked, watch) for asked in found.asked)
+    done = tuple(_done(asked, watch) for asked in found.asked)
+    if not dry_run:
+        with Workplace(watch=watch) as place:  # another: the work may have taken a day
+            found = replace(found, notes=(*found.notes, *told_daily(place, watch)))
+    return found, done
 
 
 def _done(asked: Asked, watch: Watcher) -> Done:

@@ -72,6 +72,7 @@ def test_a_sweep_that_fails_stops_no_other_and_is_tried_again_later(
     client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweeps, unfinished = {sweep(client), sweep(client)}, sweep(client, ends=False)
+    client.create_run("0", tags={"stockpot.role": "soup"})
     dry = document(capsys, "scan", "--dry-run")
     standings = {one["sweep"]: one["standing"] for one in dry["sightings"]}
     assert standings == {**dict.fromkeys(sweeps, "due"), unfinished: "unfinished"}
@@ -85,8 +86,10 @@ def test_a_sweep_that_fails_stops_no_other_and_is_tried_again_later(
     records = Workplace().store.job_records()
     assert {(one.state, one.attempts) for one in records} == {(JobState.FAILED, 1)}
     assert {one.request and one.request.sweep for one in records} == sweeps
-    again = document(capsys, "scan")["sightings"]
-    assert {(one["sweep"], one["standing"]) for one in again} == {(parent, "failed") for parent in sweeps}
+    assert "1 discrepancy between the store and MLflow: stockpot reconcile tells of them" in told
+    again = document(capsys, "scan")
+    looked = {(one["sweep"], one["standing"]) for one in again["sightings"]}
+    assert (looked, again["notes"]) == ({(parent, "failed") for parent in sweeps}, [])
     assert document(capsys, "scan")["sightings"] == []
 
 

@@ -23,7 +23,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow import reconciling
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.reconciling import reconcile
+from stockpot.workflow.reconciling import reconcile, told_daily
 
 RECIPE = Recipe.mean([digest_of_bytes(b"a"), digest_of_bytes(b"b")])
 
@@ -265,6 +265,33 @@ def test_a_model_that_got_its_version_meanwhile_is_not_deleted(office: Office, o
     (model,) = [one for one in found if one.kind is DiscrepancyKind.MODEL]
     assert "has a version by now" in model.fault
     assert model_id in late.models_kept
+
+
+def test_a_scan_tells_once_a_day_and_for_each_mlflow_what_does_not_agree(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(at: Office) -> tuple[str, ...]:
+        return told_daily(cast("reconciling.Office", at), Silent())
+
+    row(office, version(office))
+    version(office)
+    row(office, None, "fish")
+    (line,) = told(office)
+    assert line.startswith("2 discrepancies between the store and MLflow: stockpot reconcile tells of them,")
+    assert line.endswith("and stockpot reconcile --yes settles 1 of them")
+    assert told(office) == (), "it was told today"
+    other = Office(MemoryTracker(), office.store)
+    other.tracker.add_experiment("elsewhere")
+    assert told(other) == ("1 discrepancy between the store and MLflow: stockpot reconcile tells of them",)
+    today = office.store.clock()
+    monkeypatch.setattr(office.store, "clock", lambda: today + 25 * 3600)
+    assert len(told(office)) == 1
+
+    class Away(MemoryTracker):
+        def soup_versions(self) -> tuple[ModelVersion, ...]:
+            raise Unreachable("MLflow\ndoes not answer", mend="wait")
+
+    assert "is not known: MLflow" in told(Office(Away(), MemoryStore()))[0]
 
 
 def test_one_registered_model_can_be_looked_at_alone(office: Office, old: None) -> None:

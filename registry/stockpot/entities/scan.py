@@ -17,7 +17,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far a scan has looked at the experiment of a rule."""
+    """How far a scan has looked: at the experiment of a rule, for example."""
 
     begun: float
     """What ended before is none of the rule's business."""

@@ -16,9 +16,11 @@ from stockpot.entities import (
     Registration,
     RegistrationState,
     Run,
+    Watermark,
     tags,
 )
 from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
+from stockpot.prose import counted, one_line
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import CHALLENGER
 from stockpot.workflow.publishing.claim import claimed
@@ -76,6 +78,29 @@ def reconcile(
     return tuple(_applied(found, remedy if really else None) for found, remedy in look.found())
 
 
+def told_daily(place: Office, watch: "Watcher") -> tuple[str, ...]:
+    """What a scan tells: a sentence where something does not agree, or where that cannot be found out.
+    At most once a day for each MLflow, since it looks through all soups.
+    """
+    try:
+        now = place.store.clock()
+        first = min(place.tracker.experiments(), key=lambda one: one.created, default=None)
+        mark = f"reconcile {first and first.created}"  # several MLflows may share a store
+        looked = place.store.watermarks([mark]).get(mark)
+        if looked is not None and now - DAY < looked.until <= now:
+            return ()
+        found = reconcile(place, watch, adopt=False)
+        place.store.keep_scan([], {mark: Watermark(now, now)})
+    except StockpotError as error:
+        return (f"whether the store and MLflow agree is not known: {one_line(error.what)}",)
+    if not found:
+        return ()
+    remedies = sum(bool(one.remedy) for one in found)
+    settles = f", and stockpot reconcile --yes settles {remedies} of them" if remedies else ""
+    things = counted(len(found), "discrepancy", "discrepancies")
+    return (f"{things} between the store and MLflow: stockpot reconcile tells of them{settles}",)
+
+
 def _applied(found: Discrepancy, remedy: Remedy | None) -> Discrepancy:
     if remedy is None:
         return found
@@ -98,10 +123,11 @@ class _Look:
         self._model = model
         self._adopts = adopts
         self._now = time.time()
-        self._rows = [(row.model, row.recipe) for row in self._store.registrations(model)]
+        self._rows = self._store.registrations(model)
         self._versions = self._tracker.soup_versions()
         self._runs = {run.run_id: run for run in self._tracker.soup_runs()}
         self._models = self._tracker.soup_models()
+        self._model_ids: set[str | None] = {logged.model_id for logged in self._models}
         self._soups: dict[Key, list[ModelVersion]] = {}
         """By number."""
         for version in self._versions:
@@ -117,12 +143,21 @@ class _Look:
             yield from self._duplicates(key, lowest, others)
             if self._adopts and self._store.registration(*key) is None:
                 yield self._without_row(key, lowest)
-        for key in self._rows:
+        for known in self._rows:
+            key = known.model, known.recipe
+            version = next(iter(self._soups.get(key, ())), None)
+            if self._agrees(known, version):
+                continue  # most do, and nothing more is asked about them
             row = self._free_row(key)
             if row is not None:
-                yield from self._row(row, next(iter(self._soups.get(key, ())), None))
+                yield from self._row(row, version)
         yield from self._orphaned_runs()
         yield from self._orphaned_models()
+
+    def _agrees(self, row: Registration, version: ModelVersion | None) -> bool:
+        if version is None or row.state is not RegistrationState.REGISTERED:
+            return False
+        return version.version == row.version and version.model_id in self._model_ids
 
     def _free_row(self, key: Key) -> Registration | None:
         """The row as it is now; None where a process works on it, or there is none."""
@@ -236,8 +271,7 @@ class _Look:
             yield Discrepancy(DiscrepancyKind.NO_VERSION, uri, why), None
 
     def _why_without_model(self, version: ModelVersion) -> str:
-        listed = version.model_id in {model.model_id for model in self._models}
-        return "" if listed else without_model(version, self._tracker)
+        return "" if version.model_id in self._model_ids else without_model(version, self._tracker)
 
     def _why_gone(self, row: Registration) -> str:
         """Empty where another MLflow than this one has the version."""
