@@ -208,8 +208,18 @@ def test_a_sweep_is_announced_once_and_asked_for_whatever_its_age(
     assert json.loads(named["tag"])["rule"] == "tagged"
     assert document(capsys, "announce", parent, "--rule", "tagged")["tag"] == named["tag"]
     assert [one["rule"] for one in document(capsys, "scan", "--dry-run")["sightings"]] == ["tagged"]
-    unfinished = document(capsys, "announce", sweep(client, ends=False))
+    unfinished = document(capsys, "announce", running := sweep(client, ends=False))
     assert unfinished["notes"] == ["1 run of the sweep not ended: the soup waits for that"]
+    for below in client.search_runs(["1"], f"tags.mlflow.parentRunId = '{running}'"):
+        client.set_terminated(below.info.run_id)
+    assert document(capsys, "announce", running)["event"] != unfinished["event"], "Prefect's trigger fires anew"
+
+
+def test_a_tag_that_a_person_has_set_stays(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    parent = sweep(client)
+    client.set_tag(parent, "stockpot.soup", "please")
+    assert document(capsys, "announce", parent)["tag"] == "please"
+    assert client.get_run(parent).data.tags["stockpot.soup"] == "please"
 
 
 def test_what_is_no_sweep_is_not_announced(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,24 @@ def test_a_flow_run_that_asks_again_gets_the_same_ones(deployed: UUID) -> None:
     for each in same:
         each.start(JOB)
     assert same[0]._asked == same[1]._asked != []
+    other = Recruits(1, "another flow run", Listener().say)
+    other.start(JOB)
+    assert not {*other._asked} & {*same[0]._asked}
+
+
+def test_a_helper_that_is_at_work_is_not_cancelled(deployed: UUID) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    found = Recruits(1, str(uuid4()), Listener().say)
+    found.start(JOB)
+    (run,) = found._asked
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Running(), force=True)
+        found.close()
+        state = client.read_flow_run(run).state
+    assert state is not None
+    assert state.is_running()
 
 
 def test_without_the_deployment_that_is_said_in_one_sentence_with_its_command(prefect: None) -> None:
