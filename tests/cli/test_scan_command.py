@@ -212,7 +212,9 @@ def test_a_sweep_is_announced_once_and_asked_for_whatever_its_age(
     assert unfinished["notes"] == ["1 run of the sweep not ended: the soup waits for that"]
     for below in client.search_runs(["1"], f"tags.mlflow.parentRunId = '{running}'"):
         client.set_terminated(below.info.run_id)
-    assert document(capsys, "announce", running)["event"] != unfinished["event"], "Prefect's trigger fires anew"
+    assert document(capsys, "announce", running)["event"] != unfinished["event"], (
+        "Prefect's trigger fires anew"
+    )
 
 
 def test_a_tag_that_a_person_has_set_stays(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:

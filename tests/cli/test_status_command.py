@@ -122,13 +122,14 @@ def test_of_many_that_are_done_the_newest_are_told_and_all_on_request(
 ) -> None:
     for number in range(12):
         _done(store, job("one", sweep=str(number)))
-    _failed(store, job("two"), "first line\nsecond [bold]line\x1b[2J")
+        _failed(store, job("two", sweep=str(number)), "first line\nsecond [bold]line\x1b[2J")
     told = json.loads(run("--json"))
     assert [each["sweep"] for each in told["jobs"] if each["state"] == "done"] == [
         str(number) for number in range(11, 1, -1)
     ]
+    assert sum(each["state"] == "failed" for each in told["jobs"]) == 12, "people have all of those to mend"
     assert told["counts"]["done"] == 12
-    assert len(json.loads(run("--all", "--json"))["jobs"]) == 13
+    assert len(json.loads(run("--all", "--json"))["jobs"]) == 24
     words = run()
     assert "[bold]" in words
     assert "\x1b" not in words

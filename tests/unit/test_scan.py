@@ -170,6 +170,31 @@ def test_what_is_finished_of_a_sweep_that_stands_still_is_averaged(world: World)
     assert world.records()[-1].predecessor == partial.job.name
 
 
+def test_an_unfinished_sweep_is_looked_at_before_its_time_too(world: World) -> None:
+    world.rules = replace(world.rules, rules=(replace(BIRDS, partial_after_hours=24),))
+    parent = world.run()
+    world.run(parent)
+    dead = world.run(parent, status="RUNNING")
+    assert world.standings() == [Standing.UNFINISHED]
+    del world.tracker.runs_kept[dead]
+    world.now += HOUR
+    assert world.standings() == [Standing.DUE], "nobody tells that a run was deleted"
+
+
+def test_a_run_between_that_a_script_forgot_to_end_holds_nothing_up(world: World) -> None:
+    parent = world.run()
+    between = world.run(parent, status="RUNNING")
+    world.run(between)
+    assert world.standings() == [Standing.DUE]
+
+
+def test_a_rule_for_tagged_sweeps_leaves_the_others_alone(world: World) -> None:
+    world.rules = replace(world.rules, rules=(replace(BIRDS, only_tagged=True),))
+    world.sweep()
+    tagged = world.sweep(stockpot_soup="please")
+    assert [asked.request.sweep for asked in world.scan().asked] == [tagged]
+
+
 def test_a_sweep_that_grew_is_another_job_which_names_the_one_before(world: World) -> None:
     parent = world.sweep()
     (first,) = world.scan().asked
@@ -277,6 +302,17 @@ def test_a_budget_that_is_used_up_lets_the_rest_wait_for_tomorrow(world: World) 
         assert [one.request.sweep for one in asked] == expected, "what failed comes last"
         for one in asked:
             world.answer(one)
+
+
+def test_what_is_asked_for_again_costs_the_budget_nothing(world: World) -> None:
+    world.rules = replace(world.rules, budget_per_day=2)
+    first = world.sweep()
+    world.scan()
+    world.now += HOUR
+    second = world.sweep()
+    assert [asked.request.sweep for asked in world.scan().asked] == [first, second], (
+        "nobody heard of the first"
+    )
 
 
 def test_a_tag_asks_for_a_sweep_of_any_age_and_names_its_rule(world: World) -> None:

@@ -127,6 +127,7 @@ def test_a_uniform_soup_collapses_where_it_lies_below_the_mean_of_its_ingredient
         CandidatePoint(f"{n}", f"tune-{n}", digest, score, None, None)
         for n, (digest, score) in enumerate(zip(ingredients, own, strict=True))
     ]
+    points.append(replace(points[0], checkpoint=Digest(f"sha256:{99:064x}"), held_out=uniform * 100))
     row = _row(-0.004, 0.02)
     mean = replace(
         row,
