@@ -224,6 +224,26 @@ def test_a_tag_that_a_person_has_set_stays(client: MlflowClient, capsys: pytest.
     assert client.get_run(parent).data.tags["stockpot.soup"] == "please"
 
 
+def test_an_alias_in_mlflow_asks_for_the_sweep_of_the_versions_run(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    rules = RULES.replace("since = 1970-01-01", "since = 2100-01-01", 1)
+    (home / "rules.toml").write_text(
+        rules.replace("only_tagged = true", 'only_tagged = true\nalias = "soup-this"')
+    )
+    parent = sweep(client)
+    below = client.search_runs(["1"], f"tags.mlflow.parentRunId = '{parent}'")[0].info.run_id
+    client.create_registered_model("tagged")
+    made = client.create_model_version("tagged", f"runs:/{below}/model", run_id=below)
+    assert document(capsys, "scan", "--dry-run")["sightings"] == []
+    client.set_registered_model_alias("tagged", "soup-this", made.version)
+    (found,) = document(capsys, "scan", "--dry-run")["sightings"]
+    assert (found["sweep"], found["rule"]) == (parent, "tagged")
+    assert found["detail"] == "models:/tagged@soup-this is models:/tagged/1"
+    checked = document(capsys, "rules", "check")["rules"]
+    assert [[one["sweep"] for one in rule["sweeps"]] for rule in checked] == [[], [parent]]
+
+
 def test_what_is_no_sweep_is_not_announced(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     parent = sweep(client)
     below = client.search_runs(["1"], f"tags.mlflow.parentRunId = '{parent}'")[0].info

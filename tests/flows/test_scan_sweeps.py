@@ -105,7 +105,7 @@ def test_a_finished_sweep_is_handed_to_the_deployment_once(
     assert record.state is JobState.WAITING
     assert run.idempotency_key == f"{record.name}-0"
     assert run.parent_task_run_id is None
-    monkeypatch.setattr(scan_sweeps, "LOST_AFTER", 0.0)
+    monkeypatch.setattr(scan_sweeps, "LOST_AFTER", 1e-9)
     place = Workplace()
     (known,) = place.store.known_sweeps([sweep], ["tiny"])
     place.store.keep_scan([replace(known, look_at=1.0)], {})

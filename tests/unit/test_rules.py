@@ -80,6 +80,7 @@ def test_all_faults_of_all_rules_are_told_at_once_and_where(file: Path) -> None:
         experiment = ["birds-*"]
         since = "yesterday"
         partial_after_hours = -1
+        alias = "models:/birds@best"
         [rule.request]
         model = "birds"
         taks = "arrays"
@@ -106,6 +107,7 @@ def test_all_faults_of_all_rules_are_told_at_once_and_where(file: Path) -> None:
         "rule 'birds': experiments must be a list of names or patterns, got None",
         "rule 'birds': since must be a date such as 2026-11-01, got 'yesterday'",
         "rule 'birds': partial_after_hours must be a positive number, got -1",
+        "rule 'birds': alias must be ALIAS or MODEL@ALIAS, got 'models:/birds@best'",
         "rule 'birds': request: taks is unknown: did you mean task?",
         "rule 'birds': request: task is missing",
         "rule 'birds': request: sweep is the sweep's: the scan fills it in",
@@ -147,11 +149,11 @@ def test_the_first_rule_that_matches_is_taken_and_the_others_are_named(file: Pat
         tracker.add_run(fish, "named", tags={"stockpot.soup": "birds"}),
         tracker.add_run(fish, "wrong", tags={"stockpot.soup": '{"rule": "cats"}'}),
     ]
-    found = match(tracker.select_runs([birds, fish]), rules, experiments, tracker)
+    found = match(tracker.select_runs([birds, fish]), rules, experiments, tracker, {})
     told = [(one.rule and one.rule.name, one.others) for one in map(found.__getitem__, parents)]
     assert told == [("birds", ()), ("birds", ("all",)), (None, ()), ("birds", ()), (None, ())]
     assert "cats" in found[parents[-1]].wrong
-    assert match(tracker.select_runs([fish]), rules, {"9": Experiment("9", "x", 0)}, tracker) == {}
+    assert match(tracker.select_runs([fish]), rules, {"9": Experiment("9", "x", 0)}, tracker, {}) == {}
 
 
 def test_a_filter_that_is_refused_names_its_rule(file: Path) -> None:
@@ -159,4 +161,4 @@ def test_a_filter_that_is_refused_names_its_rule(file: Path) -> None:
     number = tracker.add_experiment("fish")
     tracker.add_run(number, "sweep", tags={"stockpot.soup": "yes"})
     with pytest.raises(BadRequest, match="rule 'all': filter 'or else'"):
-        match(tracker.select_runs([number]), rules, {number: Experiment(number, "fish", 0)}, tracker)
+        match(tracker.select_runs([number]), rules, {number: Experiment(number, "fish", 0)}, tracker, {})

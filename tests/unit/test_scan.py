@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.entities import Job, JobRecord, JobState, SoupOutcome, SoupRequest
+from stockpot.entities import Job, JobRecord, JobState, ModelVersion, SoupOutcome, SoupRequest
 from stockpot.errors import Busy, NotPermitted
 from stockpot.store import MemoryStore
 from stockpot.testing.store_values import EVIDENCE, report, soup
@@ -56,6 +56,11 @@ class World:
         for _ in range(size):
             self.run(parent)
         return parent
+
+    def version(self, model: str, number: int, run_id: str, **tags: str) -> None:
+        """A registered version of a run's model."""
+        made = ModelVersion(model, str(number), run_id, None, tags)
+        self.tracker.versions_kept.setdefault(model, []).append(made)
 
     def scan(self, *, dry: bool = False, lost_after: float = HOUR) -> Scan:
         self.now += 1
@@ -330,6 +335,57 @@ def test_a_tag_asks_for_a_sweep_of_any_age_and_names_its_rule(world: World) -> N
     found = world.scan(lost_after=DAY)
     assert [asked.request.model for asked in found.asked] == ["birds"]
     assert "is matched by the rules birds, fish: the first one counts" in found.notes[0]
+
+
+def test_an_alias_that_a_rule_names_asks_for_the_sweep_of_the_versions_run_once(world: World) -> None:
+    fish = replace(BIRDS, name="fish", alias="soup-this", request={"model": "fish", "task": "arrays"})
+    world.rules = replace(world.rules, rules=(replace(BIRDS, since=None), replace(fish, only_tagged=True)))
+    first, second = world.sweep(), world.sweep()
+    world.now += DAY
+    world.sweep()
+    runs = list(world.tracker.runs_kept)
+    for number, run_id in ((1, runs[1]), (2, runs[2]), (3, second)):
+        world.version("fish", number, run_id)
+    assert world.scan().sightings == (), "no version has the alias"
+
+    def asked_by(version: int) -> list[tuple[str | None, str]]:
+        world.tracker.aliases["fish", "soup-this"] = str(version)
+        return [(one.request.sweep, one.request.model) for one in world.scan(lost_after=DAY).asked]
+
+    assert asked_by(1) == [(first, "fish")], "whatever its age, and for the rule of the alias"
+    assert asked_by(1) == []
+    assert asked_by(3) == [(second, "fish")], "the parent's own version"
+    for asked in (1, 2, 3, 1):
+        assert asked_by(asked) == [], "the same request about the same sweep"
+    assert {record.request and record.request.sweep for record in world.records()} == {first, second}
+
+
+def test_an_alias_of_another_model_counts_and_one_that_leads_nowhere_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.rules = replace(world.rules, rules=(replace(BIRDS, since=None, alias="found@best"),))
+    parent, elsewhere = world.sweep(), world.run(world.run(experiment="cats"), experiment="cats")
+    for number, run_id in ((1, "gone"), (2, elsewhere), (3, world.run(parent))):
+        world.version("found", number, run_id)
+    world.version("found", 4, parent, **{"stockpot.recipe": "sha256:0"})
+    world.now += DAY
+    assert world.scan() == Scan((), (), ())
+    for number in (1, 2):
+        world.tracker.aliases["found", "best"] = str(number)
+        found = world.scan()
+        told = f"models:/found@best is models:/found/{number}, whose run is deleted, or in an experiment that"
+        assert (found.sightings, found.notes[0][: len(told)]) == ((), told)
+    world.tracker.aliases["found", "best"] = "4"
+    assert world.scan() == Scan((), (), ()), "a soup asks for nothing"
+    world.tracker.aliases["found", "best"] = "3"
+    (sighting,) = world.scan().sightings
+    assert (sighting.sweep, sighting.detail) == (parent, "models:/found@best is models:/found/3")
+
+    def refused(uri: str) -> ModelVersion:
+        raise NotPermitted(f"nobody may read {uri}", mend="ask for the right")
+
+    monkeypatch.setattr(world.tracker, "version", refused)
+    assert world.scan().notes == ("rule 'birds': nobody may read models:/found@best",)
 
 
 def test_what_no_rule_can_do_anything_with_is_told(world: World) -> None:

@@ -38,6 +38,6 @@ class KnownSweep:
     look_at: float | None
     """When to look at it again, by the store's clock; None where nothing is left to do."""
     tag: str | None
-    """What the parent's tag `stockpot.soup` held."""
+    """What people asked for it by: what its parent's tag `stockpot.soup` held, a version with an alias."""
     job: Digest | None = None
     """The job that the rule wants of it, by the last look; None before one is known."""

@@ -299,7 +299,7 @@ class SweepRow(Row):
     look_at: Mapped[float | None] = mapped_column(index=True)
     """When to look at it again, by the database's clock; NULL where nothing is left to do."""
     tag: Mapped[str | None]
-    """What the parent's tag `stockpot.soup` held."""
+    """What people asked for it by: what its parent's tag `stockpot.soup` held, a version with an alias."""
     job: Mapped[Digest | None]
     """The job that the rule wants of it. Another one that it asked for, and that is not done, is replaced."""
 

@@ -72,7 +72,7 @@ class Forest:
         moved = {run_id: self._nodes[run_id].moved for run_id in self._parents}
         runs, running = dict.fromkeys(moved, 0), dict.fromkeys(moved, 0)
         for run_id, node in self._nodes.items():
-            root = self._root(run_id)
+            root = self.root(run_id)
             if root is None or root == run_id:
                 continue
             moved[root] = max(moved[root], node.moved)
@@ -83,7 +83,7 @@ class Forest:
             for root, parent in self._parents.items()
         }
 
-    def _root(self, run_id: str) -> str | None:
+    def root(self, run_id: str) -> str | None:
         """The parent run of the sweep; None where a run between is gone, or people made a circle."""
         for above in self._upwards(run_id):
             if above in self._parents:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import JobRecord, JobState
 from stockpot.prose import counted, listed
+from stockpot.workflow.scanning.aliases import aliased_versions, by_sweep
 from stockpot.workflow.scanning.forest import Forest, SeenSweep
 from stockpot.workflow.scanning.matching import match
 from stockpot.workflow.scanning.rules import Rule, Rules
@@ -73,13 +74,14 @@ def check_rules(rules: Rules, tracker: "Tracker", store: "Store") -> RulesCheck:
     forest = Forest(store.clock())
     forest.add(tracker.select_runs([*covered]))
     seen = {run_id: one for run_id, one in forest.sweeps().items() if one.runs}
-    matched = match([one.parent for one in seen.values()], rules, covered, tracker)
+    versions, notes = aliased_versions(rules, tracker)
+    aliased = by_sweep(versions, forest)
+    matched = match([one.parent for one in seen.values()], rules, covered, tracker, aliased)
     records: dict[str | None, list[JobRecord]] = defaultdict(list)
     for record in store.job_records(sweeps=seen):
         records[record.request.sweep if record.request else None].append(record)
     of_rule: dict[str, list[MatchedSweep]] = defaultdict(list)
     pairs: Counter[tuple[str, str]] = Counter()
-    notes: list[str] = []
     for run_id, one in sorted(seen.items(), key=lambda item: (item[1].moved, item[0])):
         found = matched[run_id]
         if found.wrong:
@@ -131,6 +133,7 @@ def _doubts(rule: Rule, check: RuleCheck) -> list[str]:
         return [f"rule {rule.name!r} names no experiment: there is none like {listed(rule.experiments)}"]
     if check.sweeps:
         return []
-    why = " with the tag stockpot.soup" if rule.only_tagged else ""
+    asked = f" or the alias {rule.alias}" if rule.alias else ""
+    why = f" with the tag stockpot.soup{asked}" if rule.only_tagged else ""
     why += f" that meets {rule.filter!r}" if rule.filter else ""
     return [f"rule {rule.name!r} matches nothing: {listed(check.experiments)} holds no sweep{why}"]

@@ -1,6 +1,7 @@
 """Which finished sweeps become soups, and of which kind: one TOML file."""
 
 import json
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -15,12 +16,14 @@ from stockpot.errors import BadRequest, StockpotError
 from stockpot.prose import can_be_kept, listed
 
 EXAMPLE = """\
-budget_per_day = 20             # jobs that scans ask for within 24 hours
+budget_per_day = 20             # jobs that these rules ask for within 24 hours
 
 [[rule]]
 name = "birds"
 experiments = ["birds-*"]       # names of experiments, with * and ?
 filter = "tags.stage = 'final'" # of parent runs, as MLflow writes it; may be left out
+alias = "soup-this"             # a version of the model with this alias, also of another one
+                                # ("other@soup-this"), asks for the sweep of its run, of any age
 since = 2026-11-01              # when sweeps ended; from the first scan on where it is left out
 partial_after_hours = 24        # then the finished runs of an unfinished sweep are averaged
 
@@ -30,7 +33,11 @@ task = "arrays"
 task_args = { data = "/data/birds.npz", model = "birds.net:make" }
 """
 OF_FILE = {"budget_per_day", "rule"}
-OF_RULE = {"name", "experiments", "filter", "only_tagged", "since", "partial_after_hours", "request"}
+OF_RULE = {
+    *("name", "experiments", "filter", "alias"),
+    *("only_tagged", "since", "partial_after_hours", "request"),
+}
+ALIAS = re.compile(r"([^/@]+@)?[\w-]+", re.ASCII)
 OF_SWEEP = {"sweep", "experiment", "filter"}
 BY_A_PERSON = {"again", "verify_exact"}
 """A scan would register what somebody has deleted."""
@@ -50,12 +57,23 @@ class Rule:
     """Fields of the request, but for the sweep."""
     filter: str | None = None
     """An MLflow filter over parent runs."""
+    alias: str | None = None
+    """Of the model that is registered, or ``NAME@ALIAS``: a version that has it asks for its run's sweep."""
     only_tagged: bool = False
-    """Only parents that carry the tag `stockpot.soup`."""
+    """Only parents that carry the tag `stockpot.soup`, or that such a version asks for."""
     since: float | None = None
     """Sweeps that ended before, in seconds since the epoch, are left alone; None: before the first scan."""
     partial_after_hours: float | None = None
     """How long nothing begins or ends in an unfinished sweep until its finished runs are averaged."""
+
+    @property
+    def awaited(self) -> str | None:
+        """The URI of the version that has the alias, where there is one in the rule."""
+        if self.alias is None:
+            return None
+        return (
+            f"models:/{self.alias}" if "@" in self.alias else f"models:/{self.request['model']}@{self.alias}"
+        )
 
     def covers(self, experiment: str) -> bool:
         """Whether the experiment of this name is the rule's."""
@@ -168,6 +186,9 @@ class _Reading:
         condition = table.get("filter")
         if condition is not None and not isinstance(condition, str):
             self.faults.append(f"{where}filter must be a text, got {condition!r}")
+        alias = table.get("alias")
+        if alias is not None and not (isinstance(alias, str) and ALIAS.fullmatch(alias)):
+            self.faults.append(f"{where}alias must be ALIAS or MODEL@ALIAS, got {alias!r}")
         tagged = table.get("only_tagged", False)
         if not isinstance(tagged, bool):
             self.faults.append(f"{where}only_tagged must be true or false, got {tagged!r}")
@@ -179,6 +200,7 @@ class _Reading:
             experiments=tuple(experiments),
             request=self._request(table.get("request"), where),
             filter=condition,
+            alias=alias,
             only_tagged=bool(tagged),
             since=self._since(table.get("since"), where),
             partial_after_hours=hours,

@@ -23,6 +23,7 @@ from stockpot.errors import BadRequest, Busy, NotPermitted, UnknownSweep
 from stockpot.prose import counted, listed
 from stockpot.workflow.jobs import fault_line, job_of
 from stockpot.workflow.leases import Hold, holder
+from stockpot.workflow.scanning.aliases import AliasedVersion, aliased_versions, by_sweep
 from stockpot.workflow.scanning.findings import Asked, Scan, Sighting, Standing
 from stockpot.workflow.scanning.forest import Forest, SeenSweep, sweep_of
 from stockpot.workflow.scanning.marks import Marks
@@ -97,7 +98,9 @@ class _Scanner:
         self._marks = Marks(rules, self._covered, store, self._now)
         self._due: set[str] = set()
         """Sweeps that are to be looked at, whether anything ended or not."""
-        self._notes: list[str] = []
+        self._versions, self._notes = aliased_versions(rules, tracker)
+        self._aliased: dict[str | None, AliasedVersion] = {}
+        """By the sweep."""
         self._asked: list[Asked] = []
 
     def run(self) -> Scan:
@@ -139,7 +142,7 @@ class _Scanner:
         return Scan(tuple(sightings), tuple(self._notes), tuple(self._asked))
 
     def _seen(self) -> dict[str, SeenSweep]:
-        """The sweeps of runs that ended since the last scan, of tagged parents, and those that are due."""
+        """The sweeps of runs that ended since the last scan, what people ask for, and what is due."""
         forest = Forest(self._now)
         for floor, ids in self._marks.floors().items():
             forest.add(self._tracker.select_runs(ids, ended_since=round(floor * 1000)))
@@ -147,23 +150,38 @@ class _Scanner:
         if self._hold is None and self._marks.first:
             forest.add(self._tracker.select_runs(self._marks.first, unfinished=True))
         forest.add(self._tracker.select_runs([*self._covered], tag=SOUP))
-        forest.fetch(self._tracker, [*self._all], self._due)
-        return {run_id: one for run_id, one in forest.sweeps().items() if self._may_be_sweep(one)}
+        forest.fetch(
+            self._tracker, [*self._all], {*self._due, *(version.run_id for version in self._versions)}
+        )
+        self._aliased = by_sweep(self._versions, forest)
+        found = {run_id: one for run_id, one in forest.sweeps().items() if self._may_be_sweep(one)}
+        self._notes += [
+            f"{version.told}, whose run is deleted, or in an experiment that no rule names"
+            for sweep, version in self._aliased.items()
+            if sweep not in found
+        ]
+        return found
+
+    def _word(self, parent: Run) -> str | None:
+        """What people ask for the sweep by: its parent's tag, a version with an alias."""
+        version = self._aliased.get(parent.run_id)
+        words = parent.tags.get(SOUP), version.told if version else None
+        return ", ".join(filter(None, words)) or None
 
     def _may_be_sweep(self, one: SeenSweep) -> bool:
         """Of a plain run nothing is asked. What is below a run that began before all scans may be older."""
         parent = one.parent
         if parent.experiment_id not in self._covered:
             return False
-        told = one.runs or parent.tags.get(SOUP) or parent.run_id in self._due
+        told = one.runs or self._word(parent) or parent.run_id in self._due
         return bool(told) or parent.started < self._marks.earliest(parent.experiment_id) * 1000
 
     def _is_new(self, one: SeenSweep, row: KnownSweep | None) -> bool:
         """Whether there is more to know of a sweep than what its row tells."""
-        tag = one.parent.tags.get(SOUP)
+        word = self._word(one.parent)
         if row is None or one.parent.run_id in self._due:
             return True
-        return one.moved > row.moved or (bool(tag) and tag != row.tag)
+        return one.moved > row.moved or (bool(word) and word != row.tag)
 
     def _may_be_new(self, one: SeenSweep, rows: Mapping[str, KnownSweep]) -> bool:
         """Before it is known which rule is meant: also where one begins, which may be about old sweeps."""
@@ -177,7 +195,8 @@ class _Scanner:
         """Those that a rule is about, and of which there is more to know, with the rule."""
         found = {}
         parents = [one.parent for run_id, one in seen.items() if self._may_be_new(one, known[run_id])]
-        for run_id, matched in match(parents, self._rules, self._covered, self._tracker).items():
+        every = match(parents, self._rules, self._covered, self._tracker, self._aliased)
+        for run_id, matched in every.items():
             row = known[run_id].get(matched.rule.name) if matched.rule else None
             if not self._is_new(seen[run_id], row):
                 continue
@@ -189,7 +208,7 @@ class _Scanner:
                     f"the sweep {_told(parent)} has the tag {SOUP}, and no rule matches it: "
                     f"stockpot rules check --rules {self._rules.file} tells what each matches"
                 )
-            elif matched.rule and (tag or row or self._is_wanted(seen[run_id], matched.rule)):
+            elif matched.rule and (row or self._is_wanted(seen[run_id], matched.rule)):
                 found[run_id] = seen[run_id], matched.rule
                 if matched.others:
                     names = listed([matched.rule.name, *matched.others])
@@ -200,14 +219,15 @@ class _Scanner:
 
     def _is_wanted(self, one: SeenSweep, rule: Rule) -> bool:
         parent = one.parent
-        return parent.run_id in self._due or one.moved >= self._marks.begun(rule, parent.experiment_id)
+        asked = self._word(parent) or parent.run_id in self._due
+        return bool(asked) or one.moved >= self._marks.begun(rule, parent.experiment_id)
 
     def _row(self, one: SeenSweep, rule: Rule, rows: Mapping[str, KnownSweep]) -> KnownSweep:
         """To be looked at now: what is kept before it is looked at is not lost."""
-        tag, row = one.parent.tags.get(SOUP), rows.get(rule.name)
+        word, row = self._word(one.parent), rows.get(rule.name)
         if row is None:
-            return KnownSweep(one.parent.run_id, rule.name, one.moved, self._now, tag)
-        return replace(row, moved=max(one.moved, row.moved), look_at=self._now, tag=tag)
+            return KnownSweep(one.parent.run_id, rule.name, one.moved, self._now, word)
+        return replace(row, moved=max(one.moved, row.moved), look_at=self._now, tag=word)
 
     def _keep(self, rows: Sequence[KnownSweep], marks: Mapping[str, Watermark]) -> None:
         if self._hold is not None and (rows or marks):
@@ -228,8 +248,9 @@ class _Scanner:
             one = sweep_of(one.parent, listing, self._now)
         row = replace(row, moved=max(row.moved, one.moved))
         if not one.runs:
-            if one.parent.tags.get(SOUP):
-                self._notes.append(f"the run {_told(one.parent)} has the tag {SOUP}, and no runs below it")
+            if word := self._word(one.parent):
+                asked = f"the tag {SOUP}" if one.parent.tags.get(SOUP) else f"a version ({word})"
+                self._notes.append(f"the run {_told(one.parent)} has {asked}, and no runs below it")
             return None, replace(row, look_at=None)
         again = self._unfinished_until(one, rule)
         if again is not None:
@@ -305,7 +326,9 @@ class _Scanner:
             self._store.ask_job(job, rule.name, predecessor=before.name if before else None, lost=lost)
             attempts = (record.attempts if record else 0) + (lost is not None)
             self._asked.append(Asked(request, job, attempts))
+        version = self._aliased.get(one.parent.run_id)
         clauses = [
+            *([version.told] if version else []),
             *(["it grew since an earlier job"] if before else []),
             *(["finished runs alone"] if request.partial and one.running else []),
             *([f"{counted(record.attempts, 'attempt')} failed"] if record and record.attempts else []),
