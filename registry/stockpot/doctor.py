@@ -15,6 +15,7 @@ from stockpot.settings import Settings, reach_loopback_directly, read_settings
 
 LITTLE = 10**9
 """Bytes on a disk, below which a warning is given: a small checkpoint and its soup."""
+WITHOUT = "Requests go on without it, and ensembles cost passes"
 
 
 def examine(task: str | None = None, task_args: Mapping[str, str] | None = None) -> Iterator[Diagnosis]:
@@ -93,7 +94,11 @@ def _outputs(settings: Settings) -> Iterator[Diagnosis]:
 
     limit = LIMIT if settings.cache_limit is None else settings.cache_limit
     if (folder := folder_at(settings.outputs_place)) is not None:
-        _require_writable(folder, "STOCKPOT_OUTPUTS")
+        try:
+            _require_writable(folder, "STOCKPOT_OUTPUTS")
+        except StoreError as error:
+            yield Diagnosis.warning("outputs", f"{error.what}. {WITHOUT}", mend=error.mend)
+            return
         number, held = files_of(folder).held()
         told = f"{folder}: {counted(number, 'file')}, {size(held)}, at most {size(limit)}"
         yield from _with_room("outputs", folder, told, None)
@@ -104,7 +109,7 @@ def _outputs(settings: Settings) -> Iterator[Diagnosis]:
     except OSError as error:
         yield Diagnosis.warning(
             "outputs",
-            f"{shelf.place} does not answer: {error}. Requests go on without it, and ensembles cost passes",
+            f"{shelf.place} does not answer: {error}. {WITHOUT}",
             mend="correct STOCKPOT_OUTPUTS, or the credentials that its client reads",
         )
         return

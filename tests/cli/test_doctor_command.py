@@ -85,6 +85,17 @@ def test_no_fault_hides_another_and_the_first_ones_code_is_the_commands(
     assert not (tmp_path / "none.db").exists()
 
 
+def test_without_a_place_for_outputs_requests_go_on(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STOCKPOT_OUTPUTS", "/proc/outputs")
+    code, found, _ = _doctor(capsys)
+    assert code == 0
+    outputs = _of(found, "outputs")
+    assert outputs["health"] == "warning"
+    assert "STOCKPOT_OUTPUTS" in outputs["mend"]
+
+
 def test_settings_that_cannot_be_read_keep_nobody_from_looking_at_the_rest(
     mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
