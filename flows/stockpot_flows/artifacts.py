@@ -96,7 +96,7 @@ def tags_of(request: SoupRequest) -> list[str]:
 def tag_this_run(request: SoupRequest) -> None:
     """Put the request's tags on the flow run that we are in, whoever has started it."""
     with shown_if_it_can_be("tags"), get_client(sync_client=True) as client:
-        tags = dict.fromkeys([*flow_run.tags, *tags_of(request)])
+        tags = list(dict.fromkeys([*flow_run.tags, *tags_of(request)]))
         client.update_flow_run(UUID(str(flow_run.id)), tags=tags)
 
 

@@ -266,17 +266,17 @@ def test_a_damaged_record_of_a_soup_is_told_as_such(
 
 
 def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
-    outcome: SoupOutcome, prefect: None
+    outcome: SoupOutcome, request_: SoupRequest, prefect: None
 ) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as api:
         keys = {artifact.key: artifact.type for artifact in api.read_artifacts()}
-        runs = [run.name for run in api.read_flow_runs()]
+        tags = {run.name: set(run.tags) for run in api.read_flow_runs()}
     assert keys["tiny-verdict"] == "markdown"
     assert keys["tiny-candidates"] == "table"
     assert keys["tiny-rank"] == "progress"
-    assert "soup-tiny" in runs
+    assert tags["soup-tiny"] == {"model: tiny", f"sweep: {request_.sweep}"}
 
 
 def test_prefects_log_of_the_run_tells_each_stage_and_the_one_who_called_is_told_too(
