@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
+from tests.store.conftest import own_server
+
+from stockpot.store import schema, upgrade
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 OLDER = {"boto3", "botocore"}
 """s3fs asks for older ones than the tests' moto, which is in no image."""
+RUNBOOK = (DOCKER / "RUNBOOK.md").read_text()
 COMPOSE: Mapping[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 
 
@@ -34,6 +41,51 @@ def test_the_image_gets_every_file_that_it_copies() -> None:
     for name in copied:
         assert (ROOT / name).exists()
         assert f"!{name}" in kept
+
+
+def test_each_image_ends_as_the_user_who_is_nobody() -> None:
+    stages = (DOCKER / "Dockerfile").read_text().split("\nFROM ")
+    targets = {name: stage for stage in stages for name in ("cpu", "cuda") if f" AS {name}\n" in stage}
+    assert {name: re.findall(r"^USER (.*)", stage, re.MULTILINE) for name, stage in targets.items()} == {
+        "cpu": ["10001"],
+        "cuda": ["10001"],
+    }
+
+
+def test_the_runbooks_commands_name_services_and_pass_by_the_secrets() -> None:
+    """What `exec` runs in a container has not gone through its entrypoint, which puts passwords in."""
+    runs = re.findall(r"compose\.yaml exec (?:-T )?(\S+) (\S+)", RUNBOOK)
+    assert len(runs) > 3
+    for service, program in runs:
+        assert service in COMPOSE["services"]
+        assert service == "postgres" or program in ("prefect", "with-secrets"), program
+
+
+@pytest.mark.slow
+def test_a_backup_is_restored_over_a_newer_schema(tmp_path: Path) -> None:
+    """By the commands of the runbook, as they stand there."""
+    block = RUNBOOK.split("## Back up\n\n```sh\n")[1].split("```")[0]
+    back_up, restore = block.replace("docker compose -f docker/compose.yaml exec -T postgres ", "").split(
+        "\n", 1
+    )
+    with own_server() as (url, _):
+        host = make_url(url).query["host"]
+        environment = {**os.environ, "PGHOST": str(host)}
+
+        def run(command: str) -> None:
+            subprocess.run(["sh", "-ec", command], cwd=tmp_path, env=environment, check=True)
+
+        run("createuser --username=postgres --superuser stockpot; createdb --username=stockpot stockpot")
+        store = f"postgresql://stockpot@/stockpot?host={host}"
+        first = ScriptDirectory(str(ROOT / "alembic")).get_base()
+        assert first is not None
+        with schema.connected(store, writes=True) as connection:
+            command.upgrade(schema._config(connection), first)
+        run(back_up)
+        upgrade(store)
+        run(restore)
+        assert schema.current(store) == first
+        assert upgrade(store) == schema.head()
 
 
 def _pins(file: Path) -> dict[str, str]:
