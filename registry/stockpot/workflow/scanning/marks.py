@@ -39,18 +39,15 @@ class Marks:
             begun = now if rule.since is None else rule.since
             self._begun[key] = mark.begun if mark else begun
             self._until[key] = mark.until if mark else None
-        self.first = sorted({number for (_, number), until in self._until.items() if until is None})
-        """Experiments that a rule looks at for the first time."""
+        self.begin: dict[str, list[str]] = defaultdict(list)
+        """Names of the rules that look at an experiment for the first time, by its id."""
+        for (name, number), until in self._until.items():
+            if until is None:
+                self.begin[number].append(name)
 
     def begun(self, rule: Rule, experiment_id: str) -> float:
         """What ended before is none of the rule's business; 0 where only a tag led to it."""
         return self._begun.get((rule.name, experiment_id), 0.0)
-
-    def begin(self, experiment_id: str) -> list[str]:
-        """Names of the rules that look at this experiment for the first time."""
-        return [
-            name for (name, number), until in self._until.items() if number == experiment_id and until is None
-        ]
 
     def earliest(self, experiment_id: str) -> float:
         """When the first of the rules about this experiment began."""
@@ -73,7 +70,7 @@ class Marks:
     def is_whole(self, parent: Run) -> bool:
         """Whether this scan has seen all runs below this parent, as far as they began after it."""
         number = parent.experiment_id
-        return number in self.first and parent.started >= self._floor(number) * 1000
+        return number in self.begin and parent.started >= self._floor(number) * 1000
 
     def moved(self) -> dict[str, Watermark]:
         """The marks after this scan. They move to the last end that was seen, not to the time of the scan:

@@ -147,8 +147,8 @@ class _Scanner:
         for floor, ids in self._marks.floors().items():
             forest.add(self._tracker.select_runs(ids, ended_since=round(floor * 1000)))
         self._marks.seen_until = forest.ended
-        if self._hold is None and self._marks.first:
-            forest.add(self._tracker.select_runs(self._marks.first, unfinished=True))
+        if self._hold is None and self._marks.begin:
+            forest.add(self._tracker.select_runs(sorted(self._marks.begin), unfinished=True))
         forest.add(self._tracker.select_runs([*self._covered], tag=SOUP))
         forest.fetch(
             self._tracker, [*self._all], {*self._due, *(version.run_id for version in self._versions)}
@@ -185,7 +185,7 @@ class _Scanner:
 
     def _may_be_new(self, one: SeenSweep, rows: Mapping[str, KnownSweep]) -> bool:
         """Before it is known which rule is meant: also where one begins, which may be about old sweeps."""
-        begin = self._marks.begin(one.parent.experiment_id)
+        begin = self._marks.begin.get(one.parent.experiment_id, ())
         told = [rows.get(name) for name in {*rows, *begin}] or [None]
         return any(self._is_new(one, row) for row in told)
 
