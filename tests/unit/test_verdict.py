@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -23,6 +24,7 @@ from stockpot.entities import (
     WeightsFormat,
     WeightsSource,
 )
+from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.page import description, markdown_table
 from stockpot.workflow.publishing.verdict import (
     Verdict,
@@ -94,6 +96,14 @@ def test_where_origins_are_too_few_for_an_interval_that_is_said() -> None:
     assert interval(few, None) == "+33.33 [none, too few origins]"
     undefined = replace(few, difference=math.nan)
     assert "interval: none, n = 3" in gain(undefined, None)
+
+
+def test_why_there_is_no_alias_is_told_of_greedy_alone() -> None:
+    """Nobody asks it of a soup that may not have it."""
+    row = _row(-0.03, 0.02)
+    aliases = Aliases(*(cast("Any", None),) * 5, _report(row))
+    assert aliases.ruling(row).why.startswith("It is not called challenger: ")
+    assert aliases.ruling(replace(row, methods=("uniform",))).why == ""
 
 
 def test_every_claimed_gain_has_interval_n_and_split() -> None:
