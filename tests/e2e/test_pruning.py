@@ -14,7 +14,7 @@ from stockpot.entities import SoupRequest, SoupState
 from stockpot.soup.whole_file import writing
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
-from stockpot.workflow.gathering.workrooms import PART, workroom
+from stockpot.workflow.gathering.workrooms import PART, SCRATCH, scratch, workroom
 from stockpot.workflow.jobs import answer
 from stockpot.workflow.pruning import prune
 from stockpot.workflow.walk import in_turn, walk
@@ -106,6 +106,21 @@ def test_what_a_living_process_works_with_stays(home: Path) -> None:
             assert room.is_dir()
             assert file.path.exists()
         assert {one.kind: one.number for one in found}["leftovers"] == 0
+
+
+def test_a_temporary_folder_of_ours_goes_once_its_process_is_gone_and_others_stay(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, somebodys = tmp_path / f"{SCRATCH}of-a-dead-process", tmp_path / "tmp-of-somebody"
+    for folder in (dead, somebodys):
+        folder.mkdir()
+    with Workplace() as place, scratch() as living:
+        cache = place.cache.folder
+        found = prune(place.store, cache, str(cache / "outputs"), [], 0.0, really=True, say=_fail)
+        assert living.is_dir()
+    assert (dead.exists(), somebodys.exists(), living.exists()) == (False, True, False)
+    assert {one.kind: one.number for one in found}["leftovers"] == 1
 
 
 def test_weights_that_were_used_since_the_oldest_job_at_work_began_stay(

@@ -1,8 +1,6 @@
 """Proof that a soup can be registered, before anything expensive is done for it. It leaves nothing behind."""
 
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,6 +8,7 @@ from stockpot.entities import tags
 from stockpot.errors import BadModelName, StockpotError
 from stockpot.tracking.mlflow_calls import asking
 from stockpot.tracking.mlflow_limits import MOST_MODEL_NAME
+from stockpot.workflow.gathering.workrooms import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,8 +102,8 @@ def _write_artifact(client: "MlflowClient", root: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository: Any = get_artifact_repository(root, tracking_uri=client.tracking_uri)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, PERMISSION_FILE)
+    with scratch() as folder:
+        file = folder / PERMISSION_FILE
         file.write_text("Stockpot may write here.\n")
         repository.log_artifact(str(file))
     with suppress(Exception):  # many stores cannot, or do not let us

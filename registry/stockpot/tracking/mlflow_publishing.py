@@ -3,10 +3,8 @@
 They and the version carry the same tags, set by the very call that creates them: they are found by those.
 """
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import Candidate, Digest, Measurement, Publication
@@ -22,6 +20,7 @@ from stockpot.tracking.mlflow_limits import (
 )
 from stockpot.tracking.mlflow_weights import logged_models
 from stockpot.tracking.names import ingredient_tags, soup_tags
+from stockpot.workflow.gathering.workrooms import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,12 +137,12 @@ def _log_inputs(client: "MlflowClient", run_id: str, **inputs: list[Any]) -> Non
 
 def log_files(client: "MlflowClient", run_id: str, publication: Publication) -> None:
     """Write the publication's files to the run, in place of earlier ones of the same names."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for name, content in publication.files.items():
-            file = Path(folder, name)
+            file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        client.log_artifacts(run_id, folder)
+        client.log_artifacts(run_id, str(folder))
 
 
 def tags_of(publication: Publication) -> dict[str, str]:

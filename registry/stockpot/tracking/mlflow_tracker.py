@@ -69,6 +69,7 @@ from stockpot.tracking.mlflow_weights import (
 from stockpot.tracking.model_configs import complete_config
 from stockpot.tracking.names import VERSION_URI
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
+from stockpot.workflow.gathering.workrooms import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -262,10 +263,10 @@ class MlflowTracker(Tracker):
     def read_file(self, model_id: str, path: str) -> bytes:
         with (
             asking(f"{path} of model {model_id}", invalid=BadRequest, missing=BadRequest),
-            tempfile.TemporaryDirectory() as folder,
+            scratch() as folder,
         ):
             location = self._client.get_logged_model(model_id).artifact_location
-            return download(self._client, f"{location}/{path}", Path(folder)).read_bytes()
+            return download(self._client, f"{location}/{path}", folder).read_bytes()
 
     def upload(self, model_id: str, folder: Path) -> None:
         with asking(f"uploading the model {model_id}"):

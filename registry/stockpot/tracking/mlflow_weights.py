@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stockpot.entities import MODULES, LoggedSoup, ModelVersion, Run, WeightsFormat, WeightsSource
@@ -15,6 +14,7 @@ from stockpot.errors import BadCheckpoint, NotArrived
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, OF_ANY_LIBRARY, require_torch
 from stockpot.tracking.names import companions_among, is_module_folder
+from stockpot.workflow.gathering.workrooms import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,8 +77,8 @@ def _card(client: "MlflowClient", run_id: str, location: str) -> str:
     if size is None or size > MOST_OF_A_CARD:
         return ""
     card = WeightsSource(run_id, WeightsFormat.OTHER, CARD, f"{location.rstrip('/')}/{CARD}", None, size)
-    with TemporaryDirectory() as folder, suppress(BadCheckpoint):
-        return download_weights(client, card, Path(folder)).read_text(errors="replace")
+    with scratch() as folder, suppress(BadCheckpoint):
+        return download_weights(client, card, folder).read_text(errors="replace")
     return ""
 
 

@@ -10,7 +10,7 @@ from stockpot.shelves import folder_at
 from stockpot.shelves import remove_unused as remove_outputs
 from stockpot.soup.checkpoint_cache import files_of
 from stockpot.soup.whole_file import remove_leftovers
-from stockpot.workflow.gathering.workrooms import remove_abandoned
+from stockpot.workflow.gathering.workrooms import remove_abandoned, temporary
 
 if TYPE_CHECKING:
     from stockpot.ports import Store
@@ -31,8 +31,8 @@ def prune(
 ) -> tuple[Pruned, ...]:
     """Remove what is older than so many seconds and can be done without, or tell alone what would go.
 
-    Leftovers of killed processes go at once, by their lock; they may lie in the cache, among the outputs and
-    in the `rooms`. Weights and outputs go by their last use: none
+    Leftovers of killed processes go at once, by their lock; they may lie in the cache, among the outputs, in
+    the `rooms` and among this machine's temporary folders. Weights and outputs go by their last use: none
     that was used since the oldest of the jobs at work began. What goes of the store, `Store.prune` tells.
     Outputs at an address that does not answer stay, which `say` is told. Raises StoreError.
     """
@@ -42,7 +42,7 @@ def prune(
         say("another process looks a sweep up, and may need anything: nothing of the store goes now")
     before = min([time.time() - seconds, *(since - HOUR for since in working)])
     leftovers = remove_leftovers(cache, really=really)
-    for room in (cache, *rooms):
+    for room in (cache, *rooms, temporary()):
         leftovers += remove_abandoned(room, really=really)
     if (folder := folder_at(outputs)) is not None:
         leftovers += remove_leftovers(folder, really=really)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Protocol
 from stockpot.entities import WeightsFormat, WeightsSource
 from stockpot.entities.model_folder import data_files, model_files, tokenizer_files
 from stockpot.entities.weights_names import weights_format
+from stockpot.workflow.gathering.workrooms import scratch
 
 LOCAL = "file://"
 """Begins the URI of weights that lie on this machine: a path follows, as it is."""
@@ -108,8 +108,8 @@ def read_small(source: WeightsSource, files: Files, limit: int = SMALL) -> bytes
         return None
     content = files.head(source, source.size)
     if content is None:  # the store gives no parts of files
-        with tempfile.TemporaryDirectory() as folder:
-            content = files.fetch(source, Path(folder)).read_bytes()
+        with scratch() as folder:
+            content = files.fetch(source, folder).read_bytes()
     return content
 
 

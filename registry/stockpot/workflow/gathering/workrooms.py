@@ -1,4 +1,4 @@
-"""Folders in the cache that one process works in: locked meanwhile, and removed if it was killed."""
+"""Folders that one process works in: locked meanwhile, and removed if it was killed."""
 
 import fcntl
 import os
@@ -15,6 +15,8 @@ PART = ".fetch-"
 """Downloads lie in folders of such names, until they are whole."""
 PACKAGE = ".package-"
 """Soups lie in such folders while they are uploaded."""
+SCRATCH = ".stockpot-"
+"""And in such ones among the machine's temporary folders what is small, on its way from or to MLflow."""
 DAY = 24 * 3600
 """Seconds after which nobody uses such a folder any more, where the file system has no locks to tell."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,21 +26,39 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def workroom(cache: Path, prefix: str) -> Iterator[Path]:
     """A folder in the cache, locked until it is removed. Raises StockpotError where the disk fails."""
     try:
-        folder, descriptor = _create(cache, prefix)
-        try:
+        with _locked(cache, prefix) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
     except OSError as error:
         if not is_the_machines(error):
             raise
         raise disk_fault(cache, error) from error
 
 
-def _create(cache: Path, prefix: str) -> tuple[Path, int]:
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder, locked until it is removed. Raises OSError."""
+    with _locked(temporary(), SCRATCH) as folder:
+        yield folder
+
+
+def temporary() -> Path:
+    """Where this machine's temporary folders are."""
+    return Path(tempfile.gettempdir())
+
+
+@contextmanager
+def _locked(where: Path, prefix: str) -> Iterator[Path]:
+    folder, descriptor = _create(where, prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _create(where: Path, prefix: str) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(dir=cache, prefix=prefix))
+        folder = Path(tempfile.mkdtemp(dir=where, prefix=prefix))
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, _FOLDER)
             with suppress(OSError):  # no locks here: a day has to do
@@ -48,12 +68,12 @@ def _create(cache: Path, prefix: str) -> tuple[Path, int]:
             os.close(descriptor)  # taken for abandoned between two of these calls
 
 
-def remove_abandoned(cache: Path, *, really: bool = True) -> list[int]:
+def remove_abandoned(where: Path, *, really: bool = True) -> list[int]:
     """Remove what killed processes were downloading or uploading: nobody holds its lock any more. Returns
     the bytes of each folder. Where not `really`, they stay.
     """
     sizes = []
-    for folder in (*cache.glob(f"{PART}*"), *cache.glob(f"{PACKAGE}*")):
+    for folder in (found for prefix in (PART, PACKAGE, SCRATCH) for found in where.glob(f"{prefix}*")):
         with suppress(OSError):  # another process is done with it, or it is another user's
             descriptor = os.open(folder, _FOLDER)
             try:
