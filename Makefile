@@ -7,7 +7,7 @@ TORCH = $(shell grep '^torch==' constraints.txt)
 # Files of tests are dealt to two processes: what a file has set up stays with it.
 AT_ONCE = -n 2 --dist loadfile
 
-.PHONY: install demo test test-slow check format bench bench-peers image-check clean
+.PHONY: install demo test test-slow faults check format bench bench-peers image-check clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,9 @@ test: check
 
 test-slow: install
 	$(BIN)/pytest $(AT_ONCE) -m slow
+
+faults: install  # ARGS=--trials 100; what is done is kept in .faults, and the next call goes on from there
+	$(BIN)/python -m tests.faults.harness $(ARGS)
 
 format: install
 	$(BIN)/ruff format .

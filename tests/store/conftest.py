@@ -3,7 +3,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -105,8 +105,9 @@ def own_server(port: int | None = None) -> Iterator[tuple[str, Callable[..., Non
         run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
         control("start")
         yield f"postgresql://postgres@/postgres?host={folder}{f'&port={port}' if port else ''}", control
-        control("stop")
     finally:
+        with suppress(subprocess.CalledProcessError):  # a test has stopped it
+            control("stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 

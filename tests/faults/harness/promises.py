@@ -1,0 +1,142 @@
+"""What holds after each answer, whatever happened before it: in MLflow, in the store and on the disk."""
+
+import hashlib
+import json
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import counting
+from tests.faults.harness.case import Broken, Case
+from tests.faults.harness.command import LEASE_SECONDS
+from tests.faults.harness.strikes import Striker
+
+KILLED = -int(signal.SIGKILL)
+TERMINATED = 128 + int(signal.SIGTERM)
+TOLD = {3, 4, 5, 6, 7, 8}
+"""Exit codes of errors with a mend: of the request, weights, the task, the store, MLflow."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is the same whoever asks, when, and under whichever salt."""
+
+    rows: Any
+    steps: Any
+    soups: dict[str, str]
+    """Checkpoint by recipe."""
+
+
+def findings(outcome: Any) -> Findings:
+    """Of a command's answer."""
+    report = outcome["report"]
+    steps = [
+        [step["recipe"], step["score"], step["kept"]]
+        for selection in report["selections"]
+        for step in selection["steps"]
+    ]
+    soups = {soup["recipe"]: soup["checkpoint"] for soup in outcome["soups"]}
+    return Findings(report["rows"], steps, soups)
+
+
+def require_promises(case: Case, striker: Striker, known: Findings) -> None:
+    """Raises Broken. `known`: what an undisturbed request found."""
+    if case.helper is not None:
+        case.helper.terminate()  # it may wait for further requests
+        if case.ended(case.helper) not in {0, KILLED, TERMINATED, *TOLD}:
+            raise Broken(f"the helper ended with {case.helper.exitcode}")
+    outcome = case.outcome()
+    found = findings(outcome)
+    if found != known:
+        raise Broken(f"another answer: {json.dumps(outcome, indent=1)}")
+    if not any(soup["aliases"] for soup in outcome["soups"]):
+        raise Broken("nobody holds the alias")
+    versions = _versions(case, known)
+    outs = _commands(
+        case,
+        ("reconcile", "--model", case.name, "--yes", "--json"),
+        ("reconcile", "--model", case.name, "--yes", "--json"),
+        ("prune", "--older-than", "36500", "--yes", "--json"),
+        *(
+            ("rebuild", f"models:/{case.name}/{number}", "--out", str(case.folder / number), "--json")
+            for number in versions
+        ),
+    )
+    if outs[1] != []:
+        raise Broken(f"a second reconcile finds {outs[1]}, the first one {outs[0]}")
+    for (number, held), rebuilt in zip(versions.items(), outs[3:], strict=True):
+        if rebuilt["digest"] != held:
+            raise Broken(f"version {number} holds {held}, and rebuilt it is {rebuilt['digest']}")
+    _require_scores(case, striker)
+    _require_tidiness(case)
+
+
+def _versions(case: Case, known: Findings) -> dict[str, str]:
+    """The digest of the file that was uploaded, by the number of each version that is no duplicate."""
+    held: dict[str, str] = {}
+    recipes = []
+    for version in case.client.search_model_versions(f"name='{case.name}'"):
+        if "stockpot.duplicate_of" in version.tags:
+            continue
+        model = str(version.source).rpartition("/")[2]
+        file = case.site.folder / "a" / case.experiment / "models" / model / "artifacts" / "model.safetensors"
+        held[str(version.version)] = f"sha256:{_digest(file)}"
+        recipes.append(version.tags["stockpot.recipe"])
+        tagged = version.tags["stockpot.checkpoint"]
+        expected = known.soups.get(recipes[-1], tagged)
+        if not held[str(version.version)] == tagged == expected:
+            raise Broken(f"version {version.version} holds other weights than {tagged}, {expected}")
+    if len(set(recipes)) != len(recipes):
+        raise Broken(f"several versions of one soup: {recipes}")
+    if not known.soups.keys() <= set(recipes):
+        raise Broken(f"versions are missing: {recipes} are there, and not all of {[*known.soups]}")
+    return held
+
+
+def _commands(case: Case, *commands: tuple[str, ...]) -> list[Any]:
+    """Each to its end; what they print, as JSON."""
+    found = []
+    for command in commands:
+        folder = case.folder / "command"
+        if case.ended(case.begin(*command, prints_to=folder.name)):
+            raise Broken(f"{command} failed: {(folder / 'err').read_text()}")
+        found.append(json.loads((folder / "out").read_text()))
+        shutil.rmtree(folder)
+    return found
+
+
+def _require_scores(case: Case, striker: Striker) -> None:
+    now = case.scores()
+    if not now:
+        raise Broken("the store holds no scores at all")
+    if lost := [key for key, value in striker.acknowledged.items() if now.get(key) != value]:
+        raise Broken(f"committed scores are gone or others: {lost}")
+    held = "SELECT name FROM stockpot_leases WHERE until > extract(epoch FROM now()) + :lease"
+    if for_ever := case.site.rows(held, lease=2 * LEASE_SECONDS):
+        raise Broken(f"leases that nobody can take over: {for_ever}")
+    repeated = counting.repeated(case.folder / "tally")
+    if repeated > striker.lost_evaluations:
+        raise Broken(f"{repeated} evaluations were made twice, and {striker.lost_evaluations} lost at most")
+
+
+def _require_tidiness(case: Case) -> None:
+    """No hidden, temporary or torn file; nothing half done in MLflow."""
+    cache = case.folder / "home" / "cache"
+    places = [*cache.rglob(".*"), *(case.folder / "tmp").iterdir(), *(case.folder / "cwd").iterdir()]
+    if places:
+        raise Broken(f"left behind: {places}")
+    for file in cache.glob("*.safetensors"):
+        if _digest(file) != file.stem:
+            raise Broken(f"a torn file: {file}")
+    experiment = case.client.get_experiment(case.experiment)
+    if any(tag.startswith("stockpot") for tag in experiment.tags):
+        raise Broken(f"tags are left at the experiment: {experiment.tags}")
+    for run in case.client.search_runs([case.experiment]):
+        if run.info.status != "FINISHED":
+            raise Broken(f"the run {run.info.run_name} is {run.info.status}")
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

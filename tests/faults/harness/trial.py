@@ -1,0 +1,103 @@
+"""One trial: a sweep is souped while fault after fault strikes, until it is answered."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.faults.harness.case import Broken, Case
+from tests.faults.harness.promises import KILLED, TOLD, Findings, findings, require_promises
+from tests.faults.harness.site import Site
+from tests.faults.harness.strikes import MOST_STRIKES, Strike, Striker, drawn
+from tests.faults.harness.wires import creates
+
+MOST_COMMANDS = MOST_STRIKES + 4
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a request finds that nothing strikes, and how many messages it sends on each wire."""
+
+    findings: Findings
+    messages: Counter[str]
+
+
+@dataclass
+class Told:
+    """How a trial went."""
+
+    seed: int
+    strikes: list[str]
+    seconds: float = 0.0
+    commands: list[int] = field(default_factory=list)
+    """Exit codes."""
+    hits: list[str] = field(default_factory=list)
+    """The faults that came to pass."""
+    ends: list[int] = field(default_factory=list)
+    """The exit code of the command that each of them struck."""
+    broken: str = ""
+    """What was not kept, and all that the commands said; empty where all was."""
+
+
+def undisturbed(site: Site) -> Undisturbed:
+    """Ask once, with a helper beside, and count. Raises Broken."""
+    case = Case(site, "undisturbed", with_helper=True)
+    striker = Striker(case)
+    messages: Counter[str] = Counter()
+
+    def count(wire: str, message: str, when: str) -> None:
+        if when == "before":
+            messages.update([wire] + ["creates"] * creates(message))
+
+    with case.prepared():
+        striker.listen(count)
+        code = case.ask()
+        striker.listen(None)
+        if code:
+            raise Broken(case.said())
+        known = findings(case.outcome())
+        require_promises(case, striker, known)
+    return Undisturbed(known, messages)
+
+
+def run(site: Site, known: Undisturbed, seed: int, only: str | None = None) -> Told:
+    """One trial, to its end. `only`: this fault in place of those that the seed draws."""
+    strikes = [one for one in drawn(seed, only) if site.has_disk or one.fault != "fill the disk"]
+    told = Told(seed, [str(strike) for strike in strikes])
+    case = Case(site, f"trial-{seed}", with_helper=seed % 2 == 1)
+    striker = Striker(case)
+    begun = time.monotonic()
+    with case.prepared():
+        try:
+            _walk(case, striker, strikes, known, told)
+            require_promises(case, striker, known.findings)
+        except Broken as error:
+            went = f"{told.strikes}, of which came to pass: {striker.hits}; exit codes {case.codes}"
+            told.broken = f"{error}\n{went}\n{case.said()}"
+        finally:
+            striker.heal()
+    told.seconds = time.monotonic() - begun
+    told.commands, told.hits = case.codes, striker.hits
+    return told
+
+
+def _walk(case: Case, striker: Striker, strikes: list[Strike], known: Undisturbed, told: Told) -> None:
+    """Ask, and ask again, each time with the next strike, until all candidates are in the answer."""
+    left = list(strikes)
+    for _ in range(MOST_COMMANDS):
+        hits = len(striker.hits)
+        strike = left.pop(0) if left else None
+        if strike is not None:
+            striker.trap(strike, known.messages)
+        code = case.ask()
+        striker.heal()
+        is_struck = len(striker.hits) > hits
+        told.ends += [code] * is_struck
+        # A run whose weights did not arrive is left out, and asked for again the next time.
+        if code == 0 and not (is_struck and left) and not case.outcome()["report"]["exclusions"]:
+            return
+        if code and not is_struck:
+            raise Broken(f"a command that nothing struck ended with {code}")
+        of_the_disk = strike is not None and strike.fault == "fill the disk" and "No space" in case.said()
+        if code not in {0, KILLED, *TOLD} and not of_the_disk:
+            raise Broken(f"a command ended with {code}")
+    raise Broken(f"no answer after {MOST_COMMANDS} commands")
