@@ -53,19 +53,21 @@ def apply_automations(address: Address) -> tuple[Applied, ...]:
         return tuple(Applied(wanted.name, _applied(wanted, client)) for wanted in ours())
 
 
-def ours() -> tuple[AutomationCore, ...]:
-    """A run that was alive and is silent, and one that was taken and never begins, are told to be Crashed."""
+def ours(silent: int = SILENT_SECONDS, waiting: int = WAITING_SECONDS) -> tuple[AutomationCore, ...]:
+    """A run that was alive and is silent for so many seconds, and one that was taken and does not begin in so
+    many, are told to be Crashed.
+    """
     return (
         _crash(
             "stockpot: no sign of life",
-            f"No sign of life for {SILENT_SECONDS} s: its process is gone.",
+            f"No sign of life for {silent} s: its process is gone.",
             after={HEARTBEAT},
             expect={HEARTBEAT, *ENDED},
-            seconds=SILENT_SECONDS,
+            seconds=silent,
         ),
         _crash(
             "stockpot: never begun",
-            f"A worker took it {WAITING_SECONDS} s ago, and it has not begun.",
+            f"A worker took it {waiting} s ago, and it has not begun.",
             after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
             expect={
                 "prefect.flow-run.Running",
@@ -75,7 +77,7 @@ def ours() -> tuple[AutomationCore, ...]:
                 "prefect.flow-run.Cancelling",
                 *ENDED,
             },
-            seconds=WAITING_SECONDS,
+            seconds=waiting,
         ),
     )
 

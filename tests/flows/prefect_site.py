@@ -66,8 +66,10 @@ class Site:
         command = ("worker", "start", "--pool", "gpu", "--type", "process", "--limit", "1", "--name", name)
         self.start(name, *PREFECT, *command, **variables)
 
-    def deploy(self, tasks: Path) -> None:
-        """The shipped deployments, with this folder as that of tasks, and no scan that nobody waits for."""
+    def deploy(self, tasks: Path, further: str = "") -> None:
+        """The shipped deployments, with this folder as that of tasks, and no scan that nobody waits for.
+        `further`: more of them, as they stand in that file.
+        """
         here = deployments_file().read_text()
         for shipped, ours in (
             ("# working_dir: /srv/tasks", f"working_dir: {tasks}"),
@@ -76,7 +78,7 @@ class Site:
             assert here.count(shipped) == 1
             here = here.replace(shipped, ours)
         file = self.folder / "prefect.yaml"
-        file.write_text(here)
+        file.write_text(here + further)
         self.run(*PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
 
     def close(self) -> None:
@@ -88,17 +90,17 @@ class Site:
         return {**os.environ, **self.variables}
 
 
-def _below(process: int) -> list[int]:
+def below(process: int) -> list[int]:
     """What this process has started, and what that has."""
     children: list[int] = []
     with suppress(OSError):
         for told in Path(f"/proc/{process}/task").glob("*/children"):
             children += map(int, told.read_text().split())
-    return [*children, *(each for child in children for each in _below(child))]
+    return [*children, *(each for child in children for each in below(child))]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    left = _below(process.pid)  # a flow run has a session of its own
+    left = below(process.pid)  # a flow run has a session of its own
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)

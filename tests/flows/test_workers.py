@@ -8,59 +8,29 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from tests.flows.prefect_site import SECONDS, Site, awaited, prefect_site
+from tests.flows.prefect_site import SECONDS, Site, awaited, below, prefect_site
+from tests.flows.sweeping import (
+    alone,
+    answered,
+    asked,
+    flow_runs,
+    last_words,
+    process_of,
+    request_for,
+    require_alike,
+    submitting,
+)
 
-from stockpot import SoupOutcome, SoupRequest, soup
 from stockpot.documents import to_document
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
-from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import job_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LEADING = Path(__file__).parents[1] / "faults" / "leading_process.py"
-TASK = """
-import os
-import time
-from pathlib import Path
-from prefect.runtime import flow_run
-from stockpot.testing.tiny import TinyTask
-from stockpot.workflow import leases
-
-leases.LEASE_SECONDS = 5.0  # so that nobody has to wait for a minute for what a killed process held
-HELPS = flow_run.flow_name == "help-sweep"
-HELPER = Path(__file__).with_suffix(".helper")
-
-class Meeting(TinyTask):
-    '''A helper tells its process; who leads goes no further than its first batch before that.'''
-
-    version = "1"
-
-    def predict(self, model, batch):
-        if HELPS:
-            new = HELPER.with_suffix(".new")
-            new.write_text(str(os.getpid()))
-            new.rename(HELPER)
-            if Path(__file__).with_suffix(".stand").exists():
-                time.sleep(600)  # it is killed
-        else:
-            end = time.monotonic() + 300
-            while not HELPER.exists():
-                assert time.monotonic() < end, "no helper came"
-                time.sleep(0.02)
-        return super().predict(model, batch)
-"""
-COMMAND = """
-import signal
-from stockpot.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell that runs the tests ignores it
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -100,68 +70,6 @@ def sweep(environment: Path) -> str:
     return plant_sweep(client, "sweeps", {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)})
 
 
-def request_for(name: str, sweep: str, tasks: Path) -> SoupRequest:
-    """With a task of its own, of which nothing is remembered."""
-    (tasks / f"{name}.py").write_text(TASK.replace('version = "1"', f'version = "{name}"'))
-    return SoupRequest(
-        model=name,
-        sweep=sweep,
-        task=f"{name}:Meeting",
-        task_args={"kind": "dense", "n": "80"},
-        shifts=("shifted",),
-    )
-
-
-def submitting(site: Site, request: SoupRequest, helpers: int) -> "subprocess.Popen[str]":
-    options = ["--model", request.model, "--task", request.task, "--shift", "shifted", "--submit"]
-    arguments = [f"--task-arg={name}={value}" for name, value in request.task_args.items()]
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-c", COMMAND, "soup", *options, *arguments, "--sweep", str(request.sweep)),
-            *("--helpers", str(helpers), "--json"),
-        ],
-        env={**os.environ, **site.variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def asked(site: Site, path: str, **question: Any) -> Any:
-    """Of Prefect's API."""
-    url = f"{site.variables['PREFECT_API_URL']}/{path}"
-    return httpx.post(url, json=question, trust_env=False).raise_for_status().json()
-
-
-def flow_runs(site: Site, model: str) -> dict[str, Any]:
-    """By name: all that work on this model."""
-    wanted = {"tags": {"all_": [f"model: {model}"]}}
-    return {run["name"]: run for run in asked(site, "flow_runs/filter", flow_runs=wanted)}
-
-
-def answered(request: SoupRequest) -> SoupOutcome:
-    with Workplace() as place:
-        found = place.store.answer(job_of(request, place.tracker))
-    assert found is not None
-    return found.outcome
-
-
-def alone(request: SoupRequest) -> SoupOutcome:
-    """What one process finds, for the same task without the waiting: nothing is remembered of it either."""
-    of_one = replace(request, task="stockpot.testing.tiny:TinyTask", model=f"{request.model}-alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STOCKPOT_HOME", f"{os.environ['STOCKPOT_HOME']}-{request.model}")
-        return soup(of_one, flow=False, watch=Silent())
-
-
-def require_alike(found: SoupOutcome, one: SoupOutcome) -> None:
-    """Also in where each trial of the search was ended: greedy's passes are the same."""
-    assert found.report.selections == one.report.selections
-    assert [row.scores for row in found.report.table] == [row.scores for row in one.report.table]
-    assert [row.versus_best for row in found.report.table] == [row.versus_best for row in one.report.table]
-    assert [soup.checkpoint for soup in found.soups] == [soup.checkpoint for soup in one.soups] != []
-
-
 def test_a_submitted_sweep_is_shared_with_helpers_and_its_answer_is_that_of_one(
     site: Site, sweep: str, tasks: Path, one_thread: None
 ) -> None:
@@ -197,14 +105,8 @@ def test_a_submitted_sweep_is_shared_with_helpers_and_its_answer_is_that_of_one(
     assert of_soup.data.tags["stockpot.flow_run"].endswith(f"/runs/flow-run/{runs['soup-shared']['id']}")
     assert f"sweep: {sweep}" in runs["soup-shared"]["tags"]
 
-    def helped() -> list[str] | None:
-        """Of what each helper said at its end."""
-        states = [run["state"] for name, run in flow_runs(site, "shared").items() if name.startswith("help")]
-        ended = all(state["type"] in {"COMPLETED", "CANCELLED"} for state in states)
-        return sorted(state["message"] or state["name"] for state in states) if ended else None
-
     # The workers have room for one: the other was cancelled, or came when there was nothing left to do.
-    said = awaited(helped, "the end of the helpers")
+    said = last_words(site, "shared")
     useful = [line for line in said if line.startswith("helped with ") and " 0 " not in line]
     assert len(useful) == 1, said
     assert {*said} - {*useful} <= {"Cancelled", "helped with 0 evaluations"}
@@ -223,9 +125,7 @@ def test_a_helper_killed_in_mid_evaluation_and_a_command_that_is_left_change_not
     assert "the flow run goes on: " in told
     assert command.returncode != 0
 
-    helper = tasks / "killed.helper"
-    awaited(lambda: helper.exists() or None, "the helper", 2 * SECONDS)
-    os.kill(int(helper.read_text()), signal.SIGKILL)
+    os.kill(process_of("killed", tasks), signal.SIGKILL)
 
     def ended() -> str | None:
         state: str = flow_runs(site, "killed")["soup-killed"]["state"]["name"]
@@ -251,6 +151,58 @@ def test_what_stops_a_submitted_request_is_told_as_if_it_had_run_here(
     assert not printed
 
 
+def test_a_run_whose_worker_died_is_told_to_be_crashed_and_the_next_request_goes_on_from_it(
+    site: Site, sweep: str, tasks: Path, one_thread: None
+) -> None:
+    site.run(sys.executable, "-m", "stockpot", "automations")
+    request = replace(request_for("lost", sweep, tasks), task="lost:Standing")
+    (tasks / "lost.stand").touch()
+    command = submitting(site, request, helpers=0)
+    child = process_of("lost", tasks)
+    worker = next(each for each in site.processes if child in below(each.pid))
+    for process in (worker.pid, child):  # who started it would tell Prefect of its end
+        os.kill(process, signal.SIGKILL)
+    site.start_worker("three")
+    printed, said = command.communicate(timeout=2 * SECONDS)
+    assert (command.returncode, printed) == (10, ""), said
+    last = json.loads(said.splitlines()[-1])
+    assert "ended as Crashed: No sign of life for 90 s: its process is gone" in last["message"]
+    (tasks / "lost.stand").unlink()
+    again = submitting(site, request, helpers=0)
+    assert again.communicate(timeout=2 * SECONDS)[0]
+    assert again.returncode == 0
+    found, one = answered(request), alone(request)
+    require_alike(found, one)
+    assert found.evaluations == one.evaluations - 3, "what was acknowledged is not done again"
+
+
+def test_a_run_that_a_worker_took_and_never_began_is_told_to_be_crashed(site: Site) -> None:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.states import Pending, Running
+
+    from stockpot_flows.automations import ours
+
+    _, waiting = ours(waiting=10)
+    with SyncPrefectClient(site.variables["PREFECT_API_URL"]) as client:
+        made = client.create_automation(waiting.model_copy(update={"name": "short"}))
+        helping = client.read_deployment_by_name("help-sweep/help-sweep").id
+        stays, begins = (
+            client.create_flow_run_from_deployment(helping, state=Pending(), parameters={"job": "none"})
+            for _ in range(2)
+        )
+        client.set_flow_run_state(begins.id, Running())
+
+        def crashed() -> str | None:
+            state = client.read_flow_run(stays.id).state
+            return state.message if state is not None and state.is_crashed() else None
+
+        assert awaited(crashed, "the automation") == "A worker took it 10 s ago, and it has not begun."
+        state = client.read_flow_run(begins.id).state
+        assert state is not None
+        assert state.is_running()
+        client.delete_automation(made)
+
+
 def test_a_helper_of_another_kind_says_what_differs_and_that_is_no_failure(
     prefect: None, sweep: str, tasks: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +225,7 @@ def test_a_helper_of_another_kind_says_what_differs_and_that_is_no_failure(
             job = job_of(request, place.tracker)
         state = help_sweep(job.name, return_state=True)
     finally:
-        (tasks / "unlike.helper").touch()
+        (tasks / "unlike.helper").write_text("nobody")
         leader.communicate(timeout=SECONDS)
     assert state.is_completed()
     assert state.message is not None
