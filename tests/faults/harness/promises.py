@@ -18,6 +18,9 @@ TERMINATED = 128 + int(signal.SIGTERM)
 TOLD = {3, 4, 5, 6, 7, 8}
 """Exit codes of errors with a mend: of the request, weights, the task, the store, MLflow."""
 
+LATE = {"hold the message", "suspend the parent"}
+"""After those a call may land when another process has looked already: that is settled, not prevented."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -53,7 +56,7 @@ def require_promises(case: Case, striker: Striker, known: Findings) -> None:
         raise Broken(f"another answer: {json.dumps(outcome, indent=1)}")
     if not any(soup["aliases"] for soup in outcome["soups"]):
         raise Broken("nobody holds the alias")
-    versions = _versions(case, known)
+    versions = _versions(case, striker, known)
     outs = _commands(
         case,
         ("reconcile", "--model", case.name, "--yes", "--json"),
@@ -73,12 +76,14 @@ def require_promises(case: Case, striker: Striker, known: Findings) -> None:
     _require_tidiness(case)
 
 
-def _versions(case: Case, known: Findings) -> dict[str, str]:
+def _versions(case: Case, striker: Striker, known: Findings) -> dict[str, str]:
     """The digest of the file that was uploaded, by the number of each version that is no duplicate."""
     held: dict[str, str] = {}
     recipes = []
     for version in case.client.search_model_versions(f"name='{case.name}'"):
         if "stockpot.duplicate_of" in version.tags:
+            if not LATE & {*striker.hits}:
+                raise Broken(f"version {version.version} was created twice")
             continue
         model = str(version.source).rpartition("/")[2]
         file = case.site.folder / "a" / case.experiment / "models" / model / "artifacts" / "model.safetensors"

@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -52,7 +53,7 @@ class Strike:
 
 
 def drawn(seed: int, only: str | None = None) -> list[Strike]:
-    """The strikes of this seed, one for each command; `only` this fault, at the same moments."""
+    """The strikes of this seed, one after the other; `only` this fault, at the same moments."""
     draw = Random(seed)  # noqa: S311 - the same each time is what is wanted
     strikes = []
     for place in range(draw.randint(1, MOST_STRIKES)):
@@ -60,7 +61,7 @@ def drawn(seed: int, only: str | None = None) -> list[Strike]:
         fault = only or fault
         # What speaks HTTP is MLflow alone.
         wire = draw.choice(["mlflow", "creates"] if fault == "answer 5xx" else ["store", "mlflow", "creates"])
-        share = draw.random() / (1 + place / 2)  # who goes on has less to do
+        share = draw.random() / (1 + place)  # who goes on has less to do
         strikes.append(Strike(fault, wire, share, draw.choice(["before", "after"]), draw.choice(ANSWERS)))
     return strikes
 
@@ -68,7 +69,9 @@ def drawn(seed: int, only: str | None = None) -> list[Strike]:
 class Striker:
     """Strikes a case, and mends what it broke."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, strikes: Sequence[Strike] = ()) -> None:
+        self.left = list(strikes)
+        """Those that are still to come, in their order."""
         self.hits: list[str] = []
         """The faults that came to pass."""
         self.lost_evaluations = 0
@@ -99,18 +102,24 @@ class Striker:
         for wire in self._site.wires.values():
             wire.listener = listener
 
-    def trap(self, strike: Strike, messages: Mapping[str, int]) -> None:
-        """Strike at its moment, once. `messages`: how many an undisturbed command sends."""
-        lock, left = threading.Lock(), [1 + int(strike.share * messages[strike.wire])]
+    def arm(self, messages: Mapping[str, int]) -> None:
+        """For one command: each strike at its moment, counted from the one before it. `messages`: how many an
+        undisturbed command sends.
+        """
+        lock, heard = threading.Lock(), 0
 
         def listener(wire: str, message: str, when: str) -> bytes | None:
-            meant = creates(message) if strike.wire == "creates" else wire == strike.wire
-            if not meant or when != strike.when:
-                return None
+            nonlocal heard
             with lock:
-                left[0] -= 1
-                if left[0]:
+                if not self.left:
                     return None
+                strike = self.left[0]
+                meant = creates(message) if strike.wire == "creates" else wire == strike.wire
+                heard += meant and when == strike.when
+                if heard <= int(strike.share * messages[strike.wire]):
+                    return None
+                heard = 0
+                del self.left[0]
             return self._strike(strike)
 
         self.listen(listener)
@@ -152,7 +161,8 @@ class Striker:
             try:
                 self._case.ended(self._case.begin_asking(prints_to="rival"))
             finally:
-                os.kill(number, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # the next strike has killed it
+                    os.kill(number, signal.SIGCONT)
 
         self._rivals.append(threading.Thread(target=answer))
         self._rivals[-1].start()

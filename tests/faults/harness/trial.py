@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from tests.faults.harness.case import Broken, Case
 from tests.faults.harness.promises import KILLED, TOLD, Findings, findings, require_promises
 from tests.faults.harness.site import Site
-from tests.faults.harness.strikes import MOST_STRIKES, Strike, Striker, drawn
+from tests.faults.harness.strikes import MOST_STRIKES, Striker, drawn
 from tests.faults.harness.wires import creates
 
 MOST_COMMANDS = MOST_STRIKES + 4
+UNFORESEEN = '"error": "Unexpected"'
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ def run(site: Site, known: Undisturbed, seed: int, only: str | None = None) -> T
     """One trial, to its end. `only`: this fault in place of those that the seed draws."""
     strikes = [one for one in drawn(seed, only) if site.has_disk or one.fault != "fill the disk"]
     told = Told(seed, [str(strike) for strike in strikes])
-    case = Case(site, f"trial-{seed}", with_helper=seed % 2 == 1)
-    striker = Striker(case)
+    needs_helper = any(strike.fault in {"kill the helper", "kill both"} for strike in strikes)
+    case = Case(site, f"trial-{seed}", with_helper=seed % 2 == 1 or needs_helper)
+    striker = Striker(case, strikes)
     begun = time.monotonic()
     with case.prepared():
         try:
-            _walk(case, striker, strikes, known, told)
+            _walk(case, striker, known, told)
             require_promises(case, striker, known.findings)
         except Broken as error:
             went = f"{told.strikes}, of which came to pass: {striker.hits}; exit codes {case.codes}"
@@ -80,24 +82,23 @@ def run(site: Site, known: Undisturbed, seed: int, only: str | None = None) -> T
     return told
 
 
-def _walk(case: Case, striker: Striker, strikes: list[Strike], known: Undisturbed, told: Told) -> None:
-    """Ask, and ask again, each time with the next strike, until all candidates are in the answer."""
-    left = list(strikes)
+def _walk(case: Case, striker: Striker, known: Undisturbed, told: Told) -> None:
+    """Ask, and ask again, until all candidates are in the answer."""
     for _ in range(MOST_COMMANDS):
-        hits = len(striker.hits)
-        strike = left.pop(0) if left else None
-        if strike is not None:
-            striker.trap(strike, known.messages)
+        before = len(striker.hits)
+        striker.arm(known.messages)
         code = case.ask()
         striker.heal()
-        is_struck = len(striker.hits) > hits
-        told.ends += [code] * is_struck
+        hits = striker.hits[before:]
+        told.ends += [code] * len(hits)
         # A run whose weights did not arrive is left out, and asked for again the next time.
-        if code == 0 and not (is_struck and left) and not case.outcome()["report"]["exclusions"]:
+        if code == 0 and not case.outcome()["report"]["exclusions"]:
             return
-        if code and not is_struck:
+        if code and not hits:
             raise Broken(f"a command that nothing struck ended with {code}")
-        of_the_disk = strike is not None and strike.fault == "fill the disk" and "No space" in case.said()
+        if UNFORESEEN in case.said():
+            raise Broken("a command met what nobody foresaw")
+        of_the_disk = "fill the disk" in hits and "No space" in case.said()
         if code not in {0, KILLED, *TOLD} and not of_the_disk:
             raise Broken(f"a command ended with {code}")
     raise Broken(f"no answer after {MOST_COMMANDS} commands")
