@@ -45,6 +45,29 @@ def workers(scratch: Path, scale: Scale) -> Iterable[Row]:
         yield Row(work, f"one worker, over {number}", Goal(">=", 0.9), (alone / seconds(number),), "x")
 
 
+def triggers(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """What Stockpot adds to Prefect's own latency on an idle worker."""
+    found = measured("triggers", scratch / "site", "--rounds", scale.repeats)
+
+    def more(name: str, empty: str) -> tuple[float, ...]:
+        return tuple(ours - none for ours, none in zip(found[name], found[empty], strict=True))
+
+    yield Row(
+        "from the announcement of a sweep to its first evaluation",
+        "two empty flows, by the same trigger",
+        Goal("<=", 2, "s"),
+        more("announced", "empty"),
+        "s more",
+    )
+    yield Row(
+        "a flow run whose request is answered",
+        "an empty flow run",
+        Goal("<=", 1, "s"),
+        more("lost", "nothing"),
+        "s more",
+    )
+
+
 def orchestration(scratch: Path, scale: Scale) -> Iterable[Row]:
     """A 24-candidate sweep: all that is neither evaluation nor averaging.
 

@@ -39,6 +39,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "scanning": flow_rows.scanning,
     "orchestration": flow_rows.orchestration,
     "workers": flow_rows.workers,
+    "triggers": flow_rows.triggers,
 }
 
 
