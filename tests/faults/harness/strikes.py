@@ -83,7 +83,7 @@ class Striker:
         self._rivals: list[threading.Thread] = []
         self._acts: Mapping[str, Callable[[Strike], bytes | None]] = {
             "kill the parent": lambda _: self._kill(case.parent),
-            "kill the helper": lambda _: self._kill(case.helper),
+            "kill the helper": lambda _: self._kill_helper(),
             "kill both": lambda _: self._kill(case.parent, case.helper),
             "suspend the parent": lambda _: self._suspend(case.parent),
             "lose the answer": lambda _: b"",
@@ -148,6 +148,10 @@ class Striker:
                 self.lost_evaluations += 1
                 process.kill()
         return b""
+
+    def _kill_helper(self) -> None:
+        """The message may be the parent's: it passes."""
+        self._kill(self._case.helper)
 
     def _suspend(self, sleeper: BaseProcess | None) -> None:
         """Until another command has answered the request: as a machine that sleeps, and wakes up."""
