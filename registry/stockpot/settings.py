@@ -1,6 +1,7 @@
 """Settings, from the environment. MLflow's and Prefect's own variables are theirs to read."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.request import getproxies_environment
@@ -32,6 +33,12 @@ def _expanded(folder: Path) -> Path:
 
 def _folder_or_address(place: str) -> str:
     return place if ":/" in place or not place else str(_expanded(Path(place)).absolute())
+
+
+def _with_its_secret(url: str) -> str:
+    if (named := re.search(r":\{(\w+)\}@", url)) is not None:
+        raise ValueError(f"the secret {named[1]} is not put in; in a container: with-secrets COMMAND")
+    return url
 
 
 _Folder = Annotated[Path, AfterValidator(_expanded)]
@@ -74,7 +81,7 @@ class Settings(BaseSettings):
 
     home: _Folder = Field(default_factory=lambda: require_home("Stockpot", "STOCKPOT_HOME") / ".stockpot")
     """The folder for what has no place of its own."""
-    store_url: str = ""
+    store_url: Annotated[str, AfterValidator(_with_its_secret)] = ""
     """The store's database, as SQLAlchemy writes it; a SQLite file in `home` by default."""
     cache: _Folder | None = None
     """The folder of downloaded weights; in `home` by default."""

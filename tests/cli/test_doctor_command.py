@@ -85,6 +85,15 @@ def test_no_fault_hides_another_and_the_first_ones_code_is_the_commands(
     assert not (tmp_path / "none.db").exists()
 
 
+def test_an_address_whose_secret_was_not_put_in_says_how(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STOCKPOT_STORE_URL", "postgresql://stockpot:{database}@postgres/stockpot")
+    code, found, _ = _doctor(capsys)
+    assert code == 3
+    assert "with-secrets" in _of(found, "settings")["told"]
+
+
 def test_without_a_place_for_outputs_requests_go_on(
     mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
