@@ -9,7 +9,6 @@ or in a shell: ``python sweep.py && stockpot announce "$RUN_ID"``.
 """
 
 import json
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -17,9 +16,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from stockpot.entities import UNFINISHED, Run, SweepSelector
 from stockpot.entities.tags import PARENT, SOUP
 from stockpot.errors import BadRequest, StockpotError
+from stockpot.logs import LOG
 from stockpot.prose import counted
-
-_log = logging.getLogger("stockpot")
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,14 @@ def announce(run_id: str, *, rule: str | None = None) -> Announcement:
     none. Raises the errors of `stockpot.errors`, each with its mend: UnknownSweep, BadRequest for a run
     without runs below it, NotPermitted.
     """
+    told = announced(run_id, rule=rule)
+    for note in told.notes:
+        LOG.warning(note)
+    return told
+
+
+def announced(run_id: str, *, rule: str | None = None) -> Announcement:
+    """The same, for who tells the notes himself."""
     from stockpot.tracking import MlflowTracker
 
     tracker, selector = MlflowTracker(), SweepSelector(run_id)
@@ -70,9 +76,7 @@ def announce(run_id: str, *, rule: str | None = None) -> Announcement:
         tag = _value(rule)
         tracker.tag_run(run_id, SOUP, tag)
     event = uuid5(NAMESPACE_URL, "\n".join([run_id, *sorted(map(_as_it_is, below))]))
-    notes = [note for note in (_unfinished(below), _sent(run_id, event, tag)) if note]
-    for note in notes:
-        _log.warning(note)
+    notes = filter(None, (_unfinished(below), _sent(run_id, event, tag)))
     return Announcement(run_id, tag, event, tuple(notes))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, Busy, StockpotError, Unexpected
-from stockpot.logs import LOG
+from stockpot.logs import LOG, working_on
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
@@ -203,16 +203,17 @@ def _done(asked: Asked, watch: Watcher) -> Done:
     from stockpot.workflow.jobs import fault_line
 
     sweep, job = asked.job.request.sweep or "", asked.job.name
-    watch.say(f"the sweep {sweep}, for {asked.request.model}")
-    try:
-        outcome = soup(replace(asked.request, wait=False), watch=watch)
-    except Busy as error:  # of another scan, which came to it first
-        watch.say(f"the sweep {sweep} is left to it: {error.what}")
-        return Done(sweep, job, fault=error.what)
-    except Exception as error:  # noqa: BLE001 - the other sweeps are none the worse for it
-        told = error if isinstance(error, StockpotError) else Unexpected.of(error)
-        watch.say(f"the sweep {sweep} has no answer: {' '.join(str(told).split())}")
-        return Done(sweep, job, fault=fault_line(told), exit_code=told.exit_code)
+    with working_on(model=asked.request.model, sweep=sweep, job=job):
+        watch.say(f"the sweep {sweep}, for {asked.request.model}")
+        try:
+            outcome = soup(replace(asked.request, wait=False), watch=watch)
+        except Busy as error:  # of another scan, which came to it first
+            watch.say(f"the sweep {sweep} is left to it: {error.what}")
+            return Done(sweep, job, fault=error.what)
+        except Exception as error:  # noqa: BLE001 - the other sweeps are none the worse for it
+            told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+            watch.say(f"the sweep {sweep} has no answer: {' '.join(str(told).split())}")
+            return Done(sweep, job, fault=fault_line(told), exit_code=told.exit_code)
     return Done(sweep, job, tuple(one.uri for one in outcome.registered))
 
 

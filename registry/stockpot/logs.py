@@ -86,5 +86,6 @@ def _handler(level: int) -> logging.Handler:
 
 
 def _worked_on() -> Mapping[str, str]:
-    all_works = tuple(_EVERYWHERE)
-    return _HERE.get(all_works[0] if len(all_works) == 1 else {})
+    everywhere = [*_EVERYWHERE]
+    alike = everywhere and all(told == everywhere[0] for told in everywhere)
+    return _HERE.get(everywhere[0] if alike else {})

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from stockpot import calls
+from stockpot.announcing import announce
 from stockpot.cli import main
 from stockpot.entities import Job, JobState
 from stockpot.watching import Silent
@@ -195,7 +196,10 @@ def test_a_filter_that_mlflow_refuses_names_its_rule(
 
 
 def test_a_sweep_is_announced_once_and_asked_for_whatever_its_age(
-    client: MlflowClient, capsys: pytest.CaptureFixture[str], home: Path
+    client: MlflowClient,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (home / "rules.toml").write_text(RULES.replace("since = 1970-01-01", "since = 2100-01-01", 1))
     parent = sweep(client)
@@ -210,6 +214,10 @@ def test_a_sweep_is_announced_once_and_asked_for_whatever_its_age(
     assert [one["rule"] for one in document(capsys, "scan", "--dry-run")["sightings"]] == ["tagged"]
     unfinished = document(capsys, "announce", running := sweep(client, ends=False))
     assert unfinished["notes"] == ["1 run of the sweep not ended: the soup waits for that"]
+    told = run(capsys, "announce", running)[1]
+    assert f"- {unfinished['notes'][0]}" in told
+    assert [line for line in caplog.records if line.name == "stockpot"] == [], "people are told once"
+    assert announce(running).notes == (caplog.messages[-1],), "programs by their log, too"
     for below in client.search_runs(["1"], f"tags.mlflow.parentRunId = '{running}'"):
         client.set_terminated(below.info.run_id)
     assert document(capsys, "announce", running)["event"] != unfinished["event"], (

@@ -48,6 +48,8 @@ def test_the_second_time_changes_nothing(none_yet: None) -> None:
     assert on_the_server() == before
     assert [each.trigger.within.total_seconds() for each in before] == [600, 90]
     assert {each.actions[0].state.name for each in before} == {"CRASHED"}
+    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled")}
+    assert all(ends < each.trigger.expect for each in before), "what has ended is not silent"
 
 
 def test_several_at_once_leave_one_of_each(none_yet: None) -> None:

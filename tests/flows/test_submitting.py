@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -21,6 +23,9 @@ from stockpot.wiring import Workplace
 from stockpot.workflow.jobs import job_of
 from stockpot_flows import submitting
 from stockpot_flows.submitting import as_raised
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
 
@@ -128,14 +133,20 @@ def said(told: Listener, what: str) -> str:
     return awaited(found, what)
 
 
-def crash(told: Listener) -> None:
-    """As the automation does that misses a sign of life."""
+def end(told: Listener, state: "State[Any]") -> None:
+    """The flow run, in this state."""
     from prefect.client.orchestration import get_client
-    from prefect.states import Crashed
 
     run = UUID(said(told, "the flow run: ").rpartition("/")[2].rpartition(" ")[2])
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, Crashed(message="No sign of life"), force=True)
+        client.set_flow_run_state(run, state, force=True)
+
+
+def crash(told: Listener) -> None:
+    """As the automation does that misses a sign of life."""
+    from prefect.states import Crashed
+
+    end(told, Crashed(message="No sign of life"))
 
 
 @pytest.fixture
@@ -163,8 +174,9 @@ def test_a_run_that_prefect_calls_crashed_is_awaited_while_its_process_works_on(
         assert not following.done()
         answer = SoupOutcome(report(soup("a", "b")), (), 3, 3.0)
         place.store.finish_job(job, answer, EVIDENCE, owner="elsewhere/7/x")
+        # An answer is one before its lease is given back, too. This process has evaluated nothing for it.
+        assert following.result(60) == replace(answer, evaluations=0, passes=0.0)
         give_back()
-        assert following.result(60).report == answer.report
     assert sum("process 7" in line for line in told.said) == 1
 
 
@@ -195,10 +207,26 @@ def test_a_crashed_run_that_nobody_works_on_any_more_is_told(
     leads: tuple[Workplace, Job, Callable[[], None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    *_, give_back = leads
+    place, job, give_back = leads
+    place.store.finish_job(job, SoupOutcome(report(soup("a")), (), 3), EVIDENCE, owner="elsewhere/7/x")
     with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
         crash(told)
         said(told, "process 7 on elsewhere")
         give_back()
         with pytest.raises(PrefectUnreachable, match="ended as Crashed: No sign of life"):
+            following.result(60)  # there is an answer: an older one
+
+
+def test_an_end_that_the_walk_has_told_is_one_whoever_works_on_the_same_request(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.states import Failed
+
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        end(told, Failed(message="Flow run encountered an exception: NothingToSoup: only one run"))
+        with pytest.raises(NothingToSoup, match="only one run"):
             following.result(60)

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from stockpot import calls
 from stockpot.cli import main
 from stockpot.cli.watching import watched
-from stockpot.errors import TRACEBACK
+from stockpot.entities import Job, SoupRequest, digest_of_bytes
+from stockpot.errors import TRACEBACK, BadRequest
 from stockpot.logs import LOG, working_on, write_json
+from stockpot.watching import Lines
+from stockpot.workflow.scanning.findings import Asked
 
 Told = Callable[[], list[dict[str, Any]]]
 
@@ -58,7 +62,26 @@ def test_threads_tell_what_the_process_works_on_unless_that_is_several_things(to
         with working_on(model="two"):
             LOG.info("of two")
             threads.submit(LOG.info, "by a thread").result()
-    assert [line.get("model") for line in told()] == ["one", "two", None]
+            with working_on(model="two"):
+                LOG.info("of two")
+        with working_on(model="one"):
+            threads.submit(LOG.info, "by a thread").result()
+    assert [line.get("model") for line in told()] == ["one", "two", None, "two", "one"]
+
+
+def test_each_line_of_a_scan_tells_which_sweep_it_is_about(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise BadRequest("no split")
+
+    monkeypatch.setattr(calls, "soup", fails)
+    write_json()
+    request = SoupRequest(model="m", task="t", sweep="1f0c")
+    asked = Asked(request, Job(digest_of_bytes(b"job"), request), 0)
+    assert calls._done(asked, Lines(LOG.info)).exit_code == BadRequest.exit_code
+    about = ("m", "1f0c", asked.job.name)
+    assert [(line["model"], line["sweep"], line["job"]) for line in told()] == [about] * 2
 
 
 def test_an_error_is_a_line_with_its_mend_and_results_stay_as_they_are(

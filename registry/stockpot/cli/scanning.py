@@ -62,9 +62,9 @@ def announce(
     as_json: Json = False,
 ) -> None:
     """Tell that a sweep has finished: the next scan asks for its soup."""
-    from stockpot.announcing import announce
+    from stockpot.announcing import announced
 
-    told = announce(run_id, rule=rule)
+    told = announced(run_id, rule=rule)
     text = f"the sweep {run_id} is announced: its tag stockpot.soup holds {told.tag}"
     tell(to_document(told), "\n".join([text, *(f"- {note}" for note in told.notes)]), as_json=as_json)
 

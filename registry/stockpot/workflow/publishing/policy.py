@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from stockpot.entities import Register, ReportRow, SoupReport
-from stockpot.workflow.publishing.verdict import Verdict, judge, sentence
+from stockpot.workflow.publishing.verdict import Verdict, clause, judge
 
 
 def left_out(row: ReportRow, report: SoupReport) -> str:
@@ -21,7 +21,7 @@ def left_out(row: ReportRow, report: SoupReport) -> str:
     if wanted:
         return ""
     others = "--register all" if verdict is Verdict.WORSE else "--register not_worse"
-    return f"{sentence(row, request.report_on, report.unit)}. To register it all the same: {others}"
+    return f"{clause(row, request.report_on, report.unit)}. To register it all the same: {others}"
 
 
 def best_last(rows: Sequence[ReportRow], held_out: str) -> list[ReportRow]:

@@ -84,11 +84,16 @@ def margin(report: SoupReport) -> str:
 
 def sentence(row: ReportRow, report_on: str, unit: str | None) -> str:
     """The verdict in one line: on the report split, and under shift where that was measured."""
+    return f"{row.label}: {clause(row, report_on, unit)}"
+
+
+def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
+    """The same, without what it is about."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
-        return f"{row.label}: no soup: the best single candidate alone"
+        return "no soup: the best single candidate alone"
     told = (
-        f"{row.label}: {PHRASES[verdict]} than the best single candidate: "
+        f"{PHRASES[verdict]} than the best single candidate: "
         f"{gain(row.versus_best[report_on], unit)} on split {report_on}"
     )
     shifted = row.versus_best.get(MEAN_OF_SHIFTS)
