@@ -1,4 +1,4 @@
-"""Kills and other faults at moments that a seed draws: each soup is one version, nothing is lost."""
+"""Fifty kills and other faults at moments that a seed draws: each soup is one version, nothing is lost."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,7 @@ from tests.faults.harness.site import Site, fault_site
 from tests.faults.harness.trial import run, undisturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-STRIKES = 15
-"""Fifty take ten minutes on 2 cores; `make faults` runs as many as are wanted."""
+STRIKES = 50
 
 
 @pytest.fixture(scope="module")
