@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # torch first and by itself: where the package index offers several builds, the pin decides.
 TORCH = $(shell grep '^torch==' constraints.txt)
-# Files of tests are dealt to two processes: what a file has set up stays with it.
-AT_ONCE = -n 2 --dist loadfile
+# Files of tests are dealt to two processes: what a file has set up stays with it. In their own order: by default those
+# with the fewest tests come last, which here are the longest, and one process would wait for the other.
+AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-slow faults check format bench bench-peers image-check clean
 
