@@ -26,6 +26,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet -m "not slow" tests/e2e/test_docker.py  # image, compose and pools, offline
 
 test: check
 	$(BIN)/pytest $(AT_ONCE) -m "not slow"
