@@ -26,6 +26,10 @@ from stockpot.entities import (
     Selection,
     SoupOutcome,
     SoupReport,
+    TrailDraft,
+    TrailEntry,
+    TrailOf,
+    Watch,
     Watermark,
 )
 
@@ -273,6 +277,32 @@ class Store(Protocol):
 
     def registrations(self, model: str | None = None) -> tuple[Registration, ...]:
         """All rows of a registered model, or of all, by model and recipe digest."""
+        ...
+
+    def append_trail(
+        self, of: TrailOf, drafts: Sequence[TrailDraft], *, after: Digest | None
+    ) -> tuple[TrailEntry, ...] | None:
+        """Append to this model's trail, all or nothing, if its newest entry is still `after` (None: it has no
+        entry). Returns the entries, whose time is the store's.
+
+        None where another entry is the newest one by now: look again at what is known, and decide again. What
+        was appended after `after` with the same content is taken for this call's own, as whoever lost the
+        answer to a commit finds it.
+        """
+        ...
+
+    def trail(self, of: TrailOf) -> tuple[TrailEntry, ...]:
+        """The entries of this model's trail, oldest first."""
+        ...
+
+    def watches(self, models: Collection[str] | None = None) -> tuple[Watch, ...]:
+        """What is known by the trails of the models of these names, or of all, by name and birth."""
+        ...
+
+    def keep_look(self, at: float, trails: Collection[TrailOf]) -> None:
+        """Keep that somebody looked at these models then, unless somebody looked later. Nothing is kept of
+        one without a trail.
+        """
         ...
 
     def prune(self, seconds: float, *, really: bool) -> tuple[Pruned, ...]:

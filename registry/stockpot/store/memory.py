@@ -36,15 +36,17 @@ from stockpot.entities import (
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_claim, require_lease, require_number, require_rule
+from stockpot.store.memory_trails import MemoryTrails
 from stockpot.store.places import place_of
 from stockpot.store.pruning import in_use, told, told_of
 from stockpot.store.reports import dataset_of, question_of
 
 
-class MemoryStore(Store):
+class MemoryStore(MemoryTrails, Store):
     """A store in this process's memory."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = Lock()
         self._ingested: dict[str, IngestedSource] = {}
         self._recipes: dict[Digest, Composition] = {}

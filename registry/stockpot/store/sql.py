@@ -32,6 +32,7 @@ from stockpot.store.sql_pruning import SqlPruning
 from stockpot.store.sql_registrations import SqlRegistrations, release
 from stockpot.store.sql_reports import SqlReports
 from stockpot.store.sql_scans import SqlScans
+from stockpot.store.sql_trails import SqlTrails
 from stockpot.store.tables import (
     BoundRow,
     EvaluationRow,
@@ -48,7 +49,7 @@ _AT_ONCE = 10_000
 
 
 @tries_again
-class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, SqlPruning, Transactions, Store):
+class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, SqlTrails, SqlPruning, Transactions, Store):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Double,
     ForeignKey,
     LargeBinary,
@@ -316,3 +317,40 @@ class CandidateRow(Row):
     path: Mapped[str]
     model_id: Mapped[str | None]
     checkpoint: Mapped[Digest] = mapped_column(index=True)
+
+
+class TrailRow(Row):
+    """An entry of a registered model's trail. No row is ever changed or removed."""
+
+    __tablename__ = "stockpot_trail"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    born: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    """When MLflow made the model, in milliseconds since the epoch."""
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """1, 2, ... One process wins each."""
+    kind: Mapped[str] = mapped_column(String(16))
+    at: Mapped[float]
+    """By the database's clock."""
+    by: Mapped[str]
+    reason: Mapped[str]
+    fact: Mapped[Any] = mapped_column(JSON)
+    previous: Mapped[Digest | None]
+    digest: Mapped[Digest] = mapped_column(unique=True)
+    """Of all else, in canonical JSON."""
+
+
+class WatchRow(Row):
+    """What the entries of a trail add up to, and when somebody looked at the model last."""
+
+    __tablename__ = "stockpot_watches"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    born: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    number: Mapped[int]
+    """Of the newest entry, as `digest` and `at`."""
+    digest: Mapped[Digest]
+    at: Mapped[float]
+    mlflow: Mapped[str]
+    looked: Mapped[float | None]
+    """By the database's clock."""
+    aliases: Mapped[Any] = mapped_column(JSON)
+    gone: Mapped[bool]

@@ -43,6 +43,7 @@ from stockpot.testing.store_values import (
     selection,
     soup,
 )
+from stockpot.testing.trail_contract import TrailContract
 
 RULE = OverlayRule("training", 512, "bn/1", TEST.dataset)
 
@@ -59,7 +60,7 @@ def committed(store: Store) -> Registration | None:
     return store.registration("digits", soup("a", "b").digest)
 
 
-class StoreContract(BoundsContract, JobsContract, PruningContract):
+class StoreContract(BoundsContract, JobsContract, PruningContract, TrailContract):
     """Every sentence of `stockpot.ports.Store`, held against the fixture ``store``."""
 
     def test_a_new_store_knows_nothing(self, store: Store) -> None:
