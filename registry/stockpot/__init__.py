@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stockpot.calls import check, help_out, plan, soup
+    from stockpot.calls import check, gate, help_out, plan, promote, soup
     from stockpot.entities import Accept, Adapter, Direction, Dtype, Register, SoupOutcome, SoupRequest
     from stockpot.errors import NothingToSoup, StockpotError
     from stockpot.ports import SelectionMethod, Task, Watcher
@@ -35,15 +35,15 @@ __all__ = [
     "Task",
     "Watcher",
     "check",
+    "gate",
     "help_out",
     "plan",
+    "promote",
     "soup",
 ]
 
 _HOMES = {
-    "check": "calls",
-    "help_out": "calls",
-    "plan": "calls",
+    **dict.fromkeys(("check", "gate", "help_out", "plan", "promote"), "calls"),
     **dict.fromkeys(
         ("Accept", "Adapter", "Direction", "Dtype", "Register", "SoupOutcome", "SoupRequest"), "entities"
     ),

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Direction, Dtype, Job, SoupOutcome, SoupRequest
+from stockpot.entities import Decision, Direction, Dtype, Job, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, Busy, StockpotError, Unexpected
 from stockpot.logs import LOG, working_on
+from stockpot.person import person
 from stockpot.ports import Task, Watcher
 from stockpot.settings import read_settings
 from stockpot.watching import Lines
@@ -15,6 +16,7 @@ from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.check import SweepCheck, check_sweep
 from stockpot.workflow.gathering.proposal import ANY_TASK
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.promotion.promote import Mover, Promotion, require_alias
 from stockpot.workflow.scanning.findings import Asked, Done, Scan
 from stockpot.workflow.scanning.overview import RulesCheck
 
@@ -227,6 +229,55 @@ def check_rules(rules: Path | None = None, *, watch: Watcher | None = None) -> R
 
     with Workplace(watch=_log_of(watch)) as place:
         return check_rules(read_rules(rules or place.settings.rules_file), place.tracker, place.store)
+
+
+def gate(uri: str, *, policies: Path | None = None, watch: Watcher | None = None) -> Decision:
+    """Judge a registered version by its model's policy, against the version that has the alias. Moves
+    nothing.
+
+    Args:
+        uri: models:/NAME/VERSION or models:/NAME@ALIAS.
+        policies: The file of policies; by default STOCKPOT_POLICIES, else ``policies.toml`` in STOCKPOT_HOME.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    `Decision.require_passed` raises GateFailed for a version that failed. Raises the other errors of
+    `stockpot.errors`, each with its mend.
+    """
+    watch = _log_of(watch)
+    with Workplace(watch=watch) as place:
+        return place.promoter(uri, policies).judge(uri)
+
+
+def promote(
+    uri: str,
+    *,
+    reason: str,
+    to: str | None = None,
+    override: str = "",
+    by: str | None = None,
+    policies: Path | None = None,
+    watch: Watcher | None = None,
+) -> Promotion:
+    """Judge a registered version, and move the alias to it where it passes; who and why is kept.
+
+    Args:
+        uri: models:/NAME/VERSION or models:/NAME@ALIAS.
+        reason: Why, for whoever reads the trail.
+        to: The alias; that of the policy, which guards one.
+        override: Why it is to move although checks fail. The decision keeps those.
+        by: Who asks for it; by default git's name of this user, else the system's, with the host.
+        policies: As of `gate`.
+        watch: As of `gate`.
+
+    Where a version has failed nothing has moved, and `Promotion.require_moved` raises GateFailed. Raises the
+    other errors of `stockpot.errors`, each with its mend.
+    """
+    watch = _log_of(watch)
+    who = Mover(person() if by is None else by, reason, override)
+    with Workplace(watch=watch) as place:
+        promoter = place.promoter(uri, policies)
+        require_alias(to, promoter.policy, uri)
+        return promoter.promote(uri, who, watch)
 
 
 def check_task(

@@ -26,6 +26,7 @@ StockpotError
 │   └── SchemaMismatch    the database is older or newer than this program
 ├── Busy                  another process works on this very request
 ├── Unexpected            what nobody foresaw, told without secrets
+├── GateFailed            a version that does not show what the gate asks
 ├── PrefectUnreachable    Prefect does not answer, or fails under the flow
 └── TrackingError         MLflow
     ├── Unreachable       no answer
@@ -185,6 +186,12 @@ class PrefectUnreachable(StockpotError):
     """Prefect does not answer, or fails under the flow."""
 
     exit_code = 10
+
+
+class GateFailed(StockpotError):
+    """A version does not show what the gate asks of it."""
+
+    exit_code = 11
 
 
 class Unexpected(StockpotError):

@@ -1,7 +1,8 @@
 """Words for people, on terminals and in logs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 _CONTROLS = (
     *range(0x20),
@@ -22,6 +23,12 @@ def listed(names: Sequence[str], most: int = 8, *, between: str = ", ") -> str:
     rest = len(names) - most
     more = f"{between.rstrip(', ')} and {rest:,} more" if rest > 0 else ""
     return between.join(names[:most]) + more
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """Behind a name that nobody knows: which one may be meant; empty where none is near."""
+    close = get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def size(number: int) -> str:

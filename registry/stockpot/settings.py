@@ -98,6 +98,8 @@ class Settings(BaseSettings):
 
     rules: _Folder | None = None
     """The file that tells scans which finished sweeps become soups; rules.toml in `home` by default."""
+    policies: _Folder | None = None
+    """The file that tells the gate what versions must show; policies.toml in `home` by default."""
 
     log: Literal["text", "json"] = "text"
     """How the command and the flows log on stderr: in lines for people, or as one JSON object a line."""
@@ -106,6 +108,11 @@ class Settings(BaseSettings):
     def rules_file(self) -> Path:
         """The file of rules."""
         return (self.rules or self.home / "rules.toml").absolute()
+
+    @property
+    def policies_file(self) -> Path:
+        """The file of policies."""
+        return (self.policies or self.home / "policies.toml").absolute()
 
     @property
     def database(self) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import automations, checking, operations, options, printing, scanning, terminal
+from stockpot.cli import automations, checking, operations, options, printing, promoting, scanning, terminal
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
@@ -33,7 +33,8 @@ def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 app = typer.Typer(
     name="stockpot",
     epilog="Exit codes: 0 done, better or not; 2 usage; 3 bad request; 4 nothing to soup; 5 bad weights; "
-    "6 bad task; 7 store; 8 MLflow; 9 another process works on the request; 10 Prefect; 1 anything else.",
+    "6 bad task; 7 store; 8 MLflow; 9 another process works on the request; 10 Prefect; "
+    "11 the gate; 1 anything else.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -61,6 +62,7 @@ app.add_typer(tasks, name="task")
 
 scanning.add_commands(app)
 app.add_typer(operations.commands)
+app.add_typer(promoting.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 

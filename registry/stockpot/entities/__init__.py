@@ -8,6 +8,15 @@ from stockpot.entities.checkpoint import (
     WeightsFormat,
     WeightsSource,
 )
+from stockpot.entities.decision import (
+    Check,
+    CheckOutcome,
+    Decision,
+    GateScore,
+    GateVerdict,
+    JudgedVersion,
+    Schema,
+)
 from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
 from stockpot.entities.discrepancy import Discrepancy, DiscrepancyKind
 from stockpot.entities.ensemble import Composition, Ensemble
@@ -114,6 +123,8 @@ __all__ = [
     "Bound",
     "Candidate",
     "CandidatePoint",
+    "Check",
+    "CheckOutcome",
     "Checkpoint",
     "CheckpointPlace",
     "Comparison",
@@ -122,6 +133,7 @@ __all__ = [
     "Contender",
     "Curve",
     "CurvePoint",
+    "Decision",
     "Digest",
     "Direction",
     "Discrepancy",
@@ -136,11 +148,14 @@ __all__ = [
     "Experiment",
     "FileStamp",
     "FiledReport",
+    "GateScore",
+    "GateVerdict",
     "IngestedSource",
     "Ingredient",
     "Job",
     "JobRecord",
     "JobState",
+    "JudgedVersion",
     "KnownSweep",
     "Lease",
     "LoggedSoup",
@@ -163,6 +178,7 @@ __all__ = [
     "RegistrationState",
     "ReportRow",
     "Run",
+    "Schema",
     "Score",
     "Seen",
     "Selection",

@@ -186,6 +186,10 @@ class TorchBench:
         task, examples = self.workspace.task, self.workspace.split(split).padded(0, n)
         return task.inputs(task.collate(examples, f"split {split!r}, examples from 0"))
 
+    def seconds(self, recipe: Recipe, split: str) -> float:
+        """Of a pass over the split's first batch, on the device, with the recipe's weights in place."""
+        return self.evaluator(split).seconds(recipe)
+
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
         return self.workspace.models.on_cpu(recipe)

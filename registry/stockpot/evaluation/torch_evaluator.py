@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +170,29 @@ class TorchEvaluator:
                 f"{self._shared.outputs.bytes_per_example} bytes per example",
             )
         return score
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Of a forward pass over the first batch, once its weights are in place and a pass has warmed them
+        up.
+        """
+        where = self._where(f"timing recipe {short(recipe.digest)}")
+        return self._shared.on_device(partial(self._timed, recipe, where), where)
+
+    def _timed(self, recipe: Recipe, where: str) -> float:
+        module = self._shared.models.holding(recipe)
+        self._first_outputs(where, module)
+        with self._settled(module, where):
+            first = self._batches.first()
+            self._wait()
+            begun = perf_counter()
+            self._shared.task.outputs(module, first, self._batches.size, where)
+            self._wait()
+            return perf_counter() - begun
+
+    def _wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self._shared.device.type == "cuda":
+            torch.cuda.synchronize(self._shared.device)
 
     def _early(
         self, recipe: Recipe, must_reach: Threshold | None, module: nn.Module, forward: Forward

@@ -81,6 +81,12 @@ class Bench(Protocol):
         """How these tensors differ from the task's model; empty when they fit."""
         ...
 
+    def seconds(self, recipe: Recipe, split: str) -> float:
+        """Of a forward pass over the split's first batch, on the device, with the recipe's weights in place
+        and the device warm. Raises what an evaluation raises.
+        """
+        ...
+
     def module_with(self, recipe: Recipe) -> "nn.Module":
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode."""
         ...

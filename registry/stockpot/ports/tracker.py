@@ -14,6 +14,7 @@ from stockpot.entities import (
     Publication,
     Registration,
     Run,
+    Schema,
     SweepSelector,
     WeightsSource,
 )
@@ -249,6 +250,18 @@ class Tracker(Protocol):
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Tag a version with ``stockpot.alias``, which stays, and point that alias at it."""
+        ...
+
+    def point_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias at a version, and tag nothing. Raises BadRequest for a version that is not there, or
+        an alias that MLflow refuses.
+        """
+        ...
+
+    def schema(self, version: ModelVersion) -> Schema | None:
+        """The signature of any registered version, whoever made it; None where it has none. Raises BadRequest
+        where its card (``MLmodel``) cannot be read.
+        """
         ...
 
     def version(self, uri: str) -> ModelVersion:

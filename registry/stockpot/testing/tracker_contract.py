@@ -24,6 +24,7 @@ from stockpot.entities import (
     Registration,
     RegistrationState,
     Run,
+    Schema,
     SweepSelector,
     WeightsFormat,
     digest_of_bytes,
@@ -521,6 +522,43 @@ class TrackerContract:
         assert tracker.version(f"models:/{first.name}@challenger").version == second.version
         assert tracker.version(first.uri).aliases == ()
         assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
+
+    def test_an_alias_that_is_pointed_at_a_version_leaves_its_tags(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        first, second = registered(tracker, publication), registered(tracker, publication)
+        tracker.set_alias(first.name, "challenger", first.version)
+        for version in (first, second, first):
+            tracker.point_alias(version.name, "champion", version.version)
+            assert tracker.version(f"models:/{version.name}@champion").version == version.version
+        assert tracker.version(first.uri).aliases == ("challenger", "champion")
+        assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
+        assert "stockpot.alias" not in tracker.version(second.uri).tags
+        with pytest.raises(BadRequest):
+            tracker.point_alias(first.name, "champion", "77")
+        assert tracker.version(f"models:/{first.name}@champion").version == first.version
+
+    def test_the_signature_of_a_version_is_told_in_one_way_whoever_wrote_its_card(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        cards = [
+            'signature:\n  inputs: \'[{"type": "tensor", "shape": [-1, 8]}]\'\n  outputs: null\n',
+            'signature: {inputs: \'[{"shape": [-1,8], "type": "tensor"}]\'}\n',
+            "flavors: {}\n",
+            "signature: {inputs: '[{'}\n",
+        ]
+        versions = []
+        for card in cards:
+            version = registered(tracker, publication)
+            (tmp_path / "MLmodel").write_text(card)
+            tracker.upload(version.model_id or "", tmp_path)
+            versions.append(version)
+        first, second, third = map(tracker.schema, versions[:3])
+        assert first == second == Schema('[{"shape":[-1,8],"type":"tensor"}]', None)
+        assert third is None
+        assert tracker.schema(registered(tracker, publication)) is None
+        with pytest.raises(BadRequest, match="MLmodel cannot be read"):
+            tracker.schema(versions[3])
 
     def test_the_weights_of_a_version_can_be_fetched(
         self, tracker: Tracker, publication: Publication, tmp_path: Path

@@ -21,6 +21,7 @@ from stockpot.entities import (
     Publication,
     Registration,
     Run,
+    Schema,
     SweepSelector,
     WeightsSource,
 )
@@ -37,7 +38,7 @@ from stockpot.errors import (
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
-from stockpot.tracking.model_cards import CARD, OF_ANY_LIBRARY, require_torch
+from stockpot.tracking.model_cards import CARD, OF_ANY_LIBRARY, require_torch, schema_of
 from stockpot.tracking.names import (
     VERSION_URI,
     companions_among,
@@ -386,6 +387,16 @@ class MemoryTracker(Tracker):
         versions = self.versions_kept[model]
         versions[int(version) - 1] = replace(found, tags={**found.tags, ALIAS: alias}, aliases=())
         self.aliases[model, alias] = version
+
+    def point_alias(self, model: str, alias: str, version: str) -> None:
+        self._require_writable("alias")
+        self.version(f"models:/{model}/{version}")
+        self.aliases[model, alias] = version
+
+    def schema(self, version: ModelVersion) -> Schema | None:
+        kept = self.models_kept.get(version.model_id or "")
+        card = kept.files.get(CARD) if kept else None
+        return None if card is None else schema_of(card.decode(errors="replace"))
 
     def version(self, uri: str) -> ModelVersion:
         parts = VERSION_URI.fullmatch(uri)

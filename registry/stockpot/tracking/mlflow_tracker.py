@@ -22,6 +22,7 @@ from stockpot.entities import (
     Publication,
     Registration,
     Run,
+    Schema,
     SweepSelector,
     WeightsSource,
 )
@@ -58,6 +59,7 @@ from stockpot.tracking.mlflow_runs import (
 )
 from stockpot.tracking.mlflow_server import require_database, require_version, servers
 from stockpot.tracking.mlflow_weights import (
+    card_of_version,
     companions,
     download,
     download_weights,
@@ -66,6 +68,7 @@ from stockpot.tracking.mlflow_weights import (
     told,
     weights_of_version,
 )
+from stockpot.tracking.model_cards import schema_of
 from stockpot.tracking.model_configs import complete_config
 from stockpot.tracking.names import VERSION_URI
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
@@ -320,6 +323,15 @@ class MlflowTracker(Tracker):
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
             self._client.set_model_version_tag(model, version, ALIAS, alias)
             self._client.set_registered_model_alias(model, alias, version)
+
+    def point_alias(self, model: str, alias: str, version: str) -> None:
+        with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def schema(self, version: ModelVersion) -> Schema | None:
+        with asking(f"reading the card of {version.uri}", missing=BadRequest):
+            card = card_of_version(self._client, version)
+        return schema_of(card) if card else None
 
     def version(self, uri: str) -> ModelVersion:
         mend = "write models:/NAME/VERSION or models:/NAME@ALIAS, as the MLflow UI names them"

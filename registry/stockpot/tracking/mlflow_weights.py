@@ -101,6 +101,11 @@ def weights_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[W
     return tuple(sorted(found, key=lambda source: source.path))
 
 
+def card_of_version(client: "MlflowClient", version: ModelVersion) -> str:
+    """The text of a registered version's card; empty where there is none that can be read."""
+    return _card(client, "", client.get_model_version_download_uri(version.name, version.version))
+
+
 def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "list[LoggedModel]":
     """The LoggedModels that this run is the source of, oldest first."""
     models: list[LoggedModel] = []

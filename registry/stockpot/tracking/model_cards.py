@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from stockpot.entities import WeightsFormat, WeightsSource
-from stockpot.errors import OtherLibrary
+from stockpot.entities import Schema, WeightsFormat, WeightsSource
+from stockpot.errors import BadRequest, OtherLibrary
 
 CARD = "MLmodel"
 MOST_OF_A_CARD = 1 << 20
@@ -33,6 +33,24 @@ def document_of(card: str) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         raise TypeError("no mapping")
     return document
+
+
+def schema_of(card: str) -> Schema | None:
+    """The signature that a card tells of, if it does. Raises BadRequest for a card that cannot be read."""
+    try:
+        told = document_of(card).get("signature")
+        if not isinstance(told, Mapping):
+            return None
+        return Schema(_canonical(told.get("inputs")), _canonical(told.get("outputs")))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise BadRequest(
+            f"its card {CARD} cannot be read: {' '.join(str(error).split())}", mend="log the model again"
+        ) from error
+
+
+def _canonical(told: object) -> str | None:
+    """One text for each JSON document. MLflow keeps it as text in the card."""
+    return None if told is None else json.dumps(json.loads(str(told)), sort_keys=True, separators=(",", ":"))
 
 
 def require_torch(

@@ -67,19 +67,31 @@ def earns_alias(row: ReportRow, report: SoupReport) -> bool:
 
 def least_gain(report: SoupReport) -> float:
     """What an interval's lower end must exceed for the alias: the margin as a difference of scores."""
-    request = report.request
-    if request.relative_margin is None and report.unit is None:
-        return request.margin_number * POINT
-    return request.margin_number / 100 * abs(report.rows[0].scores[request.report_on])
+    return margin_as_difference(report.request, report.unit, _best_single(report))
 
 
 def margin(report: SoupReport) -> str:
     """The same for people, with what it is a part of."""
-    request, unit = report.request, report.unit
+    return margin_told(report.request, report.unit, _best_single(report), "the best single candidate's score")
+
+
+def _best_single(report: SoupReport) -> float:
+    return report.rows[0].scores[report.request.report_on]
+
+
+def margin_as_difference(request: SoupRequest, unit: str | None, score: float) -> float:
+    """A request's margin as a difference of scores; `score`: what a percentage is one of."""
+    if request.relative_margin is None and unit is None:
+        return request.margin_number * POINT
+    return request.margin_number / 100 * abs(score)
+
+
+def margin_told(request: SoupRequest, unit: str | None, score: float, whose: str) -> str:
+    """The same for people."""
     if request.relative_margin is None and unit is None:
         return f"{request.margin_number:+g} points"
-    told = difference(least_gain(report), unit)
-    return f"{told}, which is {request.margin_number:+g} % of the best single candidate's score"
+    told = difference(margin_as_difference(request, unit, score), unit)
+    return f"{told}, which is {request.margin_number:+g} % of {whose}"
 
 
 def sentence(row: ReportRow, report_on: str, unit: str | None) -> str:

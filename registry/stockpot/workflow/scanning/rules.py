@@ -6,14 +6,13 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, date, datetime, time
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from stockpot.entities import SoupRequest, digest_of_document
 from stockpot.errors import BadRequest, StockpotError
-from stockpot.prose import can_be_kept, listed
+from stockpot.prose import can_be_kept, listed, near
 
 EXAMPLE = """\
 budget_per_day = 20             # jobs that these rules ask for within 24 hours
@@ -239,7 +238,7 @@ class _Reading:
     def _know(self, table: Mapping[str, Any], known: Collection[str], where: str) -> bool:
         """Whether there are keys that nobody knows."""
         unknown = [name for name in table if name not in known]
-        self.faults += [f"{where}{name} is unknown{_near(name, known)}" for name in unknown]
+        self.faults += [f"{where}{name} is unknown{near(name, known)}" for name in unknown]
         return bool(unknown)
 
 
@@ -251,11 +250,6 @@ def _moment(given: object) -> datetime:
     if isinstance(given, date):
         return datetime.combine(given, time(), UTC)
     raise TypeError
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f": did you mean {close[0]}?" if close else ""
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,1 @@
+"""An alias that people rely on moves through a gate, and every move is recorded."""

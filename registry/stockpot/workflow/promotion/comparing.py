@@ -1,0 +1,86 @@
+"""A version beside the champion, on the same examples: not worse, and on no shifted split shown to be."""
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stockpot.entities import Check, CheckOutcome, Comparison, Score, SoupRequest
+from stockpot.statistics import compare
+from stockpot.statistics.holm import holm
+from stockpot.workflow.publishing import verdict
+
+NOBODY = "nobody has the alias so far, so there is nothing to compare with"
+
+
+class Groups(Protocol):
+    """Tells which examples share an origin."""
+
+    def __call__(self, split: str, /) -> Sequence[Hashable] | None:
+        """The origin of each example of the split; None where each is one."""
+        ...
+
+
+@dataclass
+class Match:
+    """The comparison of a version's scores with the champion's. `champion`: its URI, and None for nobody."""
+
+    request: SoupRequest
+    """With the primary split, the shifted ones and the margin."""
+    unit: str | None
+    groups: Groups
+    mine: Mapping[str, Score]
+    its: Mapping[str, Score]
+    champion: str | None
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+
+    def checks(self) -> Iterator[Check]:
+        """Of the primary split, then of each shifted one."""
+        yield self._primary()
+        if self.champion is not None and self.request.shifts:
+            yield from self._shifted()
+
+    def _primary(self) -> Check:
+        split = self.request.report_on
+        if broken := self._broken(split):
+            return Check("score", CheckOutcome.FAILED, broken)
+        if self.champion is None:
+            told = verdict.score(self.mine[split].value, self.unit)
+            return Check("score", CheckOutcome.NOT_APPLICABLE, f"{told} on split {split}; {NOBODY}")
+        found = self.comparisons[split] = self._compare(split, 0.95)
+        told = f"{verdict.gain(found, self.unit)} on split {split} compared with {self.champion}"
+        margin = verdict.margin_told(
+            self.request, self.unit, self.its[split].value, f"the score of {self.champion}"
+        )
+        if found.low > self._margin(split):
+            return Check("score", CheckOutcome.PASSED, f"{told}, and the interval lies above {margin}")
+        return Check("score", CheckOutcome.FAILED, f"{told}, and the interval must lie above {margin}")
+
+    def _shifted(self) -> Iterator[Check]:
+        """Of several splits one may seem worse by chance: levels are Holm's. A margin above zero asks for a
+        gain on the primary split alone.
+        """
+
+        def is_worse(found: Comparison) -> bool:
+            return found.high < min(0.0, self._margin(found.split))
+
+        found, worse = holm(self.request.shifts, self._compare, is_worse)
+        self.comparisons |= found
+        for split, comparison in found.items():
+            told = f"{verdict.gain(comparison, self.unit)} on split {split} compared with {self.champion}"
+            if broken := self._broken(split):
+                yield Check(f"shift {split}", CheckOutcome.FAILED, broken)
+            elif split in worse:
+                yield Check(f"shift {split}", CheckOutcome.FAILED, f"it is shown to be worse: {told}")
+            else:
+                yield Check(f"shift {split}", CheckOutcome.PASSED, f"it is not shown to be worse: {told}")
+
+    def _broken(self, split: str) -> str:
+        value = self.mine[split].value
+        return "" if math.isfinite(value) else f"its score on split {split} is {value}"
+
+    def _margin(self, split: str) -> float:
+        return verdict.margin_as_difference(self.request, self.unit, self.its[split].value)
+
+    def _compare(self, split: str, level: float) -> Comparison:
+        return compare(split, self.its[split], self.mine[split], groups=self.groups(split), level=level)

@@ -1,0 +1,151 @@
+"""What a registered version holds: its weights, believed only as far as their digest goes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Check,
+    CheckOutcome,
+    Checkpoint,
+    Digest,
+    ModelVersion,
+    Recipe,
+    Run,
+    Score,
+    WeightsFormat,
+    tags,
+)
+from stockpot.errors import (
+    BadCheckpoint,
+    BadRequest,
+    BadTask,
+    OutOfDeviceMemory,
+    StockpotError,
+    TrackingError,
+    Unreachable,
+)
+from stockpot.prose import listed
+from stockpot.workflow.gathering.only_weights import SOUP_FILE, only_weights
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.publishing.transfer import EXPORTED, differences
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker
+
+OF_THE_VERSION = (BadCheckpoint, BadRequest, BadTask, TrackingError)
+"""What is wrong with a version or a policy, and is told as a check that failed."""
+OF_THE_MACHINE = (OutOfDeviceMemory, Unreachable)
+"""Among those, what says nothing of a version: it ends the work."""
+
+
+def reason(error: StockpotError) -> str:
+    """What is wrong, in one clause."""
+    return "; ".join([error.what, *error.faults])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A version, and the weights that were downloaded of it."""
+
+    version: ModelVersion
+    path: str = ""
+    """Of the weights in the version."""
+    sha256: str = ""
+    """Of that file, in hexadecimal digits."""
+    checkpoint: Checkpoint | None = None
+    """None where they could not be read."""
+    fault: str = ""
+    """Why."""
+
+    @property
+    def digest(self) -> Digest | None:
+        """Of the checkpoint."""
+        return None if self.checkpoint is None else self.checkpoint.digest
+
+    def recipes(self, store: "Store") -> tuple[Digest, ...]:
+        """Under which names scores of these very weights may be remembered: the soup's, where the store knows
+        that its recipe makes them, and that of the checkpoint alone.
+        """
+        if self.checkpoint is None:
+            return ()
+        own = Recipe.mean([self.checkpoint.digest]).digest
+        told = Digest(self.version.tags.get(tags.RECIPE, ""))
+        row = store.registration(self.version.tags.get(tags.MODEL, self.version.name), told)
+        makes_it = row is not None and row.checkpoint == self.checkpoint.digest
+        return (told, own) if makes_it else (own,)
+
+    def remembered(self, store: "Store", protocol: Digest) -> tuple[Digest, Score] | None:
+        """The score that is known, and under which name."""
+        for recipe in self.recipes(store):
+            if (score := store.score(recipe, protocol)) is not None:
+                return recipe, score
+        return None
+
+
+def contents_of(version: ModelVersion, tracker: "Tracker", supply: Supply) -> Contents:
+    """Download the version's weights, whoever made them, and make them available by digest.
+
+    Raises Unreachable alone: whatever else is wrong is told.
+    """
+    try:
+        source = only_weights(tracker.version_weights(version), version.uri)
+        found = supply.read(source)  # a model that was deleted and made again has a version 1 again
+        if found.checkpoint is None:
+            raise BadCheckpoint(f"{source.path}: {found.detail}")
+    except OF_THE_MACHINE:
+        raise
+    except OF_THE_VERSION as error:
+        return Contents(version, fault=reason(error))
+    run = Run(version.run_id or "", version.uri, "", "FINISHED", 0, {}, {}, {})
+    supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
+    return Contents(version, source.path, found.sha256, found.checkpoint)
+
+
+def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:
+    """Whether the version holds what its tag `stockpot.checkpoint` tells of, in all that is served of it.
+    Tags are copied by hand, and by MLflow's Promote button, onto whatever somebody likes.
+    """
+    told = held.version.tags.get(tags.CHECKPOINT)
+    if held.checkpoint is None:
+        return Check("bytes", CheckOutcome.FAILED, f"its weights cannot be read: {held.fault}")
+    found = f"sha256:{held.sha256}" if held.path == SOUP_FILE else "missing"
+    if told is not None and found != told:
+        return Check(
+            "bytes",
+            CheckOutcome.FAILED,
+            f"its {SOUP_FILE} is {found}, but its tag {tags.CHECKPOINT} tells of {told}: tags were copied "
+            "onto other content, or the content was replaced",
+        )
+    strays = _strays(held.version, held.checkpoint, tracker, supply) if held.path == SOUP_FILE else ()
+    if differing := list(strays):
+        return Check(
+            "bytes", CheckOutcome.FAILED, f"what is served of it are other weights: {listed(differing)}"
+        )
+    if told is None:
+        why = f"nobody told their digest; they are {held.checkpoint.digest}"
+        return Check("bytes", CheckOutcome.NOT_APPLICABLE, why)
+    return Check("bytes", CheckOutcome.PASSED, f"they are {told}, as its tag tells")
+
+
+def _strays(version: ModelVersion, own: Checkpoint, tracker: "Tracker", supply: Supply) -> Iterator[str]:
+    """Where the exported model in the version holds other weights than its canonical file, or what it holds
+    cannot be told without running it.
+    """
+    try:
+        sources = tracker.version_weights(version)
+        yield from (source.path for source in sources if source.format is WeightsFormat.PICKLE)
+        exported = [source for source in sources if source.path in EXPORTED]
+        with supply.building(Recipe.mean([own.digest])) as (_, file):
+            served = file.parent / "served"
+            for source in exported:
+                place = served / PurePosixPath(source.path).parent
+                place.mkdir(parents=True, exist_ok=True)
+                tracker.fetch(source, place)
+            yield from differences(served, file)
+    except OF_THE_MACHINE:
+        raise
+    except OF_THE_VERSION as error:
+        yield reason(error)

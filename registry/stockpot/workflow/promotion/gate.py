@@ -1,0 +1,197 @@
+"""The gate: whether a version may have the alias that people rely on, and every reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Check,
+    CheckOutcome,
+    Comparison,
+    Decision,
+    JudgedVersion,
+    ModelVersion,
+    Recipe,
+    SoupRequest,
+)
+from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.prose import size
+from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.promotion.comparing import NOBODY, Match
+from stockpot.workflow.promotion.contents import (
+    OF_THE_MACHINE,
+    OF_THE_VERSION,
+    Contents,
+    check_bytes,
+    contents_of,
+    reason,
+)
+from stockpot.workflow.promotion.pace import pace
+from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.suite import Measured, Suite, known_of, request_for
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench, Store, Tracker, Watcher
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What came of measuring: nothing, where that was not possible."""
+
+    checks: tuple[Check, ...]
+    suite: Suite | None = None
+    measured: tuple[Measured, ...] = ()
+    """Of the version, and of the champion where there is one."""
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def unit(self) -> str | None:
+        """What scores are told in."""
+        return self.suite.bench.unit if self.suite else None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Judges versions. Whatever is wrong with one, or with a policy, is a check that failed; raises what is
+    wrong with the machine, the store, or MLflow as a whole.
+    """
+
+    tracker: "Tracker"
+    store: "Store"
+    supply: Supply
+    bench: "Callable[[SoupRequest], Bench]"
+    """Makes the policy's task ready."""
+    watch: "Watcher"
+
+    def judge(
+        self, version: ModelVersion, champion: ModelVersion | None, policy: Policy, override: str = ""
+    ) -> Decision:
+        """Compare a version with the one that has the alias. What is remembered is not measured again.
+
+        `override`: why a person lets it pass whatever is found.
+        """
+        mine = contents_of(version, self.tracker, self.supply)
+        its = contents_of(champion, self.tracker, self.supply) if champion else None
+        found = self._findings(mine, its, policy)
+        checks = (check_bytes(mine, self.tracker, self.supply), self._schema(mine, its), *found.checks)
+        decision = Decision(
+            model=version.name,
+            alias=policy.alias,
+            version=_judged(mine, found, 0),
+            champion=_judged(its, found, 1) if its else None,
+            policy=policy.digest,
+            suite=policy.splits,
+            checks=(*checks, _sizes(mine, its, policy.max_size), self._pace(mine, its, policy, found)),
+            comparisons={one.split: one for one in found.comparisons},
+            unit=found.unit,
+            program=metadata.version("stockpot"),
+        )
+        return replace(decision, override=override) if decision.failed else decision
+
+    def _schema(self, mine: Contents, its: Contents | None) -> Check:
+        """What callers send, and what they get, is what the champion takes and gives."""
+        if its is None:
+            return Check("schema", CheckOutcome.NOT_APPLICABLE, NOBODY)
+        uri = its.version.uri
+        try:
+            theirs, ours = self.tracker.schema(its.version), self.tracker.schema(mine.version)
+        except OF_THE_MACHINE:
+            raise
+        except OF_THE_VERSION as error:
+            return Check("schema", CheckOutcome.FAILED, f"a signature cannot be read: {reason(error)}")
+        if theirs is None:
+            return Check("schema", CheckOutcome.NOT_APPLICABLE, f"{uri} was logged without a signature")
+        if ours is None:
+            return Check("schema", CheckOutcome.FAILED, f"it was logged without a signature; {uri} has one")
+        pairs = {"inputs": (ours.inputs, theirs.inputs), "outputs": (ours.outputs, theirs.outputs)}
+        differing = [f"{name} {mine}, of {uri} {its}" for name, (mine, its) in pairs.items() if mine != its]
+        if differing:
+            return Check("schema", CheckOutcome.FAILED, f"others than the champion's: {'; '.join(differing)}")
+        return Check("schema", CheckOutcome.PASSED, f"inputs and outputs are those of {uri}")
+
+    def _findings(self, mine: Contents, its: Contents | None, policy: Policy) -> Findings:
+        """The suite is opened, and both are measured and compared."""
+        known = known_of(mine, self.tracker)
+        request = request_for(policy, mine.version.name, known or known_of(its, self.tracker))
+        try:
+            suite = Suite.opened(policy, self.bench(request), known)
+        except OF_THE_MACHINE:
+            raise
+        except OF_THE_VERSION as error:
+            closed = Check("suite", CheckOutcome.FAILED, f"it cannot be used: {reason(error)}")
+            return Findings((closed, Check("score", CheckOutcome.FAILED, "nothing was measured")))
+        told = ", ".join(f"{split} (n={e.protocol.n:,})" for split, e in suite.evaluators.items())
+        opened = Check("suite", CheckOutcome.PASSED, f"its data are there, and chose nothing: {told}")
+        while True:
+            try:
+                found = self._compared(suite, mine, its, request)
+            except NoRoomForWeights:
+                raise
+            except OutOfDeviceMemory:
+                if suite.bench.batch_size == 1:
+                    raise
+                suite = suite.halved()
+            else:
+                return replace(found, checks=(opened, *found.checks))
+
+    def _compared(self, suite: Suite, mine: Contents, its: Contents | None, request: SoupRequest) -> Findings:
+        measured = []
+        for held in filter(None, (mine, its)):
+            try:
+                measured.append(suite.measured(held, self.store, self.watch))
+            except OF_THE_MACHINE:
+                raise
+            except OF_THE_VERSION as error:
+                whose = "it" if held is mine else f"the champion, {held.version.uri},"
+                why = f"{whose} cannot be measured: {reason(error)}"
+                return Findings((Check("score", CheckOutcome.FAILED, why),), suite, tuple(measured))
+        match = Match(
+            request=request,
+            unit=suite.bench.unit,
+            groups=suite.bench.groups,
+            mine=measured[0].scores,
+            its=measured[-1].scores,
+            champion=its.version.uri if its else None,
+        )
+        checks = tuple(match.checks())
+        return Findings(checks, suite, tuple(measured), tuple(match.comparisons.values()))
+
+    def _pace(self, mine: Contents, its: Contents | None, policy: Policy, found: Findings) -> Check:
+        """How long a batch takes the version, beside the champion."""
+        limit = policy.max_latency
+        if limit is None or its is None:
+            return Check("latency", CheckOutcome.NOT_APPLICABLE, NOBODY if limit else "it has no limit")
+        if (
+            found.suite is None
+            or len(found.measured) < 2
+            or mine.checkpoint is None
+            or its.checkpoint is None
+        ):
+            return Check("latency", CheckOutcome.FAILED, "it was not measured, as its scores were not")
+        recipes = [Recipe.mean([held.digest]) for held in (mine.checkpoint, its.checkpoint)]
+        self.watch.say(f"timing {mine.version.uri} and {its.version.uri}, in turn")
+        ratio, rounds = pace(found.suite.bench, recipes[0], recipes[1], policy.split)
+        told = (
+            f"{ratio:.2f} x that of {its.version.uri}, by the medians of {rounds} batches each in turn; "
+            f"at most {limit:g}"
+        )
+        return Check("latency", CheckOutcome.PASSED if ratio <= limit else CheckOutcome.FAILED, told)
+
+
+def _judged(held: Contents, found: Findings, place: int) -> JudgedVersion:
+    has_scores = found.suite is not None and place < len(found.measured)
+    scores = found.suite.told(found.measured[place]) if found.suite and has_scores else ()
+    size_of = None if held.checkpoint is None else held.checkpoint.size
+    return JudgedVersion(held.version.uri, held.digest, size_of, scores)
+
+
+def _sizes(mine: Contents, its: Contents | None, limit: float | None) -> Check:
+    """Of the weights."""
+    if limit is None or its is None:
+        return Check("size", CheckOutcome.NOT_APPLICABLE, NOBODY if limit else "it has no limit")
+    if mine.checkpoint is None or its.checkpoint is None:
+        return Check("size", CheckOutcome.FAILED, "weights that cannot be read have no known size")
+    ratio = mine.checkpoint.size / its.checkpoint.size
+    told = f"{size(mine.checkpoint.size)}, {ratio:.2f} x that of {its.version.uri}; at most {limit:g}"
+    return Check("size", CheckOutcome.PASSED if ratio <= limit else CheckOutcome.FAILED, told)

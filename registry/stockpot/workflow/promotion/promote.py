@@ -1,0 +1,158 @@
+"""An alias moves to a version that passed the gate: one at a time, and from the one it was judged against."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Decision, ModelVersion
+from stockpot.errors import BadRequest, Busy
+from stockpot.prose import can_be_kept
+from stockpot.workflow.leases import Hold, holder, wait_for
+from stockpot.workflow.promotion.gate import Gate
+from stockpot.workflow.promotion.policies import Policy
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker, Watcher
+
+TRIES = 5
+"""To judge a version while somebody keeps moving the alias by hand."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a promotion."""
+
+    model: str
+    alias: str
+    version: str
+    """The version's URI."""
+    before: str | None
+    """The URI of the version that had the alias; None where nobody had."""
+    moved: bool
+    decision: Decision | None
+    """None where the version had the alias already: nothing was judged."""
+
+    @property
+    def told(self) -> str:
+        """In a sentence."""
+        if self.decision is None:
+            return f"{self.version} is {self.alias} already: nothing was judged, and nothing moved"
+        if not self.moved:
+            return f"{self.alias} of {self.model} stays with {self.before or 'nobody'}"
+        return f"{self.alias} of {self.model} moved from {self.before or 'nobody'} to {self.version}"
+
+    def require_moved(self) -> None:
+        """Raise GateFailed, with every failed check, where the version may not have the alias."""
+        if self.decision is not None:
+            self.decision.require_passed()
+
+
+@dataclass(frozen=True)
+class Mover:
+    """Who asks for a move, and why. Raises BadRequest for words that say nothing."""
+
+    by: str
+    reason: str
+    override: str = ""
+    """Why it is to move although checks fail; empty where nobody wants that."""
+
+    def __post_init__(self) -> None:
+        words = {"--by": self.by, "--reason": self.reason}
+        faults = [f"{name} is empty" for name, text in words.items() if not text.strip()]
+        faults += [
+            f"{name} holds a NUL or half a character, which no database takes"
+            for name, text in {**words, "--override": self.override}.items()
+            if not can_be_kept(text)
+        ]
+        if faults:
+            raise BadRequest("; ".join(faults), mend="say who and why: --by NAME --reason TEXT")
+
+
+@dataclass(frozen=True)
+class Promoter:
+    """Moves the alias of one registered model, as its policy says."""
+
+    gate: Gate
+    policy: Policy
+
+    @property
+    def tracker(self) -> "Tracker":
+        """Where the versions are."""
+        return self.gate.tracker
+
+    def judge(self, uri: str) -> Decision:
+        """What the gate says of a version. Moves nothing. Raises BadRequest for one that is not there."""
+        version = self.tracker.version(uri)
+        return self.gate.judge(version, champion_of(version.name, self.policy, self.tracker), self.policy)
+
+    def promote(self, uri: str, who: Mover, watch: "Watcher") -> Promotion:
+        """Judge a version, and move the alias to it where it may have that. Waits for another process that
+        does so. Where the alias was moved by hand meanwhile, the version is judged again, against who has it
+        now.
+
+        Raises BadRequest for a version that is not there, Busy where the alias keeps moving, and StoreError
+        where another process took over.
+        """
+        named = self.tracker.version(uri)
+        with alone(self.gate.store, named.name, watch) as hold:
+            for _ in range(TRIES):
+                version = self.tracker.version(named.uri)  # it may be another, or gone, since we waited
+                champion = champion_of(version.name, self.policy, self.tracker)
+                before = None if champion is None else champion.uri
+                if before == version.uri:
+                    return self._told(version, before, moved=False)
+                decision = self.gate.judge(version, champion, self.policy, who.override)
+                hold.renew()
+                if not _is_still(champion, champion_of(version.name, self.policy, self.tracker)):
+                    watch.say(f"{self.policy.alias} of {version.name} was moved meanwhile: judging again")
+                    continue
+                if decision.lets_pass:
+                    self.tracker.point_alias(version.name, self.policy.alias, version.version)
+                return self._told(version, before, decision, moved=decision.lets_pass)
+        raise Busy(
+            f"{self.policy.alias} of {named.name} was moved {TRIES} times while {named.uri} was judged",
+            mend="find out who moves it, then run the same command again",
+        )
+
+    def _told(
+        self, version: ModelVersion, before: str | None, decision: Decision | None = None, *, moved: bool
+    ) -> Promotion:
+        return Promotion(version.name, self.policy.alias, version.uri, before, moved, decision)
+
+
+def require_alias(alias: str | None, policy: Policy, model: str) -> None:
+    """Raises BadRequest where another alias is asked for than the one that the policy guards."""
+    if alias not in {None, policy.alias}:
+        raise BadRequest(
+            f"the policy of {model} guards the alias {policy.alias}, not {alias}",
+            mend=f"--to {policy.alias}, or name the other one in the policy: alias = {alias!r}",
+        )
+
+
+def champion_of(model: str, policy: Policy, tracker: "Tracker") -> ModelVersion | None:
+    """The version that has the policy's alias."""
+    try:
+        return tracker.version(f"models:/{model}@{policy.alias}")
+    except BadRequest:
+        return None
+
+
+def _is_still(before: ModelVersion | None, now: ModelVersion | None) -> bool:
+    """Whether the alias is where it was. A version may be deleted, and another one get its number."""
+
+    def name(version: ModelVersion | None) -> object:
+        return version and (version.uri, version.model_id, version.run_id)
+
+    return name(before) == name(now)
+
+
+@contextmanager
+def alone(store: "Store", model: str, watch: "Watcher") -> Iterator[Hold]:
+    """Nobody else moves this model's aliases through the gate meanwhile; waits for whoever does."""
+    hold = Hold(store, f"promotion {model}", f"the promotion of {model}")
+    if held := hold.attempt():
+        watch.say(f"another process promotes a version of {model}: waiting for {holder(held)}")
+        wait_for(hold)
+    with hold.kept_alive():
+        yield hold

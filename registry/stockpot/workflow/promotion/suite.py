@@ -1,0 +1,112 @@
+"""The data that a policy judges by: opened, and versions scored on them."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Digest, GateScore, Recipe, Score, Snapshot, SoupRequest
+from stockpot.errors import BadRequest, Incompatible
+from stockpot.workflow.promotion.contents import OF_THE_VERSION, Contents
+from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
+from stockpot.workflow.trace import snapshot_of
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
+
+OF_SWEEP = (
+    *("sweep", "experiment", "filter", "weights", "checkpoint_metric", "direction"),
+    *("dtype", "top", "by", "any_base", "base"),
+)
+"""Fields of a request that tell which runs it is about: a task may be made with a folder that they logged."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A version's scores, by split."""
+
+    recipes: Mapping[str, Digest]
+    """Under which recipe the store remembers each."""
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A policy's splits on a device."""
+
+    bench: "Bench"
+    evaluators: "Mapping[str, Evaluator]"
+    """By split, the primary one first."""
+
+    @classmethod
+    def opened(cls, policy: Policy, bench: "Bench", chosen_by: Snapshot | None) -> "Suite":
+        """Open the policy's splits. `chosen_by`: what is known of how the version was found.
+
+        Raises BadRequest where two hold the same data, or one those that chose the version: its score there
+        says nothing about new data. Raises what the task raises.
+        """
+        found = cls(bench, {split: bench.evaluator(split) for split in policy.splits})
+        names: dict[Digest, str] = {}
+        for split, evaluator in found.evaluators.items():
+            twin = names.setdefault(evaluator.protocol.dataset, split)
+            if twin != split:
+                raise BadRequest(f"splits {twin} and {split} hold the same data")
+        report = chosen_by and chosen_by.report
+        held_out = [p for p in report.protocols if p.split == report.request.select_on] if report else []
+        for protocol in held_out:
+            if protocol.dataset in names:
+                raise BadRequest(
+                    f"split {names[protocol.dataset]} holds the data that chose this version: its score "
+                    "there says nothing about new data"
+                )
+        return found
+
+    def measured(self, held: Contents, store: "Store", watch: "Watcher") -> Measured:
+        """The version's scores: as they are remembered, under the soup's name or that of its weights; else
+        measured. Raises BadCheckpoint for weights that cannot be read or do not fit, and what measuring
+        raises.
+        """
+        if held.checkpoint is None:
+            raise Incompatible(f"its weights cannot be read: {held.fault}")
+        if faults := self.bench.fits(held.checkpoint.tensors):
+            raise Incompatible("its weights do not fit the task's model", faults=faults)
+        own, recipes, scores = Recipe.mean([held.checkpoint.digest]), {}, {}
+        for split, evaluator in self.evaluators.items():
+            known = held.remembered(store, evaluator.protocol.digest)
+            if known is None:
+                watch.say(f"measuring {held.version.uri} on split {split}")
+                shared = SharedEvaluator(evaluator, store, say=watch.say)
+                known = own.digest, score_in_full(own, shared)
+            recipes[split], scores[split] = known
+        return Measured(recipes, scores)
+
+    def told(self, measured: Measured) -> tuple[GateScore, ...]:
+        """The scores for a decision, with all that names them."""
+        return tuple(
+            GateScore(split, measured.recipes[split], self.evaluators[split].protocol.digest, score.value)
+            for split, score in measured.scores.items()
+        )
+
+    def halved(self) -> "Suite":
+        """With half as many examples in a batch, which is under other protocols."""
+        self.bench.halve_batch()
+        return replace(self, evaluators={split: self.bench.evaluator(split) for split in self.evaluators})
+
+
+def known_of(held: Contents | None, tracker: "Tracker") -> Snapshot | None:
+    """What is kept beside a soup of ours; None of other versions."""
+    if held is not None:
+        with suppress(*OF_THE_VERSION):
+            return snapshot_of(held.version.uri, tracker)[1]
+    return None
+
+
+def request_for(policy: Policy, model: str, known: Snapshot | None) -> SoupRequest:
+    """How to measure. A task that is made with a folder of a sweep's runs gets that of the soup's."""
+    request = policy.request(model)
+    if known is None:
+        return request
+    asked = known.report.request
+    return replace(request, **{name: getattr(asked, name) for name in OF_SWEEP})

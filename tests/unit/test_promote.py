@@ -1,0 +1,172 @@
+"""An alias moves once, from the version that was judged against, and only where the gate lets it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from tests.unit.gate_site import GOOD, WORSE, Site
+
+from stockpot.entities import Decision, GateVerdict, ModelVersion
+from stockpot.errors import BadRequest, Busy, GateFailed, StoreError
+from stockpot.testing.tiny import weights
+from stockpot.watching import Silent
+from stockpot.workflow.promotion.gate import Gate
+from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.promote import TRIES, Mover, Promoter, Promotion, require_alias
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WHO = Mover("Ada on this host", "better in fog")
+EASY = Policy(task="tiny", margin=-20)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def champion(site: Site) -> str | None:
+    return site.tracker.aliases.get(("tiny", "champion"))
+
+
+class Meddled(Gate):
+    """Somebody does something right after each judgement."""
+
+    meddle: Callable[[], None]
+
+    def judge(
+        self, version: ModelVersion, champion: ModelVersion | None, policy: Policy, override: str = ""
+    ) -> Decision:
+        decision = super().judge(version, champion, policy, override)
+        self.meddle()
+        return decision
+
+
+def meddled(site: Site, meddle: Callable[[], None]) -> Promoter:
+    gate = Meddled(site.tracker, site.store, site.supply, site.bench, Silent())
+    object.__setattr__(gate, "meddle", meddle)
+    return Promoter(gate, EASY)
+
+
+def promote(promoter: Promoter, uri: str, who: Mover = WHO) -> Promotion:
+    return promoter.promote(uri, who, Silent())
+
+
+def test_a_version_that_passes_gets_the_alias_and_no_tag_is_changed(site: Site) -> None:
+    before, version = site.register(GOOD, alias="champion"), site.register(GOOD, {"stockpot.alias": "x"})
+    done = promote(site.promoter(EASY), version.uri)
+    assert (done.moved, done.before, champion(site)) == (True, before.uri, "2")
+    assert done.told == "champion of tiny moved from models:/tiny/1 to models:/tiny/2"
+    assert site.tracker.version(version.uri).tags == {"stockpot.alias": "x"}
+    done.require_moved()
+
+
+def test_the_second_time_nothing_is_judged_and_nothing_moves(site: Site) -> None:
+    version = site.register(GOOD)
+    first, second = (promote(site.promoter(), version.uri) for _ in range(2))
+    assert (first.moved, first.before, first.decision is None) == (True, None, False)
+    assert (second.moved, second.before, second.decision) == (False, version.uri, None)
+    assert second.told == "models:/tiny/1 is champion already: nothing was judged, and nothing moved"
+    second.require_moved()
+
+
+def test_a_version_that_fails_moves_nothing(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    done = promote(site.promoter(), site.register(WORSE).uri)
+    assert (done.moved, champion(site)) == (False, "1")
+    assert done.told == "champion of tiny stays with models:/tiny/1"
+    with pytest.raises(GateFailed, match=r"models:/tiny/2 may not be champion"):
+        done.require_moved()
+
+
+def test_a_person_who_answers_for_it_moves_the_alias_all_the_same(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    done = promote(site.promoter(), site.register(WORSE).uri, Mover("Ada", "a leak", override="legal asks"))
+    assert (done.moved, champion(site)) == (True, "2")
+    assert done.decision is not None
+    assert (done.decision.verdict, done.decision.override) == (GateVerdict.OVERRIDDEN, "legal asks")
+    assert [check.name for check in done.decision.failed] == ["score"]
+
+
+def test_an_alias_that_was_moved_by_hand_meanwhile_is_judged_against_anew(site: Site) -> None:
+    site.register(WORSE, alias="champion")
+    better, version = site.register(GOOD), site.register(weights(seed=9, spread=2.0))
+    moves = iter([better.version])
+
+    def move_once() -> None:
+        for moved in moves:
+            site.tracker.point_alias("tiny", "champion", moved)
+
+    done = promote(meddled(site, move_once), version.uri)
+    assert (done.moved, champion(site)) == (False, better.version)
+    assert done.decision is not None
+    assert done.decision.champion is not None
+    assert done.decision.champion.uri == better.uri
+
+
+def test_an_alias_that_keeps_moving_is_left_alone_and_said(site: Site) -> None:
+    versions = [site.register(weights(seed=seed)) for seed in range(3)]
+    turns = iter(versions * TRIES)
+
+    def move() -> None:
+        site.tracker.point_alias("tiny", "champion", next(turns).version)
+
+    with pytest.raises(Busy, match=r"champion of tiny was moved 5 times while models:/tiny/4 was judged"):
+        promote(meddled(site, move), site.register(GOOD).uri)
+
+
+def test_a_version_that_is_deleted_meanwhile_is_told_and_the_alias_stays(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    version = site.register(GOOD)
+
+    def delete() -> None:
+        del site.tracker.versions_kept["tiny"][1]
+
+    with pytest.raises(BadRequest, match="models:/tiny/2"):
+        promote(meddled(site, delete), version.uri)
+    assert champion(site) == "1"
+    with pytest.raises(BadRequest, match="models:/tiny/2"):
+        promote(site.promoter(), version.uri)
+
+
+def test_who_lost_the_lease_meanwhile_moves_nothing(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    version = site.register(GOOD)
+
+    def take_over() -> None:
+        site.store._leases.clear()
+
+    with pytest.raises(StoreError, match="took over the promotion of tiny"):
+        promote(meddled(site, take_over), version.uri)
+    assert champion(site) == "1"
+
+
+def test_of_two_at_once_the_second_is_judged_against_the_first(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    versions, ready = [site.register(GOOD), site.register(GOOD)], Barrier(2)
+
+    def one(version: ModelVersion) -> Promotion:
+        ready.wait(30)
+        return promote(site.promoter(EASY), version.uri)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = sorted(pool.map(one, versions), key=lambda done: str(done.before))
+    assert (first.before, second.before) == ("models:/tiny/1", first.version)
+    assert f"models:/tiny/{champion(site)}" == second.version
+
+
+def test_who_and_why_are_said_in_words_that_can_be_kept() -> None:
+    with pytest.raises(BadRequest, match="--by is empty; --reason is empty"):
+        Mover(" ", "")
+    with pytest.raises(BadRequest, match="--override holds a NUL"):
+        Mover("Ada", "why", override="\0")
+
+
+def test_another_alias_than_the_policys_is_refused(site: Site) -> None:
+    require_alias(None, EASY, "tiny")
+    require_alias("champion", EASY, "tiny")
+    with pytest.raises(BadRequest, match="guards the alias champion, not staging") as error:
+        require_alias("staging", EASY, "tiny")
+    assert "--to champion" in error.value.mend
+    assert site.tracker.aliases == {}
