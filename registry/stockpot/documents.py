@@ -67,6 +67,7 @@ _LATER = {
     "cast",
     "cast_from",
     "coefficients",
+    "copy_of",
     "curve",
     "dtype",
     "hint",

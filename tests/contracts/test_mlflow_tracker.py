@@ -16,7 +16,7 @@ import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param, ViewType
+from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, Metric, Param, ViewType
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from moto.server import ThreadedMotoServer
@@ -132,6 +132,16 @@ class MlflowBackend:
                 *(f"model {model.name}" for model in self.client.search_registered_models(max_results=1000)),
             ]
         )
+
+    def add_dataset(self, run_id: str, digest: str) -> None:
+        dataset = Dataset("data", digest, source_type="test", source="{}")
+        self.client.log_inputs(run_id, [DatasetInput(dataset)])
+
+    def delete_run(self, run_id: str) -> None:
+        self.client.delete_run(run_id)
+
+    def copy_version(self, uri: str, model: str) -> None:
+        self.client.copy_model_version(uri, model)
 
     def versions(self, model: str) -> Sequence[str]:
         return [v.version for v in self.client.search_model_versions() if v.name == model]

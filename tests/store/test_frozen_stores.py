@@ -55,6 +55,9 @@ def test_a_frozen_store_is_upgraded_and_still_knows_everything(frozen: str) -> N
         assert (search.recipe, len(search.steps), search.complete) == (recipe, 3, False)
         (row,) = store.registrations("digits")
         assert (row.state, row.version, row.model_id) == (RegistrationState.REGISTERED, "3", "m-1")
+        (known,) = store.known_versions()
+        assert (known.uri, known.recipe, known.checkpoint) == ("models:/digits/3", RECIPE, row.checkpoint)
+        assert {blend.soup for blend in store.blends(recipe.checkpoints[:1], down=True)} == {row.checkpoint}
 
 
 def test_a_frozen_store_knows_what_its_runs_went_into_where_their_addresses_tell(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from stockpot import calls
-from stockpot.cli import automations, checking, operations, options, printing, promoting, scanning, terminal
+from stockpot.cli import (
+    automations,
+    checking,
+    lineage,
+    operations,
+    options,
+    printing,
+    promoting,
+    scanning,
+    terminal,
+)
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Accept, Register, SoupRequest, tags
@@ -63,6 +73,7 @@ app.add_typer(tasks, name="task")
 scanning.add_commands(app)
 app.add_typer(operations.commands)
 app.add_typer(promoting.commands)
+app.add_typer(lineage.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 

@@ -32,6 +32,16 @@ from stockpot.entities.evaluation import (
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, JobRecord, JobState, Opening
 from stockpot.entities.lease import Lease
+from stockpot.entities.lineage import (
+    Blend,
+    Found,
+    KnownVersion,
+    Lineage,
+    LineageNode,
+    LineageRun,
+    LineageVersion,
+    Standing,
+)
 from stockpot.entities.model_folder import (
     CONFIG,
     MODULE_FOLDER,
@@ -43,6 +53,7 @@ from stockpot.entities.model_folder import (
 )
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.pruned import Pruned
+from stockpot.entities.recall import Recall, RecallKind
 from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
     LoggedSoup,
@@ -120,6 +131,7 @@ __all__ = [
     "AliasMove",
     "Answer",
     "Arithmetic",
+    "Blend",
     "Bound",
     "Candidate",
     "CandidatePoint",
@@ -148,6 +160,7 @@ __all__ = [
     "Experiment",
     "FileStamp",
     "FiledReport",
+    "Found",
     "GateScore",
     "GateVerdict",
     "IngestedSource",
@@ -157,7 +170,12 @@ __all__ = [
     "JobState",
     "JudgedVersion",
     "KnownSweep",
+    "KnownVersion",
     "Lease",
+    "Lineage",
+    "LineageNode",
+    "LineageRun",
+    "LineageVersion",
     "LoggedSoup",
     "Measurement",
     "Metric",
@@ -171,6 +189,8 @@ __all__ = [
     "Publication",
     "PublishedSoup",
     "Question",
+    "Recall",
+    "RecallKind",
     "Recipe",
     "Register",
     "RegisteredModel",
@@ -188,6 +208,7 @@ __all__ = [
     "SoupRequest",
     "SoupState",
     "SourceIdentity",
+    "Standing",
     "Step",
     "Sweep",
     "SweepSelector",

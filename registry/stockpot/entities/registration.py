@@ -47,6 +47,9 @@ class ModelVersion:
     model_id: str | None
     tags: Mapping[str, str]
     aliases: tuple[str, ...] = ()
+    copy_of: str | None = None
+    """The version that MLflow's Promote button copied it from, ``models:/NAME/VERSION``: it has the weights
+    of that one, and had its tags."""
 
     @property
     def uri(self) -> str:

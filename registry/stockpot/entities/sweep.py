@@ -59,6 +59,7 @@ class ExclusionReason(StrEnum):
     NO_BASE = "adapter without its base"
     DIFFERENT_BASE = "different starting point"
     INCOMPATIBLE = "incompatible weights"
+    RECALLED = "recalled"
     DUPLICATE = "identical weights"
     NOT_IN_TOP = "not in the top"
     NOT_SCORED = "no finite score"

@@ -6,6 +6,7 @@ Each docstring is a contract that the suites in `stockpot.testing` hold every ad
 from stockpot.ports.bench import Bench
 from stockpot.ports.checkpoints import Checkpoints, Overlays
 from stockpot.ports.learner import Learner
+from stockpot.ports.lineage import Descent
 from stockpot.ports.search import (
     Evaluator,
     Interrupted,
@@ -23,6 +24,7 @@ from stockpot.ports.watcher import Watcher
 __all__ = [
     "Bench",
     "Checkpoints",
+    "Descent",
     "Evaluator",
     "Interrupted",
     "Learner",

@@ -32,9 +32,10 @@ from stockpot.entities import (
     Watch,
     Watermark,
 )
+from stockpot.ports.lineage import Descent
 
 
-class Store(Protocol):
+class Store(Descent, Protocol):
     """Stockpot's own memory. Every method but `prune` is one atomic transaction, durable when it returns,
     and safe to call from several threads and processes at once. Methods raise StoreError, and nothing else.
     """

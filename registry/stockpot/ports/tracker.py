@@ -69,6 +69,18 @@ class Tracker(Protocol):
         """
         ...
 
+    def runs_named(self, run_ids: Collection[str]) -> Iterator[tuple[Run, bool]]:
+        """The runs of these ids in no order, Stockpot's own and deleted ones too, each with whether it is
+        deleted; without those that this MLflow does not have.
+        """
+        ...
+
+    def runs_on(self, dataset: str) -> tuple[str, ...]:
+        """The ids of the runs that logged a dataset with this digest among their inputs, in whichever
+        experiment, deleted ones too; without Stockpot's own. In order.
+        """
+        ...
+
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         """Set a tag of a run, in place of what it held. Raises UnknownSweep or NotPermitted."""
         ...
@@ -246,6 +258,12 @@ class Tracker(Protocol):
 
     def delete_model(self, model_id: str) -> None:
         """Delete a LoggedModel. MLflow keeps its artifacts until `mlflow gc`."""
+        ...
+
+    def tag_version(self, version: ModelVersion, tag: str, value: str) -> None:
+        """Set a tag of a version, in place of what it held, and change nothing else. Raises BadRequest for a
+        version that is gone.
+        """
         ...
 
     def set_alias(self, model: str, alias: str, version: str) -> None:

@@ -36,13 +36,15 @@ from stockpot.entities import (
 )
 from stockpot.ports import Store
 from stockpot.store.claims import require_claim, require_lease, require_number, require_rule
+from stockpot.store.descent import version_of
+from stockpot.store.memory_lineage import MemoryLineage
 from stockpot.store.memory_trails import MemoryTrails
 from stockpot.store.places import place_of
 from stockpot.store.pruning import in_use, told, told_of
 from stockpot.store.reports import dataset_of, question_of
 
 
-class MemoryStore(MemoryTrails, Store):
+class MemoryStore(MemoryLineage, MemoryTrails, Store):
     """A store in this process's memory."""
 
     def __init__(self) -> None:
@@ -225,11 +227,10 @@ class MemoryStore(MemoryTrails, Store):
         return self._records.setdefault(job.name, begun)
 
     def commit_candidates(self, job: Job, candidates: Sequence[Candidate]) -> None:
-        del job  # nothing asks for the places of one job
+        sweep = job.request.sweep or job.request.experiment
         with self._lock:
             for candidate in candidates:
-                found = self._places.setdefault(candidate.checkpoint.digest, set())
-                found.add(place_of(candidate))
+                self._keep_place(candidate.checkpoint.digest, place_of(candidate), sweep)
 
     def open_job(self, job: Job, opening: Opening, *, owner: str) -> None:
         with self._lock:
@@ -371,6 +372,8 @@ class MemoryStore(MemoryTrails, Store):
             committed, lease = self._registrations.get(key), self._leases.get(registration.lease)
             require_claim(registration, committed, lease, owner)
             self._registrations[key] = replace(registration, updated_at=time.time())
+            if (version := version_of(registration)) is not None:
+                self._keep_version(version)
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:
         with self._lock:

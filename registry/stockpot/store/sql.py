@@ -28,6 +28,7 @@ from stockpot.ports import Store
 from stockpot.store.claims import require_number, require_rule
 from stockpot.store.patience import tries_again
 from stockpot.store.sql_jobs import SqlJobs
+from stockpot.store.sql_lineage import SqlLineage
 from stockpot.store.sql_pruning import SqlPruning
 from stockpot.store.sql_registrations import SqlRegistrations, release
 from stockpot.store.sql_reports import SqlReports
@@ -49,7 +50,9 @@ _AT_ONCE = 10_000
 
 
 @tries_again
-class SqlStore(SqlJobs, SqlRegistrations, SqlReports, SqlScans, SqlTrails, SqlPruning, Transactions, Store):
+class SqlStore(
+    SqlJobs, SqlRegistrations, SqlLineage, SqlReports, SqlScans, SqlTrails, SqlPruning, Transactions, Store
+):
     """A store in the database at this SQLAlchemy URL.
 
     Never migrates. An absent SQLite file is created; raises SchemaMismatch, with the command that

@@ -45,6 +45,7 @@ DAY = 24 * 3600
 REQUEST = type_coerce(JobRow.request, JSON)
 """Plain, since it may be in an older program's words."""
 SWEEP = REQUEST["sweep"].as_string()
+EXPERIMENT = REQUEST["experiment"].as_string()
 LET_GO = exists().where(
     SweepRow.sweep == SWEEP, SweepRow.rule == JobRow.rule, SweepRow.job != JobRow.name
 ) & ~exists().where(SweepRow.sweep == SWEEP, SweepRow.job == JobRow.name)

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from stockpot.entities import Digest, Lease, Recipe, Registration, RegistrationState
+from stockpot.entities import Digest, KnownVersion, Lease, Recipe, Registration, RegistrationState
 from stockpot.store.claims import require_claim
-from stockpot.store.tables import CandidateRow, IngredientRow, LeaseRow, RegistrationRow
+from stockpot.store.descent import version_of
+from stockpot.store.tables import CandidateRow, IngredientRow, LeaseRow, RegistrationRow, VersionRow
 from stockpot.store.transactions import Transactions, insert, insert_once, keep_recipe
 
 
@@ -100,6 +101,8 @@ class SqlRegistrations(Transactions):
             row = session.get(RegistrationRow, (registration.model, registration.recipe))
             require_claim(registration, _entity(row) if row else None, lease, owner)
             session.merge(RegistrationRow(**_columns(registration)))
+            if (version := version_of(registration)) is not None:
+                keep_version(session, version)
 
     def registration(self, model: str, recipe: Digest) -> Registration | None:
         with self._transaction(self._reads) as session:
@@ -123,6 +126,11 @@ class SqlRegistrations(Transactions):
             rows = rows.where(RegistrationRow.model == model)
         with self._transaction(self._reads) as session:
             return tuple(map(_entity, session.scalars(rows)))
+
+
+def keep_version(session: Session, version: KnownVersion) -> None:
+    """Know the version from now on, unless it is known; its recipe is."""
+    insert_once(session, VersionRow, **asdict(version), seen_at=time.time())
 
 
 def lease_of(session: Session, name: str) -> Lease | None:

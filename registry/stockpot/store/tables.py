@@ -317,6 +317,8 @@ class CandidateRow(Row):
     path: Mapped[str]
     model_id: Mapped[str | None]
     checkpoint: Mapped[Digest] = mapped_column(index=True)
+    sweep: Mapped[str | None]
+    """The parent run's id or the experiment's name, where no job tells."""
 
 
 class TrailRow(Row):
@@ -354,3 +356,31 @@ class WatchRow(Row):
     """By the database's clock."""
     aliases: Mapped[Any] = mapped_column(JSON)
     gone: Mapped[bool]
+
+
+class VersionRow(Row):
+    """A version that holds a soup, or did: a row never goes. Promoted copies have none."""
+
+    __tablename__ = "stockpot_versions"
+    recipe: Mapped[Digest] = mapped_column(ForeignKey(RecipeRow.digest), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    checkpoint: Mapped[Digest] = mapped_column(index=True)
+    run_id: Mapped[str | None] = mapped_column(index=True)
+    model_id: Mapped[str | None]
+    seen_at: Mapped[float]
+
+
+class RecallRow(Row):
+    """A person's word about a run, a checkpoint or a dataset. None is ever changed or removed."""
+
+    __tablename__ = "stockpot_recalls"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Grows: the order of the words."""
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str]
+    reason: Mapped[str]
+    by: Mapped[str]
+    withdrawn: Mapped[bool]
+    at: Mapped[float]
+    """By the database's clock."""

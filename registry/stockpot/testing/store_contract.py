@@ -31,6 +31,7 @@ from stockpot.errors import StoreError
 from stockpot.ports import Store
 from stockpot.testing.bounds_contract import BoundsContract
 from stockpot.testing.jobs_contract import JobsContract, take
+from stockpot.testing.lineage_contract import LineageContract
 from stockpot.testing.pruning_contract import PruningContract
 from stockpot.testing.store_values import (
     NAN_WITH_PAYLOAD,
@@ -60,7 +61,7 @@ def committed(store: Store) -> Registration | None:
     return store.registration("digits", soup("a", "b").digest)
 
 
-class StoreContract(BoundsContract, JobsContract, PruningContract, TrailContract):
+class StoreContract(BoundsContract, JobsContract, LineageContract, PruningContract, TrailContract):
     """Every sentence of `stockpot.ports.Store`, held against the fixture ``store``."""
 
     def test_a_new_store_knows_nothing(self, store: Store) -> None:

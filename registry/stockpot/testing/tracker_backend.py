@@ -86,6 +86,18 @@ class Backend(Protocol):
         """
         ...
 
+    def add_dataset(self, run_id: str, digest: str) -> None:
+        """Log that a run used a dataset."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, as people do."""
+        ...
+
+    def copy_version(self, uri: str, model: str) -> object:
+        """Copy a version into another model, as MLflow's Promote button does."""
+        ...
+
     def versions(self, model: str) -> Sequence[str]:
         """All versions of a registered model."""
         ...

@@ -611,6 +611,60 @@ class TrackerContract:
         assert not tracker.may_have_made(elsewhere)
         assert tracker.may_have_made(replace(elsewhere, updated_at=time.time() + 60.0))
 
+    def test_runs_are_found_by_their_ids_deleted_ones_and_our_own_too(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        ours = tracker.create_run(publication)
+        kept, deleted = (candidate.run for candidate in publication.ingredients)
+        backend.delete_run(deleted.run_id)
+        wanted = [kept.run_id, deleted.run_id, ours, "0" * 32]
+        found = {run.run_id: (run.name, gone) for run, gone in tracker.runs_named(wanted)}
+        assert found == {
+            kept.run_id: (kept.name, False),
+            deleted.run_id: (deleted.name, True),
+            ours: (publication.name, False),
+        }
+        assert list(tracker.runs_named([])) == []
+        assert deleted.run_id not in {
+            run.run_id for run in tracker.select_runs([publication.experiment_id], run_ids=wanted)
+        }
+
+    def test_runs_are_found_by_the_data_that_they_used(
+        self, backend: Backend, sweep: PlantedSweep, publication: Publication
+    ) -> None:
+        tracker, digest = backend.tracker, fresh("data")[-12:]
+        first, second, third = sweep.children
+        for run_id in (first, second, tracker.create_run(publication)):
+            backend.add_dataset(run_id, digest)
+        backend.add_dataset(third, "other data")
+        backend.delete_run(second)
+        assert tracker.runs_on(digest) == tuple(sorted([first, second]))
+        assert tracker.runs_on("nobody's") == ()
+
+    def test_a_version_takes_a_tag_beside_its_others(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        for value in ("mislabelled", "it's 'mislabelled'"):
+            tracker.tag_version(version, "stockpot.recalled", value)
+            told = {**version.tags, "stockpot.recalled": value}
+            assert tracker.version(version.uri) == replace(version, tags=told)
+        with pytest.raises(BadRequest):
+            tracker.tag_version(replace(version, version="77"), "stockpot.recalled", "gone")
+
+    def test_a_promoted_copy_tells_what_it_is_a_copy_of(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        version = registered(tracker, publication)
+        assert version.copy_of is None
+        model = fresh("promoted")
+        backend.copy_version(version.uri, model)
+        copy = tracker.version(f"models:/{model}/1")
+        assert (copy.copy_of, copy.run_id, copy.tags) == (version.uri, version.run_id, version.tags)
+        assert copy in tracker.soup_versions()
+
     def test_a_version_has_its_model_unless_that_is_gone(
         self, tracker: Tracker, publication: Publication
     ) -> None:

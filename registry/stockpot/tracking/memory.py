@@ -115,6 +115,21 @@ class MemoryTracker(Tracker):
         self.models_kept[model_id] = KeptModel(name, run_id, tags or {}, dict(files))
         return model_id
 
+    def add_dataset(self, run_id: str, digest: str) -> None:
+        """Log that a run used a dataset."""
+        self.runs_kept[run_id].datasets.add(digest)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, as people do: MLflow keeps it."""
+        self.runs_kept[run_id].deleted = True
+
+    def copy_version(self, uri: str, model: str) -> ModelVersion:
+        """Copy a version into another model, as MLflow's Promote button does."""
+        versions = self.versions_kept.setdefault(model, [])
+        copy = replace(self.version(uri), name=model, version=str(len(versions) + 1), aliases=(), copy_of=uri)
+        versions.append(copy)
+        return copy
+
     def servers(self) -> tuple[str, ...]:
         return ("runs and versions: this process's memory",)
 
@@ -128,7 +143,7 @@ class MemoryTracker(Tracker):
             raise UnknownSweep(f"no run {selector.parent_run_id!r}", mend="name another")
         else:
             below = self._below(selector.parent_run_id)
-        runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
+        runs = self._candidates()
         experiment = self.experiments_kept.get(selector.experiment or "")
         chosen = [r for r in runs if (r.experiment_id == experiment if below is None else r.run_id in below)]
         kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
@@ -150,7 +165,7 @@ class MemoryTracker(Tracker):
         filter: str | None = None,  # noqa: A002 - as in SweepSelector
     ) -> Iterator[Run]:
         conditions = conditions_of(filter or "")
-        runs = [kept.run for kept in self.runs_kept.values() if ROLE not in kept.run.tags]
+        runs = self._candidates()
         chosen = (
             run
             for run in runs
@@ -162,6 +177,19 @@ class MemoryTracker(Tracker):
             and all(holds(run, condition) for condition in conditions)
         )
         return iter(sorted(chosen, key=lambda run: (run.started, run.run_id)))
+
+    def _candidates(self) -> list[Run]:
+        """The active runs that are not Stockpot's own."""
+        kept = (kept for kept in self.runs_kept.values() if not kept.deleted)
+        return [one.run for one in kept if ROLE not in one.run.tags]
+
+    def runs_named(self, run_ids: Collection[str]) -> Iterator[tuple[Run, bool]]:
+        found = (kept for run_id, kept in self.runs_kept.items() if run_id in run_ids)
+        return iter([(kept.run, kept.deleted) for kept in found])
+
+    def runs_on(self, dataset: str) -> tuple[str, ...]:
+        kept = self.runs_kept.items()
+        return tuple(sorted(i for i, one in kept if dataset in one.datasets and ROLE not in one.run.tags))
 
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         self._require_writable("run")
@@ -380,6 +408,13 @@ class MemoryTracker(Tracker):
     def delete_model(self, model_id: str) -> None:
         self._require_writable("model")
         del self.models_kept[model_id]
+
+    def tag_version(self, version: ModelVersion, tag: str, value: str) -> None:
+        self._require_writable("version")
+        found = self.version(version.uri)
+        versions = self.versions_kept[version.name]
+        place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
+        versions[place] = replace(found, tags={**found.tags, tag: value}, aliases=())
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         self._require_writable("alias")

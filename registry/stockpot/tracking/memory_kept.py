@@ -17,6 +17,9 @@ class KeptRun:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    deleted: bool = False
+    datasets: set[str] = field(default_factory=set)
+    """Digests of those that it used."""
 
 
 @dataclass

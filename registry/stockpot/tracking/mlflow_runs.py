@@ -62,6 +62,50 @@ def select_runs(
             yield run
 
 
+def runs_named(client: "MlflowClient", run_ids: Collection[str], size: int) -> Iterator[tuple[Run, bool]]:
+    """The runs of these ids, each with whether it is deleted: those of deleted experiments, too."""
+    from mlflow.entities import ViewType
+
+    if not run_ids:
+        return
+    stages = {str(one.experiment_id): one.lifecycle_stage for one in _experiments(client, deleted=True)}
+    for ids in _among_ids(run_ids):
+        token = None
+        while stages:
+            with asking("looking for runs"):
+                page = client.search_runs([*stages], ids, ViewType.ALL, max_results=size, page_token=token)
+            for run in page:
+                active = {run.info.lifecycle_stage, stages[run.info.experiment_id]} == {"active"}
+                yield _run(run), not active
+            token = page.token
+            if not token:
+                break
+
+
+def runs_on(client: "MlflowClient", dataset: str, size: int) -> tuple[str, ...]:
+    """The ids of all runs but our own that logged a dataset with this digest."""
+    from mlflow.entities import ViewType
+
+    told = f"dataset {dataset!r}"
+    if {"'", '"'} <= {*dataset}:
+        raise BadRequest(
+            f"{told}: MLflow's digests hold no quotes", mend="give the digest as MLflow shows it"
+        )
+    quote = '"' if "'" in dataset else "'"
+    found: set[str] = set()
+    experiments = [str(one.experiment_id) for one in _experiments(client, deleted=True)]
+    token = None
+    while experiments:
+        condition = f"dataset.digest = {quote}{dataset}{quote}"
+        with asking(f"looking for the runs of {told}"):
+            page = client.search_runs(experiments, condition, ViewType.ALL, size, page_token=token)
+        found |= {str(run.info.run_id) for run in page if ROLE not in run.data.tags}
+        token = page.token
+        if not token:
+            break
+    return tuple(sorted(found))
+
+
 def _among_ids(ids: Collection[str]) -> Iterator[str]:
     names = [f"'{run_id}'" for run_id in sorted(ids)]
     parts = (", ".join(names[begin : begin + NAMED]) for begin in range(0, len(names), NAMED))
@@ -71,8 +115,7 @@ def _among_ids(ids: Collection[str]) -> Iterator[str]:
 def experiments_of(client: "MlflowClient") -> tuple[Experiment, ...]:
     """Every active experiment, by id."""
     found = (
-        Experiment(str(one.experiment_id), one.name, one.creation_time or 0)
-        for one in _active_experiments(client)
+        Experiment(str(one.experiment_id), one.name, one.creation_time or 0) for one in _experiments(client)
     )
     return tuple(sorted(found, key=lambda one: one.experiment_id))
 
@@ -202,11 +245,15 @@ def soup_runs(client: "MlflowClient", size: int) -> tuple[Run, ...]:
             return tuple(found.values())
 
 
-def _active_experiments(client: "MlflowClient") -> "Iterator[MlflowExperiment]":
+def _experiments(client: "MlflowClient", *, deleted: bool = False) -> "Iterator[MlflowExperiment]":
+    """Active ones, or all."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     token = None
     while True:
         with asking("listing the experiments"):
-            page = client.search_experiments(max_results=PAGE, page_token=token)
+            page = client.search_experiments(view, max_results=PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:

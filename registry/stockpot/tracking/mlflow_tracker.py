@@ -48,12 +48,15 @@ from stockpot.tracking.mlflow_calls import (
     require_answer,
 )
 from stockpot.tracking.mlflow_heads import Heads
+from stockpot.tracking.mlflow_limits import MOST_TAG, cut
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import (
     PAGE,
     experiments_of,
     list_runs,
     parent_of,
+    runs_named,
+    runs_on,
     select_runs,
     soup_runs,
 )
@@ -156,6 +159,12 @@ class MlflowTracker(Tracker):
             yield from select_runs(
                 self._client, experiment_ids, [*conditions, *stage], run_ids, filter, self._page_size
             )
+
+    def runs_named(self, run_ids: Collection[str]) -> Iterator[tuple[Run, bool]]:
+        return runs_named(self._client, run_ids, self._page_size)
+
+    def runs_on(self, dataset: str) -> tuple[str, ...]:
+        return runs_on(self._client, dataset, self._page_size)
 
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         with asking(f"tag {tag!r} of run {run_id}", invalid=UnknownSweep, missing=UnknownSweep):
@@ -318,6 +327,10 @@ class MlflowTracker(Tracker):
     def delete_model(self, model_id: str) -> None:
         with asking(f"deleting the model {model_id}"):
             self._client.delete_logged_model(model_id)
+
+    def tag_version(self, version: ModelVersion, tag: str, value: str) -> None:
+        with asking(f"tag {tag!r} of {version.uri}", invalid=BadRequest, missing=BadRequest):
+            self._client.set_model_version_tag(version.name, version.version, tag, cut(value, MOST_TAG))
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):

@@ -9,7 +9,7 @@ from stockpot.tracking.mlflow_calls import asking, creating, is_web, registry_ur
 from stockpot.tracking.mlflow_limits import description
 from stockpot.tracking.mlflow_publishing import log_files, tags_of
 from stockpot.tracking.mlflow_weights import logged_models
-from stockpot.tracking.names import note, noted
+from stockpot.tracking.names import VERSION_URI, note, noted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,7 +130,8 @@ def describe(client: "MlflowClient", version: ModelVersion, publication: Publica
 
 def to_version(version: "MlflowVersion") -> ModelVersion:
     """MLflow reads `model_id` back as None: a tag has it, or the source of a version by other hands."""
-    _, _, source_model = (version.source or "").partition("models:/")
+    source = version.source or ""
+    _, _, source_model = source.partition("models:/")
     return ModelVersion(
         name=version.name,
         version=str(version.version),
@@ -138,6 +139,7 @@ def to_version(version: "MlflowVersion") -> ModelVersion:
         model_id=version.tags.get(LOGGED_MODEL, source_model if source_model.startswith("m-") else None),
         tags=dict(version.tags),
         aliases=tuple(sorted(version.aliases)),
+        copy_of=source if VERSION_URI.fullmatch(source) else None,
     )
 
 

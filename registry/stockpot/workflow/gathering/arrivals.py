@@ -22,6 +22,7 @@ from stockpot.workflow.gathering.ahead import ahead
 from stockpot.workflow.gathering.alike import require_alike
 from stockpot.workflow.gathering.enough import require_two
 from stockpot.workflow.gathering.exclusion_rules import MENDS, Gathering
+from stockpot.workflow.gathering.recalled import Recalled
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Prospects:
     """What was taken for granted, for people to contradict."""
     unfinished: int = 0
     """Runs that still run, and are left out."""
+    recalled: Recalled = field(default_factory=Recalled)
+    """What no soup may hold."""
     told_bases: tuple[str, ...] = ()
     """Paths of this machine that adapters without a base tell as theirs, the most usual first."""
 
@@ -222,6 +225,10 @@ class Arrivals:
         if found.checkpoint is None:
             reason = found.fault or ExclusionReason.UNREADABLE
             self._gathering.exclude(run, reason, f"{source.path}: {found.detail}", MENDS[reason])
+            return
+        word = self._prospects.recalled.of(run.run_id, found.checkpoint.digest)
+        if word is not None:
+            self._gathering.exclude_recalled(run, word)
             return
         layout = found.checkpoint.tensors
         checkpoint = replace(found.checkpoint, tensors=self._layouts.setdefault(layout, layout))

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Dtype,
     Exclusion,
     ExclusionReason,
+    Recall,
     Run,
     SoupRequest,
     TensorSpec,
@@ -42,6 +43,7 @@ from stockpot.soup import (
 )
 from stockpot.soup.canonical import FLOATS
 from stockpot.soup.compatibility import must_agree, quantised
+from stockpot.workflow.gathering.recalled import told, way_back
 from stockpot.workflow.gathering.shortlist import rank_by_metric
 
 HOW_TO_LOG = (
@@ -116,6 +118,10 @@ class Gathering:
             self.exclude(run, reason, f"{source.path}: {detail.removeprefix(f'{source.path}: ')}", fault.mend)
         else:
             self.exclude(run, reason, detail, MENDS.get(reason, fault.mend))
+
+    def exclude_recalled(self, run: Run, word: Recall) -> None:
+        """Record that a person took this run, its checkpoint or its data back."""
+        self.exclude(run, ExclusionReason.RECALLED, told(word), way_back(word))
 
     def choose_weights(
         self,

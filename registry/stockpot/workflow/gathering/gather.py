@@ -16,6 +16,7 @@ from stockpot.workflow.gathering.exclusion_rules import REASONS, Gathering
 from stockpot.workflow.gathering.expected import expected_sweep
 from stockpot.workflow.gathering.headers import layout_of
 from stockpot.workflow.gathering.odd_numberings import alike
+from stockpot.workflow.gathering.recalled import Recalled
 from stockpot.workflow.gathering.shortlist import Shortlist
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def find_prospects(
 
     `seen` is told every weights file of each run, by several threads at once.
     """
-    shortlist = _list(request, tracker, watch)
+    recalled = supply.recalled()
+    shortlist = _list(request, tracker, watch, recalled)
     runs = shortlist.chosen()
     gathering, adapters = Gathering(shortlist.exclusions), Adapters(request, tracker)
     layouts: dict[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = {}  # each once: thousands have the same
@@ -99,6 +101,7 @@ def find_prospects(
         shortlist.order,
         (*shortlist.notes(), *notes),
         len(shortlist.unfinished),
+        recalled,
         adapters.paths,
     )
 
@@ -130,8 +133,8 @@ def _chosen(
         return None, ""
 
 
-def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher") -> Shortlist:
-    shortlist = Shortlist(request)
+def _list(request: SoupRequest, tracker: "Tracker", watch: "Watcher", recalled: Recalled) -> Shortlist:
+    shortlist = Shortlist(request, recalled)
     stage = "list runs"
     watch.start(stage, 0)  # nobody knows how many
     for run in tracker.runs(request.selector):

@@ -10,6 +10,7 @@ from shlex import quote
 from stockpot.entities import UNFINISHED, Direction, Exclusion, ExclusionReason, Run, SoupRequest, tags
 from stockpot.errors import BadRequest
 from stockpot.prose import counted
+from stockpot.workflow.gathering.recalled import Recalled, told, way_back
 
 ANY_BASE = "--any-base averages them all the same"
 NEAREST = 5
@@ -44,13 +45,14 @@ class Shortlist:
     are added.
     """
 
-    def __init__(self, request: SoupRequest) -> None:
+    def __init__(self, request: SoupRequest, recalled: Recalled | None = None) -> None:
         self.exclusions: list[Exclusion] = []
         self.order: dict[str, tuple[int, str]] = {}
         """What every added run's place in the sweep is told by, start time then run id, by its id."""
         self.below: Counter[str] = Counter()
         """How many of the added runs are right below a run, by its id."""
         self._request = request
+        self._recalled = recalled or Recalled()
         self._top = request.top if request.by else None
         self._finished = 0
         self._unfinished: list[Run] = []
@@ -71,6 +73,10 @@ class Shortlist:
             self.exclusions.append(Exclusion(run.run_id, run.name, ExclusionReason.NOT_FINISHED, detail))
             if run.status in UNFINISHED:
                 self._unfinished.append(run)
+            return
+        if (word := self._recalled.of(run.run_id)) is not None:
+            recalled = Exclusion(run.run_id, run.name, ExclusionReason.RECALLED, told(word), way_back(word))
+            self.exclusions.append(recalled)
             return
         self._finished += 1
         self._measured.update(name for name in run.metrics if has_metric(run, name))

@@ -27,6 +27,8 @@ from stockpot.workflow.gathering.alike import WHOLE, another_architecture
 from stockpot.workflow.gathering.exclusion_rules import MENDS
 from stockpot.workflow.gathering.only_weights import only_weights
 from stockpot.workflow.gathering.places import LOCAL, path_of
+from stockpot.workflow.gathering.recalled import told as told_recall
+from stockpot.workflow.gathering.recalled import way_back
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker
@@ -154,6 +156,8 @@ def find_base(
     if read.checkpoint is None:
         reason = read.fault or ExclusionReason.UNREADABLE
         raise BadCheckpoint(f"{name} cannot be used: {source.path}: {read.detail}", mend=MENDS[reason])
+    if (word := prospects.recalled.of(run.run_id, read.checkpoint.digest)) is not None:
+        raise BadRequest(f"{name} cannot be used: {told_recall(word)}", mend=way_back(word))
     source = replace(source, cast=CODES[dtype]) if dtype and read.cast_from else source
     base = Candidate(run, source, read.sha256, read.checkpoint, read.cast_from)
     fault = _misfit(name, base.checkpoint.tensors, prospects, fits)

@@ -30,6 +30,7 @@ from stockpot.soup.overlay import Overlay
 from stockpot.soup.weights_file import WeightsFile
 from stockpot.workflow.gathering.numberings import Numberings
 from stockpot.workflow.gathering.places import Places, is_local, path_of
+from stockpot.workflow.gathering.recalled import Recalled, recalled
 from stockpot.workflow.gathering.ties import ties
 from stockpot.workflow.gathering.workrooms import PACKAGE, PART, remove_abandoned, workroom
 from stockpot.workflow.leases import Hold, pauses
@@ -82,6 +83,10 @@ class Supply:
         self._under_way: dict[str, Future[None]] = {}
         self._background = ThreadPoolExecutor(PREFETCHES)
         remove_abandoned(cache.folder)
+
+    def recalled(self) -> Recalled:
+        """What no soup may hold now. Raises TrackingError where MLflow is asked, and does not answer."""
+        return recalled(self._store, self._tracker)
 
     def ingest(self, source: WeightsSource) -> IngestedSource | None:
         """Read a weights file, or remember what reading it found. None while another process reads it."""

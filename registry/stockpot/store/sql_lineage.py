@@ -1,0 +1,146 @@
+"""Who holds what, in SQL: level by level, since each has few different checkpoints."""
+# ruff: noqa: D102 - the port's docstrings are the contract
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+
+from stockpot.entities import Blend, Candidate, Digest, Found, KnownVersion, Recall, RecallKind, Recipe
+from stockpot.store.descent import in_order, is_told, places_in_order
+from stockpot.store.places import place_of
+from stockpot.store.sql_jobs import EXPERIMENT, SWEEP
+from stockpot.store.sql_registrations import Clock, keep_version
+from stockpot.store.tables import CandidateRow, IngredientRow, JobRow, RecallRow, VersionRow
+from stockpot.store.transactions import Transactions, in_parts, insert, keep_recipe
+
+BLENDS = (
+    select(
+        VersionRow.checkpoint,
+        IngredientRow.recipe,
+        IngredientRow.position,
+        IngredientRow.checkpoint,
+        IngredientRow.coefficient,
+    )
+    .join(IngredientRow, IngredientRow.recipe == VersionRow.recipe)
+    .where(IngredientRow.checkpoint != VersionRow.checkpoint)
+    .distinct()
+)
+"""A recipe of one ingredient makes that again."""
+VERSIONS = select(
+    *(VersionRow.model, VersionRow.version, VersionRow.recipe),
+    *(VersionRow.checkpoint, VersionRow.run_id, VersionRow.model_id),
+)
+
+RECALLS = select(
+    *(RecallRow.kind, RecallRow.name, RecallRow.reason),
+    *(RecallRow.by, RecallRow.withdrawn, RecallRow.at),
+)
+
+
+class SqlLineage(Transactions):
+    """The descent of soups."""
+
+    def remember_version(
+        self,
+        version: KnownVersion,
+        recipe: Recipe,
+        ingredients: Sequence[Candidate] = (),
+        *,
+        sweep: str | None = None,
+    ) -> None:
+        with self._transaction(self._writes) as session:
+            keep_recipe(session, recipe)
+            keep_version(session, version)
+            for candidate in filter(is_told, ingredients):
+                place = place_of(candidate)
+                known = select(CandidateRow.id).where(
+                    CandidateRow.run_id == place.run_id,
+                    CandidateRow.path == place.path,
+                    CandidateRow.checkpoint == candidate.checkpoint.digest,
+                )
+                if session.scalar(known.limit(1)) is None:
+                    session.add(
+                        CandidateRow(
+                            job=None,
+                            run_id=place.run_id,
+                            path=place.path,
+                            model_id=place.model_id,
+                            checkpoint=candidate.checkpoint.digest,
+                            sweep=sweep,
+                        )
+                    )
+
+    def known_versions(
+        self, checkpoints: Collection[Digest] | None = None, *, uri: str | None = None
+    ) -> tuple[KnownVersion, ...]:
+        found: list[KnownVersion] = []
+        wanted = VERSIONS if uri is None else VERSIONS.where(_is_called(uri))
+        with self._transaction(self._reads) as session:
+            for part in [None] if checkpoints is None else in_parts(checkpoints):
+                some = wanted if part is None else wanted.where(VersionRow.checkpoint.in_(part))
+                found += (KnownVersion(*row) for row in session.execute(some))
+        return in_order(found)
+
+    def blends(self, checkpoints: Collection[Digest], *, down: bool) -> tuple[Blend, ...]:
+        seen, level = set(checkpoints), set(checkpoints)
+        found: set[Blend] = set()
+        given = IngredientRow.checkpoint if down else VersionRow.checkpoint
+        with self._transaction(self._reads) as session:
+            while level:
+                met: set[Digest] = set()
+                for part in in_parts(level):
+                    some = [Blend(*row) for row in session.execute(BLENDS.where(given.in_(part)))]
+                    found.update(some)
+                    met.update(blend.soup if down else blend.ingredient for blend in some)
+                level = met - seen
+                seen |= level
+        return tuple(sorted(found, key=lambda blend: (blend.soup, blend.recipe, blend.position)))
+
+    def found(self, checkpoints: Collection[Digest]) -> tuple[Found, ...]:
+        sweep = func.coalesce(CandidateRow.sweep, SWEEP, EXPERIMENT)
+        places = (
+            select(CandidateRow.checkpoint, CandidateRow.run_id, CandidateRow.path, sweep)
+            .outerjoin(JobRow, JobRow.name == CandidateRow.job)
+            .distinct()
+        )
+        found: list[Found] = []
+        with self._transaction(self._reads) as session:
+            for part in in_parts(checkpoints):
+                found += (
+                    Found(*row) for row in session.execute(places.where(CandidateRow.checkpoint.in_(part)))
+                )
+        return places_in_order(found)
+
+    def logged_by(self, run_ids: Collection[str]) -> tuple[Digest, ...]:
+        logged, made = select(CandidateRow.checkpoint), select(VersionRow.checkpoint)
+        found: set[Digest] = set()
+        with self._transaction(self._reads) as session:
+            for part in in_parts(run_ids):
+                found.update(session.scalars(logged.where(CandidateRow.run_id.in_(part))))
+                found.update(session.scalars(made.where(VersionRow.run_id.in_(part))))
+        return tuple(sorted(found))
+
+    def append_recall(self, recall: Recall) -> Recall:
+        about = (RecallRow.kind == recall.kind) & (RecallRow.name == recall.name)
+        last = RECALLS.where(about).order_by(RecallRow.id.desc()).limit(1)
+        with self._transaction(self._writes) as session:
+            before = session.execute(last).one_or_none()
+            if before is not None and before.withdrawn == recall.withdrawn:
+                return _recall(before)
+            session.execute(insert(session, RecallRow).values(**asdict(recall) | {"at": Clock()}))
+            return _recall(session.execute(last).one())
+
+    def recalls(self) -> tuple[Recall, ...]:
+        with self._transaction(self._reads) as session:
+            return tuple(map(_recall, session.execute(RECALLS.order_by(RecallRow.id))))
+
+
+def _recall(row: Any) -> Recall:
+    return Recall(RecallKind(row.kind), row.name, row.reason, row.by, row.withdrawn, row.at)
+
+
+def _is_called(uri: str) -> ColumnElement[bool]:
+    model, _, version = uri.removeprefix("models:/").rpartition("/")
+    return (VersionRow.model == model) & (VersionRow.version == version)

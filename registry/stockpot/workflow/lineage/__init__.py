@@ -1,0 +1,1 @@
+"""What is in a version, what holds a run, and what was recalled."""
