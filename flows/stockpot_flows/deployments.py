@@ -6,6 +6,7 @@ from shlex import quote
 SOUP = "soup-sweep/soup"
 HELP = "help-sweep/help-sweep"
 SCAN = "scan-sweeps/scan"
+WATCH = "watch-models/watch-models"
 
 
 def deployments_file() -> Path:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Decision, Direction, Dtype, Job, SoupOutcome, SoupRequest
+from stockpot.entities import Decision, Direction, Dtype, Job, Seen, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, Busy, StockpotError, Unexpected
 from stockpot.logs import LOG, working_on
 from stockpot.person import person
@@ -16,7 +16,9 @@ from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.check import SweepCheck, check_sweep
 from stockpot.workflow.gathering.proposal import ANY_TASK
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.promotion.auditing import Audited
 from stockpot.workflow.promotion.promote import Mover, Promotion, require_alias
+from stockpot.workflow.promotion.watching import Look
 from stockpot.workflow.scanning.findings import Asked, Done, Scan
 from stockpot.workflow.scanning.overview import RulesCheck
 
@@ -278,6 +280,38 @@ def promote(
         promoter = place.promoter(uri, policies)
         require_alias(to, promoter.policy, uri)
         return promoter.promote(uri, who, watch)
+
+
+def watch(*, seen: Seen = Seen.POLL, watch: Watcher | None = None) -> Look:
+    """Look at the aliases of all models once, and write what moved to their trails.
+
+    Args:
+        seen: What made us look.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.promotion.watching import look
+
+    with Workplace(watch=_log_of(watch)) as place:
+        return look(place, promised=place.settings.watch_every, seen=seen)
+
+
+def audit(model: str, *, verify: bool = False, watch: Watcher | None = None) -> tuple[Audited, ...]:
+    """What is on record of a registered model; of one that was deleted and made again, of both.
+
+    Args:
+        model: The registered model's name.
+        verify: Hold the record against its digests, and the newest one against MLflow's tag.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    `workflow.promotion.auditing.require_whole` raises RewrittenHistory for a record that was rewritten.
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.promotion.auditing import audit
+
+    with Workplace(watch=_log_of(watch)) as place:
+        return audit(place, model, verify=verify)
 
 
 def check_task(

@@ -23,7 +23,8 @@ StockpotError
 ├── DeviceLost            the device that evaluates cannot be used any more
 ├── NotExact              the fast search is not the plain one: Stockpot's own fault
 ├── StoreError            Stockpot's own database
-│   └── SchemaMismatch    the database is older or newer than this program
+│   ├── SchemaMismatch    the database is older or newer than this program
+│   └── RewrittenHistory  a model's trail is not what was written
 ├── Busy                  another process works on this very request
 ├── Unexpected            what nobody foresaw, told without secrets
 ├── GateFailed            a version that does not show what the gate asks
@@ -174,6 +175,10 @@ class StoreError(StockpotError):
 
 class SchemaMismatch(StoreError):
     """The database is older or newer than this program."""
+
+
+class RewrittenHistory(StoreError):
+    """A model's trail is not what was written."""
 
 
 class Busy(StockpotError):

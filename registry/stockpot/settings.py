@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     policies: _Folder | None = None
     """The file that tells the gate what versions must show; policies.toml in `home` by default."""
 
+    watch_every: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds within which somebody looks at the aliases of models: `stockpot watch`, or the deployment
+    watch-models. A trail tells of longer intervals that nobody looked, once they are a minute longer."""
+
     log: Literal["text", "json"] = "text"
     """How the command and the flows log on stderr: in lines for people, or as one JSON object a line."""
 

@@ -146,6 +146,26 @@ class MlflowBackend:
     def versions(self, model: str) -> Sequence[str]:
         return [v.version for v in self.client.search_model_versions() if v.name == model]
 
+    def add_version(self, model: str) -> str:
+        if model not in {one.name for one in self.client.search_registered_models(max_results=1000)}:
+            self.client.create_registered_model(model)
+        return str(self.client.create_model_version(model, source=f"{self._artifacts}/nothing").version)
+
+    def move_alias(self, model: str, alias: str, version: str | None) -> None:
+        if version is None:
+            self.client.delete_registered_model_alias(model, alias)
+        else:
+            self.client.set_registered_model_alias(model, alias, version)
+
+    def remove_version(self, model: str, version: str) -> None:
+        self.client.delete_model_version(model, version)
+
+    def remove_model(self, model: str) -> None:
+        self.client.delete_registered_model(model)
+
+    def rename_model(self, model: str, name: str) -> None:
+        self.client.rename_registered_model(model, name)
+
     def _files(self, run_id: str, folder: str | None) -> Iterator[str]:
         for file in self.client.list_artifacts(run_id, folder):
             if file.is_dir:

@@ -21,6 +21,7 @@ from stockpot.cli import (
     promoting,
     scanning,
     terminal,
+    trails,
 )
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
@@ -74,6 +75,7 @@ scanning.add_commands(app)
 app.add_typer(operations.commands)
 app.add_typer(promoting.commands)
 app.add_typer(lineage.commands)
+app.add_typer(trails.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 

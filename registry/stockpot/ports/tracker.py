@@ -12,6 +12,7 @@ from stockpot.entities import (
     ModelVersion,
     Packaged,
     Publication,
+    RegisteredModel,
     Registration,
     Run,
     Schema,
@@ -280,6 +281,20 @@ class Tracker(Protocol):
         """The signature of any registered version, whoever made it; None where it has none. Raises BadRequest
         where its card (``MLmodel``) cannot be read.
         """
+        ...
+
+    def registered_models(self) -> tuple[RegisteredModel, ...]:
+        """Every registered model with its aliases, by name, in one question for a thousand. Of several pages,
+        one that appears or vanishes meanwhile may hide another.
+        """
+        ...
+
+    def registered_model(self, name: str) -> RegisteredModel | None:
+        """The registered model of this name, if there is one."""
+        ...
+
+    def anchor_trail(self, model: str, digest: Digest) -> None:
+        """Tag a registered model with ``stockpot.trail``. Raises BadRequest where there is none."""
         ...
 
     def version(self, uri: str) -> ModelVersion:

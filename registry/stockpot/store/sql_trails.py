@@ -60,7 +60,7 @@ class SqlTrails(Transactions):
                 session.execute(looked.values(looked=at), execution_options={"synchronize_session": False})
 
 
-def _entries(of: TrailOf) -> Select[tuple[TrailRow]]:
+def _entries(of: TrailOf) -> Select[TrailRow]:
     mine = (TrailRow.model == of.model) & (TrailRow.born == of.born)
     return select(TrailRow).where(mine).order_by(TrailRow.number)
 

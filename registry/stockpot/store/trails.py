@@ -8,10 +8,10 @@ from stockpot.entities import Digest, TrailDraft, TrailEntry, TrailOf, Watch
 def next_entries(
     of: TrailOf, drafts: Sequence[TrailDraft], known: Watch | None, at: float
 ) -> tuple[TrailEntry, ...]:
-    """The drafts as the entries that follow what is known. A thousandth of a second is as exact as clocks."""
+    """The drafts as the entries that follow what is known."""
     entries: list[TrailEntry] = []
     for draft in drafts:
-        entries.append(TrailEntry.of(of, draft, entries[-1] if entries else known, round(at, 3)))
+        entries.append(TrailEntry.of(of, draft, entries[-1] if entries else known, at))
     return tuple(entries)
 
 

@@ -102,6 +102,26 @@ class Backend(Protocol):
         """All versions of a registered model."""
         ...
 
+    def add_version(self, model: str) -> str:
+        """Register a version by other hands, without a run. Returns its number."""
+        ...
+
+    def move_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Point it at a version, or remove it, as a person does."""
+        ...
+
+    def remove_version(self, model: str, version: str) -> None:
+        """Delete a version, as a person does."""
+        ...
+
+    def remove_model(self, model: str) -> None:
+        """Delete a registered model, as a person does."""
+        ...
+
+    def rename_model(self, model: str, name: str) -> None:
+        """Rename a registered model, as a person does."""
+        ...
+
 
 @dataclass(frozen=True)
 class PlantedSweep:

@@ -38,6 +38,7 @@ from stockpot.errors import (
     UnknownSweep,
 )
 from stockpot.ports import Tracker
+from stockpot.testing.registry_contract import RegistryContract
 from stockpot.testing.tracker_backend import (
     Backend,
     PlantedSweep,
@@ -50,7 +51,7 @@ from stockpot.testing.tracker_backend import (
 )
 
 
-class TrackerContract:
+class TrackerContract(RegistryContract):
     """Promises of `stockpot.ports.Tracker`."""
 
     @pytest.fixture

@@ -25,22 +25,21 @@ from stockpot.entities import (
     SweepSelector,
     WeightsSource,
 )
-from stockpot.entities.tags import ALIAS, DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE, VERSION
+from stockpot.entities.tags import DUPLICATE_OF, MODEL, PARENT, RECIPE, ROLE, VERSION
 from stockpot.errors import (
     BadCheckpoint,
     BadModelName,
     BadRequest,
     NotArrived,
-    NotPermitted,
     TrackingError,
     UnknownSweep,
 )
 from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
+from stockpot.tracking.memory_registry import MemoryRegistry
 from stockpot.tracking.model_cards import CARD, OF_ANY_LIBRARY, require_torch, schema_of
 from stockpot.tracking.names import (
-    VERSION_URI,
     companions_among,
     ingredient_tags,
     is_module_folder,
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class MemoryTracker(Tracker):
+class MemoryTracker(MemoryRegistry, Tracker):
     """A tracker in this process's memory.
 
     The ``add_`` methods plant a sweep; `runs_kept` and the other dicts show what was made of it.
@@ -62,13 +61,11 @@ class MemoryTracker(Tracker):
     """
 
     def __init__(self, *, writable: bool = True) -> None:
-        self.writable = writable
+        super().__init__(writable=writable)
         self.oldest = time.time()
         self.experiments_kept: dict[str, str] = {}
         self.runs_kept: dict[str, KeptRun] = {}
         self.models_kept: dict[str, KeptModel] = {}
-        self.versions_kept: dict[str, list[ModelVersion]] = {}
-        self.aliases: dict[tuple[str, str], str] = {}
         self._started = 0
 
     def add_experiment(self, name: str) -> str:
@@ -364,10 +361,7 @@ class MemoryTracker(Tracker):
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         self._require_writable("version")
-        versions = self.versions_kept.setdefault(publication.model, [])
-        number = str(len(versions) + 1)
-        versions.append(ModelVersion(publication.model, number, run_id, model_id, soup_tags(publication)))
-        return versions[-1]
+        return self._new_version(publication.model, run_id, model_id, soup_tags(publication))
 
     def note_version(self, version: ModelVersion) -> None:
         self._require_writable("run")
@@ -416,34 +410,10 @@ class MemoryTracker(Tracker):
         place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
         versions[place] = replace(found, tags={**found.tags, tag: value}, aliases=())
 
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        self._require_writable("alias")
-        found = self.version(f"models:/{model}/{version}")
-        versions = self.versions_kept[model]
-        versions[int(version) - 1] = replace(found, tags={**found.tags, ALIAS: alias}, aliases=())
-        self.aliases[model, alias] = version
-
-    def point_alias(self, model: str, alias: str, version: str) -> None:
-        self._require_writable("alias")
-        self.version(f"models:/{model}/{version}")
-        self.aliases[model, alias] = version
-
     def schema(self, version: ModelVersion) -> Schema | None:
         kept = self.models_kept.get(version.model_id or "")
         card = kept.files.get(CARD) if kept else None
         return None if card is None else schema_of(card.decode(errors="replace"))
-
-    def version(self, uri: str) -> ModelVersion:
-        parts = VERSION_URI.fullmatch(uri)
-        name, number = (parts["name"], parts["version"]) if parts else ("", None)
-        number = number or (self.aliases.get((name, parts["alias"])) if parts else None)
-        found = next((v for v in self.versions_kept.get(name, []) if v.version == number), None)
-        if found is None:
-            raise BadRequest(f"no {uri}", mend="write models:/NAME/VERSION or models:/NAME@ALIAS")
-        aliases = sorted(
-            alias for (model, alias), at in self.aliases.items() if (model, at) == (name, number)
-        )
-        return replace(found, aliases=tuple(aliases))
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         model_id = version.model_id or ""
@@ -464,7 +434,3 @@ class MemoryTracker(Tracker):
     def _find_model(self, run_id: str, wanted: Mapping[str, str]) -> str | None:
         models = ((i, m) for i, m in self.models_kept.items() if m.source_run_id == run_id)
         return next((i for i, model in models if wanted.items() <= model.tags.items()), None)
-
-    def _require_writable(self, what: str) -> None:
-        if not self.writable:
-            raise NotPermitted(f"writing: {what}", mend="ask for the right to")

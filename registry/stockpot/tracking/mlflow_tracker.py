@@ -20,16 +20,18 @@ from stockpot.entities import (
     ModelVersion,
     Packaged,
     Publication,
+    RegisteredModel,
     Registration,
     Run,
     Schema,
     SweepSelector,
     WeightsSource,
 )
-from stockpot.entities.tags import ALIAS
+from stockpot.entities.tags import ALIAS, TRAIL
 from stockpot.errors import BadRequest, StockpotError, UnknownSweep
 from stockpot.ports import Tracker
 from stockpot.secrets import keep_secret
+from stockpot.tracking import mlflow_models as models
 from stockpot.tracking import mlflow_publishing as publishing
 from stockpot.tracking import mlflow_versions as versions
 from stockpot.tracking.mlflow_addresses import Addresses, run_place
@@ -345,6 +347,18 @@ class MlflowTracker(Tracker):
         with asking(f"reading the card of {version.uri}", missing=BadRequest):
             card = card_of_version(self._client, version)
         return schema_of(card) if card else None
+
+    def registered_models(self) -> tuple[RegisteredModel, ...]:
+        with asking("listing the registered models"):
+            return models.registered_models(self._client)
+
+    def registered_model(self, name: str) -> RegisteredModel | None:
+        with asking(f"the registered model {name!r}"):
+            return models.registered_model(self._client, name)
+
+    def anchor_trail(self, model: str, digest: Digest) -> None:
+        with asking(f"tagging the registered model {model!r}", invalid=BadRequest, missing=BadRequest):
+            self._client.set_registered_model_tag(model, TRAIL, digest)
 
     def version(self, uri: str) -> ModelVersion:
         mend = "write models:/NAME/VERSION or models:/NAME@ALIAS, as the MLflow UI names them"

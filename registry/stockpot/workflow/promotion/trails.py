@@ -1,0 +1,249 @@
+"""The one way to write to a registered model's trail, and to move an alias on record."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from stockpot.documents import to_document
+from stockpot.entities import (
+    AliasMove,
+    Digest,
+    RegisteredModel,
+    Seen,
+    TrailDraft,
+    TrailEntry,
+    TrailKind,
+    TrailOf,
+    Watch,
+    WatchEvent,
+    WatchFact,
+)
+from stockpot.entities.tags import RECIPE
+from stockpot.errors import BadRequest, Busy, StockpotError, StoreError
+from stockpot.prose import one_line
+from stockpot.workflow.leases import Hold, holder
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store, Tracker, Watcher
+
+TRIES = 20
+"""Of an entry, while others append: each that fails is one of theirs that succeeded."""
+
+
+class Office(Protocol):
+    """The adapters that it needs."""
+
+    @property
+    def tracker(self) -> "Tracker":
+        """MLflow."""
+        ...
+
+    @property
+    def store(self) -> "Store":
+        """Stockpot's own memory."""
+        ...
+
+    @property
+    def watch(self) -> "Watcher":
+        """Told what has no other place."""
+        ...
+
+
+def append(
+    place: Office, model: str, kind: TrailKind, fact: object, *, by: str, reason: str = ""
+) -> TrailEntry:
+    """Append a fact to the trail of a registered model, whoever else appends meanwhile.
+
+    Args:
+        place: The adapters.
+        model: The registered model's name.
+        kind: What the fact is.
+        fact: An entity, or a JSON document.
+        by: Who did it.
+        reason: Why.
+
+    Raises BadRequest where there is no such model. An anchor that cannot be written is told, and is written
+    by the next look.
+    """
+    draft = TrailDraft(kind, to_document(fact), one_line(by), one_line(reason))
+    found = require_model(place, model)
+    for _ in range(TRIES):
+        known = watch_of(place.store, found.trail)
+        opening = [begun(place, found)] if known is None or known.gone else []
+        after = known.digest if known else None
+        entries = place.store.append_trail(found.trail, [*opening, draft], after=after)
+        if entries is not None:
+            if fault := anchor(place, found):
+                place.watch.say(fault)
+            return entries[-1]
+    raise too_busy(model)
+
+
+def move_alias(
+    place: Office, model: str, alias: str, version: str, *, expected: str | None, by: str, reason: str
+) -> TrailEntry | None:
+    """Point an alias at a version, on record.
+
+    Args:
+        place: The adapters.
+        model: The registered model's name.
+        alias: The alias.
+        version: Where it shall point.
+        expected: Where it points now, as far as is known; None where it does not exist.
+        by: Who moves it.
+        reason: Why.
+
+    Returns None, and moves nothing, where it points elsewhere than is expected: MLflow cannot compare and
+    set, so a click in the moment between the question and the move is overwritten, and seen by nobody.
+    Raises Busy where another process moves it right now, and BadRequest where there is no such model.
+    """
+    trail = require_model(place, model).trail
+    hold = Hold(place.store, trail.lease, f"the aliases of {model}")
+    if held := hold.attempt():
+        raise Busy(f"the aliases of {model!r} are moved by {holder(held)}", mend="run the same command again")
+    with hold.kept_alive():
+        found = require_model(place, model)
+        if found.aliases.get(alias) != expected:
+            return None
+        _write_unseen(place, found)
+        place.tracker.point_alias(model, alias, version)
+        ours = made_by_us(place.tracker, model, version)
+        move = AliasMove(alias, expected, version, Seen.PROMOTE, ours=ours)
+        return append(place, model, TrailKind.MOVE, move, by=by, reason=reason)
+
+
+def _write_unseen(place: Office, model: RegisteredModel) -> None:
+    """Write what has moved since somebody looked last: it would be covered by what moves next."""
+    for _ in range(TRIES):
+        known = watch_of(place.store, model.trail)
+        if known is None or known.gone:
+            drafts: tuple[TrailDraft, ...] = (begun(place, model),)
+        else:
+            drafts = moves_since(place.tracker, model, known, Seen.POLL)
+        after = known.digest if known else None
+        if not drafts or place.store.append_trail(model.trail, drafts, after=after) is not None:
+            return
+    raise too_busy(model.name)
+
+
+def moves_since(
+    tracker: "Tracker",
+    model: RegisteredModel,
+    known: Watch,
+    seen: Seen,
+    unwatched_since: float | None = None,
+) -> tuple[TrailDraft, ...]:
+    """The aliases of a model that do not point where they pointed, by name."""
+    before, now = known.aliases, model.aliases
+    moves = (
+        AliasMove(
+            alias,
+            before.get(alias),
+            now.get(alias),
+            seen,
+            unwatched_since,
+            deleted=_is_deleted(tracker, model.name, before.get(alias)),
+            ours=made_by_us(tracker, model.name, now.get(alias)),
+        )
+        for alias in sorted({*before, *now})
+        if before.get(alias) != now.get(alias)
+    )
+    return tuple(TrailDraft(TrailKind.MOVE, to_document(move)) for move in moves)
+
+
+def _is_deleted(tracker: "Tracker", model: str, version: str | None) -> bool:
+    if version is None:
+        return False
+    try:
+        tracker.version(f"models:/{model}/{version}")
+    except BadRequest:
+        return True
+    return False
+
+
+def require_model(place: Office, model: str) -> RegisteredModel:
+    """The registered model. Raises BadRequest where there is none."""
+    found = place.tracker.registered_model(model)
+    if found is None:
+        raise BadRequest(
+            f"there is no registered model {model!r}",
+            mend="name one as MLflow's page of models does; stockpot audit NAME tells of one that is gone",
+        )
+    return found
+
+
+def watch_of(store: "Store", of: TrailOf) -> Watch | None:
+    """What is known by this trail, if it has an entry."""
+    return next((watch for watch in store.watches([of.model]) if watch.trail == of), None)
+
+
+def begun(
+    place: Office, model: RegisteredModel, past: Watch | None = None, at: float | None = None
+) -> TrailDraft:
+    """The entry that begins a trail, or goes on with one of a model that seemed to be gone. `past`: the trail
+    that it had under another name. `at`: when the model was looked at.
+    """
+    known = watch_of(place.store, model.trail)
+    fact = WatchFact(
+        WatchEvent.BEGUN,
+        place.store.clock() if at is None else at,
+        since=known.looked if known else None,
+        aliases=dict(model.aliases),
+        mlflow=mlflow_of(place.tracker),
+        other=past.model if past else None,
+        continues=past.digest if past else None,
+    )
+    return TrailDraft(TrailKind.WATCH, to_document(fact))
+
+
+def mlflow_of(tracker: "Tracker") -> str:
+    """What tells this MLflow from others that share the store: when its oldest experiment was made."""
+    oldest = min((one.created for one in tracker.experiments()), default=0)
+    return str(oldest or "")
+
+
+def made_by_us(tracker: "Tracker", model: str, version: str | None) -> bool | None:
+    """Whether the version says that Stockpot made it; None where it is not there."""
+    if version is not None:
+        with suppress(BadRequest):
+            return RECIPE in tracker.version(f"models:/{model}/{version}").tags
+    return None
+
+
+def anchor(place: Office, model: RegisteredModel) -> str:
+    """Write the trail's newest digest to MLflow, where it can be compared. `model`: as found before the trail
+    grew. Not over an anchor that is no entry's digest: that one tells of a rewritten history.
+
+    Returns a sentence that tells why it could not be written; empty where it was.
+    """
+    try:
+        known = watch_of(place.store, model.trail)
+        if known is None or known.digest == model.anchor:
+            return ""
+        if model.anchor is None or model.anchor in anchors_of(place.store, model.trail):
+            place.tracker.anchor_trail(model.name, known.digest)
+            return ""
+        fault = f"the tag holds {model.anchor}, which is no entry of it: stockpot audit {model.name} --verify"
+    except StockpotError as error:
+        fault = one_line(error.what)
+    return f"the trail of {model.name} is not anchored in MLflow: {fault}"
+
+
+def anchors_of(store: "Store", of: TrailOf) -> dict[Digest, int]:
+    """The digests that may have been this trail's anchor, with the number of the entry: 0 for those of the
+    trail that the model had under another name.
+    """
+    entries = store.trail(of)
+    found = {entry.digest: entry.number for entry in entries}
+    for entry in entries:
+        if entry.kind is TrailKind.WATCH and entry.fact.get("other"):
+            past = store.trail(TrailOf(entry.fact["other"], of.born))
+            found |= {earlier.digest: 0 for earlier in past if earlier.digest not in found}
+    return found
+
+
+def too_busy(model: str) -> StoreError:
+    """Where others were always first."""
+    return StoreError(
+        f"the trail of {model!r} was written by others {TRIES} times while one entry was tried",
+        mend="run the same command again; stockpot audit tells who writes so much",
+    )
