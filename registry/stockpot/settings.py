@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.request import getproxies_environment
 
-from pydantic import AfterValidator, ByteSize, Field, ValidationError
+from pydantic import AfterValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stockpot.errors import BadRequest
@@ -107,6 +107,11 @@ class Settings(BaseSettings):
 
     log: Literal["text", "json"] = "text"
     """How the command and the flows log on stderr: in lines for people, or as one JSON object a line."""
+
+    webhook_secrets: SecretStr = SecretStr("")
+    """The secret of MLflow's webhook, for ``stockpot serve``; behind it, and a space, the one before it."""
+    webhook_secrets_file: _Folder | None = None
+    """Or the file that holds them."""
 
     @property
     def rules_file(self) -> Path:

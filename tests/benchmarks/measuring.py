@@ -49,6 +49,8 @@ class Scale:
     """that rank so many candidates,"""
     long_sleep: float = 4.0
     """each for so many seconds: a minute of work for each of four."""
+    deliveries: int = 100
+    """Of MLflow's webhooks, which arrive at once."""
     command: tuple[str, ...] = ()
     trainer: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("--variants", "24", "--examples", "4096", "--batch", "64")
@@ -75,6 +77,7 @@ QUICK = Scale(
     workers=(2,),
     helped=4,
     long_sleep=0.01,
+    deliveries=10,
     command=("--width", "64", "--examples", "512", "--variants", "3"),
     trainer=("--runs", "3", "--examples", "64", "--width", "32"),
     selection=("--variants", "4", "--examples", "128", "--batch", "32", "--pictures", "256", "--steps", "20"),

@@ -40,6 +40,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "orchestration": flow_rows.orchestration,
     "workers": flow_rows.workers,
     "triggers": flow_rows.triggers,
+    "webhooks": flow_rows.webhooks,
 }
 
 

@@ -26,7 +26,7 @@ from stockpot.entities import SoupRequest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE: Mapping[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-PORTS = {"postgres": 5432, "objects": 8333, "mlflow": 5000, "prefect": 4200, "worker": 8080}
+PORTS = {"postgres": 5432, "objects": 8333, "mlflow": 5000, "prefect": 4200, "webhooks": 4300, "worker": 8080}
 """On which each service listens within its own container."""
 PLANT = """
 import sys
@@ -96,6 +96,7 @@ class Services:
         for name, port in PORTS.items():
             told = re.sub(rf"\b{name}:{port}\b", f"127.0.0.1:{self._ports[name]}", told)
             told = re.sub(rf"(127\.0\.0\.1:|--port=){port}\b", rf"\g<1>{self._ports[name]}", told)
+        told = re.sub(r"\$\{(\w+):-(.*?)\}", lambda found: self._site.variables.get(found[1], found[2]), told)
         told = told.replace("@postgres/", f"@127.0.0.1:{self._ports['postgres']}/")
         return told.replace("/run/secrets", str(self._folder / "secrets"))
 
@@ -117,6 +118,8 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
             "PREFECT_WORKER_WEBSERVER_PORT": str(ports["worker"]),
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         },
     )
     objects.start()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from alembic import command
 from alembic.script import ScriptDirectory
+from cryptography.fernet import Fernet
 from sqlalchemy import make_url
 from tests.store.conftest import own_server
 
@@ -125,7 +126,7 @@ def test_each_service_of_compose_gets_the_secrets_that_its_addresses_name() -> N
         named = {match for text in environment.values() for match in re.findall(r"\{(\w+)\}", text)}
         named |= {Path(text).name for text in environment.values() if text.startswith("/run/secrets/")}
         assert named <= set(service.get("secrets", ())), name
-    assert set(COMPOSE["secrets"]) == {"database", "objects", "objects.json"}
+    assert set(COMPOSE["secrets"]) == {"database", "objects", "objects.json", "webhooks", "webhook_key"}
 
 
 def test_secrets_are_drawn_once_and_lie_where_only_their_owner_looks(tmp_path: Path) -> None:
@@ -142,7 +143,9 @@ def test_secrets_are_drawn_once_and_lie_where_only_their_owner_looks(tmp_path: P
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     key = json.loads(drawn["objects.json"])["identities"][0]["credentials"][0]["secretKey"]
     assert f"aws_secret_access_key = {key}\n" in drawn["objects"].decode()
-    assert re.fullmatch(r"[0-9a-f]{48}", drawn["database"].decode()), "it stands in addresses as it is"
+    for name in ("database", "webhooks"):
+        assert re.fullmatch(r"[0-9a-f]{48}", drawn[name].decode()), "it stands in addresses as it is"
+    assert Fernet(drawn["webhook_key"].strip()).encrypt(b"a secret of a webhook")
 
 
 def _with_secrets(folder: Path, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -67,7 +67,7 @@ class Site:
         self.start(name, *PREFECT, *command, **variables)
 
     def deploy(self, tasks: Path, further: str = "") -> None:
-        """The shipped deployments, with this folder as that of tasks, and no scan that nobody waits for.
+        """The shipped deployments, with this folder as that of tasks, and no schedule that nobody waits for.
         `further`: more of them, as they stand in that file.
         """
         here = deployments_file().read_text()
@@ -75,7 +75,7 @@ class Site:
             ("# working_dir: /srv/tasks", f"working_dir: {tasks}"),
             ("active: true", "active: false"),
         ):
-            assert here.count(shipped) == 1
+            assert shipped in here
             here = here.replace(shipped, ours)
         file = self.folder / "prefect.yaml"
         file.write_text(here + further)

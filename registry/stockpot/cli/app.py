@@ -20,6 +20,7 @@ from stockpot.cli import (
     printing,
     promoting,
     scanning,
+    serving,
     terminal,
     trails,
 )
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 
 automations.add_to(app)
+serving.add_to(app)
 
 
 @app.callback()

@@ -103,6 +103,11 @@ class MlflowTracker(Tracker):
         self._heads = Heads()
         self._addresses = Addresses()
 
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's own, connected, for what no port asks of a tracker."""
+        return self._client
+
     @cached_property
     def _client(self) -> "MlflowClient":
         """Connected at first use: importing MLflow takes seconds, and a server may be down."""
