@@ -27,19 +27,20 @@ from stockpot.workflow.scanning.rules import Rule, Rules
 from stockpot.workflow.scanning.scan import scan
 
 PARAMS, METRICS = 8, 4
-BEGUN, SECOND = 1_700_000_000_000, 1000
+BEGUN, APART = 1_700_000_000_000, 600_000
+"""Milliseconds since the epoch, and between two sweeps. A later scan looks an hour back, for slow clocks."""
 LATER = 20
 """Sweeps that end after the first scan."""
 
 
 def plant(uri: str, experiment: str, first: int, count: int, size: int) -> None:
-    """Finished sweeps, one a second, written straight into MLflow's tables."""
+    """Finished sweeps, one in ten minutes, written straight into MLflow's tables."""
     runs, params, metrics, tags = [], [], [], []
     for sweep in range(first, first + count):
         parent = f"{sweep:026x}{0:06x}"
         for place in range(size + 1):
             run_id = f"{sweep:026x}{place:06x}"
-            times = {"start_time": BEGUN + sweep * SECOND, "end_time": BEGUN + sweep * SECOND + 900}
+            times = {"start_time": BEGUN + sweep * APART, "end_time": BEGUN + sweep * APART + 900}
             runs.append(
                 {"run_uuid": run_id, "name": run_id, "experiment_id": int(experiment), "status": "FINISHED"}
                 | {"lifecycle_stage": "active", "user_id": "bench", "artifact_uri": f"/artifacts/{run_id}"}
@@ -115,7 +116,7 @@ def main() -> None:
             firsts.append(seconds(first, asked.sweeps))
         kept = seconds(lambda: len(scan(none, tracker, store, lost_after=3600).sightings), asked.sweeps)
         store.keep_scan([replace(row, look_at=None) for row in store.sweeps_due(dry.names)], {})
-        plant(uri, experiment, asked.sweeps + 100_000, LATER, asked.size)
+        plant(uri, experiment, asked.sweeps + 100, LATER, asked.size)
         later = [seconds(first, LATER) for _ in range(asked.rounds)]
         store.close()
     figures = {

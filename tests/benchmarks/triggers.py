@@ -145,7 +145,8 @@ def _round(site: Site, tasks: Path, sweep: str) -> dict[str, Any]:
     took = []
     for name, parameters in (("second/second", {}), ("soup-sweep/soup", made["parameters"])):
         deployment = _ask(site, f"deployments/name/{name}")["id"]
-        _ask(site, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})
+        question = {"parameters": parameters, "idempotency_key": str(uuid4())}
+        _ask(site, f"deployments/{deployment}/create_flow_run", question)
         run = _idle(site)[0]
         took.append(_time(run["end_time"]) - _time(run["created"]))
     return {"announced": announced, "empty": empty, "nothing": took[0], "lost": took[1], "parts": parts}
@@ -166,7 +167,12 @@ def _idle(site: Site) -> list[dict[str, Any]]:
 def _ask(site: Site, path: str, question: Any = None) -> Any:
     url = f"{site.variables['PREFECT_API_URL']}/{path}"
     method = "GET" if question is None else "POST"
-    told = httpx.request(method, url, json=question, trust_env=False, timeout=60).raise_for_status()
+
+    def answered() -> httpx.Response | None:
+        told = httpx.request(method, url, json=question, trust_env=False, timeout=60)
+        return None if told.status_code == httpx.codes.SERVICE_UNAVAILABLE else told.raise_for_status()
+
+    told = awaited(answered, "a server whose SQLite is not busy")
     return told.json() if told.content else None
 
 

@@ -58,9 +58,12 @@ def request_(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> SoupR
 
 @pytest.fixture(scope="module")
 def outcome(prefect: None, request_: SoupRequest) -> SoupOutcome:
+    import prefect as prefects
+
     from stockpot_flows.soup_sweep import soup_sweep
 
-    return soup_sweep(request_)
+    with prefects.tags("mine"):
+        return soup_sweep(request_)
 
 
 @pytest.fixture
@@ -272,11 +275,13 @@ def test_prefect_shows_the_verdict_the_candidates_and_the_progress(
 
     with get_client(sync_client=True) as api:
         keys = {artifact.key: artifact.type for artifact in api.read_artifacts()}
-        tags = {run.name: set(run.tags) for run in api.read_flow_runs()}
+        tags = [set(run.tags) for run in api.read_flow_runs() if run.name == "soup-tiny"]
     assert keys["tiny-verdict"] == "markdown"
     assert keys["tiny-candidates"] == "table"
     assert keys["tiny-rank"] == "progress"
-    assert tags["soup-tiny"] == {"model: tiny", f"sweep: {request_.sweep}"}
+    ours = {"model: tiny", f"sweep: {request_.sweep}"}
+    assert {"mine", *ours} in tags, "a person's own stay"
+    assert all(ours <= told for told in tags)
 
 
 def test_prefects_log_of_the_run_tells_each_stage_and_the_one_who_called_is_told_too(
@@ -349,3 +354,29 @@ def test_what_the_form_sends_becomes_a_request_or_is_refused(prefect: None) -> N
         soup_sweep.validate_parameters({"request": sent, "helpers": -1})
     with pytest.raises(BadRequest, match="must be different splits"):
         soup_sweep.validate_parameters({"request": {**sent, "shifts": ["test"]}})
+
+
+def test_a_stranger_can_verify_the_version_and_other_bytes_are_found_out(
+    outcome: SoupOutcome, client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    uri = outcome.soups[0].uri
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["verify", uri, "--out", str(tmp_path / "proof"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["digest"] == outcome.soups[0].checkpoint
+    assert {Path(file).name for file in told["written"]} == {
+        each.name for each in (tmp_path / "proof").iterdir()
+    }
+    location = client.get_logged_model(
+        client.get_model_version("tiny", uri.rsplit("/", 1)[1]).tags["stockpot.logged_model"]
+    ).artifact_location
+    file = Path(location.removeprefix("file://")) / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(SystemExit, match="8"):
+            main(["verify", uri, "--out", str(tmp_path / "none")])
+    finally:
+        file.write_bytes(content)
+    assert "tags were copied onto other content, or the content was replaced" in capsys.readouterr().err
+    assert not list((tmp_path / "none").iterdir())

@@ -230,3 +230,32 @@ def test_an_end_that_the_walk_has_told_is_one_whoever_works_on_the_same_request(
         end(told, Failed(message="Flow run encountered an exception: NothingToSoup: only one run"))
         with pytest.raises(NothingToSoup, match="only one run"):
             following.result(60)
+
+
+def test_a_sweep_that_grew_meanwhile_is_answered_as_it_was_asked_for(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow import MlflowClient
+    from prefect.states import Completed
+
+    place, job, give_back = leads
+    client = MlflowClient()
+    (listed, *_) = place.tracker.runs(tiny_sweep.selector)
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        said(told, "the flow run: ")
+        late = client.create_run(
+            client.get_run(listed.run_id).info.experiment_id, tags=client.get_run(listed.run_id).data.tags
+        )
+        try:
+            assert job_of(tiny_sweep, place.tracker).name != job.name
+            answer = SoupOutcome(report(soup("a", "b")), (), 3, 3.0)
+            place.store.finish_job(job, answer, EVIDENCE, owner="elsewhere/7/x")
+            give_back()
+            end(told, Completed())
+            assert following.result(60) == replace(answer, evaluations=0, passes=0.0)
+        finally:
+            client.delete_run(late.info.run_id)

@@ -260,6 +260,32 @@ def rebuild(
     )
 
 
+@app.command(epilog="Example: stockpot verify models:/birds/3 --out proof")
+def verify(
+    uri: Version,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for an in-toto statement, a model card and a CycloneDX pedigree."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a registered soup again from its ingredients, and compare it with what is registered."""
+    from stockpot.workflow import attesting
+
+    if out is not None:
+        attesting.require_folder(out)
+    place = Workplace()
+    version, snapshot = attesting.verify(uri, place.tracker, place.supply)
+    written = attesting.write_documents(version, snapshot, out) if out else ()
+    told = f"{version.uri} is what its {len(snapshot.ingredients)} ingredients make: {snapshot.checkpoint}"
+    terminal.tell(
+        {"uri": version.uri, "digest": snapshot.checkpoint, "written": [str(file) for file in written]},
+        "\n".join([told, *(f"written: {file}" for file in written)]),
+        as_json=as_json,
+    )
+
+
 @tasks.command("list", epilog="Example: stockpot task list")
 def list_tasks(as_json: Json = False) -> None:
     """Name the tasks that are installed."""

@@ -52,7 +52,7 @@ def rebuild(uri: str, tracker: "Tracker", supply: Supply, out: Path) -> Checkpoi
     is written. An existing file is replaced only by the same request's bytes, at once and whole.
     Raises BadRequest where no file can be written, before anything is downloaded.
     """
-    _require_place(out)
+    require_place(out)
     with rebuilt(uri, tracker, supply) as (_, _, built, file):
         _copy_whole(file, out)
     return built
@@ -85,8 +85,9 @@ def rebuilt(
         yield version, snapshot, built, file
 
 
-def _require_place(out: Path) -> None:
-    with _part_of(out) as part:
+def require_place(out: Path) -> None:
+    """Raises BadRequest where no such file can be written."""
+    with part_of(out) as part:
         if out.exists() and not out.is_file():
             kind = "a folder" if out.is_dir() else "no regular file"
             raise BadRequest(f"{out} is {kind}", mend="name the file to write: --out soup.safetensors")
@@ -95,13 +96,13 @@ def _require_place(out: Path) -> None:
 
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy so that `target` is either untouched or complete."""
-    with _part_of(target) as part:
+    with part_of(target) as part:
         shutil.copyfile(source, part)
         part.replace(target)
 
 
 @contextmanager
-def _part_of(target: Path) -> Iterator[Path]:
+def part_of(target: Path) -> Iterator[Path]:
     """A name beside the file, for what is not whole yet. Raises BadRequest where nothing can be written."""
     part = target.with_name(f".{uuid4().hex}")  # short: the target's own name may be as long as names can be
     try:
