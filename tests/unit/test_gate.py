@@ -105,6 +105,28 @@ def test_of_many_shifted_splits_one_may_seem_worse_by_chance() -> None:
     assert match(["fog", "a", "b", "c", "d"])["shift fog"] == PASSED
 
 
+def test_what_is_not_shown_is_not_enough_however_equal_it_looks() -> None:
+    """Ten gains and ten losses among forty: nothing between them, and much that is left open."""
+    before, after = Score((1.0,) * 10 + (0.0,) * 30), Score((0.0,) * 10 + (1.0,) * 10 + (0.0,) * 20)
+
+    def primary(margin: float, champion: str | None = "models:/m/1") -> str:
+        request = SoupRequest(model="m", task="t", sweep="s", margin=margin)
+        found = Match(request, None, lambda _: None, {"test": after}, {"test": before}, champion)
+        (check,) = found.checks()
+        return check.outcome.value
+
+    assert (primary(-0.5), primary(-30)) == (FAILED, PASSED)
+    assert primary(-0.5, champion=None) == NOT_APPLICABLE
+
+
+def test_a_margin_that_asks_for_a_gain_asks_for_none_on_shifted_splits() -> None:
+    same = Score((1.0,) * 1000)
+    request = SoupRequest(model="m", task="t", sweep="s", shifts=("fog",), margin=1)
+    scores = {"test": same, "fog": same}
+    found = Match(request, None, lambda _: None, scores, scores, "models:/m/1")
+    assert [check.outcome.value for check in found.checks()] == [FAILED, PASSED]
+
+
 def test_tags_that_were_copied_onto_other_content_are_not_believed(site: Site) -> None:
     """Nor are the scores of the soup whose tags they are, however good."""
     soup = Recipe.mean([digest_of_bytes(b"one"), digest_of_bytes(b"other")])
@@ -285,6 +307,8 @@ def test_times_are_taken_in_turn_and_their_medians_compared() -> None:
 
     assert pace(Clock(), mine, its, "test", rounds=7) == (2.0, 7)  # type: ignore[arg-type]  # a stand-in
     assert asked == [(mine, "test"), (its, "test")] * 8
+    asked.clear()
+    assert pace(Clock(), mine, its, "test", rounds=1) == (2.0, 1), "what warms up does not count"  # type: ignore[arg-type]  # a stand-in
 
 
 def test_what_is_remembered_is_not_measured_again(site: Site) -> None:
