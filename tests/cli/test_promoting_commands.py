@@ -90,6 +90,13 @@ def test_a_promotion_that_fails_moves_nothing_unless_a_person_answers_for_it(
     code, told, _ = run(capsys, *words, "--override", "the old one leaks")
     assert (code, champion(client)) == (0, "3")
     assert "overridden: the old one leaks" in told
+    code, told, _ = run(capsys, "audit", "tiny", "--verify", "--json")
+    (audited,) = json.loads(told)
+    kinds = [(entry["kind"], entry["reason"]) for entry in audited["entries"]]
+    assert kinds[1:] == [("decision", "newer data"), ("decision", "newer data"), ("move", "newer data")]
+    assert (code, audited["verification"]["standing"]) == (0, "anchored")
+    code, told, _ = run(capsys, "audit", "tiny")
+    assert "overridden" in told
 
 
 def test_what_is_asked_for_in_vain_is_said_with_its_mend(

@@ -8,7 +8,8 @@ from threading import Barrier
 import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
-from stockpot.entities import Decision, GateVerdict, ModelVersion
+from stockpot.documents import from_document
+from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind
 from stockpot.errors import BadRequest, Busy, GateFailed, StoreError
 from stockpot.testing.tiny import weights
 from stockpot.watching import Silent
@@ -28,6 +29,11 @@ def site(tmp_path: Path) -> Site:
 
 def champion(site: Site) -> str | None:
     return site.tracker.aliases.get(("tiny", "champion"))
+
+
+def trail(site: Site) -> tuple[TrailEntry, ...]:
+    found = site.tracker.registered_model("tiny")
+    return () if found is None else site.store.trail(found.trail)
 
 
 class Meddled(Gate):
@@ -56,6 +62,13 @@ def promote(promoter: Promoter, uri: str, who: Mover = WHO) -> Promotion:
 def test_a_version_that_passes_gets_the_alias_and_no_tag_is_changed(site: Site) -> None:
     before, version = site.register(GOOD, alias="champion"), site.register(GOOD, {"stockpot.alias": "x"})
     done = promote(site.promoter(EASY), version.uri)
+    kinds = [entry.kind for entry in trail(site)]
+    assert kinds == [TrailKind.WATCH, TrailKind.DECISION, TrailKind.MOVE]
+    _, decided, moved = trail(site)
+    assert {(entry.by, entry.reason) for entry in (decided, moved)} == {(WHO.by, WHO.reason)}
+    assert from_document(Decision, decided.fact) == done.decision
+    assert decided.fact["verdict"] == "passed"
+    assert (moved.fact["before"], moved.fact["after"], moved.fact["seen"]) == ("1", "2", "promote")
     assert (done.moved, done.before, champion(site)) == (True, before.uri, "2")
     assert done.told == "champion of tiny moved from models:/tiny/1 to models:/tiny/2"
     assert site.tracker.version(version.uri).tags == {"stockpot.alias": "x"}
@@ -67,6 +80,7 @@ def test_the_second_time_nothing_is_judged_and_nothing_moves(site: Site) -> None
     first, second = (promote(site.promoter(), version.uri) for _ in range(2))
     assert (first.moved, first.before, first.decision is None) == (True, None, False)
     assert (second.moved, second.before, second.decision) == (False, version.uri, None)
+    assert len(trail(site)) == 3
     assert second.told == "models:/tiny/1 is champion already: nothing was judged, and nothing moved"
     second.require_moved()
 
@@ -76,6 +90,7 @@ def test_a_version_that_fails_moves_nothing(site: Site) -> None:
     done = promote(site.promoter(), site.register(WORSE).uri)
     assert (done.moved, champion(site)) == (False, "1")
     assert done.told == "champion of tiny stays with models:/tiny/1"
+    assert [entry.fact.get("verdict") for entry in trail(site)][1:] == ["failed"]
     with pytest.raises(GateFailed, match=r"models:/tiny/2 may not be champion"):
         done.require_moved()
 

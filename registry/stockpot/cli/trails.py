@@ -72,6 +72,8 @@ def told_of(entry: TrailEntry) -> str:
         return _move(fact)
     if entry.kind is TrailKind.WATCH:
         return _watching(fact)
+    if entry.kind is TrailKind.DECISION:
+        return _decision(fact)
     plainly = {name: value for name, value in fact.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name} {value}" for name, value in plainly.items())
 
@@ -87,6 +89,13 @@ def _move(fact: Any) -> str:
     if fact["unwatched_since"] is not None:
         clauses.append(f"at some time since {_when(fact['unwatched_since'])}")
     return ", ".join([*clauses, f"seen by {fact['seen']}"])
+
+
+def _decision(fact: Any) -> str:
+    against = fact["champion"]["uri"] if fact["champion"] else "nobody"
+    failed = [f"{check['name']}: {check['told']}" for check in fact["checks"] if check["outcome"] == "failed"]
+    clauses = [f"{fact['version']['uri']} against {against}, for {fact['alias']}: {fact['verdict']}", *failed]
+    return "; ".join([*clauses, *([f"overridden: {fact['override']}"] if fact["override"] else [])])
 
 
 def _watching(fact: Any) -> str:

@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Decision, ModelVersion
+from stockpot.documents import to_document
+from stockpot.entities import Decision, ModelVersion, TrailEntry, TrailKind
 from stockpot.errors import BadRequest, Busy
 from stockpot.prose import can_be_kept
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.trails import Office, append, move_alias
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker, Watcher
@@ -104,21 +106,45 @@ class Promoter:
                     return self._told(version, before, moved=False)
                 decision = self.gate.judge(version, champion, self.policy, who.override)
                 hold.renew()
-                if not _is_still(champion, champion_of(version.name, self.policy, self.tracker)):
-                    watch.say(f"{self.policy.alias} of {version.name} was moved meanwhile: judging again")
-                    continue
-                if decision.lets_pass:
-                    self.tracker.point_alias(version.name, self.policy.alias, version.version)
-                return self._told(version, before, decision, moved=decision.lets_pass)
+                still = _is_still(champion, champion_of(version.name, self.policy, self.tracker))
+                if still and self._is_settled(version, champion, decision, who):
+                    return self._told(version, before, decision, moved=decision.lets_pass)
+                watch.say(f"{self.policy.alias} of {version.name} was moved meanwhile: judging again")
         raise Busy(
             f"{self.policy.alias} of {named.name} was moved {TRIES} times while {named.uri} was judged",
             mend="find out who moves it, then run the same command again",
         )
 
+    def _is_settled(
+        self, version: ModelVersion, champion: ModelVersion | None, decision: Decision, who: Mover
+    ) -> bool:
+        """Write the decision to the trail, then move the alias if it may; whether all is done. The decision
+        comes first: whoever is killed between the two leaves a move that a look finds, and who wanted it.
+        """
+        record(self.gate, decision, who.by, who.reason)
+        if not decision.lets_pass:
+            return True
+        moved = move_alias(
+            self.gate,
+            version.name,
+            self.policy.alias,
+            version.version,
+            expected=None if champion is None else champion.version,
+            by=who.by,
+            reason=who.reason,
+        )
+        return moved is not None
+
     def _told(
         self, version: ModelVersion, before: str | None, decision: Decision | None = None, *, moved: bool
     ) -> Promotion:
         return Promotion(version.name, self.policy.alias, version.uri, before, moved, decision)
+
+
+def record(place: Office, decision: Decision, by: str, reason: str) -> TrailEntry:
+    """Write a decision to the trail of its model."""
+    fact = {**to_document(decision), "verdict": decision.verdict.value}
+    return append(place, decision.model, TrailKind.DECISION, fact, by=by, reason=reason)
 
 
 def require_alias(alias: str | None, policy: Policy, model: str) -> None:
@@ -150,7 +176,7 @@ def _is_still(before: ModelVersion | None, now: ModelVersion | None) -> bool:
 @contextmanager
 def alone(store: "Store", model: str, watch: "Watcher") -> Iterator[Hold]:
     """Nobody else moves this model's aliases through the gate meanwhile; waits for whoever does."""
-    hold = Hold(store, f"promotion {model}", f"the promotion of {model}")
+    hold = Hold(store, f"gate {model}", f"the promotion of {model}")
     if held := hold.attempt():
         watch.say(f"another process promotes a version of {model}: waiting for {holder(held)}")
         wait_for(hold)
