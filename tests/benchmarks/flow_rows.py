@@ -30,6 +30,15 @@ def scanning(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(f"{work}, 20 of them new", PAGING, "what is new alone", (*found["later"],), "x")
 
 
+def watching(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """Aliases of many models."""
+    found = measured("watching", "--models", scale.watched, "--rounds", scale.repeats)
+    work = f"look at the aliases of {scale.watched} models of 10 versions"
+    bare = "the bare MLflow calls that it needs"
+    yield Row(f"{work}, none moved", bare, Goal("<=", 2, "x"), (*found["quiet"],), "x")
+    yield Row(f"{work}, {found['some']} moved", bare, Goal("<=", 2, "x"), (*found["moved"],), "x")
+
+
 def workers(scratch: Path, scale: Scale) -> Iterable[Row]:
     """A ranking and a measuring on real process workers of Prefect."""
 

@@ -39,6 +39,8 @@ class Scale:
     """Of the listed sweep."""
     finished: int = 5000
     """Sweeps that a scan sees."""
+    watched: int = 100
+    """Models whose aliases are looked at."""
     shared: int = 32
     """Candidates that several processes rank."""
     sleep: float = 0.5
@@ -72,6 +74,7 @@ QUICK = Scale(
     drawn=40,
     runs=30,
     finished=20,
+    watched=5,
     shared=4,
     sleep=0.01,
     workers=(2,),

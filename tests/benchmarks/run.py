@@ -37,6 +37,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "selection": evaluation_rows.selection,
     "listing": flow_rows.listing,
     "scanning": flow_rows.scanning,
+    "watching": flow_rows.watching,
     "orchestration": flow_rows.orchestration,
     "workers": flow_rows.workers,
     "triggers": flow_rows.triggers,

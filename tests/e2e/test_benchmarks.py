@@ -17,6 +17,7 @@ ROWS = {  # of the table, by the goal or the words in its place: how many
     "<= 1.2 x": 1,
     "<= 1.25 x": 6,
     "<= 1.3 x": 1,
+    "<= 2 x": 2,
     ">= 2 x": 1,
     "<= 64 MiB": 6,
     "<= 0.2 s": 5,

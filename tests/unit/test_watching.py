@@ -387,3 +387,18 @@ def test_nothing_is_written_about_a_model_that_is_not_there(site: Site) -> None:
     with pytest.raises(BadRequest, match="no registered model 'fish'"):
         append(site, "fish", TrailKind.DECISION, {}, by="anna")
     assert store.trail(TrailOf("fish", 0)) == ()
+
+
+def test_of_several_names_the_last_one_is_a_models_past_also_where_it_is_moved_before_a_look(
+    site: Site,
+) -> None:
+    site.look()
+    for before, name in (("birds", "fowl"), ("fowl", "poultry")):
+        site.memory.rename_model(before, name)
+        site.look()
+    site.memory.rename_model("poultry", "geese")
+    assert move_alias(site, "geese", "champion", "1", expected=None, by="anna", reason="") is not None
+    begun, move = site.trail("geese")
+    assert begun.fact["other"] == "poultry"
+    assert site.memory.anchors == {"geese": move.digest}
+    assert site.look().notes == ("poultry is gone: renamed to geese",)

@@ -1,5 +1,6 @@
 """The one way to write to a registered model's trail, and to move an alias on record."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -176,23 +177,31 @@ def watch_of(store: "Store", of: TrailOf) -> Watch | None:
     return next((watch for watch in store.watches([of.model]) if watch.trail == of), None)
 
 
-def begun(
-    place: Office, model: RegisteredModel, past: Watch | None = None, at: float | None = None
-) -> TrailDraft:
-    """The entry that begins a trail, or goes on with one of a model that seemed to be gone. `past`: the trail
-    that it had under another name. `at`: when the model was looked at.
+def begun(place: Office, model: RegisteredModel, at: float | None = None) -> TrailDraft:
+    """The entry that begins a trail, or goes on with one of a model that seemed to be gone. `at`: when the
+    model was looked at.
     """
-    known = watch_of(place.store, model.trail)
+    mlflow = mlflow_of(place.tracker)
+    known, past = watch_of(place.store, model.trail), past_of(place.store.watches(), model, mlflow)
+    if past is not None:
+        other = place.tracker.registered_model(past.model)
+        past = past if other is None or other.trail != past.trail else None
     fact = WatchFact(
         WatchEvent.BEGUN,
         place.store.clock() if at is None else at,
         since=known.looked if known else None,
         aliases=dict(model.aliases),
-        mlflow=mlflow_of(place.tracker),
+        mlflow=mlflow,
         other=past.model if past else None,
         continues=past.digest if past else None,
     )
     return TrailDraft(TrailKind.WATCH, to_document(fact))
+
+
+def past_of(watches: Iterable[Watch], model: RegisteredModel, mlflow: str) -> Watch | None:
+    """What the model was called before: a new name does not change the birth. The newest of several."""
+    same = [one for one in watches if 0 < one.born == model.born and one.mlflow == mlflow]
+    return max((one for one in same if one.model != model.name), key=lambda one: one.at, default=None)
 
 
 def mlflow_of(tracker: "Tracker") -> str:

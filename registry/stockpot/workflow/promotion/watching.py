@@ -24,6 +24,7 @@ from stockpot.workflow.promotion.trails import (
     begun,
     mlflow_of,
     moves_since,
+    past_of,
     too_busy,
     watch_of,
 )
@@ -83,17 +84,14 @@ class _Look:
         absent = [watch for of, watch in known.items() if of not in there]
         names = {row.model for row in self._store.registrations()} | {*models} | {of.model for of in known}
         written = [entry for watch in absent if not watch.gone for entry in self._end(watch)]
-        if written:
-            absent = [watch for watch in self._store.watches() if watch.trail not in there]
         watched, looked = 0, []
         for model in self._models:
             before = known.get(model.trail)
-            past = self._past(model, absent) if before is None or before.gone else None
-            if model.name not in names and past is None:
+            if model.name not in names and not any(self._is_past(watch, model) for watch in absent):
                 continue
             watched += 1
             try:
-                entries = self._follow(model, before, past)
+                entries = self._follow(model, before)
             except (BadRequest, NotPermitted) as error:  # of this model; the others are none the worse for it
                 self._notes.append(f"{model.name}: {one_line(error.what)}")
                 continue
@@ -103,19 +101,15 @@ class _Look:
         self._store.keep_look(self._at, looked)
         return Look(watched, tuple(written), tuple(self._notes))
 
-    def _past(self, model: RegisteredModel, absent: Collection[Watch]) -> Watch | None:
-        """What this model was called before: a new name does not change the birth."""
-        same = (watch for watch in absent if 0 < model.born == watch.born)
-        return next((watch for watch in same if watch.mlflow == self._mlflow), None)
+    def _is_past(self, watch: Watch, model: RegisteredModel) -> bool:
+        return watch.born == model.born and past_of([watch], model, self._mlflow) is not None
 
-    def _follow(
-        self, model: RegisteredModel, known: Watch | None, past: Watch | None
-    ) -> tuple[TrailEntry, ...] | None:
+    def _follow(self, model: RegisteredModel, known: Watch | None) -> tuple[TrailEntry, ...] | None:
         """Write what became of a model that is here; None where somebody else looks at it right now."""
         for _ in range(TRIES):
             if known is not None and self._is_stale(known):
                 return None
-            drafts = self._drafts(model, known, past)
+            drafts = self._drafts(model, known)
             if any(draft.kind is TrailKind.MOVE for draft in drafts) and self._is_moving(model):
                 return None
             after = known.digest if known else None
@@ -140,11 +134,9 @@ class _Look:
         self._notes.append(f"{model.name}: an alias is being moved; the next look tells whether it was")
         return True
 
-    def _drafts(
-        self, model: RegisteredModel, known: Watch | None, past: Watch | None
-    ) -> tuple[TrailDraft, ...]:
+    def _drafts(self, model: RegisteredModel, known: Watch | None) -> tuple[TrailDraft, ...]:
         if known is None or known.gone:
-            return (begun(self._place, model, past, self._at),)
+            return (begun(self._place, model, self._at),)
         late = self._late(known)
         unwatched_since = known.looked if late else None
         return (*late, *moves_since(self._place.tracker, model, known, self._seen, unwatched_since))
