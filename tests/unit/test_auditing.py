@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,15 @@ def test_a_history_that_was_changed_somewhere_shows(site: Site, statement: str, 
     with pytest.raises(RewrittenHistory, match="not the one that was written"):
         require_whole(audit(site, "birds", verify=True))
     require_whole(audit(site, "birds"))
+
+
+def test_an_entry_that_was_rewritten_with_its_digest_shows_by_the_next_one(site: Site) -> None:
+    (watch,) = site.store.watches()
+    forged = replace(site.store.trail(watch.trail)[1], by="berta")
+    site.change(
+        f"UPDATE stockpot_trail SET by = 'berta', digest = '{forged.computed}' WHERE number = 2"  # noqa: S608 - ours
+    )
+    assert site.verified().faults == ("entry 3 does not follow the one before it",)
 
 
 def test_a_history_that_lost_its_end_and_all_that_tells_of_it_shows_by_the_anchor(site: Site) -> None:
