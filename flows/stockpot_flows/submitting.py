@@ -26,7 +26,7 @@ from prefect.utilities.urls import url_for
 
 from stockpot import errors
 from stockpot.documents import to_document
-from stockpot.entities import Answer, SoupOutcome, SoupRequest
+from stockpot.entities import Answer, Lease, SoupOutcome, SoupRequest
 from stockpot.errors import BadRequest, PrefectUnreachable, StockpotError, StoreError
 from stockpot.logs import working_on
 from stockpot.ports import Watcher
@@ -43,6 +43,10 @@ POLL_SECONDS = 2.0
 """Between two looks at the flow run and its log."""
 PATIENCE_SECONDS = 300.0
 """Without an answer of Prefect's, which may be restarted meanwhile: the flow run need not notice."""
+STRANDED_SECONDS = 900.0
+"""Without a word of a flow run that a worker has taken. The automations tell of it sooner; where there are
+none, or the event that they wait for was lost with Prefect's server, nothing else ever would.
+"""
 LATE = timedelta(seconds=60)
 """How much later than others a line of the log may arrive: several processes write it."""
 PAGE = 200
@@ -119,17 +123,20 @@ class _Work:
         found = [answer for job in jobs if (answer := self._place.store.answer(job)) is not None]
         return max(found, key=lambda answer: answer.at, default=None)
 
-    def goes_on(self, fault: StockpotError, say: Callable[[str], object]) -> bool:
-        """Whether a process works on it that may yet answer it; that is told once, and what Prefect says."""
+    def held(self) -> Lease | None:
+        """By a process that works on it, and may yet answer it."""
         records = self._place.store.job_records([self.job.name])
         self._place.store.close()
-        for record in records:
-            if record.lease is not None and not self.is_new(record.answered_at or -math.inf):
-                if not self._told:
-                    say(f"{fault.what}. But {holder(record.lease)}, works on the request: waiting for it")
-                self._told = True
-                return True
-        return False
+        answered = {record.lease: record.answered_at or -math.inf for record in records if record.lease}
+        return next((lease for lease, at in answered.items() if not self.is_new(at)), None)
+
+    def goes_on(self, fault: StockpotError, say: Callable[[str], object]) -> bool:
+        """Whether it is held; that is told once, and what Prefect says."""
+        lease = self.held()
+        if lease is not None and not self._told:
+            say(f"{fault.what}. But {holder(lease)}, works on the request: waiting for it")
+            self._told = True
+        return lease is not None
 
 
 def _started(request: SoupRequest, deployment: str, helpers: int | None, address: Address) -> FlowRun:
@@ -157,13 +164,16 @@ def _followed(
     end while somebody holds the job's lease.
     """
     log = _Log(run.id, say)
+    pulse = _Pulse()
     heard = time.monotonic()
     while True:
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(run.id).state
-                log.tell_new(client)
+                told = log.tell_new(client)
             heard = time.monotonic()
+            if pulse.is_gone(state, told=told) and work.held() is None:
+                return _stranded(run, pulse.state)
             if state is not None and state.is_final():
                 fault = _fault(run, state)
                 if log.rested and not (isinstance(fault, PrefectUnreachable) and work.goes_on(fault, say)):
@@ -186,8 +196,35 @@ def _fault(run: FlowRun, state: State[Any]) -> StockpotError | None:
     )
 
 
+def _stranded(run: FlowRun, state: str) -> StockpotError:
+    return PrefectUnreachable(
+        f"Prefect says that the flow run is {state}, but nothing is heard of it for "
+        f"{STRANDED_SECONDS / 60:.0f} min, and no process works on the request. It is {_page(run)}",
+        mend=f"{AGAIN}; what is left of the other one: prefect flow-run cancel {run.id}",
+    )
+
+
 def _page(run: FlowRun) -> str:
     return without_secrets(url_for("flow-run", run.id) or str(run.id))
+
+
+@dataclass
+class _Pulse:
+    """When something of a flow run moved last: its state, or its log."""
+
+    state: str = ""
+    _at: float = field(default_factory=time.monotonic)
+
+    def is_gone(self, state: State[Any] | None, *, told: bool) -> bool:
+        """Whether nothing moved for STRANDED_SECONDS, which begin anew then. What waits for a worker, or for
+        a person, may do so for days, and what has ended moves no more.
+        """
+        name = "" if state is None else str(state.name)
+        rests = state is None or state.is_scheduled() or state.is_paused() or state.is_final()
+        gone = time.monotonic() - self._at > STRANDED_SECONDS and not (told or rests or name != self.state)
+        if gone or told or rests or name != self.state:
+            self.state, self._at = name, time.monotonic()
+        return gone
 
 
 @dataclass
@@ -202,8 +239,11 @@ class _Log:
     _newest: Any = None
     """The latest time of a line, as Prefect has it."""
 
-    def tell_new(self, client: SyncPrefectClient) -> None:
-        """Tell the lines that have arrived since. Of one with a traceback, its first."""
+    def tell_new(self, client: SyncPrefectClient) -> bool:
+        """Tell the lines that have arrived since, and whether there were any. Of one with a traceback, its
+        first.
+        """
+        before = len(self._told)
         since = None if self._newest is None else LogFilterTimestamp(after_=self._newest - LATE)
         wanted = LogFilter(
             flow_run_id=LogFilterFlowRunId(any_=[self.run]),
@@ -218,4 +258,5 @@ class _Log:
                     self._newest = max(self._newest or line.timestamp, line.timestamp)
                     self.say(line.message.partition("\n")[0])
             if len(lines) < PAGE:
-                return
+                break
+        return len(self._told) > before

@@ -217,6 +217,50 @@ def test_a_crashed_run_that_nobody_works_on_any_more_is_told(
             following.result(60)  # there is an answer: an older one
 
 
+def test_a_run_that_no_worker_will_end_is_told_as_soon_as_nobody_works_on_the_request(
+    prefect: None,
+    tiny_sweep: SoupRequest,
+    deployed: str,
+    leads: tuple[Workplace, Job, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.states import Pending
+
+    *_, give_back = leads
+    looks: list[bool] = []
+    held = submitting._Work.held
+
+    def look(work: submitting._Work) -> object:
+        looks.append(True)
+        return held(work)
+
+    monkeypatch.setattr(submitting._Work, "held", look)
+    monkeypatch.setattr(submitting, "STRANDED_SECONDS", 0.0)
+    with submitted(tiny_sweep, deployed, monkeypatch) as (following, told):
+        end(told, Pending(name="Submitting"))
+        awaited(lambda: looks or None, "a look at who works on it")
+        assert not following.done()
+        give_back()
+        with pytest.raises(PrefectUnreachable, match=r"the flow run is Submitting, .* no process works on"):
+            following.result(60)
+
+
+def test_what_waits_for_a_worker_or_for_a_person_may_do_so_for_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import states
+
+    monkeypatch.setattr(submitting, "STRANDED_SECONDS", 0.0)
+    pulse = submitting._Pulse()
+    resting: list[State[Any]] = [
+        states.Scheduled(),
+        states.AwaitingConcurrencySlot(),
+        states.Paused(),
+        states.Completed(),
+    ]
+    assert not any(pulse.is_gone(state, told=False) for state in resting for _ in range(2))
+    moving: list[State[Any]] = [states.Pending(), states.Running(), states.Running()]
+    assert [pulse.is_gone(state, told=state is moving[1]) for state in moving] == [False, False, True]
+
+
 def test_an_end_that_the_walk_has_told_is_one_whoever_works_on_the_same_request(
     prefect: None,
     tiny_sweep: SoupRequest,
