@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from tests.faults.harness import prefect_strikes
 from tests.faults.harness.counting import batches, repeated
 from tests.faults.harness.strikes import FAULTS, drawn
 from tests.faults.harness.wires import Wire, creates
@@ -94,6 +95,15 @@ def test_a_seed_draws_the_same_strikes_and_many_seeds_draw_every_fault() -> None
     assert drawn(7) == drawn(7)
     assert {strike.fault for seed in range(200) for strike in drawn(seed)} == {*FAULTS}
     assert {strike.fault for strike in drawn(7, only="kill both")} == {"kill both"}
+
+
+def test_a_seed_draws_what_strikes_prefects_side_and_how_the_request_gets_there() -> None:
+    assert prefect_strikes.drawn(7) == prefect_strikes.drawn(7)
+    strikes = [strike for seed in range(300) for strike in prefect_strikes.drawn(seed)[0]]
+    assert {strike.fault for strike in strikes} == {*prefect_strikes.PREFECT_FAULTS}
+    moments = {strike.wire for strike in strikes if strike.fault == "kill the worker"}
+    assert {"soup-sweep Scheduled", "soup-sweep Pending", "soup-sweep Submitting"} < moments
+    assert {ways[0] for _, ways in map(prefect_strikes.drawn, range(20))} == {"submit", "scan"}
 
 
 def test_only_whole_passes_of_other_processes_count_as_repeated(tmp_path: Path) -> None:

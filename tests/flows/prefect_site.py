@@ -39,6 +39,9 @@ class Site:
     folder: Path
     variables: Mapping[str, str]
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    server: "subprocess.Popen[bytes] | None" = None
+    port: int = 0
+    """Where the server listens."""
 
     def run(self, *command: str) -> str:
         """What it prints. Raises CalledProcessError."""
@@ -50,7 +53,7 @@ class Site:
 
     def start(self, name: str, *command: str, **variables: str) -> "subprocess.Popen[bytes]":
         """A process that ends with the site; what it prints is kept in a file of this name."""
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 env=self._environment() | variables,
@@ -61,10 +64,30 @@ class Site:
         self.processes.append(process)
         return process
 
-    def start_worker(self, name: str, **variables: str) -> None:
-        """One that does one flow run at a time."""
-        command = ("worker", "start", "--pool", "gpu", "--type", "process", "--limit", "1", "--name", name)
-        self.start(name, *PREFECT, *command, **variables)
+    def start_worker(self, name: str, *, limit: int = 1, **variables: str) -> "subprocess.Popen[bytes]":
+        """One that does so many flow runs at a time."""
+        command = ("worker", "start", "--pool", "gpu", "--type", "process", "--name", name)
+        return self.start(name, *PREFECT, *command, "--limit", str(limit), **variables)
+
+    def start_server(self) -> None:
+        """It does not answer yet."""
+        where = ("--host", "127.0.0.1", "--port", str(self.port))
+        self.server = self.start("server", *PREFECT, "server", "start", *where)
+
+    def await_server(self) -> None:
+        """Until it answers."""
+        opener = build_opener(ProxyHandler({}))
+
+        def healthy() -> bool | None:
+            assert self.server is not None
+            assert self.server.poll() is None, (self.folder / "server.log").read_text()
+            try:
+                with opener.open(f"http://127.0.0.1:{self.port}/api/health", timeout=5):
+                    return True
+            except (URLError, OSError):
+                return None
+
+        awaited(healthy, "Prefect's server")
 
     def deploy(self, tasks: Path, further: str = "") -> None:
         """The shipped deployments, with this folder as that of tasks, and no schedule that nobody waits for.
@@ -122,13 +145,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_site(folder: Path, **further: str) -> Iterator[Site]:
-    """A server with an empty pool `gpu`; what both keep lies in the folder. `further`: variables of all."""
+def prefect_site(
+    folder: Path, *, port: int | None = None, through: int | None = None, **further: str
+) -> Iterator[Site]:
+    """A server with an empty pool `gpu`; what both keep lies in the folder.
+
+    `port`: where the server listens; `through`: that of a proxy before it, which all others go through.
+    `further`: variables of all.
+    """
     folder.mkdir(exist_ok=True)
-    port = str(free_port())
+    port = port or free_port()
     variables = {
         "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_API_URL": f"http://127.0.0.1:{through or port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -140,20 +169,10 @@ def prefect_site(folder: Path, **further: str) -> Iterator[Site]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         **further,
     }
-    site = Site(folder, variables)
+    site = Site(folder, variables, port=port)
     try:
-        server = site.start("server", *PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port)
-        opener = build_opener(ProxyHandler({}))
-
-        def healthy() -> bool | None:
-            assert server.poll() is None, (folder / "server.log").read_text()
-            try:
-                with opener.open(f"{variables['PREFECT_API_URL']}/health", timeout=5):
-                    return True
-            except (URLError, OSError):
-                return None
-
-        awaited(healthy, "Prefect's server")
+        site.start_server()
+        site.await_server()
         site.run(*PREFECT, "work-pool", "create", "gpu", "--type", "process")
         yield site
     finally:

@@ -17,6 +17,11 @@ from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
 
 CANDIDATES = 4
+TASK = "tests.faults.harness.counting:Counting"
+KILLED = -int(signal.SIGKILL)
+TERMINATED = 128 + int(signal.SIGTERM)
+TOLD = frozenset({3, 4, 5, 6, 7, 8})
+"""Exit codes of errors with a mend: of the request, weights, the task, the store, MLflow."""
 SECONDS = 150
 """After which a command hangs: a database is waited for two minutes."""
 
@@ -27,6 +32,10 @@ class Broken(AssertionError):
 
 class Case:
     """All of it has the case's name: the registered model, the experiment, the folder."""
+
+    seconds = SECONDS
+    told = TOLD
+    """How a command may end that was struck."""
 
     def __init__(self, site: Site, name: str, *, with_helper: bool) -> None:
         self.site = site
@@ -69,11 +78,18 @@ class Case:
         self.codes.append(self.ended(self.parent))
         return self.codes[-1]
 
-    def begin_asking(self, prints_to: str = ".") -> BaseProcess:
-        """The command, begun."""
-        task = ("--task", "tests.faults.harness.counting:Counting", "--task-arg", f"salt={self._salt}")
+    def settle(self) -> None:
+        """Until nobody works on the request any more."""
+        if self.helper is not None:
+            self.helper.terminate()  # it may wait for further requests
+            if self.ended(self.helper) not in {0, KILLED, TERMINATED, *TOLD}:
+                raise Broken(f"the helper ended with {self.helper.exitcode}")
+
+    def begin_asking(self, *how: str, prints_to: str = ".") -> BaseProcess:
+        """The command, begun, with these further options."""
+        task = ("--task", TASK, "--task-arg", f"salt={self._salt}")
         what = ("--model", self.name, "--sweep", self._sweep, "--shift", "shifted", "--margin=-100")
-        return self.begin("soup", *what, *task, "--json", prints_to=prints_to)
+        return self.begin("soup", *what, *task, *how, "--json", prints_to=prints_to)
 
     def begin(self, *arguments: str, prints_to: str = ".") -> BaseProcess:
         """A command in the case's folder."""
@@ -81,14 +97,14 @@ class Case:
 
     def ended(self, process: BaseProcess) -> int:
         """Its exit code. Raises Broken where it does not end; then it has told where it stands."""
-        process.join(SECONDS)
+        process.join(self.seconds)
         if process.exitcode is None:
             assert process.pid
             os.kill(process.pid, signal.SIGUSR1)
             process.join(2)
             process.kill()
             process.join()
-            raise Broken(f"a command did not end in {SECONDS} s")
+            raise Broken(f"a command did not end in {self.seconds} s")
         return process.exitcode
 
     def outcome(self) -> Any:

@@ -31,6 +31,7 @@ def run_command(
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "cwd").mkdir(exist_ok=True)
     os.chdir(folder / "cwd")
+    assert "prefect" not in sys.modules, "it would have read its settings already"
     os.environ.update(environment)
     os.environ.update(STOCKPOT_HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"))
     torch.set_num_threads(1)

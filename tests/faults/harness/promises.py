@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,6 @@ from tests.faults.harness import counting
 from tests.faults.harness.case import Broken, Case
 from tests.faults.harness.command import LEASE_SECONDS
 from tests.faults.harness.strikes import Striker
-
-KILLED = -int(signal.SIGKILL)
-TERMINATED = 128 + int(signal.SIGTERM)
-TOLD = {3, 4, 5, 6, 7, 8}
-"""Exit codes of errors with a mend: of the request, weights, the task, the store, MLflow."""
 
 LATE = {"hold the message", "suspend the parent"}
 """After those a call may land when another process has looked already: that is settled, not prevented."""
@@ -46,10 +40,7 @@ def findings(outcome: Any) -> Findings:
 
 def require_promises(case: Case, striker: Striker, known: Findings) -> None:
     """Raises Broken. `known`: what an undisturbed request found."""
-    if case.helper is not None:
-        case.helper.terminate()  # it may wait for further requests
-        if case.ended(case.helper) not in {0, KILLED, TERMINATED, *TOLD}:
-            raise Broken(f"the helper ended with {case.helper.exitcode}")
+    case.settle()
     outcome = case.outcome()
     found = findings(outcome)
     if found != known:

@@ -23,6 +23,7 @@ from tests.store.conftest import own_server
 from stockpot.store import upgrade
 
 LOADED = ["tests.faults.harness.warm"]
+DATABASES = ("stockpot", "mlflow", "prefect")
 DISK = 32
 """MiB, of which a trial needs less than one."""
 
@@ -40,6 +41,8 @@ class Site:
         direct = make_url("postgresql://postgres@127.0.0.1").set(port=port)
         self._store_direct = direct.set(database="stockpot").render_as_string(hide_password=False)
         self._mlflow_store = direct.set(database="mlflow").render_as_string(hide_password=False)
+        for_prefect = direct.set(database="prefect", drivername="postgresql+asyncpg")
+        self.prefect_store = for_prefect.render_as_string(hide_password=False)
         self.mlflow_direct = f"http://127.0.0.1:{self.wires['mlflow'].server}"
         through = direct.set(database="stockpot", port=self.wires["store"].port)
         address = f"http://127.0.0.1:{self.wires['mlflow'].port}"
@@ -61,7 +64,7 @@ class Site:
         """Make the databases, and start MLflow's server."""
         server = create_engine(self.engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
         with server.connect() as connection:
-            for name in ("stockpot", "mlflow"):
+            for name in DATABASES:
                 connection.execute(text(f"CREATE DATABASE {name}"))
         server.dispose()
         self.start_mlflow()
@@ -163,6 +166,10 @@ class Site:
         with suppress(OSError), (self.disk / "ballast").open("wb", buffering=0) as file:
             while file.write(bytes(1 << 16)):
                 pass
+
+    def await_all(self) -> None:
+        """Until whatever was killed answers again. PostgreSQL is awaited by whoever starts it."""
+        self.await_mlflow()
 
     def empty_disk(self) -> None:
         """So far as it was filled."""

@@ -40,7 +40,9 @@ class Strike:
 
     fault: str
     wire: str
-    """Whose messages are counted: the store's, MLflow's, or "creates", those that create something there."""
+    """Whose messages are counted: the store's, MLflow's, Prefect's, or "creates", those that create something
+    in MLflow. Or what a flow run becomes, such as "soup-sweep Pending", as Prefect has just answered.
+    """
     share: float
     """Which of those that an undisturbed command sends: 0 for the first, 1 for the last."""
     when: str
@@ -81,7 +83,7 @@ class Striker:
         self._case = case
         self._site = case.site
         self._rivals: list[threading.Thread] = []
-        self._acts: Mapping[str, Callable[[Strike], bytes | None]] = {
+        self._acts: dict[str, Callable[[Strike], bytes | None]] = {
             "kill the parent": lambda _: self._kill(case.parent),
             "kill the helper": lambda _: self._kill_helper(),
             "kill both": lambda _: self._kill(case.parent, case.helper),
@@ -98,7 +100,7 @@ class Striker:
         }
 
     def listen(self, listener: Listener | None) -> None:
-        """On both wires."""
+        """On all wires."""
         for wire in self._site.wires.values():
             wire.listener = listener
 
@@ -114,8 +116,7 @@ class Striker:
                 if not self.left:
                     return None
                 strike = self.left[0]
-                meant = creates(message) if strike.wire == "creates" else wire == strike.wire
-                heard += meant and when == strike.when
+                heard += when == strike.when and self._is_meant(strike, wire, message)
                 if heard <= int(strike.share * messages[strike.wire]):
                     return None
                 heard = 0
@@ -132,11 +133,17 @@ class Striker:
         self._site.empty_disk()
         for wire in self._site.wires.values():
             wire.refuses = False
-        self._site.await_mlflow()
+        self._site.await_all()
+
+    def _is_meant(self, strike: Strike, wire: str, message: str) -> bool:
+        return creates(message) if strike.wire == "creates" else wire == strike.wire
+
+    def _is_possible(self, strike: Strike) -> bool:
+        helper = self._case.helper
+        return strike.fault != "kill the helper" or (helper is not None and helper.is_alive())
 
     def _strike(self, strike: Strike) -> bytes | None:
-        helper = self._case.helper
-        if strike.fault == "kill the helper" and (helper is None or not helper.is_alive()):
+        if not self._is_possible(strike):
             return None
         self.acknowledged |= self._case.scores()
         self.hits.append(strike.fault)

@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.faults.harness.case import Broken, Case
-from tests.faults.harness.promises import KILLED, TOLD, Findings, findings, require_promises
+from tests.faults.harness.case import KILLED, Broken, Case
+from tests.faults.harness.promises import Findings, findings, require_promises
 from tests.faults.harness.site import Site
 from tests.faults.harness.strikes import MOST_STRIKES, Striker, drawn
 from tests.faults.harness.wires import creates
@@ -42,7 +42,11 @@ class Told:
 def undisturbed(site: Site) -> Undisturbed:
     """Ask once, with a helper beside, and count. Raises Broken."""
     case = Case(site, "undisturbed", with_helper=True)
-    striker = Striker(case)
+    return counted(case, Striker(case))
+
+
+def counted(case: Case, striker: Striker) -> Undisturbed:
+    """Ask once, and count. Raises Broken."""
     messages: Counter[str] = Counter()
 
     def count(wire: str, message: str, when: str) -> None:
@@ -63,10 +67,14 @@ def undisturbed(site: Site) -> Undisturbed:
 def run(site: Site, known: Undisturbed, seed: int, only: str | None = None) -> Told:
     """One trial, to its end. `only`: this fault in place of those that the seed draws."""
     strikes = [one for one in drawn(seed, only) if site.has_disk or one.fault != "fill the disk"]
-    told = Told(seed, [str(strike) for strike in strikes])
     needs_helper = any(strike.fault in {"kill the helper", "kill both"} for strike in strikes)
     case = Case(site, f"trial-{seed}", with_helper=seed % 2 == 1 or needs_helper)
-    striker = Striker(case, strikes)
+    return tried(case, Striker(case, strikes), known, seed)
+
+
+def tried(case: Case, striker: Striker, known: Undisturbed, seed: int) -> Told:
+    """How this case went under these strikes."""
+    told = Told(seed, [str(strike) for strike in striker.left])
     begun = time.monotonic()
     with case.prepared():
         try:
@@ -99,6 +107,6 @@ def _walk(case: Case, striker: Striker, known: Undisturbed, told: Told) -> None:
         if UNFORESEEN in case.said():
             raise Broken("a command met what nobody foresaw")
         of_the_disk = "fill the disk" in hits and "No space" in case.said()
-        if code not in {0, KILLED, *TOLD} and not of_the_disk:
+        if code not in {0, KILLED, *case.told} and not of_the_disk:
             raise Broken(f"a command ended with {code}")
     raise Broken(f"no answer after {MOST_COMMANDS} commands")

@@ -131,12 +131,12 @@ class _Line:
 
 def _message(content: bytes, wire: str) -> str | None:
     """What it is called; None for what only goes on with an earlier one."""
-    if wire != "mlflow":
+    if wire == "store":
         return QUERY
     if not content.startswith(METHODS):
         return None
     method, path, *_ = content.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    return f"{method} {path.partition('?')[0].rpartition('/api/2.0/')[2]}"
+    return f"{method} {path.partition('?')[0].removeprefix('/api/').removeprefix('2.0/')}"
 
 
 def creates(message: str) -> bool:
