@@ -6,11 +6,12 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from stockpot import calls
 from stockpot.entities import Seen
 from stockpot.errors import telling_no_secrets
 from stockpot.settings import begin_log
-from stockpot.workflow.promotion.watching import sentence
+from stockpot.watching import Lines
+from stockpot.wiring import Workplace
+from stockpot.workflow.promotion.watching import look, sentence
 
 
 @flow(name="watch-models", flow_run_name="watch")
@@ -24,7 +25,8 @@ def watch_models(seen: Seen = Seen.POLL) -> State[Any]:
     """
     begin_log()
     with telling_no_secrets():
-        found = calls.watch(seen=seen)
+        with Workplace(watch=Lines(get_run_logger().info)) as place:
+            found = look(place, promised=place.settings.watch_every, seen=seen)
         for note in found.notes:
             get_run_logger().info(note)
         return Completed(message=sentence(found))

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.contracts.test_memory_tracker import MemoryBackend
 from tests.contracts.test_mlflow_tracker import MlflowBackend
 
 from stockpot.entities import Recipe, Seen, TrailKind, TrailOf, WatchEvent, digest_of_bytes
 from stockpot.ports import Store, Tracker, Watcher
 from stockpot.store import MemoryStore, SqlStore
 from stockpot.testing.tracker_backend import Backend
-from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.auditing import Standing, audit
 from stockpot.workflow.promotion.trails import move_alias
@@ -29,12 +29,6 @@ class Clock:
     """Of all who share the store: it runs ahead as the walk says."""
 
     ahead: float = 0.0
-
-
-class MemoryBackend(MemoryTracker):
-    @property
-    def tracker(self) -> MemoryTracker:
-        return self
 
 
 class LaterMemoryStore(MemoryStore):
