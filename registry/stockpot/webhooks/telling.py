@@ -8,19 +8,19 @@ from stockpot.webhooks.changes import Change
 from stockpot.webhooks.verdicts import Verdict
 
 EVERY = 15.0
-"""Seconds between two tellings. The trigger in `prefect.yaml` swallows what comes within 10 s of another."""
+"""Seconds between two tellings. A trigger in `prefect.yaml` swallows what comes within 10 s of another."""
 LIMIT = 1000
 """Models that wait to be told of."""
 
 
 class Teller:
-    """Tells of the first change at once, then of all that came meanwhile, together, every `every` seconds: of
+    """Tells of the first change at once, then of all that came meanwhile, together, `every` seconds later: of
     each model the newest. The last change is always told.
 
     Args:
         tell: Gets them, in the thread. What it raises goes to `say`.
         say: Gets a line for people.
-        every: Seconds between the beginnings of two tellings.
+        every: Seconds from the end of a telling to the beginning of the next one.
         limit: Models that wait at most; what does not fit is dropped, and that is said.
     """
 
@@ -61,11 +61,11 @@ class Teller:
     def _run(self) -> None:
         told_at = float("-inf")
         while found := self._next(told_at):
-            told_at = time.monotonic()
             try:
                 self._tell(found)
             except Exception as error:  # noqa: BLE001 - the thread goes on: the next change is none the worse
                 self._say(f"what changed could not be told: {type(error).__name__}: {error}")
+            told_at = time.monotonic()  # now: the first one imports Prefect's client before it sends
 
     def _next(self, told_at: float) -> tuple[Change, ...]:
         """Those that wait, once they may be told; none where all is over."""
