@@ -39,6 +39,16 @@ def watching(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(f"{work}, {found['some']} moved", bare, Goal("<=", 2, "x"), (*found["moved"],), "x")
 
 
+def descent(scratch: Path, scale: Scale) -> Iterable[Row]:
+    """What the store tells of a lineage."""
+    found = measured("descent", scratch, "--edges", scale.edges, "--rounds", scale.repeats)
+    for database, ways in found.items():
+        for way, one in ways.items():
+            work = f"lineage {way}, {one['rows']:,} rows of {scale.edges:,} ingredients, {database}"
+            figures = tuple(1000 * seconds for seconds in one["seconds"])
+            yield Row(work, "seconds alone", Goal("<=", 50, "ms"), figures, "ms")
+
+
 def workers(scratch: Path, scale: Scale) -> Iterable[Row]:
     """A ranking and a measuring on real process workers of Prefect."""
 

@@ -41,6 +41,8 @@ class Scale:
     """Sweeps that a scan sees."""
     watched: int = 100
     """Models whose aliases are looked at."""
+    edges: int = 100_000
+    """Ingredients of soups, and of recipes that were tried."""
     shared: int = 32
     """Candidates that several processes rank."""
     sleep: float = 0.5
@@ -75,6 +77,7 @@ QUICK = Scale(
     runs=30,
     finished=20,
     watched=5,
+    edges=2000,
     shared=4,
     sleep=0.01,
     workers=(2,),

@@ -38,6 +38,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "listing": flow_rows.listing,
     "scanning": flow_rows.scanning,
     "watching": flow_rows.watching,
+    "descent": flow_rows.descent,
     "orchestration": flow_rows.orchestration,
     "workers": flow_rows.workers,
     "triggers": flow_rows.triggers,

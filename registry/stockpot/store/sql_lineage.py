@@ -1,11 +1,12 @@
-"""Who holds what, in SQL: level by level, since each has few different checkpoints."""
+"""Who holds what, in SQL."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, literal, select
+from sqlalchemy.orm import Session
 
 from stockpot.entities import Blend, Candidate, Digest, Found, KnownVersion, Recall, RecallKind, Recipe
 from stockpot.store.descent import in_order, is_told, places_in_order
@@ -17,17 +18,19 @@ from stockpot.store.transactions import Transactions, in_parts, insert, keep_rec
 
 BLENDS = (
     select(
-        VersionRow.checkpoint,
+        VersionRow.checkpoint.label("soup"),
         IngredientRow.recipe,
         IngredientRow.position,
-        IngredientRow.checkpoint,
+        IngredientRow.checkpoint.label("ingredient"),
         IngredientRow.coefficient,
     )
     .join(IngredientRow, IngredientRow.recipe == VersionRow.recipe)
     .where(IngredientRow.checkpoint != VersionRow.checkpoint)
-    .distinct()
 )
-"""A recipe of one ingredient makes that again."""
+"""Of known versions. A recipe of one ingredient makes that again."""
+OFF = ("hashjoin", "mergejoin", "seqscan")
+BY_INDEX = select(*(func.set_config(f"enable_{way}", "off", literal(value=True)) for way in OFF))
+"""PostgreSQL would read whole tables for each level. True: for this transaction."""
 VERSIONS = select(
     *(VersionRow.model, VersionRow.version, VersionRow.recipe),
     *(VersionRow.checkpoint, VersionRow.run_id, VersionRow.model_id),
@@ -84,18 +87,11 @@ class SqlLineage(Transactions):
         return in_order(found)
 
     def blends(self, checkpoints: Collection[Digest], *, down: bool) -> tuple[Blend, ...]:
-        seen, level = set(checkpoints), set(checkpoints)
         found: set[Blend] = set()
-        given = IngredientRow.checkpoint if down else VersionRow.checkpoint
         with self._transaction(self._reads) as session:
-            while level:
-                met: set[Digest] = set()
-                for part in in_parts(level):
-                    some = [Blend(*row) for row in session.execute(BLENDS.where(given.in_(part)))]
-                    found.update(some)
-                    met.update(blend.soup if down else blend.ingredient for blend in some)
-                level = met - seen
-                seen |= level
+            _by_index(session)
+            for part in in_parts(checkpoints):
+                found.update(Blend(*row) for row in session.execute(_from(part, down=down)))
         return tuple(sorted(found, key=lambda blend: (blend.soup, blend.recipe, blend.position)))
 
     def found(self, checkpoints: Collection[Digest]) -> tuple[Found, ...]:
@@ -107,6 +103,7 @@ class SqlLineage(Transactions):
         )
         found: list[Found] = []
         with self._transaction(self._reads) as session:
+            _by_index(session)
             for part in in_parts(checkpoints):
                 found += (
                     Found(*row) for row in session.execute(places.where(CandidateRow.checkpoint.in_(part)))
@@ -135,6 +132,19 @@ class SqlLineage(Transactions):
     def recalls(self) -> tuple[Recall, ...]:
         with self._transaction(self._reads) as session:
             return tuple(map(_recall, session.execute(RECALLS.order_by(RecallRow.id))))
+
+
+def _by_index(session: Session) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(BY_INDEX)
+
+
+def _from(checkpoints: Collection[Digest], *, down: bool) -> Select[Any]:
+    """One question for all levels: level by level, the ways to the database would take most of the time."""
+    given = IngredientRow.checkpoint if down else VersionRow.checkpoint
+    met = BLENDS.where(given.in_(checkpoints)).cte("met", recursive=True)
+    reached = met.c.soup if down else met.c.ingredient
+    return select(met.union(BLENDS.join(met, given == reached)))
 
 
 def _recall(row: Any) -> Recall:
