@@ -12,8 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stockpot.calls import check, gate, help_out, plan, promote, soup
-    from stockpot.entities import Accept, Adapter, Direction, Dtype, Register, SoupOutcome, SoupRequest
+    from stockpot.calls import check, gate, help_out, plan, promote, recall, soup
+    from stockpot.entities import (
+        Accept,
+        Adapter,
+        Direction,
+        Dtype,
+        RecallKind,
+        Register,
+        SoupOutcome,
+        SoupRequest,
+    )
     from stockpot.errors import NothingToSoup, StockpotError
     from stockpot.ports import SelectionMethod, Task, Watcher
     from stockpot.workflow.check import SweepCheck
@@ -26,6 +35,7 @@ __all__ = [
     "Dtype",
     "NothingToSoup",
     "Plan",
+    "RecallKind",
     "Register",
     "SelectionMethod",
     "SoupOutcome",
@@ -39,13 +49,15 @@ __all__ = [
     "help_out",
     "plan",
     "promote",
+    "recall",
     "soup",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("check", "gate", "help_out", "plan", "promote"), "calls"),
+    **dict.fromkeys(("check", "gate", "help_out", "plan", "promote", "recall"), "calls"),
     **dict.fromkeys(
-        ("Accept", "Adapter", "Direction", "Dtype", "Register", "SoupOutcome", "SoupRequest"), "entities"
+        ("Accept", "Adapter", "Direction", "Dtype", "RecallKind", "Register", "SoupOutcome", "SoupRequest"),
+        "entities",
     ),
     **dict.fromkeys(("NothingToSoup", "StockpotError"), "errors"),
     **dict.fromkeys(("Watcher", "SelectionMethod", "Task"), "ports"),

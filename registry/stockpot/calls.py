@@ -5,7 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Decision, Direction, Dtype, Job, Seen, SoupOutcome, SoupRequest
+from stockpot.documents import to_document
+from stockpot.entities import (
+    Decision,
+    Direction,
+    Dtype,
+    Job,
+    Recall,
+    RecallKind,
+    Seen,
+    SoupOutcome,
+    SoupRequest,
+    TrailKind,
+)
 from stockpot.errors import BadRequest, Busy, StockpotError, Unexpected
 from stockpot.logs import LOG, working_on
 from stockpot.person import person
@@ -24,6 +36,7 @@ from stockpot.workflow.scanning.overview import RulesCheck
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
+    from stockpot.workflow.lineage.recall import Recalling
 
 
 def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | None = None) -> SoupOutcome:
@@ -312,6 +325,62 @@ def audit(model: str, *, verify: bool = False, watch: Watcher | None = None) -> 
 
     with Workplace(watch=_log_of(watch)) as place:
         return audit(place, model, verify=verify)
+
+
+def recall(  # noqa: PLR0913 - one parameter per option
+    kind: RecallKind,
+    name: str,
+    *,
+    reason: str,
+    by: str | None = None,
+    withdraw: bool = False,
+    search: bool = True,
+    really: bool = False,
+    flow: bool | None = None,
+    watch: Watcher | None = None,
+) -> "Recalling":
+    """Recall a run, a checkpoint or a dataset: no soup may hold it from now on, versions that do are marked.
+
+    Args:
+        kind: What is recalled.
+        name: The run's id, the checkpoint's digest, or the dataset's digest as MLflow shows it.
+        reason: Why, for whoever reads the versions' tags and the trail.
+        by: Who asks for it; by default git's name of this user, else the system's, with the host.
+        withdraw: Take an earlier recall back.
+        search: Search anew, without it, what the requests of those versions had found.
+        really: Do it; by default what would be done is told alone.
+        flow: As of `soup`, for those requests.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Moves no alias. What fails is told in its place, and ends nothing; the same call again goes on from there.
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall
+    from stockpot.workflow.promotion.trails import append_once
+
+    watch = _log_of(watch)
+    if not reason.strip():
+        raise BadRequest(
+            "a recall needs its reason", mend="give --reason TEXT: people read it beside versions"
+        )
+    word = Recall(kind, name, reason, person() if by is None else by, withdraw)
+    with Workplace(watch=watch) as place:
+        plan = plan_recall(word, place, watch)
+        if not search:
+            plan = replace(plan, told=replace(plan.told, replacements=()))
+        if not really:
+            return plan.told
+
+        def record(model: str, done: Recalling) -> None:
+            told = done.word
+            versions = [one.uri for one in done.versions if one.uri.rpartition("/")[0] == f"models:/{model}"]
+            fact = {"word": to_document(told), "versions": versions}
+            append_once(place, model, TrailKind.RECALL, fact, by=told.by, reason=told.reason)
+
+        def answer(request: SoupRequest) -> SoupOutcome:
+            return soup(request, flow=flow, watch=watch)
+
+        return carry_out(plan, place, answer, record, watch)
 
 
 def check_task(

@@ -1,111 +1,23 @@
 """What is in a version, and what holds a run: through soups of soups, deleted ones and copies too."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
+from tests.unit.kitchen import Kitchen, named
 
-from stockpot.documents import from_document, to_document
 from stockpot.entities import (
-    Candidate,
-    Digest,
     KnownVersion,
     Lineage,
     ModelVersion,
-    Publication,
     Recipe,
-    Snapshot,
     Standing,
-    digest_of_bytes,
     tags,
 )
 from stockpot.errors import BadRequest, Unreachable
-from stockpot.store import MemoryStore
-from stockpot.testing.store_values import candidate, report
-from stockpot.tracking import MemoryTracker
+from stockpot.testing.store_values import candidate
 from stockpot.watching import Silent
 from stockpot.workflow.lineage.drawing import mermaid, tree
-from stockpot.workflow.lineage.family import lineage
 from stockpot.workflow.lineage.rebuilding import Told, rebuild_lineage
-
-
-def named(name: str) -> Digest:
-    return digest_of_bytes(name.encode())
-
-
-class Unplugged(MemoryTracker):
-    """MLflow, which may stop answering."""
-
-    down = False
-
-    def soup_versions(self) -> tuple[ModelVersion, ...]:
-        if self.down:
-            raise Unreachable("MLflow does not answer", mend="start it")
-        return super().soup_versions()
-
-    def version(self, uri: str) -> ModelVersion:
-        if self.down:
-            raise Unreachable("MLflow does not answer", mend="start it")
-        return super().version(uri)
-
-
-@dataclass
-class Kitchen:
-    """Adapters that forget, and a sweep whose runs are named after what they logged."""
-
-    tracker: Unplugged = field(default_factory=Unplugged)
-    store: MemoryStore = field(default_factory=MemoryStore)
-
-    def logs(self, *names: str) -> list[Candidate]:
-        """A run for each, whose checkpoint has its name."""
-        experiment = self.tracker.add_experiment("sweep")
-        runs = [self.tracker.runs_kept[self.tracker.add_run(experiment, name)].run for name in names]
-        return [
-            replace(
-                candidate(run.run_id, run.name), run=run, source=replace(candidate(run.run_id, "").source)
-            )
-            for run in runs
-        ]
-
-    def soup(
-        self, name: str, ingredients: Sequence[Candidate], *, model: str = "birds", known: bool = True
-    ) -> ModelVersion:
-        """A version whose weights are called so, which the store knows or does not."""
-        recipe = Recipe.mean([one.checkpoint.digest for one in ingredients])
-        snapshot = Snapshot(recipe, named(name), tuple(ingredients), report(recipe, sweep="parent"), {})
-        publication = Publication(
-            model=model,
-            recipe=recipe,
-            checkpoint=named(name),
-            ingredients=tuple(ingredients),
-            experiment_id=self.tracker.add_experiment("sweep"),
-            parent_run_id=None,
-            name=name,
-            description="",
-            tags={},
-            params={},
-            measurements=(),
-            files={},
-        )
-        run_id = self.tracker.create_run(publication)
-        model_id = self.tracker.create_model(run_id, publication)
-        self.tracker.models_kept[model_id].files |= {
-            "stockpot.json": json.dumps(to_document(snapshot)).encode(),
-            "model.safetensors": name.encode(),
-        }
-        version = self.tracker.create_version(run_id, model_id, publication)
-        if known:
-            told = KnownVersion(
-                version.name, version.version, recipe.digest, named(name), run_id, version.model_id
-            )
-            self.store.remember_version(told, recipe, ingredients, sweep="parent")
-        return version
-
-    def look(self, name: str) -> Lineage:
-        found = lineage(name, self)
-        assert from_document(Lineage, to_document(found)) == found, "programs read it"
-        return found
 
 
 @pytest.fixture

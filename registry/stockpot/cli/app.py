@@ -19,6 +19,7 @@ from stockpot.cli import (
     options,
     printing,
     promoting,
+    recalling,
     scanning,
     serving,
     terminal,
@@ -77,6 +78,7 @@ scanning.add_commands(app)
 app.add_typer(operations.commands)
 app.add_typer(promoting.commands)
 app.add_typer(lineage.commands)
+app.add_typer(recalling.commands)
 app.add_typer(trails.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]

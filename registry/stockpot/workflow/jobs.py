@@ -22,6 +22,7 @@ from stockpot.entities import (
 from stockpot.errors import BadRequest, Busy, StockpotError, StoreError, Unexpected
 from stockpot.logs import working_on
 from stockpot.prose import one_line
+from stockpot.workflow.gathering.recalled import recalled, told
 from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import CHALLENGER, is_owed
@@ -132,6 +133,8 @@ def _as_found(known: Answer, place: Office) -> SoupOutcome | str:
     """The answer as it stands now; or a clause that says what is not as it was."""
     if change := place.change_since(known.evidence):
         return change
+    if change := _recalled_since(known.outcome.report, place):
+        return change
     soups = []
     for soup in known.outcome.soups:
         there = _still_there(soup, known.outcome.report, place.tracker)
@@ -139,6 +142,18 @@ def _as_found(known: Answer, place: Office) -> SoupOutcome | str:
             return there
         soups.append(there)
     return replace(known.outcome, soups=tuple(soups), evaluations=0, passes=0.0)
+
+
+def _recalled_since(report: SoupReport, place: Office) -> str:
+    """A clause where a candidate was recalled since, or may be one again; empty where all is as it was."""
+    now = recalled(place.store, place.tracker)
+    for candidate in report.candidates:
+        if (word := now.of(candidate.run_id, candidate.checkpoint)) is not None:
+            return told(word)
+    for run_id in (one.run_id for one in report.exclusions if one.reason is ExclusionReason.RECALLED):
+        if run_id not in now.runs and not {*place.store.logged_by([run_id])} & now.checkpoints.keys():
+            return f"run {run_id} was recalled, and is no more"
+    return ""
 
 
 def _still_there(soup: PublishedSoup, report: SoupReport, tracker: "Tracker") -> PublishedSoup | str:

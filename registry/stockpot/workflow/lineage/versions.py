@@ -1,7 +1,7 @@
 """The versions that hold checkpoints: those that the store knows, and what MLflow tells of them."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from stockpot.entities import Digest, KnownVersion, LineageVersion, ModelVersion, Standing, tags
@@ -77,7 +77,11 @@ def holders(checkpoints: Collection[Digest], place: Office) -> list[Holder]:
     made of them; and those whose tags claim it, which nobody has compared. Raises TrackingError.
     """
     known = place.store.known_versions(checkpoints)
-    there = {version.uri: version for version in place.tracker.soup_versions()}
+    aliases = {model.name: model.aliases for model in place.tracker.registered_models()}
+    there = {
+        version.uri: replace(version, aliases=_pointing_at(version, aliases.get(version.name, {})))
+        for version in place.tracker.soup_versions()
+    }
     found = [*_as_they_stand(known, there, place.tracker)]
     told = {holder.uri for holder in found if holder.version is not None}
     by_place = {(one.uri, one.run_id): one for one in known}
@@ -92,6 +96,11 @@ def holders(checkpoints: Collection[Digest], place: Office) -> list[Holder]:
         elif (claimed := Digest(version.tags.get(tags.CHECKPOINT, ""))) in checkpoints:
             found.append(Holder(claimed, version.uri, Standing.UNPROVEN, recipe, version, version.copy_of))
     return found
+
+
+def _pointing_at(version: ModelVersion, aliases: Mapping[str, str]) -> tuple[str, ...]:
+    """Its aliases: lists of versions tell none."""
+    return tuple(sorted(alias for alias, number in aliases.items() if number == version.version))
 
 
 def _as_they_stand(

@@ -161,6 +161,17 @@ def _is_deleted(tracker: "Tracker", model: str, version: str | None) -> bool:
     return False
 
 
+def append_once(
+    place: Office, model: str, kind: TrailKind, fact: object, *, by: str, reason: str = ""
+) -> TrailEntry:
+    """The same, unless the trail tells this very fact already: for whoever goes on where one was killed."""
+    told, found = to_document(fact), require_model(place, model)
+    for entry in place.store.trail(found.trail):
+        if (entry.kind, entry.fact) == (kind, told):
+            return entry
+    return append(place, model, kind, fact, by=by, reason=reason)
+
+
 def require_model(place: Office, model: str) -> RegisteredModel:
     """The registered model. Raises BadRequest where there is none."""
     found = place.tracker.registered_model(model)

@@ -35,6 +35,7 @@ from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, Stockp
 from stockpot.prose import counted
 from stockpot.soup.joined_adapter import TOLERANCE
 from stockpot.soup.overlay import Overlay
+from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
@@ -113,6 +114,8 @@ class Publisher:
         self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases
     ) -> PublishedSoup:
         model = report.request.model
+        if why := self._recalled_meanwhile(row, ranking):
+            return _absent(row, SoupState.LEFT_OUT, why)
         with claimed(self.store, model, row.recipe, self.watch) as claim:
             known = self.store.registration(model, row.recipe.digest)
             experiments = {candidate.run.experiment_id for candidate in ranking.candidates}
@@ -161,6 +164,14 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
+
+    def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> str:
+        """Why this soup is registered no more; empty where nothing of it was recalled since the look-up."""
+        runs = {candidate.checkpoint.digest: candidate.run.run_id for candidate in ranking.candidates}
+        now = self.supply.recalled()
+        words = (now.of(runs.get(one, ""), one) for one in row.recipe.checkpoints)
+        word = next(filter(None, words), None)
+        return "" if word is None else f"{told(word)}. Run the same request again: it looks for another soup"
 
     def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
         asked = report.request.question

@@ -1,0 +1,226 @@
+"""A recall reaches everything that holds what is recalled, keeps it out of soups, and searches anew."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from tests.unit.kitchen import Kitchen, named
+
+from stockpot.entities import (
+    ModelVersion,
+    PublishedSoup,
+    Recall,
+    RecallKind,
+    SoupOutcome,
+    SoupRequest,
+    Standing,
+    tags,
+)
+from stockpot.errors import BadRequest, NothingToSoup, TrackingError
+from stockpot.testing.store_values import report
+from stockpot.watching import Silent
+from stockpot.workflow.gathering.recalled import recalled
+from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall, replaced_by
+
+
+@dataclass
+class Office(Kitchen):
+    """A kitchen whose requests are answered by what a test says."""
+
+    asked: list[SoupRequest] = field(default_factory=list)
+    trail: list[tuple[str, str]] = field(default_factory=list)
+    answers: Callable[[], ModelVersion] | None = None
+
+    def answer(self, request: SoupRequest) -> SoupOutcome:
+        self.asked.append(request)
+        if self.answers is None:
+            raise NothingToSoup("one usable run, where an average needs two")
+        new = self.answers()
+        recipe = named("any")
+        soup = PublishedSoup(("greedy",), recipe, None, new.uri, new.run_id or "", (), None)
+        return SoupOutcome(report(), (soup,), 0, 0.5)
+
+    def record(self, model: str, told: Recalling) -> None:
+        self.trail.append((model, told.word.name))
+
+    def recall(self, kind: RecallKind, name: str, *, really: bool = True, **word: object) -> Recalling:
+        said = Recall(kind, name, "mislabelled", "ann")
+        plan = plan_recall(replace(said, **word), self, Silent())  # type: ignore[arg-type]  # a recall's fields
+        return carry_out(plan, self, self.answer, self.record, Silent()) if really else plan.told
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+def marked(office: Office) -> dict[str, str]:
+    """The versions with a tag, and what it says."""
+    versions = [one for of_model in office.tracker.versions_kept.values() for one in of_model]
+    return {one.uri: one.tags[tags.RECALLED] for one in versions if tags.RECALLED in one.tags}
+
+
+def test_every_version_that_holds_a_run_is_marked_through_soups_of_soups_and_copies(office: Office) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    office.soup("ab", [a, b])
+    office.soup("abc", [*office.logs("ab"), c])
+    office.soup("bc", [b, c], model="others")
+    office.tracker.copy_version("models:/birds/1", "production")
+    found = office.recall(RecallKind.RUN, a.run.run_id)
+    reached = ["models:/birds/1", "models:/birds/2", "models:/production/1"]
+    assert [one.uri for one in found.versions] == reached
+    assert all(one.done for one in found.versions)
+    assert marked(office) == dict.fromkeys(reached, "mislabelled")
+    assert office.trail == [("birds", a.run.run_id), ("production", a.run.run_id)]
+    now = recalled(office.store, office.tracker)
+    assert {*now.checkpoints} == {named("a"), named("ab"), named("abc")}
+    assert now.of(a.run.run_id) == found.word
+    assert now.of(c.run.run_id, named("c")) is None
+
+
+def test_a_plan_changes_nothing(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    before = repr((office.tracker.versions_kept, office.store.recalls()))
+    plan = office.recall(RecallKind.RUN, a.run.run_id, really=False)
+    assert repr((office.tracker.versions_kept, office.store.recalls())) == before
+    assert (plan.done, [one.done for one in plan.versions]) == (False, [False])
+    assert [search.replaces for search in plan.replacements] == [("models:/birds/1",)]
+
+
+def test_what_held_it_is_searched_anew_once_for_each_request_and_the_new_version_says_so(
+    office: Office,
+) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    old = office.soup("ab", [a, b])
+    other = office.soup("abc", [a, b, c], model="others")
+    new = office.soup("bc", [b, c])
+    office.answers = lambda: new
+    found = office.recall(RecallKind.CHECKPOINT, named("a"))
+    assert sorted(request.model for request in office.asked) == ["birds", "others"]
+    assert [search.found for search in found.replacements] == [(new.uri,), (new.uri,)]
+    assert {*replaced_by(office.tracker.version(new.uri))} == {old.uri, other.uri}
+    again = office.recall(RecallKind.CHECKPOINT, named("a"))
+    assert len(replaced_by(office.tracker.version(new.uri))) == 2, "told once"
+    assert (again.word, len(office.store.recalls())) == (found.word, 1)
+
+
+def test_an_alias_stays_and_a_search_that_fails_ends_nothing(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    office.tracker.set_alias("birds", "champion", "1")
+    found = office.recall(RecallKind.RUN, a.run.run_id)
+    (search,) = found.replacements
+    assert (search.done, search.exit_code) == (False, 4)
+    assert "one usable run" in search.fault
+    assert found.versions[0].aliases == ("champion",)
+    assert office.tracker.version("models:/birds@champion").version == "1"
+    assert marked(office) == {"models:/birds/1": "mislabelled"}
+
+
+def test_a_version_that_the_store_does_not_know_is_reached_too(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b], known=False)
+    office.recall(RecallKind.RUN, a.run.run_id)
+    assert marked(office) == {"models:/birds/1": "mislabelled"}
+
+
+def test_a_version_that_is_deleted_in_between_is_told_and_ends_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    office.soup("ab", [a, b])
+    office.soup("ac", [a, c])
+    plan = plan_recall(Recall(RecallKind.RUN, a.run.run_id, "why", "ann"), office, Silent())
+    tag_version = office.tracker.tag_version
+
+    def tag(version: ModelVersion, name: str, value: str) -> None:
+        if version.uri == "models:/birds/1":
+            raise BadRequest("no models:/birds/1")
+        tag_version(version, name, value)
+
+    monkeypatch.setattr(office.tracker, "tag_version", tag)
+    found = carry_out(plan, office, office.answer, office.record, Silent())
+    told = {one.uri: (one.done, one.fault, one.exit_code) for one in found.versions}
+    assert told == {
+        "models:/birds/1": (False, "no models:/birds/1", 3),
+        "models:/birds/2": (True, "", 0),
+    }
+
+
+def test_deleted_versions_are_told_and_asked_for_nothing(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    office.tracker.versions_kept["birds"].clear()
+    found = office.recall(RecallKind.RUN, a.run.run_id)
+    assert [(one.uri, one.standing) for one in found.versions] == [("models:/birds/1", Standing.DELETED)]
+    assert (found.replacements, office.asked, office.trail) == ((), [], [])
+
+
+def test_a_trail_that_cannot_be_written_is_told(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+
+    def record(_model: str, _told: Recalling) -> None:
+        raise TrackingError("MLflow is away")
+
+    monkeypatch.setattr(office, "record", record)
+    assert (
+        "the trail of birds does not tell of it: MLflow is away"
+        in office.recall(RecallKind.RUN, a.run.run_id).notes
+    )
+
+
+def test_a_run_that_is_in_nothing_is_kept_out_of_later_soups(office: Office) -> None:
+    (a,) = office.logs("a")
+    found = office.recall(RecallKind.RUN, a.run.run_id)
+    assert found.notes == (
+        f"no checkpoint of run {a.run.run_id} was ever read",
+        f"run {a.run.run_id} is in no version",
+    )
+    assert recalled(office.store, office.tracker).of(a.run.run_id) == found.word
+
+
+def test_a_dataset_takes_its_runs_with_it_also_those_that_come_later(office: Office) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    office.soup("ab", [a, b])
+    office.tracker.add_dataset(a.run.run_id, "d1")
+    found = office.recall(RecallKind.DATASET, "d1")
+    assert [one.uri for one in found.versions] == ["models:/birds/1"]
+    office.tracker.add_dataset(c.run.run_id, "d1")
+    now = recalled(office.store, office.tracker)
+    assert {*now.runs} == {a.run.run_id, c.run.run_id}
+    assert named("a") in now.checkpoints
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "what"),
+    [
+        (RecallKind.RUN, "nobody", "no run 'nobody'"),
+        (RecallKind.CHECKPOINT, "sha256:12", "is no checkpoint's digest"),
+        (RecallKind.DATASET, "d9", "no run logged a dataset"),
+    ],
+)
+def test_what_does_not_exist_cannot_be_recalled(
+    office: Office, kind: RecallKind, name: str, what: str
+) -> None:
+    with pytest.raises(BadRequest, match=what):
+        office.recall(kind, name)
+    with pytest.raises(BadRequest, match="is not recalled"):
+        office.recall(kind, name, withdrawn=True)
+    assert office.store.recalls() == ()
+
+
+def test_a_withdrawal_is_a_word_of_its_own_and_the_tags_say_so(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    office.recall(RecallKind.RUN, a.run.run_id)
+    office.recall(RecallKind.RUN, b.run.run_id, reason="leaked")
+    office.asked.clear()
+    office.recall(RecallKind.RUN, a.run.run_id, reason="it was right", withdrawn=True)
+    assert marked(office) == {"models:/birds/1": "leaked"}, "the other recall counts still"
+    office.recall(RecallKind.RUN, b.run.run_id, reason="it was not", withdrawn=True)
+    assert marked(office) == {"models:/birds/1": "withdrawn: it was not"}
+    assert not recalled(office.store, office.tracker).checkpoints
+    assert [word.withdrawn for word in office.store.recalls()] == [False, False, True, True]
+    assert office.asked == []
