@@ -372,9 +372,9 @@ def recall(  # noqa: PLR0913 - one parameter per option
             return plan.told
 
         def record(model: str, done: Recalling) -> None:
-            told = done.word
+            told, did = done.word, "withdrawn" if done.word.withdrawn else "recalled"
             versions = [one.uri for one in done.versions if one.uri.rpartition("/")[0] == f"models:/{model}"]
-            fact = {"word": to_document(told), "versions": versions}
+            fact = {did: told.told, "word": to_document(told), "versions": versions}
             append_once(place, model, TrailKind.RECALL, fact, by=told.by, reason=told.reason)
 
         def answer(request: SoupRequest) -> SoupOutcome:

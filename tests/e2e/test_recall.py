@@ -87,6 +87,8 @@ def test_an_ingredient_of_sixteen_is_recalled_and_what_is_remembered_is_not_eval
     assert f"stockpot recall --run {recalled} --withdraw" in excluded.mend
     (model_trail,) = [one for one in run("audit", "tiny")[-1]["entries"] if one["kind"] == "recall"]
     assert (model_trail["by"], model_trail["reason"]) == ("ann", "mislabelled")
+    assert model_trail["fact"]["recalled"] == f"run {recalled}"
+    assert {*model_trail["fact"]["versions"]} == {soup.uri for soup in first.soups}
 
     run("recall", "--run", recalled, "--reason", "it was right", "--withdraw", "--yes")
     back = calls.soup(replace(sixteen, methods=("uniform", "greedy")), flow=False)
