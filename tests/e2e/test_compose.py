@@ -148,6 +148,7 @@ def test_the_services_become_healthy_in_their_order_and_a_sweep_becomes_a_versio
     services.run("deployments")
     services.run("deployments")
     services.start("worker")
+    services.start("webhooks")
     sweep = services.run("worker", sys.executable, "-c", PLANT).split()[-1]
     request = SoupRequest(
         model="birds",
@@ -164,6 +165,9 @@ def test_the_services_become_healthy_in_their_order_and_a_sweep_becomes_a_versio
         raise AssertionError(services.log("worker")) from error
     shown = json.loads(services.run("worker", "show", "models:/birds@challenger", "--json"))
     assert shown["version"]["name"] == "birds"
+    awaited(
+        lambda: "birds: the alias challenger is on version" in services.log("webhooks") or None, "a webhook"
+    )
     stored = services.run("buckets", sys.executable, "-c", STORED)
     assert "model.safetensors" in stored
     assert "sqlite" not in services.variables("worker")["STOCKPOT_STORE_URL"]
