@@ -28,8 +28,9 @@ from stockpot.wiring import Workplace, make_folder
 from stockpot.workflow.check import SweepCheck, check_sweep
 from stockpot.workflow.gathering.proposal import ANY_TASK
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.promotion.asking import Answered
 from stockpot.workflow.promotion.auditing import Audited
-from stockpot.workflow.promotion.promote import Mover, Promotion, require_alias
+from stockpot.workflow.promotion.promote import Mover, Promoter, Promotion, require_alias
 from stockpot.workflow.promotion.watching import Look
 from stockpot.workflow.scanning.findings import Asked, Done, Scan
 from stockpot.workflow.scanning.overview import RulesCheck
@@ -260,7 +261,7 @@ def gate(uri: str, *, policies: Path | None = None, watch: Watcher | None = None
     """
     watch = _log_of(watch)
     with Workplace(watch=watch) as place:
-        return place.promoter(uri, policies).judge(uri)
+        return _promoter(place, uri, policies).judge(uri)
 
 
 def promote(
@@ -290,7 +291,7 @@ def promote(
     watch = _log_of(watch)
     who = Mover(person() if by is None else by, reason, override)
     with Workplace(watch=watch) as place:
-        promoter = place.promoter(uri, policies)
+        promoter = _promoter(place, uri, policies)
         require_alias(to, promoter.policy, uri)
         return promoter.promote(uri, who, watch)
 
@@ -308,6 +309,27 @@ def watch(*, seen: Seen = Seen.POLL, watch: Watcher | None = None) -> Look:
 
     with Workplace(watch=_log_of(watch)) as place:
         return look(place, promised=place.settings.watch_every, seen=seen)
+
+
+def answer(
+    *, policies: Path | None = None, watch: Watcher | None = None
+) -> tuple[Look, tuple[Answered, ...]]:
+    """Look at the aliases as `watch` does, then let the gate answer what people asked for in MLflow.
+
+    That is the alias for candidates of a policy, or the tag ``stockpot.approval=approved`` on a version of
+    ours: the guarded alias moves to what passes. Where somebody moved that one by hand, the version is
+    judged, and nothing is undone. Each is answered once.
+
+    Args: as of `gate`. Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.promotion.asking import answer
+    from stockpot.workflow.promotion.policies import read_policies
+    from stockpot.workflow.promotion.watching import look
+
+    with Workplace(watch=_log_of(watch)) as place:
+        read = read_policies(policies or place.settings.policies_file)
+        found = look(place, models=read.models, promised=place.settings.watch_every)
+        return found, answer(place, read, place.promoter)
 
 
 def audit(model: str, *, verify: bool = False, watch: Watcher | None = None) -> tuple[Audited, ...]:
@@ -406,6 +428,14 @@ def check_task(
     for trial in trials:
         _ = trial.task
     return tuple(finding for trial in trials for finding in look(trial))
+
+
+def _promoter(place: Workplace, uri: str, policies: Path | None) -> Promoter:
+    """By the policy of the version's model."""
+    from stockpot.workflow.promotion.policies import read_policies
+
+    read = read_policies(policies or place.settings.policies_file)
+    return place.promoter(read.of(place.tracker.version(uri).name))
 
 
 def _require_request(request: object) -> None:

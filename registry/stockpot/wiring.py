@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
+    from stockpot.workflow.promotion.policies import Policy
     from stockpot.workflow.promotion.promote import Promoter
     from stockpot.workflow.publishing.publish import Publisher
 
@@ -225,16 +226,11 @@ class Workplace:
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
         return plan(prospects, self.supply, methods, splits, self.store, rule)
 
-    def promoter(self, uri: str, policies: Path | None = None) -> "Promoter":
-        """What judges versions of this one's registered model, and moves its alias: by the policy in this
-        file, else in that of the settings. Raises BadRequest.
-        """
+    def promoter(self, policy: "Policy") -> "Promoter":
+        """What judges versions by this policy, and moves the alias that it guards."""
         from stockpot.workflow.promotion.gate import Gate
-        from stockpot.workflow.promotion.policies import read_policies
         from stockpot.workflow.promotion.promote import Promoter
 
-        read = read_policies(policies or self.settings.policies_file)
-        policy = read.of(self.tracker.version(uri).name)
         gate = Gate(self.tracker, self.store, self.supply, self.bench, self.watch)
         return Promoter(gate, policy)
 

@@ -119,6 +119,21 @@ def test_what_is_asked_for_in_vain_is_said_with_its_mend(
     assert "no policy for the model 'tiny': there are tine: did you mean tine?" in err
 
 
+def test_who_sets_the_alias_for_candidates_in_mlflow_is_answered_once(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.set_registered_model_alias("tiny", "candidate", "2")
+    code, told, _ = run(capsys, "watch", "--gate")
+    assert (code, champion(client)) == (0, "2")
+    assert "models:/tiny/2, alias candidate in MLflow: champion of tiny moved from models:/tiny/1" in told
+    client.set_registered_model_alias("tiny", "champion", "3")
+    _, told, _ = run(capsys, "watch", "--gate", "--json")
+    (one,) = json.loads(told)["answered"]
+    assert (one["ask"]["uri"], one["promotion"], champion(client)) == ("models:/tiny/3", None, "3")
+    failed = [check["name"] for check in one["decision"]["checks"] if check["outcome"] == "failed"]
+    assert failed == ["score", "shift shifted"]
+
+
 def test_programs_promote_as_people_do(client: MlflowClient) -> None:
     failed = calls.promote("models:/tiny/3", reason="newer data", by="a pipeline", watch=Silent())
     with pytest.raises(GateFailed):

@@ -1,7 +1,7 @@
 """Commands about aliases that moved: a look at them, and what is on record."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,21 +15,34 @@ from stockpot.prose import counted, one_line
 from stockpot.workflow.promotion.auditing import Audited, require_whole
 from stockpot.workflow.promotion.watching import sentence
 
+if TYPE_CHECKING:
+    from stockpot.workflow.promotion.asking import Answered
+
 commands = typer.Typer()
 
 
 @commands.command(epilog="Example: stockpot watch")
-def watch(*, as_json: Json = False) -> None:
+def watch(
+    *,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Then let the gate answer what people asked for in MLflow.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Look at the aliases of all models once, and write down what moved since somebody looked last."""
-    found = watched(lambda told: calls.watch(watch=told))
+    answered: tuple[Answered, ...] = ()
+    if gate:
+        found, answered = watched(lambda told: calls.answer(watch=told))
+    else:
+        found = watched(lambda told: calls.watch(watch=told))
     if as_json:
-        echo(to_document(found))
+        echo({**to_document(found), **({"answered": [to_document(one) for one in answered]} if gate else {})})
         return
     print_heading(sentence(found))
     for entry in found.entries:
         out.print(plain(one_line(f"{entry.model}: {told_of(entry)}")), soft_wrap=True)
-    for note in found.notes:
-        out.print(plain(f"- {one_line(note)}"), soft_wrap=True)
+    for told in (*found.notes, *(one.told for one in answered)):
+        out.print(plain(f"- {one_line(told)}"), soft_wrap=True)
 
 
 @commands.command(epilog="Example: stockpot audit birds --verify")
@@ -72,7 +85,7 @@ def told_of(entry: TrailEntry) -> str:
         return _move(fact)
     if entry.kind is TrailKind.WATCH:
         return _watching(fact)
-    if entry.kind is TrailKind.DECISION:
+    if entry.kind is TrailKind.DECISION and "checks" in fact:
         return _decision(fact)
     plainly = {name: value for name, value in fact.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name} {value}" for name, value in plainly.items())

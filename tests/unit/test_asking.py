@@ -1,0 +1,102 @@
+"""What people do in MLflow's pages is answered by the gate, once, and a click is never undone."""
+
+from pathlib import Path
+
+import pytest
+from tests.unit.gate_site import GOOD, WORSE, Site
+
+from stockpot.entities import Seen, TrailKind, tags
+from stockpot.watching import Silent
+from stockpot.workflow.promotion.asking import Answered, answer
+from stockpot.workflow.promotion.policies import Policies, Policy
+from stockpot.workflow.promotion.watching import look
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+POLICY = Policy(task="tiny", margin=-20)
+POLICIES = Policies(Path("policies.toml"), {"tiny": POLICY, "nowhere": POLICY})
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def answers(site: Site) -> tuple[Answered, ...]:
+    """After a look, as the flow does it."""
+    look(site.gate, models=["tiny"], seen=Seen.POLL)
+    return answer(site.gate, POLICIES, site.promoter)
+
+
+def champion(site: Site) -> str | None:
+    return site.tracker.aliases.get(("tiny", "champion"))
+
+
+def test_the_alias_for_candidates_asks_once_and_the_champion_moves(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(GOOD, alias="candidate")
+    (one,) = answers(site)
+    assert one.promotion is not None
+    assert (one.promotion.moved, champion(site)) == (True, "2")
+    assert one.told.startswith("models:/tiny/2, alias candidate in MLflow: champion of tiny moved from")
+    assert answers(site) == ()
+
+
+def test_a_candidate_that_fails_is_told_once_and_again_when_it_is_asked_for_again(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(WORSE, alias="candidate")
+    (one,) = answers(site)
+    assert one.promotion is not None
+    assert (one.promotion.moved, champion(site)) == (False, "1")
+    assert answers(site) == ()
+    site.tracker.move_alias("tiny", "candidate", None)
+    assert answers(site) == ()
+    site.tracker.move_alias("tiny", "candidate", "2")
+    assert [again.ask.uri for again in answers(site)] == ["models:/tiny/2"]
+
+
+def test_two_approved_versions_that_are_as_good_take_no_turns(site: Site) -> None:
+    approved = {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}
+    site.register(GOOD, approved)
+    site.register(GOOD, approved)
+    site.register(GOOD, {**approved, tags.APPROVAL: "rejected"})
+    assert [one.ask.why for one in answers(site)] == ["tag stockpot.approval in MLflow"] * 2
+    assert champion(site) == "2"
+    assert answers(site) == ()
+
+
+def test_a_champion_that_was_moved_by_hand_is_judged_after_the_fact_and_stays(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(WORSE)
+    assert answers(site) == ()
+    site.tracker.move_alias("tiny", "champion", "2")
+    (one,) = answers(site)
+    assert one.decision is not None
+    assert one.decision.champion is not None
+    assert (one.decision.verdict, one.decision.champion.uri) == ("failed", "models:/tiny/1")
+    assert one.told.endswith("alias champion moved by hand: the gate says failed; nothing was undone")
+    assert champion(site) == "2"
+    assert answers(site) == ()
+    model = site.tracker.registered_model("tiny")
+    assert model is not None
+    newest = site.store.trail(model.trail)[-1]
+    assert (newest.kind, newest.by) == (TrailKind.DECISION, "unknown")
+
+
+def test_a_champion_whose_predecessor_was_deleted_is_judged_alone(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(GOOD)
+    answers(site)
+    site.tracker.move_alias("tiny", "champion", "2")
+    site.tracker.remove_version("tiny", "1")
+    (one,) = answers(site)
+    assert one.decision is not None
+    assert one.decision.champion is None
+
+
+def test_a_promotion_by_us_is_not_judged_a_second_time(site: Site) -> None:
+    from stockpot.workflow.promotion.promote import Mover
+
+    site.register(GOOD, alias="champion")
+    version = site.register(GOOD)
+    assert site.promoter(POLICY).promote(version.uri, Mover("Ada", "newer"), Silent()).moved
+    assert answers(site) == ()
