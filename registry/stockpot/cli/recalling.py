@@ -143,9 +143,9 @@ def _print(line: str) -> None:
 
 def _end(done: Recalling) -> None:
     """Exit with the code of the first thing that failed."""
-    codes = [one.exit_code for one in (*done.versions, *done.replacements) if one.exit_code]
-    if codes:
-        raise typer.Exit(codes[0])
+    codes = [one.exit_code for one in done.versions] + [one.exit_code for one in done.replacements]
+    if failed := next(filter(None, codes), 0):
+        raise typer.Exit(failed)
 
 
 def _show_words(*, as_json: bool) -> None:
