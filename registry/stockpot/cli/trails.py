@@ -85,7 +85,7 @@ def told_of(entry: TrailEntry) -> str:
         return _move(fact)
     if entry.kind is TrailKind.WATCH:
         return _watching(fact)
-    if entry.kind is TrailKind.DECISION and "checks" in fact:
+    if entry.kind is TrailKind.DECISION and {"version", "champion", "checks"} <= fact.keys():
         return _decision(fact)
     plainly = {name: value for name, value in fact.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name} {value}" for name, value in plainly.items())
@@ -107,7 +107,14 @@ def _move(fact: Any) -> str:
 def _decision(fact: Any) -> str:
     against = fact["champion"]["uri"] if fact["champion"] else "nobody"
     failed = [f"{check['name']}: {check['told']}" for check in fact["checks"] if check["outcome"] == "failed"]
-    clauses = [f"{fact['version']['uri']} against {against}, for {fact['alias']}: {fact['verdict']}", *failed]
+    before = {score["split"]: score["value"] for score in (fact["champion"] or {"scores": ()})["scores"]}
+    scores = [
+        f"{score['split']} {score['value']:.4g}"
+        + (f" after {before[score['split']]:.4g}" if score["split"] in before else "")
+        for score in fact["version"]["scores"]
+    ]
+    clauses = [f"{fact['version']['uri']} against {against}, for {fact['alias']}: {fact['verdict']}"]
+    clauses += [*failed, *scores]
     return "; ".join([*clauses, *([f"overridden: {fact['override']}"] if fact["override"] else [])])
 
 
