@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from stockpot.diagnosis import Diagnosis
 from stockpot.prose import counted
 from stockpot_flows.address import Address
-from stockpot_flows.deployments import HELP, SCAN, SOUP, WATCH, deploy_command
+from stockpot_flows.deployments import GATE, HELP, SCAN, SOUP, WATCH, deploy_command
 from stockpot_flows.server import faults_told, unreachable
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ DEPLOYMENTS = {
     HELP: "no worker helps with a sweep",
     SCAN: "no schedule looks for finished sweeps",
     WATCH: "no schedule looks at the aliases of models",
+    GATE: "nobody answers who asks for a promotion in MLflow",
 }
 """By what is missing without them."""
 

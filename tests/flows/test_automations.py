@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stockpot_flows.address import Address
-from stockpot_flows.deployments import HELP, SCAN, SOUP, WATCH, deployments_file
+from stockpot_flows.deployments import GATE, HELP, SCAN, SOUP, WATCH, deployments_file
 
 HERE = Address("", "")
 
@@ -92,5 +92,5 @@ def test_the_shipped_deployments_are_of_our_flows_and_send_the_sign_of_life(pref
         names.add(f"{flow.name}/{each['name']}")
         assert flow.name in FLOWS
         assert each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    assert {SOUP, HELP, SCAN, WATCH} == names
+    assert {SOUP, HELP, SCAN, WATCH, GATE} == names
     assert told["pull"] == []

@@ -1,0 +1,29 @@
+"""The flow that lets the gate answer what people asked for in MLflow, on a worker that has their tasks."""
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from stockpot import calls
+from stockpot.errors import telling_no_secrets
+from stockpot.prose import counted, one_line
+from stockpot.settings import begin_log, read_settings
+
+
+@flow(name="gate", flow_run_name="gate")
+def gate_versions() -> State[Any]:
+    """Judge the versions that somebody made candidate or approved, and move the alias to those that pass.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    begin_log()
+    with telling_no_secrets():
+        file = read_settings().policies_file
+        if not file.exists():  # the deployment may well come before them
+            return Completed(message=f"there are no policies yet: {file} is not there")
+        _, answered = calls.answer()
+        for one in answered:
+            get_run_logger().info(one_line(one.told))
+        return Completed(message=f"{counted(len(answered), 'version')} judged")
