@@ -6,10 +6,13 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from stockpot import calls
 from stockpot.errors import telling_no_secrets
 from stockpot.prose import counted, one_line
-from stockpot.settings import begin_log, read_settings
+from stockpot.settings import begin_log
+from stockpot.wiring import Workplace
+from stockpot.workflow.promotion.asking import answer
+from stockpot.workflow.promotion.policies import read_policies
+from stockpot.workflow.promotion.watching import look
 
 
 @flow(name="gate", flow_run_name="gate")
@@ -19,11 +22,13 @@ def gate_versions() -> State[Any]:
     Raises the errors of `stockpot.errors`, each with its mend.
     """
     begin_log()
-    with telling_no_secrets():
-        file = read_settings().policies_file
+    with telling_no_secrets(), Workplace() as place:
+        file = place.settings.policies_file
         if not file.exists():  # the deployment may well come before them
             return Completed(message=f"there are no policies yet: {file} is not there")
-        _, answered = calls.answer()
+        policies = read_policies(file)
+        look(place, models=policies.models, promised=place.settings.watch_every)
+        answered = answer(place, policies, place.promoter)
         for one in answered:
             get_run_logger().info(one_line(one.told))
         return Completed(message=f"{counted(len(answered), 'version')} judged")

@@ -143,7 +143,8 @@ def _round(site: Site, tasks: Path, sweep: str) -> dict[str, Any]:
         **{f"soup {name}": _time(made[name]) - start for name in ("created", "start_time")},
     }
     took = []
-    for name, parameters in (("second/second", {}), ("soup-sweep/soup", made["parameters"])):
+    requests: dict[str, Any] = {"second/second": {}, "soup-sweep/soup": made["parameters"]}
+    for name, parameters in requests.items():
         deployment = _ask(site, f"deployments/name/{name}")["id"]
         question = {"parameters": parameters, "idempotency_key": str(uuid4())}
         _ask(site, f"deployments/{deployment}/create_flow_run", question)

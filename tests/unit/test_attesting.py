@@ -39,7 +39,9 @@ def snapshot(*names: str, linear: bool = False) -> Snapshot:
         uri = f"runs:/{number}/{name}"
         source = WeightsSource(str(number), WeightsFormat.SAFETENSORS, name, uri, None, 4)
         run = Run(str(number), name, "1", "FINISHED", 0, {}, {}, {})
-        candidates.append(Candidate(run, source, f"{number}" * 64, ingested(uri).checkpoint))
+        kept = ingested(uri).checkpoint
+        assert kept is not None
+        candidates.append(Candidate(run, source, f"{number}" * 64, kept))
     digests = [one.checkpoint.digest for one in candidates]
     recipe = Recipe.linear(dict.fromkeys(digests, (1, 3))) if linear else Recipe.mean(digests)
     found = report(recipe)
