@@ -10,9 +10,11 @@ import pytest
 
 from stockpot import calls
 from stockpot.cli import main
-from stockpot.entities import ExclusionReason, SoupRequest, digest_of_bytes
+from stockpot.entities import ExclusionReason, Recall, RecallKind, SoupRequest, SoupState, digest_of_bytes
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,6 +96,33 @@ def test_an_ingredient_of_sixteen_is_recalled_and_what_is_remembered_is_not_eval
     back = calls.soup(replace(sixteen, methods=("uniform", "greedy")), flow=False)
     assert {soup.uri for soup in back.soups} == {soup.uri for soup in first.soups}
     assert [one["withdrawn"] for one in run("recall", "--list")] == [False, True]
+
+
+class Recalling(Silent):
+    """Somebody recalls this run when soups begin to be registered."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def start(self, stage: str, total: int) -> None:
+        super().start(stage, total)
+        if stage == "register":
+            with Workplace() as place:
+                place.store.append_recall(Recall(RecallKind.RUN, self.run_id, "mislabelled", "ann"))
+
+
+def test_what_is_recalled_while_its_soup_is_made_is_not_registered_in_it(
+    tiny_sweep: SoupRequest, client: "MlflowClient"
+) -> None:
+    request = replace(tiny_sweep, methods=("uniform",), shifts=(), margin=-100.0, register="all")  # type: ignore[arg-type]  # its text
+    experiment = client.get_run(request.sweep or "").info.experiment_id
+    first, *_ = client.search_runs([experiment], "attributes.run_name = 'tune-0'")
+    (soup,) = calls.soup(request, flow=False, watch=Recalling(first.info.run_id)).soups
+    assert (soup.state, soup.uri) == (SoupState.LEFT_OUT, "")
+    assert f"run {first.info.run_id} was recalled by ann: mislabelled" in soup.why
+    (again,) = calls.soup(request, flow=False).soups
+    assert client.get_model_version("tiny", "1").tags["stockpot.ingredients"] == "4"
+    assert again.uri == "models:/tiny/1"
 
 
 def test_tags_that_were_copied_by_hand_onto_other_content_are_not_believed(
