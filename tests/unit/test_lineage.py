@@ -218,3 +218,15 @@ def test_strangers_names_are_no_markup_in_a_chart(kitchen: Kitchen) -> None:
     assert len(labels) == 3
     assert not any({'"', "<", ";["} & set(label.replace("<br/>", "")) for label in labels)
     assert sum("-->|0.5|" in line for line in chart) == 2
+
+
+def test_a_copy_whose_origin_gave_its_number_to_another_is_not_that_other(kitchen: Kitchen) -> None:
+    origin = kitchen.soup("ab", kitchen.logs("a", "b"))
+    kitchen.tracker.copy_version(origin.uri, "production")
+    kitchen.tracker.versions_kept["birds"].clear()
+    other = kitchen.soup("cd", kitchen.logs("c", "d"))
+    assert other.uri == origin.uri
+    found = kitchen.look("models:/production/1")
+    assert named("cd") not in found.start
+    assert ("models:/production/1", Standing.THERE) in uris(kitchen.look(named("ab")), "ab")["ab"]
+    assert "models:/production/1" not in dict(uris(kitchen.look(other.uri), "cd")["cd"])
