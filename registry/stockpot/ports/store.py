@@ -310,10 +310,11 @@ class Store(Descent, Protocol):
         """Remove what is older than so many seconds, by the store's own clock, and can be done without; or
         tell alone what would go. Evaluations and bounds that nothing rests on, gaps of the others, overlays.
 
-        An evaluation or a bound stays where its recipe has a registration, or a report tells of it: as a row,
-        a candidate, an ensemble, a point of the curve or a step of a search. Nothing goes under a protocol of
-        a job that was begun, asked for, answered or failed since, or that somebody works on. An overlay stays
-        with any evaluation or bound of its recipe, and as long as somebody works on anything.
+        An evaluation or a bound stays where its recipe has a registration, a decision of the gate rests on
+        it, or a report tells of it: as a row, a candidate, an ensemble, a point of the curve or a step of a
+        search. Nothing goes under a protocol of a job that was begun, asked for, answered or failed since, or
+        that somebody works on. An overlay stays with any evaluation or bound of its recipe, and as long as
+        somebody works on anything.
 
         Returns nothing, and does nothing, where somebody works on a job that is not open yet: its protocols
         are unknown. Many short transactions: of what is interrupted, a part is done.

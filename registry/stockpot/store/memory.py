@@ -31,6 +31,7 @@ from stockpot.entities import (
     Selection,
     SoupOutcome,
     SoupReport,
+    TrailKind,
     Watermark,
     digest_of_document,
 )
@@ -40,7 +41,7 @@ from stockpot.store.descent import version_of
 from stockpot.store.memory_lineage import MemoryLineage
 from stockpot.store.memory_trails import MemoryTrails
 from stockpot.store.places import place_of
-from stockpot.store.pruning import in_use, told, told_of
+from stockpot.store.pruning import in_use, judged_in, told, told_of
 from stockpot.store.reports import dataset_of, question_of
 
 
@@ -394,6 +395,7 @@ class MemoryStore(MemoryLineage, MemoryTrails, Store):
                 return ()
             rest_on = {r for filed in self._reports.values() for r in told_of(filed.report)}
             rest_on |= {recipe for _, recipe in self._registrations}
+            rest_on |= {*judged_in(self._facts(TrailKind.DECISION))}
             old = {key for key, since in self._since.items() if since < before}
             scores = [key for key in self._scores if key in old and key[1] not in use.protocols]
             bounds = [key for key in self._bounds if key in old and key[1] not in use.protocols]

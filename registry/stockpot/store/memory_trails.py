@@ -2,11 +2,12 @@
 # ruff: noqa: D102 - the port's docstrings are the contract
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
+from typing import Any
 
-from stockpot.entities import Digest, TrailDraft, TrailEntry, TrailOf, Watch
+from stockpot.entities import Digest, TrailDraft, TrailEntry, TrailKind, TrailOf, Watch
 from stockpot.store.trails import is_appended, next_entries
 
 
@@ -35,6 +36,11 @@ class MemoryTrails:
     def trail(self, of: TrailOf) -> tuple[TrailEntry, ...]:
         with self._one_writes:
             return self._trails.get(of, ())
+
+    def _facts(self, kind: TrailKind) -> list[Mapping[str, Any]]:
+        """Of all entries of this kind."""
+        with self._one_writes:
+            return [entry.fact for found in self._trails.values() for entry in found if entry.kind is kind]
 
     def watches(self, models: Collection[str] | None = None) -> tuple[Watch, ...]:
         with self._one_writes:

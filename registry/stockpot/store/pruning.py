@@ -1,7 +1,8 @@
 """What may be pruned, for every store."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stockpot.entities import Digest, Ensemble, Opening, Pruned, Recipe, SoupReport
 
@@ -18,6 +19,19 @@ def told_of(report: SoupReport) -> Iterator[Digest]:
     for selection in report.selections:
         for step in selection.steps:
             yield step.recipe
+
+
+def judged_in(decisions: Iterable[Any]) -> Iterator[Digest]:
+    """The recipes whose scores these decisions of the gate rest on. In a trail they are documents, perhaps in
+    another program's words.
+    """
+    for decision in decisions:
+        for side in ("version", "champion"):
+            version = decision.get(side) if isinstance(decision, Mapping) else None
+            scores = version.get("scores") if isinstance(version, Mapping) else None
+            for score in scores if isinstance(scores, Sequence) else ():
+                if isinstance(score, Mapping) and isinstance(recipe := score.get("recipe"), str):
+                    yield Digest(recipe)
 
 
 @dataclass(frozen=True)

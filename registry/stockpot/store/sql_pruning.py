@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from stockpot.entities import Digest, Job, Opening, Pruned
-from stockpot.store.pruning import InUse, in_use, told, told_of
+from stockpot.entities import Digest, Job, Opening, Pruned, TrailKind
+from stockpot.store.pruning import InUse, in_use, judged_in, told, told_of
 from stockpot.store.sql_jobs import readable
 from stockpot.store.sql_registrations import HELD, Clock
 from stockpot.store.tables import (
@@ -21,6 +21,7 @@ from stockpot.store.tables import (
     RegistrationRow,
     ReportedRow,
     ReportRow,
+    TrailRow,
 )
 from stockpot.store.transactions import Transactions
 
@@ -38,7 +39,7 @@ class SqlPruning(Transactions):
         with self._transaction(self._reads) as session:
             before = (session.scalar(select(Clock())) or 0.0) - seconds
             reports = session.scalars(select(ReportRow.document).execution_options(yield_per=100))
-            rest_on = {recipe for report in reports for recipe in told_of(report)}
+            rest_on = {recipe for report in reports for recipe in told_of(report)} | _judged(session)
             use = _in_use(session, before)
             if use.unknown:
                 return ()
@@ -63,7 +64,8 @@ class SqlPruning(Transactions):
             with self._transaction(self._writes) as session:
                 use = _in_use(session, before)
                 busy = use.unknown or (use.at_work and remove is _delete_overlays)
-                spared = [key for key in part if busy or key[1] in use.protocols]
+                judged = set() if remove is _forget_gaps else _judged(session)
+                spared = [key for key in part if busy or key[1] in use.protocols or key[0] in judged]
                 remove(session, sorted({*part} - {*spared}, key=lambda key: (key[1], key[0])), before)
             for key in spared:
                 del found[key]
@@ -80,6 +82,11 @@ def _in_use(session: Session, before: float) -> InUse:
         for at_work, each in ((True, held), (False, young))
     }
     return in_use(openings[False], openings[True])
+
+
+def _judged(session: Session) -> set[Digest]:
+    decisions = select(TrailRow.fact).where(TrailRow.kind == TrailKind.DECISION)
+    return {*judged_in(session.scalars(decisions))}
 
 
 def _evaluations(

@@ -19,6 +19,9 @@ from stockpot.entities import (
     SoupOutcome,
     SoupReport,
     Step,
+    TrailDraft,
+    TrailKind,
+    TrailOf,
     digest_of_bytes,
 )
 from stockpot.ports import Store
@@ -100,6 +103,18 @@ class PruningContract:
         assert all(is_scored(store, recipe) for recipe in reported)
         assert not is_scored(store, soup("c"))
         assert len(store.reports(soup("a", "b").digest)) == 1
+
+    @pytest.mark.parametrize("side", ["version", "champion"])
+    def test_what_a_decision_of_the_gate_rests_on_stays(self, store: Store, side: str) -> None:
+        for recipe in (soup("a"), soup("b")):
+            store.commit_score(recipe, VALIDATION, WITH_GAPS)
+        score = {"split": "test", "recipe": soup("a").digest, "protocol": VALIDATION.digest, "value": 0.5}
+        facts = [{side: {"uri": "models:/birds/1", "scores": [score]}}, {side: None}, {side: {"scores": [1]}}]
+        drafts = [TrailDraft(TrailKind.DECISION, fact) for fact in facts]
+        assert store.append_trail(TrailOf("birds", 5), drafts, after=None)
+        assert pruned(store) == {**nothing_of("bounds overlays"), "evaluations": 1, "gaps": 1}
+        assert is_scored(store, soup("a"))
+        assert not is_scored(store, soup("b"))
 
     def test_bounds_go_where_they_are_old_and_no_report_tells_of_them(self, store: Store) -> None:
         told = replace(selection(soup("z")), steps=(Step(soup("b").digest, (), None, 0.5, kept=False),))
