@@ -1,6 +1,7 @@
 """What every store promises about pruning: a part of `stockpot.testing.store_contract`."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,11 @@ class PruningContract:
         for recipe in (soup("a"), soup("b")):
             store.commit_score(recipe, VALIDATION, WITH_GAPS)
         score = {"split": "test", "recipe": soup("a").digest, "protocol": VALIDATION.digest, "value": 0.5}
-        facts = [{side: {"uri": "models:/birds/1", "scores": [score]}}, {side: None}, {side: {"scores": [1]}}]
+        facts: list[dict[str, Any]] = [
+            {side: {"uri": "models:/birds/1", "scores": [score]}},
+            {side: None},
+            {side: {"scores": [1]}},
+        ]
         drafts = [TrailDraft(TrailKind.DECISION, fact) for fact in facts]
         assert store.append_trail(TrailOf("birds", 5), drafts, after=None)
         assert pruned(store) == {**nothing_of("bounds overlays"), "evaluations": 1, "gaps": 1}
