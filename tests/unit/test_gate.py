@@ -16,6 +16,8 @@ from stockpot.entities import (
     Decision,
     Digest,
     GateVerdict,
+    Recall,
+    RecallKind,
     Recipe,
     RegistrationState,
     Score,
@@ -45,6 +47,7 @@ def test_the_first_version_is_measured_and_compared_with_nobody(site: Site) -> N
     decision = site.judge(site.register(GOOD), shifts=("shifted",))
     assert outcomes(decision) == {
         "bytes": NOT_APPLICABLE,
+        "recall": PASSED,
         "schema": NOT_APPLICABLE,
         "suite": PASSED,
         "score": NOT_APPLICABLE,
@@ -367,3 +370,22 @@ def test_a_version_that_scores_nothing_fails_also_where_nobody_is_champion(site:
 
     site.task = Raises("dense", "80")
     assert "it cannot be measured: " in told(site.judge(site.register(WORSE)), "score")
+
+
+def test_what_was_recalled_may_not_be_champion_until_that_is_withdrawn(site: Site) -> None:
+    version = site.register(GOOD)
+    digest = digest_of_bytes(content(GOOD))
+    site.store.append_recall(Recall(RecallKind.CHECKPOINT, digest, "mislabelled", "ada"))
+    failed = site.judge(version)
+    assert [check.name for check in failed.failed] == ["recall"]
+    assert told(failed, "recall") == f"checkpoint {digest} was recalled by ada: mislabelled"
+    site.store.append_recall(Recall(RecallKind.CHECKPOINT, digest, "a slip", "ada", withdrawn=True))
+    assert outcomes(site.judge(version))["recall"] == PASSED
+    site.store.append_recall(Recall(RecallKind.RUN, version.run_id or "", "by mistake", "ada"))
+    assert outcomes(site.judge(version))["recall"] == FAILED
+
+
+def test_the_tag_of_a_recall_counts_where_the_store_knows_of_none(site: Site) -> None:
+    assert outcomes(site.judge(site.register(GOOD, {tags.RECALLED: "mislabelled"})))["recall"] == FAILED
+    withdrawn = site.register(GOOD, {tags.RECALLED: "withdrawn: a slip"})
+    assert outcomes(site.judge(withdrawn))["recall"] == PASSED

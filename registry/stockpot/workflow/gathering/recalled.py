@@ -9,6 +9,9 @@ from stockpot.entities import Digest, Recall, RecallKind
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
 
+WITHDRAWN = "withdrawn: "
+"""What the tag `stockpot.recalled` of a version begins with whose recall was taken back."""
+
 
 @dataclass(frozen=True)
 class Recalled:

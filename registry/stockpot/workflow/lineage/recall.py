@@ -18,7 +18,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadRequest, StockpotError, Unexpected
 from stockpot.prose import one_line
-from stockpot.workflow.gathering.recalled import in_force, recalled
+from stockpot.workflow.gathering.recalled import WITHDRAWN, in_force, recalled
 from stockpot.workflow.lineage.family import DIGEST
 from stockpot.workflow.lineage.rebuilding import Told, rebuild_lineage
 from stockpot.workflow.lineage.versions import Holder, Office, holders
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from stockpot.ports import Watcher
 
 LIST = "stockpot recall --list"
-WITHDRAWN = "withdrawn: "
-"""What the tag of a version begins with whose recall was taken back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from stockpot.entities import (
     ModelVersion,
     Recipe,
     SoupRequest,
+    tags,
 )
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
-from stockpot.prose import size
+from stockpot.prose import one_line, size
+from stockpot.workflow.gathering import recalled
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.promotion.comparing import NOBODY, Match
 from stockpot.workflow.promotion.contents import (
@@ -74,7 +76,12 @@ class Gate:
         mine = contents_of(version, self.tracker, self.supply)
         its = contents_of(champion, self.tracker, self.supply) if champion else None
         found = self._findings(mine, its, policy)
-        checks = (check_bytes(mine, self.tracker, self.supply), self._schema(mine, its), *found.checks)
+        checks = (
+            check_bytes(mine, self.tracker, self.supply),
+            self._recall(mine),
+            self._schema(mine, its),
+            *found.checks,
+        )
         decision = Decision(
             model=version.name,
             alias=policy.alias,
@@ -88,6 +95,21 @@ class Gate:
             program=metadata.version("stockpot"),
         )
         return replace(decision, override=override) if decision.failed else decision
+
+    def _recall(self, mine: Contents) -> Check:
+        """Nothing that it holds was recalled: by the store, by what lies beside it, and by its tag, which may
+        be of a store that knows more.
+        """
+        now, known = self.supply.recalled(), known_of(mine, self.tracker)
+        word = now.of(mine.version.run_id or "", mine.digest)
+        for one in known.ingredients if known and word is None else ():
+            word = word or now.of(one.run.run_id, one.checkpoint.digest)
+        if word is not None:
+            return Check("recall", CheckOutcome.FAILED, recalled.told(word))
+        tag = mine.version.tags.get(tags.RECALLED, recalled.WITHDRAWN)
+        if not tag.startswith(recalled.WITHDRAWN):
+            return Check("recall", CheckOutcome.FAILED, f"its tag {tags.RECALLED} tells: {one_line(tag)}")
+        return Check("recall", CheckOutcome.PASSED, "nothing that it is known to hold is recalled")
 
     def _schema(self, mine: Contents, its: Contents | None) -> Check:
         """What callers send, and what they get, is what the champion takes and gives."""
