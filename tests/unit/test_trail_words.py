@@ -55,6 +55,13 @@ def test_a_decision_is_told_with_its_verdict_and_what_it_rests_on(decision: Deci
     assert told_of(entry) == told
 
 
+def test_a_score_that_is_no_number_is_told() -> None:
+    nan = replace(DECISION.version, scores=(replace(DECISION.version.scores[0], value=float("nan")),))
+    fact = {**to_document(replace(DECISION, version=nan)), "verdict": "failed"}
+    entry = TrailEntry.of(TrailOf("birds", 1), TrailDraft(TrailKind.DECISION, fact), None, 1.0)
+    assert told_of(entry).endswith("; test nan after 0.5")
+
+
 def test_a_decision_in_another_programs_words_is_told_as_far_as_it_is_plain() -> None:
     draft = TrailDraft(TrailKind.DECISION, {"verdict": "passed", "n": 719, "more": [1]})
     assert told_of(TrailEntry.of(TrailOf("birds", 1), draft, None, 1.0)) == "verdict passed, n 719"

@@ -109,13 +109,18 @@ def _decision(fact: Any) -> str:
     failed = [f"{check['name']}: {check['told']}" for check in fact["checks"] if check["outcome"] == "failed"]
     before = {score["split"]: score["value"] for score in (fact["champion"] or {"scores": ()})["scores"]}
     scores = [
-        f"{score['split']} {score['value']:.4g}"
-        + (f" after {before[score['split']]:.4g}" if score["split"] in before else "")
+        f"{score['split']} {_score(score['value'])}"
+        + (f" after {_score(before[score['split']])}" if score["split"] in before else "")
         for score in fact["version"]["scores"]
     ]
     clauses = [f"{fact['version']['uri']} against {against}, for {fact['alias']}: {fact['verdict']}"]
     clauses += [*failed, *scores]
     return "; ".join([*clauses, *([f"overridden: {fact['override']}"] if fact["override"] else [])])
+
+
+def _score(value: float | str) -> str:
+    """Documents tell NaN and infinities as texts."""
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _watching(fact: Any) -> str:
