@@ -9,6 +9,7 @@ from stockpot.entities import Seen, TrailKind, tags
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.asking import Answered, answer
 from stockpot.workflow.promotion.policies import Policies, Policy
+from stockpot.workflow.promotion.promote import Promoter
 from stockpot.workflow.promotion.watching import look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,3 +101,55 @@ def test_a_promotion_by_us_is_not_judged_a_second_time(site: Site) -> None:
     version = site.register(GOOD)
     assert site.promoter(POLICY).promote(version.uri, Mover("Ada", "newer"), Silent()).moved
     assert answers(site) == ()
+
+
+def decisions(site: Site) -> int:
+    """How many there are on record."""
+    model = site.tracker.registered_model("tiny")
+    assert model is not None
+    return sum(entry.kind is TrailKind.DECISION for entry in site.store.trail(model.trail))
+
+
+def test_a_version_that_passed_gets_the_alias_although_whoever_judged_it_was_stopped(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(GOOD, alias="candidate")
+    for _ in range(2):
+        look(site.gate, models=["tiny"])
+        site.tracker.writable = False
+        (refused,) = answer(site.gate, POLICIES, site.promoter)
+        site.tracker.writable = True
+        assert refused.fault
+    assert (champion(site), decisions(site)) == ("1", 1)
+    (one,) = answers(site)
+    assert one.promotion is not None
+    assert (one.promotion.moved, champion(site), decisions(site)) == (True, "2", 1)
+    site.tracker.move_alias("tiny", "champion", "1")
+    assert [found.ask.by_hand for found in answers(site)] == [True]
+    assert champion(site) == "1", "a person's word is last"
+
+
+def test_what_moved_since_the_look_is_answered_after_the_next_one(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(WORSE)
+    look(site.gate, models=["tiny"])
+    site.tracker.move_alias("tiny", "candidate", "2")
+    assert answer(site.gate, POLICIES, site.promoter) == ()
+    assert [len(answers(site)) for _ in range(2)] == [1, 0]
+
+
+def test_two_that_answer_at_once_judge_each_version_once(site: Site) -> None:
+    approved = {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}
+    for _ in range(2):
+        site.register(GOOD, approved)
+    look(site.gate, models=["tiny"])
+    others: list[tuple[Answered, ...]] = []
+
+    def promoter(policy: Policy) -> Promoter:
+        """While this one begins, another process answers."""
+        if not others:
+            others.append(())
+            others.append(answer(site.gate, POLICIES, site.promoter))
+        return site.promoter(policy)
+
+    assert len(answer(site.gate, POLICIES, promoter)) == 2
+    assert (others[-1], decisions(site), champion(site)) == ((), 2, "2")

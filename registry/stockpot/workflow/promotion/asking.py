@@ -1,17 +1,18 @@
 """What people ask for in MLflow, where nobody can type a command: found by the trail, and answered once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Decision, Seen, TrailEntry, TrailKind, WatchEvent, tags
+from stockpot.entities import Decision, GateVerdict, Seen, TrailEntry, TrailKind, WatchEvent, tags
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import BadRequest, Busy
+from stockpot.errors import BadRequest, Busy, NotPermitted
 from stockpot.prose import one_line
+from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Mover, Promoter, Promotion, record
-from stockpot.workflow.promotion.trails import Office
+from stockpot.workflow.promotion.trails import Office, watch_of
 
 if TYPE_CHECKING:
     from stockpot.entities import ModelVersion
@@ -64,38 +65,48 @@ def asks_of(place: Office, model: str, policy: Policy) -> Iterator[Ask]:
     found = place.tracker.registered_model(model)
     if found is None:
         return
-    entries = place.store.trail(found.trail)
+    entries, known = place.store.trail(found.trail), watch_of(place.store, found.trail)
     champion, candidate = found.aliases.get(policy.alias), found.aliases.get(policy.candidate)
-    wanted = {} if candidate is None else {candidate: f"alias {policy.candidate} in MLflow"}
+    seen = known.aliases if known else {}
+    if (seen.get(policy.alias), seen.get(policy.candidate)) != (champion, candidate):
+        return  # somebody moved one since: the next look finds it, and then it is told when
+    wanted: dict[str, str] = {}
+    asked = _moved(entries, policy.candidate, candidate)
+    if candidate and asked and not _answered(entries, policy, f"models:/{model}/{candidate}", asked.number):
+        wanted[candidate] = f"alias {policy.candidate} in MLflow"
     for version in _approved(place, model):
-        if not _judged(entries, version.uri, after=0):
+        if not _answered(entries, policy, version.uri, after=0):
             wanted.setdefault(version.version, f"tag {tags.APPROVAL} in MLflow")
     for number, why in wanted.items():
-        uri = f"models:/{model}/{number}"
-        asked = _moved(entries, policy.candidate, number)
-        if number != champion and not _judged(entries, uri, after=asked.number if asked else 0):
-            yield Ask(uri, why)
+        if number != champion:
+            yield Ask(f"models:/{model}/{number}", why)
     moved = _moved(entries, policy.alias, champion)
     if moved is None or champion is None or moved.fact.get("seen") in {None, Seen.PROMOTE}:
         return
     uri = f"models:/{model}/{champion}"
-    if not _judged(entries, uri, after=moved.number):
+    if _judged(entries, uri, after=moved.number) is None:
         yield Ask(uri, f"alias {policy.alias} moved by hand", moved.fact["before"], by_hand=True)
 
 
 def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promoter]) -> tuple[Answered, ...]:
     """Judge what is asked for, by the policies' models, and move the alias to what passes. What was moved by
-    hand is judged against whom it replaced, recorded, and never undone. A fault of one stops no other.
+    hand is judged against whom it replaced, recorded, and never undone. A fault of one stops no other. A
+    model that another process answers for right now is left to that one.
 
     Raises Unreachable, StoreError and what is wrong with the machine.
     """
     answered: list[Answered] = []
     for model, policy in policies.models.items():
-        for ask in list(asks_of(place, model, policy)):
-            try:
-                answered.append(_answer(ask, promoter(policy), place))
-            except (BadRequest, Busy) as error:  # a version that was deleted meanwhile
-                answered.append(Answered(ask, fault=one_line(error.what)))
+        hold = Hold(place.store, f"answers {model}", f"what is asked for of {model}")
+        if held := hold.attempt():
+            place.watch.say(f"what is asked for of {model} is answered by {holder(held)}")
+            continue
+        with hold.kept_alive():
+            for ask in list(asks_of(place, model, policy)):
+                try:
+                    answered.append(_answer(ask, promoter(policy), place))
+                except (BadRequest, Busy, NotPermitted) as error:  # a version that was deleted meanwhile
+                    answered.append(Answered(ask, fault=one_line(error.what)))
     return tuple(answered)
 
 
@@ -117,12 +128,25 @@ def _approved(place: Office, model: str) -> "list[ModelVersion]":
     return [version for version in versions if version.tags.get(tags.APPROVAL) == APPROVED]
 
 
-def _judged(entries: Sequence[TrailEntry], uri: str, *, after: int) -> bool:
-    """Whether the trail has a decision about this version behind that entry."""
-    return any(
-        entry.kind is TrailKind.DECISION and entry.number > after and entry.fact["version"]["uri"] == uri
-        for entry in entries
-    )
+def _judged(entries: Sequence[TrailEntry], uri: str, *, after: int) -> TrailEntry | None:
+    """The last decision about this version behind that entry."""
+
+    def is_about_it(entry: TrailEntry) -> bool:
+        told = entry.fact.get("version") if entry.kind is TrailKind.DECISION else None
+        return isinstance(told, Mapping) and told.get("uri") == uri
+
+    return next((entry for entry in reversed(entries) if entry.number > after and is_about_it(entry)), None)
+
+
+def _answered(entries: Sequence[TrailEntry], policy: Policy, uri: str, after: int) -> bool:
+    """Whether a version was judged behind that entry. Where it passed and the alias has not moved since,
+    whoever judged it was stopped before he could move it.
+    """
+    last = _judged(entries, uri, after=after)
+    if last is None or last.fact.get("verdict") == GateVerdict.FAILED:
+        return last is not None
+    later = entries[last.number :]
+    return any(entry.kind is TrailKind.MOVE and entry.fact["alias"] == policy.alias for entry in later)
 
 
 def _moved(entries: Sequence[TrailEntry], alias: str, version: str | None) -> TrailEntry | None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from stockpot.documents import to_document
 from stockpot.entities import Decision, ModelVersion, TrailEntry, TrailKind
 from stockpot.errors import BadRequest, Busy
-from stockpot.prose import can_be_kept
+from stockpot.prose import can_be_kept, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
-from stockpot.workflow.promotion.trails import Office, append, move_alias
+from stockpot.workflow.promotion.trails import Office, append, move_alias, require_model
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker, Watcher
@@ -142,8 +142,14 @@ class Promoter:
 
 
 def record(place: Office, decision: Decision, by: str, reason: str) -> TrailEntry:
-    """Write a decision to the trail of its model."""
+    """Write a decision to the trail of its model. One that let it pass and stands last came to nothing:
+    whoever decides the same again goes on from there.
+    """
     fact = {**to_document(decision), "verdict": decision.verdict.value}
+    for last in place.store.trail(require_model(place, decision.model).trail)[-1:]:
+        told = last.kind, dict(last.fact), last.by, last.reason
+        if decision.lets_pass and told == (TrailKind.DECISION, fact, one_line(by), one_line(reason)):
+            return last
     return append(place, decision.model, TrailKind.DECISION, fact, by=by, reason=reason)
 
 
