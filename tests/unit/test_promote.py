@@ -145,6 +145,20 @@ def test_a_version_that_is_deleted_meanwhile_is_told_and_the_alias_stays(site: S
         promote(site.promoter(), version.uri)
 
 
+def test_another_version_that_got_the_number_meanwhile_is_judged_itself(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    version = site.register(GOOD)
+    once = iter([WORSE])
+
+    def replace_it() -> None:
+        for other in once:
+            del site.tracker.versions_kept["tiny"][1]
+            assert site.register(other).uri == version.uri
+
+    assert not promote(meddled(site, replace_it), version.uri).moved
+    assert champion(site) == "1"
+
+
 def test_who_lost_the_lease_meanwhile_moves_nothing(site: Site) -> None:
     site.register(GOOD, alias="champion")
     version = site.register(GOOD)

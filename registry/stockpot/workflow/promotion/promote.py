@@ -106,10 +106,11 @@ class Promoter:
                     return self._told(version, before, moved=False)
                 decision = self.gate.judge(version, champion, self.policy, who.override)
                 hold.renew()
-                still = _is_still(champion, champion_of(version.name, self.policy, self.tracker))
+                still = _is_still(version, self.tracker.version(version.uri))  # gone, or another by now
+                still &= _is_still(champion, champion_of(version.name, self.policy, self.tracker))
                 if still and self._is_settled(version, champion, decision, who):
                     return self._told(version, before, decision, moved=decision.lets_pass)
-                watch.say(f"{self.policy.alias} of {version.name} was moved meanwhile: judging again")
+                watch.say(f"{self.policy.alias}, or {version.uri}, is another meanwhile: judging again")
         raise Busy(
             f"{self.policy.alias} of {named.name} was moved {TRIES} times while {named.uri} was judged",
             mend="find out who moves it, then run the same command again",
@@ -171,7 +172,7 @@ def champion_of(model: str, policy: Policy, tracker: "Tracker") -> ModelVersion 
 
 
 def _is_still(before: ModelVersion | None, now: ModelVersion | None) -> bool:
-    """Whether the alias is where it was. A version may be deleted, and another one get its number."""
+    """Whether it is the same version. One may be deleted, and another one get its number."""
 
     def name(version: ModelVersion | None) -> object:
         return version and (version.uri, version.model_id, version.run_id)
