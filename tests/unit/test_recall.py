@@ -20,6 +20,7 @@ from stockpot.errors import BadRequest, NothingToSoup, TrackingError
 from stockpot.testing.store_values import report
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.recalled import recalled
+from stockpot.workflow.lineage.drawing import tree
 from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall, replaced_by
 
 
@@ -224,3 +225,12 @@ def test_a_withdrawal_is_a_word_of_its_own_and_the_tags_say_so(office: Office) -
     assert not recalled(office.store, office.tracker).checkpoints
     assert [word.withdrawn for word in office.store.recalls()] == [False, False, True, True]
     assert office.asked == []
+
+
+def test_a_lineage_tells_which_versions_were_recalled_until_that_is_withdrawn(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    soup = office.soup("ab", [a, b])
+    office.recall(RecallKind.RUN, a.run.run_id)
+    assert any(f"{soup.uri}, recalled: mislabelled" in line for line in tree(office.look(soup.uri)))
+    office.recall(RecallKind.RUN, a.run.run_id, withdrawn=True)
+    assert not any("recalled" in line for line in tree(office.look(soup.uri)))

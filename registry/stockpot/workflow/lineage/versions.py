@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stockpot.entities import Digest, KnownVersion, LineageVersion, ModelVersion, Standing, tags
 from stockpot.errors import BadRequest
+from stockpot.workflow.gathering.recalled import WITHDRAWN
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
@@ -40,8 +41,13 @@ class Holder:
     @property
     def told(self) -> LineageVersion:
         """As a lineage tells of it."""
-        aliases = () if self.version is None else self.version.aliases
-        return LineageVersion(self.uri, self.standing, self.recipe, aliases, self.copy_of)
+        if self.version is None:
+            return LineageVersion(self.uri, self.standing, self.recipe, copy_of=self.copy_of)
+        tag = self.version.tags.get(tags.RECALLED, WITHDRAWN)
+        recalled = None if tag.startswith(WITHDRAWN) else tag
+        return LineageVersion(
+            self.uri, self.standing, self.recipe, self.version.aliases, self.copy_of, recalled
+        )
 
 
 def is_of(known: KnownVersion, version: ModelVersion) -> bool:
