@@ -234,3 +234,14 @@ def test_a_lineage_tells_which_versions_were_recalled_until_that_is_withdrawn(of
     assert any(f"{soup.uri}, recalled: mislabelled" in line for line in tree(office.look(soup.uri)))
     office.recall(RecallKind.RUN, a.run.run_id, withdrawn=True)
     assert not any("recalled" in line for line in tree(office.look(soup.uri)))
+
+
+def test_a_soup_that_was_registered_anew_under_the_same_number_is_reached(office: Office) -> None:
+    """Its model was deleted, and the same request made it again."""
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    office.tracker.remove_model("birds")
+    again = office.soup("ab", [a, b])
+    assert again.uri == "models:/birds/1"
+    assert [one.is_there for one in office.recall(RecallKind.RUN, a.run.run_id).versions] == [True]
+    assert marked(office) == {again.uri: "mislabelled"}

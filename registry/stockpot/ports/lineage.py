@@ -18,8 +18,9 @@ class Descent(Protocol):
         sweep: str | None = None,
     ) -> None:
         """Keep that this version holds what this recipe makes, and where its ingredients were found: in a run
-        of this sweep. Whoever tells it makes sure that the version's weights were compared. What was kept
-        before stays as it is. `advance_registration` keeps the versions of this store's own registrations.
+        of this sweep. Whoever tells it makes sure that the version's weights were compared. Of versions with
+        one recipe and one number the last counts: a model may be deleted and made again.
+        `advance_registration` keeps the versions of this store's own registrations.
         """
         ...
 

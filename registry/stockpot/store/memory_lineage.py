@@ -54,7 +54,7 @@ class MemoryLineage(Descent):
                     self._keep_place(checkpoint, place, sweep)
 
     def _keep_version(self, version: KnownVersion) -> None:
-        self._versions.setdefault((version.recipe, version.model, version.version), version)
+        self._versions[version.recipe, version.model, version.version] = version
 
     def _keep_place(self, checkpoint: Digest, place: CheckpointPlace, sweep: str | None) -> None:
         self._places.setdefault(checkpoint, set()).add(place)

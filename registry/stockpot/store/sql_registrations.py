@@ -129,8 +129,12 @@ class SqlRegistrations(Transactions):
 
 
 def keep_version(session: Session, version: KnownVersion) -> None:
-    """Know the version from now on, unless it is known; its recipe is."""
-    insert_once(session, VersionRow, **asdict(version), seen_at=time.time())
+    """Know the version from now on; its recipe is known. Of one number it is the last that counts."""
+    columns = {**asdict(version), "seen_at": time.time()}
+    key = ["recipe", "model", "version"]
+    newer = {name: value for name, value in columns.items() if name not in key}
+    wanted = insert(session, VersionRow).values(**columns)
+    session.execute(wanted.on_conflict_do_update(index_elements=key, set_=newer))
 
 
 def lease_of(session: Session, name: str) -> Lease | None:

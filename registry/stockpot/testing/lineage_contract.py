@@ -99,10 +99,12 @@ class LineageContract:
         assert store.known_versions(uri="models:/digits/9") == tuple(by_recipe)
         assert store.known_versions([named("ba")], uri="models:/digits/10") == ()
 
-    def test_a_version_that_was_kept_stays_as_it_is(self, store: Store) -> None:
+    def test_of_versions_of_one_recipe_and_number_the_last_counts(self, store: Store) -> None:
         first = known("ab", mean("a", "b"))
         store.remember_version(first, mean("a", "b"))
-        store.remember_version(replace(first, run_id="another"), mean("a", "b"))
+        again = replace(first, run_id="another", model_id="m-another")
+        store.remember_version(again, mean("a", "b"))
+        assert store.known_versions() == (again,)
         at_once(lambda _: store.remember_version(first, mean("a", "b"), [candidate("r", "a")]))
         assert store.known_versions() == (first,)
         assert store.found([named("a")]) == (Found(named("a"), "r", "model.safetensors"),)
