@@ -1,14 +1,14 @@
 """Whoever changes what is on record is found out, by the chain or by its anchor."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from stockpot.entities import TrailKind
+from stockpot.entities import TrailKind, Watch
 from stockpot.errors import BadRequest, RewrittenHistory
 from stockpot.ports import Tracker, Watcher
 from stockpot.store import SqlStore
@@ -131,3 +131,21 @@ def test_a_trail_of_another_mlflow_is_not_told_here(site: Site) -> None:
     assert [entry.by for entry in theirs.entries] == ["unknown", "berta"]
     (mine,) = audit(site, "birds", verify=True)
     assert (len(mine.entries), mine.verification) == (3, Verification(Standing.ANCHORED, 3, 3, ()))
+
+
+def test_what_is_appended_while_the_record_is_read_is_no_rewritten_history(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, meanwhile = site.store.watches, iter(["berta", "carla"])
+
+    def watches(models: Collection[str] | None = None) -> tuple[Watch, ...]:
+        """Right after the answer, somebody writes."""
+        found = ask(models)
+        for name in meanwhile:
+            append(site, "birds", TrailKind.DECISION, {"verdict": "failed"}, by=name)
+            break
+        return found
+
+    monkeypatch.setattr(site.store, "watches", watches)
+    found = site.verified()
+    assert (found.faults, found.entries) == ((), 5)

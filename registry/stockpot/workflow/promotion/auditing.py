@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from stockpot.entities import TrailEntry, TrailOf, Watch
 from stockpot.errors import BadRequest, RewrittenHistory
-from stockpot.workflow.promotion.trails import Office, anchors_of, mlflow_of
+from stockpot.workflow.promotion.trails import TRIES, Office, anchors_of, mlflow_of, watch_of
+
+if TYPE_CHECKING:
+    from stockpot.ports import Store
 
 
 class Standing(StrEnum):
@@ -82,15 +86,26 @@ def audit(place: Office, model: str, *, verify: bool = False) -> tuple[Audited, 
             mend="stockpot watch begins one for each model that Stockpot has registered to",
         )
     found = []
-    for watch in sorted(known, key=lambda one: one.born):
-        is_current = current is not None and current.trail == watch.trail
-        entries = place.store.trail(watch.trail)
+    for summary in sorted(known, key=lambda one: one.born):
+        is_current = current is not None and current.trail == summary.trail
+        watch, entries = _at_rest(place.store, summary)
         asked = None
         if verify:
             anchor = current.anchor if current is not None and is_current else None
             asked = _verified(place, watch, entries, anchor, here=is_current)
         found.append(Audited(watch.model, watch.born, is_current, entries, asked))
     return tuple(found)
+
+
+def _at_rest(store: "Store", watch: Watch) -> tuple[Watch, tuple[TrailEntry, ...]]:
+    """The entries with the summary of the same moment: others append meanwhile. In the end as they come."""
+    entries: tuple[TrailEntry, ...] = ()
+    for _ in range(TRIES):
+        entries, before = store.trail(watch.trail), watch
+        watch = watch_of(store, watch.trail) or watch
+        if watch.digest == before.digest:
+            break
+    return watch, entries
 
 
 def require_whole(found: Sequence[Audited]) -> None:
