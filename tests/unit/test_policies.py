@@ -114,3 +114,10 @@ def test_whatever_is_asked_is_in_the_policys_name(file: Path) -> None:
     others = {policies_of(file, text).of("birds").digest for text in changed}
     assert len({policy.digest, *others}) == 4
     assert policies_of(file, EXAMPLE.replace("# the alias that moves", "# an alias")).of("birds") == policy
+
+
+def test_the_alias_that_new_soups_get_cannot_be_guarded_but_may_ask(file: Path) -> None:
+    head = '[model.birds]\ntask = "arrays"\n'
+    (fault,) = faults_of(file, f'{head}alias = "challenger"\n')
+    assert "which new soups get without the gate" in fault
+    assert policies_of(file, f'{head}candidate = "challenger"\n').of("birds").candidate == "challenger"

@@ -13,6 +13,7 @@ from stockpot.entities import Digest, SoupRequest, digest_of_document
 from stockpot.entities.fitting import fit_fields
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.prose import listed, near
+from stockpot.workflow.publishing.alias import CHALLENGER
 
 EXAMPLE = """\
 [model.birds]                   # the registered model; quote other names: [model."my birds"]
@@ -65,6 +66,11 @@ class Policy:
         ]
         if self.alias == self.candidate:
             faults.append(f"alias and candidate must differ, got {self.alias!r} twice: whoever asks moves it")
+        if self.alias == CHALLENGER:
+            faults.append(
+                f"alias must be another than {CHALLENGER}, which new soups get without the gate; "
+                f"candidate = {CHALLENGER!r} has the gate judge each of them"
+            )
         faults += [
             f"{name} must be a positive number, got {limit!r}"
             for name, limit in (("max_latency", self.max_latency), ("max_size", self.max_size))
