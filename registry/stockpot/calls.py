@@ -385,7 +385,8 @@ def recall(  # noqa: PLR0913 - one parameter per option
         raise BadRequest(
             "a recall needs its reason", mend="give --reason TEXT: people read it beside versions"
         )
-    word = Recall(kind, name, reason, person() if by is None else by, withdraw)
+    who = Mover(person() if by is None else by, reason)
+    word = Recall(kind, name, who.reason, who.by, withdraw)
     with Workplace(watch=watch) as place:
         plan = plan_recall(word, place, watch)
         if not search:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from tests.unit.kitchen import Kitchen, named
 
+from stockpot import calls
 from stockpot.entities import (
     ModelVersion,
     PublishedSoup,
@@ -245,3 +246,11 @@ def test_a_soup_that_was_registered_anew_under_the_same_number_is_reached(office
     assert again.uri == "models:/birds/1"
     assert [one.is_there for one in office.recall(RecallKind.RUN, a.run.run_id).versions] == [True]
     assert marked(office) == {again.uri: "mislabelled"}
+
+
+@pytest.mark.parametrize(
+    ("by", "reason", "fault"), [(" ", "why", "--by is empty"), ("ann", "\udcff", "no database takes")]
+)
+def test_who_recalls_and_why_are_said_in_words_that_can_be_kept(by: str, reason: str, fault: str) -> None:
+    with pytest.raises(BadRequest, match=fault):
+        calls.recall(RecallKind.RUN, "any", reason=reason, by=by)
