@@ -1,22 +1,37 @@
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from stockpot.entities import Bound, Ensemble, Lease, Metric, Opening, Registration, Score, SoupOutcome
+from stockpot.entities import (
+    Bound,
+    Ensemble,
+    Lease,
+    Metric,
+    Opening,
+    Registration,
+    Score,
+    SoupOutcome,
+    TrailDraft,
+    TrailEntry,
+    TrailKind,
+    TrailOf,
+)
 from stockpot.errors import StoreError
 from stockpot.ports import Store
-from stockpot.store import SqlStore, engine, sql_registrations, upgrade
+from stockpot.store import SqlStore, engine, sql_registrations, sql_trails, upgrade
 from stockpot.store.claims import require_claim
 from stockpot.store.schema import connected
 from stockpot.store.tables import EvaluationRow, IngredientRow, ProtocolRow, RecipeRow
+from stockpot.store.trails import next_entries
 from stockpot.testing.store_contract import StoreContract
 from stockpot.testing.store_values import (
     EVIDENCE,
@@ -372,3 +387,23 @@ def test_a_lease_from_before_the_clock_was_set_back_is_nobodys(url: str) -> None
         assert taken.owner == "me"
         assert store.take_lease(mine.lease, owner="you", seconds=60) == taken
         assert not store.renew_lease(mine.lease, owner="dead", seconds=60)
+
+
+def test_a_look_that_ends_while_an_entry_is_appended_is_not_forgotten(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, draft = TrailOf("birds", 1), TrailDraft(TrailKind.DECISION, {"verdict": "failed"})
+    with closing(SqlStore(url)) as store, ThreadPoolExecutor(1) as pool:
+        (first,) = store.append_trail(of, [draft], after=None) or ()
+        later = store.clock() + 1000
+
+        def looked_meanwhile(*told: Any) -> tuple[TrailEntry, ...]:
+            looks.append(pool.submit(store.keep_look, later, [of]))
+            wait(looks, timeout=0.5)  # it may have to wait for us
+            return next_entries(*told)
+
+        looks: list[Future[None]] = []
+        monkeypatch.setattr(sql_trails, "next_entries", looked_meanwhile)
+        assert store.append_trail(of, [draft], after=first.digest) is not None
+        looks[0].result()
+        assert [watch.looked for watch in store.watches()] == [later]

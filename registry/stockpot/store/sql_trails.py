@@ -22,7 +22,7 @@ class SqlTrails(Transactions):
         self, of: TrailOf, drafts: Sequence[TrailDraft], *, after: Digest | None
     ) -> tuple[TrailEntry, ...] | None:
         with self._transaction(self._writes) as session:
-            row = session.get(WatchRow, (of.model, of.born))
+            row = session.get(WatchRow, (of.model, of.born), with_for_update=True)
             known = _watch(row) if row else None
             if (known.digest if known else None) == after:
                 at = session.execute(select(Clock())).scalar_one()
