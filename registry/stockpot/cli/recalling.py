@@ -16,6 +16,7 @@ from stockpot.errors import BadRequest
 from stockpot.prose import counted, one_line
 from stockpot.wiring import Workplace
 from stockpot.workflow.lineage.recall import Reached, Recalling, Replacement
+from stockpot.workflow.publishing.alias import CHALLENGER
 
 commands = typer.Typer()
 NOTHING_DONE = 2
@@ -121,8 +122,10 @@ def _told(one: Reached, found: Recalling) -> str:
     text = f"  {one.uri} holds it{copy}: {mark}"
     instead = next((s.found[-1] for s in found.replacements if one.uri in s.replaces and s.found), None)
     for alias in one.aliases:
-        command = f"stockpot promote {instead or 'URI'} --to {alias} --reason TEXT"
-        text += f". The alias {alias} points at it, and stays until somebody moves it: {command}"
+        how = f"stockpot promote {instead or 'URI'} --to {alias} --reason TEXT"
+        if alias == CHALLENGER:  # no policy guards it
+            how = f"to {instead or 'another version'}, or away, on the model's page in MLflow"
+        text += f". The alias {alias} points at it, and stays until somebody moves it: {how}"
     return text
 
 
