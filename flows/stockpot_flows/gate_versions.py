@@ -7,10 +7,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from stockpot.errors import telling_no_secrets
-from stockpot.prose import counted, one_line
+from stockpot.prose import one_line
 from stockpot.settings import begin_log
+from stockpot.watching import Lines
 from stockpot.wiring import Workplace
-from stockpot.workflow.promotion.asking import answer
+from stockpot.workflow.promotion.asking import answer, sentence
 from stockpot.workflow.promotion.policies import read_policies
 from stockpot.workflow.promotion.watching import look
 
@@ -22,7 +23,7 @@ def gate_versions() -> State[Any]:
     Raises the errors of `stockpot.errors`, each with its mend.
     """
     begin_log()
-    with telling_no_secrets(), Workplace() as place:
+    with telling_no_secrets(), Workplace(watch=Lines(get_run_logger().info)) as place:
         file = place.settings.policies_file
         if not file.exists():  # the deployment may well come before them
             return Completed(message=f"there are no policies yet: {file} is not there")
@@ -30,5 +31,6 @@ def gate_versions() -> State[Any]:
         look(place, models=policies.models, promised=place.settings.watch_every)
         answered = answer(place, policies, place.promoter)
         for one in answered:
-            get_run_logger().info(one_line(one.told))
-        return Completed(message=f"{counted(len(answered), 'version')} judged")
+            tell = get_run_logger().warning if one.fault else get_run_logger().info
+            tell(one_line(one.told))
+        return Completed(message=sentence(answered))

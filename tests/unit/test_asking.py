@@ -6,8 +6,9 @@ import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
 from stockpot.entities import Seen, TrailKind, tags
+from stockpot.errors import NoRoomForWeights
 from stockpot.watching import Silent
-from stockpot.workflow.promotion.asking import Answered, answer
+from stockpot.workflow.promotion.asking import Answered, answer, sentence
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Promoter
 from stockpot.workflow.promotion.watching import look
@@ -153,3 +154,21 @@ def test_two_that_answer_at_once_judge_each_version_once(site: Site) -> None:
 
     assert len(answer(site.gate, POLICIES, promoter)) == 2
     assert (others[-1], decisions(site), champion(site)) == ((), 2, "2")
+
+
+def test_a_version_that_needs_a_larger_device_keeps_nobody_from_an_answer(site: Site) -> None:
+    approved = {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}
+    for _ in range(2):
+        site.register(GOOD, approved)
+    look(site.gate, models=["tiny"])
+    full = iter([NoRoomForWeights("80 GB do not fit")])
+
+    def promoter(policy: Policy) -> Promoter:
+        for error in full:
+            raise error
+        return site.promoter(policy)
+
+    found = answer(site.gate, POLICIES, promoter)
+    assert [one.fault for one in found] == ["80 GB do not fit", ""]
+    assert sentence(found) == "1 version judged; 1 version could not be, as the log tells"
+    assert champion(site) == "2"

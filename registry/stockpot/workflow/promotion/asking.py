@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Decision, GateVerdict, Seen, TrailEntry, TrailKind, WatchEvent, tags
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import BadRequest, Busy, NotPermitted
-from stockpot.prose import one_line
+from stockpot.errors import BadRequest, Busy, NotPermitted, OutOfDeviceMemory
+from stockpot.prose import counted, one_line
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Mover, Promoter, Promotion, record
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 APPROVED = "approved"
 """Of the tag `stockpot.approval`: MLflow's own word for it."""
+FAULTS_OF_ONE = (BadRequest, Busy, NotPermitted, OutOfDeviceMemory)
+"""A version that was deleted meanwhile, an alias that may not be moved, weights that need a larger device."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,13 @@ class Answered:
             "" if self.decision is None else f"the gate says {self.decision.verdict}; nothing was undone"
         )
         return f"{self.ask.uri}, {self.ask.why}: {verdict or self.fault}"
+
+
+def sentence(answered: Sequence[Answered]) -> str:
+    """What became of all, in a sentence."""
+    faults = sum(bool(one.fault) for one in answered)
+    judged = f"{counted(len(answered) - faults, 'version')} judged"
+    return f"{judged}; {counted(faults, 'version')} could not be, as the log tells" if faults else judged
 
 
 def asks_of(place: Office, model: str, policy: Policy) -> Iterator[Ask]:
@@ -105,7 +114,7 @@ def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promo
             for ask in list(asks_of(place, model, policy)):
                 try:
                     answered.append(_answer(ask, promoter(policy), place))
-                except (BadRequest, Busy, NotPermitted) as error:  # a version that was deleted meanwhile
+                except FAULTS_OF_ONE as error:
                     answered.append(Answered(ask, fault=one_line(error.what)))
     return tuple(answered)
 
