@@ -160,6 +160,10 @@ def test_a_model_that_is_served_with_other_weights_than_its_file_fails(site: Sit
     assert "other weights: 0.bias differs in the exported model" in told(decision, "bytes")
     same = {"model.safetensors": content(GOOD), "model/model.safetensors": content(GOOD)}
     assert outcomes(site.judge(site.register(same, tagged(GOOD))))["bytes"] == PASSED
+    elsewhere = {"model.safetensors": content(GOOD), "artifacts/net.safetensors": content(WORSE)}
+    assert "artifacts/net.safetensors" in told(site.judge(site.register(elsewhere, tagged(GOOD))), "bytes")
+    twice = {"model.safetensors": content(GOOD), "artifacts/net.safetensors": content(GOOD)}
+    assert outcomes(site.judge(site.register(twice, tagged(GOOD))))["bytes"] == PASSED
     pickled = {"model.safetensors": content(GOOD), "data/model.pth": b"cos\nsystem\n."}
     assert "data/model.pth" in told(site.judge(site.register(pickled, tagged(GOOD))), "bytes")
 

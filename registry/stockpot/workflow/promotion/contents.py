@@ -18,6 +18,7 @@ from stockpot.entities import (
     WeightsFormat,
     tags,
 )
+from stockpot.entities.weights_names import is_adapter
 from stockpot.errors import (
     BadCheckpoint,
     BadRequest,
@@ -131,8 +132,8 @@ def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:
 
 
 def _strays(version: ModelVersion, own: Checkpoint, tracker: "Tracker", supply: Supply) -> Iterator[str]:
-    """Where the exported model in the version holds other weights than its canonical file, or what it holds
-    cannot be told without running it.
+    """Where the version holds other weights than its canonical file, in an exported model or elsewhere, or
+    what it holds cannot be told without running it.
     """
     try:
         sources = tracker.version_weights(version)
@@ -145,6 +146,13 @@ def _strays(version: ModelVersion, own: Checkpoint, tracker: "Tracker", supply: 
                 place.mkdir(parents=True, exist_ok=True)
                 tracker.fetch(source, place)
             yield from differences(served, file)
+        known = {SOUP_FILE, *EXPORTED}
+        for source in sources:
+            if source.path in known or source.format is WeightsFormat.PICKLE or is_adapter(source):
+                continue  # an adapter beside the whole soup is for other tools
+            held = supply.read(source).checkpoint
+            if held is None or held.digest != own.digest:
+                yield source.path
     except OF_THE_MACHINE:
         raise
     except OF_THE_VERSION as error:
