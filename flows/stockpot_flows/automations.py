@@ -15,7 +15,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from stockpot_flows.address import Address
 from stockpot_flows.server import faults_told
 
-FLOWS = ["soup-sweep", "help-sweep", "scan-sweeps", "watch-models", "gate"]
+FLOWS = ["soup-sweep", "help-sweep", "scan-sweeps", "watch-models", "gate-versions"]
 """Nobody else's runs are touched."""
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled")}
 HEARTBEAT = "prefect.flow-run.heartbeat"

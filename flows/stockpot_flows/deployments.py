@@ -7,7 +7,7 @@ SOUP = "soup-sweep/soup"
 HELP = "help-sweep/help-sweep"
 SCAN = "scan-sweeps/scan"
 WATCH = "watch-models/watch-models"
-GATE = "gate/gate"
+GATE = "gate-versions/gate"
 
 
 def deployments_file() -> Path:

@@ -16,7 +16,7 @@ from stockpot.workflow.promotion.policies import read_policies
 from stockpot.workflow.promotion.watching import look
 
 
-@flow(name="gate", flow_run_name="gate")
+@flow(name="gate-versions", flow_run_name="gate")
 def gate_versions() -> State[Any]:
     """Judge the versions that somebody made candidate or approved, and move the alias to those that pass.
 

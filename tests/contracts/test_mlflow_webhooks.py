@@ -73,6 +73,10 @@ def test_registering_again_changes_the_one_that_is_there(client: MlflowClient) -
     again = subscribe(client, "stockpot", "http://127.0.0.1:2/webhooks/mlflow", NEW)
     assert (again.made, again.before) == (False, "http://127.0.0.1:1/webhooks/mlflow")
     assert named(client) == [("stockpot", "http://127.0.0.1:2/webhooks/mlflow")]
+    subscribe(client, "stockpot", "http://me:hush-hush@127.0.0.1:3/webhooks/mlflow", NEW)
+    last = subscribe(client, "stockpot", "http://127.0.0.1:4/webhooks/mlflow", NEW)
+    assert "127.0.0.1:3" in last.before
+    assert "hush" not in last.before
 
 
 @pytest.mark.slow

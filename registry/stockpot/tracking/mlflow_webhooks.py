@@ -10,6 +10,7 @@ from stockpot.tracking.mlflow_calls import (
     asking,
     creating,
     is_web,
+    redacted,
     registry_uri,
     registry_variable,
     shown_address,
@@ -87,7 +88,7 @@ def _subscribed(client: "MlflowClient", name: str, url: str, secret: str) -> Sub
         tuple(sorted(map(str, now.events))),
         active=now.status.is_active(),
         made=made,
-        before="" if kept.url == url else kept.url,
+        before="" if kept.url == url else redacted(kept.url),
         removed=len(twins),
     )
 
