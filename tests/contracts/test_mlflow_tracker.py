@@ -149,7 +149,8 @@ class MlflowBackend:
     def add_version(self, model: str) -> str:
         if model not in {one.name for one in self.client.search_registered_models(max_results=1000)}:
             self.client.create_registered_model(model)
-        return str(self.client.create_model_version(model, source=f"{self._artifacts}/nothing").version)
+        source = f"{self._artifacts or 's3://nobody'}/nothing"  # a server takes no folder
+        return str(self.client.create_model_version(model, source=source).version)
 
     def move_alias(self, model: str, alias: str, version: str | None) -> None:
         if version is None:

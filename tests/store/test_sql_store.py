@@ -407,3 +407,9 @@ def test_a_look_that_ends_while_an_entry_is_appended_is_not_forgotten(
         assert store.append_trail(of, [draft], after=first.digest) is not None
         looks[0].result()
         assert [watch.looked for watch in store.watches()] == [later]
+
+
+def test_every_transaction_of_the_port_is_tried_again_where_a_fault_passes() -> None:
+    methods = {name for name in dir(Store) if not name.startswith("_")}
+    assert {"recalls", "append_trail", "score"} <= methods
+    assert [name for name in sorted(methods) if not hasattr(getattr(SqlStore, name), "__wrapped__")] == []

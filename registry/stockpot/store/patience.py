@@ -29,9 +29,9 @@ def tries_again(store: S) -> S:
     All of them may be repeated, also where only the answer to a commit was lost: a second time they find
     what they wrote the first time.
     """
-    for name in vars(Store):
-        if not name.startswith("_"):
-            setattr(store, name, patient(getattr(store, name), may_pass))
+    parts = [part for part in Store.__mro__ if part.__module__.startswith("stockpot.")]
+    for name in {name for part in parts for name in vars(part) if not name.startswith("_")}:
+        setattr(store, name, patient(getattr(store, name), may_pass))
     return store
 
 
