@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # torch first and by itself: where the package index offers several builds, the pin decides.
 TORCH = $(shell grep '^torch==' constraints.txt)
-# Files of tests are dealt to two processes: what a file has set up stays with it. In their own order: by default those
+# Files of tests are dealt to processes: what a file has set up stays with it. In their own order: by default those
 # with the fewest tests come last, which here are the longest, and one process would wait for the other.
-AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
+AT_ONCE = --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-slow faults check format bench bench-peers image-check clean
 
@@ -29,10 +29,10 @@ check: install
 	$(BIN)/pytest --quiet -m "not slow" tests/e2e/test_docker.py  # image, compose and pools, offline
 
 test: check
-	$(BIN)/pytest $(AT_ONCE) -m "not slow"
+	$(BIN)/pytest -n 2 $(AT_ONCE) -m "not slow"
 
-test-slow: install
-	$(BIN)/pytest $(AT_ONCE) -m slow
+test-slow: install  # three on two cores: they wait much, for servers, leases and automations
+	$(BIN)/pytest -n 3 $(AT_ONCE) -m slow
 
 faults: install  # ARGS=--trials 100; what is done is kept in .faults, and the next call goes on from there
 	$(BIN)/python -m tests.faults.harness $(ARGS)
