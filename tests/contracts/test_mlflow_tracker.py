@@ -543,3 +543,16 @@ def test_grandchildren_in_other_experiments_are_found_below_more_than_a_hundred_
     found = MlflowTracker(database.uri).runs(SweepSelector(parent_run_id=parent))
     assert {run.run_id for run in found} == {*children, leaf}
     assert len(questions) == 3, "for the children, for theirs, and for those of the leaf"
+
+
+def test_an_mlflow_is_known_by_its_oldest_experiment_also_when_that_is_deleted(
+    tmp_path: Path, migrated_mlflow: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(migrated_mlflow.read_bytes())
+    own = MlflowBackend(f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "artifacts").as_uri())
+    own.add_experiment("young")
+    before = own.tracker.born()
+    assert before == own.client.get_experiment("0").creation_time
+    own.client.delete_experiment("0")
+    assert [one.name for one in own.tracker.experiments()] == ["young"]
+    assert own.tracker.born() == before

@@ -393,3 +393,11 @@ def test_the_tag_of_a_recall_counts_where_the_store_knows_of_none(site: Site) ->
     assert outcomes(site.judge(site.register(GOOD, {tags.RECALLED: "mislabelled"})))["recall"] == FAILED
     withdrawn = site.register(GOOD, {tags.RECALLED: "withdrawn: a slip"})
     assert outcomes(site.judge(withdrawn))["recall"] == PASSED
+
+
+def test_a_damaged_record_of_a_soup_fails_since_nobody_knows_what_chose_it(site: Site) -> None:
+    """Damage beside the champion is no fault of who comes after it."""
+    torn = {"model.safetensors": content(GOOD), "stockpot.json": b"{"}
+    soup = site.register(torn, {**tagged(GOOD), tags.ROLE: "soup"}, alias="champion")
+    assert "stockpot.json of models:/tiny/1 is damaged" in told(site.judge(soup), "suite")
+    assert outcomes(site.judge(site.register(GOOD, tagged(GOOD))))["suite"] == PASSED

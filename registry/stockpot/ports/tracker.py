@@ -49,6 +49,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def born(self) -> int:
+        """When its oldest experiment was made, deleted or not, in milliseconds since the epoch: what tells
+        this MLflow from others that share a store. 0 where none is shown to us.
+        """
+        ...
+
     def experiments(self) -> tuple[Experiment, ...]:
         """Every active experiment, by id."""
         ...

@@ -126,6 +126,7 @@ class TrackerContract(RegistryContract):
     ) -> None:
         listed = {one.experiment_id: one.name for one in tracker.experiments()}
         assert listed[sweep.experiment_id] == sweep.experiment
+        assert 0 < tracker.born() == min(one.created for one in tracker.experiments())
         tracker.create_run(publication)  # our own
         running = backend.add_run(sweep.experiment_id, "running", status="RUNNING", tags={"study": "lr"})
         everywhere = [*listed]

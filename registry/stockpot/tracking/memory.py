@@ -146,9 +146,11 @@ class MemoryTracker(MemoryRegistry, Tracker):
         kept = [run for run in chosen if all(holds(run, condition) for condition in conditions)]
         return iter(sorted(kept, key=lambda run: (run.started, run.run_id)))
 
+    def born(self) -> int:
+        return round(self.oldest * 1000)
+
     def experiments(self) -> tuple[Experiment, ...]:
-        created = round(self.oldest * 1000)
-        found = [Experiment(number, name, created) for name, number in self.experiments_kept.items()]
+        found = [Experiment(number, name, self.born()) for name, number in self.experiments_kept.items()]
         return tuple(sorted(found, key=lambda one: one.experiment_id))
 
     def select_runs(

@@ -120,6 +120,15 @@ def experiments_of(client: "MlflowClient") -> tuple[Experiment, ...]:
     return tuple(sorted(found, key=lambda one: one.experiment_id))
 
 
+def oldest_experiment(client: "MlflowClient") -> int:
+    """When it was made, deleted or not, in milliseconds since the epoch; 0 where none is shown to us."""
+    from mlflow.entities import ViewType
+
+    with asking("looking for the oldest experiment"):
+        found = client.search_experiments(ViewType.ALL, max_results=1, order_by=["creation_time ASC"])
+    return next((one.creation_time or 0 for one in found), 0)
+
+
 def parent_of(client: "MlflowClient", selector: SweepSelector) -> Run | None:
     """The sweep's parent run, where it has one. Raises UnknownSweep."""
     return _run(_active_run(client, selector.parent_run_id)) if selector.parent_run_id else None

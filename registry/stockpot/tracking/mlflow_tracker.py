@@ -56,6 +56,7 @@ from stockpot.tracking.mlflow_runs import (
     PAGE,
     experiments_of,
     list_runs,
+    oldest_experiment,
     parent_of,
     runs_named,
     runs_on,
@@ -144,6 +145,9 @@ class MlflowTracker(Tracker):
 
     def runs(self, selector: SweepSelector) -> Iterator[Run]:
         return map(self._noted, list_runs(self._client, selector, self._page_size))
+
+    def born(self) -> int:
+        return oldest_experiment(self._client)
 
     def experiments(self) -> tuple[Experiment, ...]:
         return experiments_of(self._client)

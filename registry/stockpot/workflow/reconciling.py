@@ -84,8 +84,7 @@ def told_daily(place: Office, watch: "Watcher") -> tuple[str, ...]:
     """
     try:
         now = place.store.clock()
-        first = min(place.tracker.experiments(), key=lambda one: one.created, default=None)
-        mark = f"reconcile {first and first.created}"  # several MLflows may share a store
+        mark = f"reconcile {place.tracker.born()}"  # several MLflows may share a store
         looked = place.store.watermarks([mark]).get(mark)
         if looked is not None and now - DAY < looked.until <= now:
             return ()

@@ -64,9 +64,10 @@ def sentence(answered: Sequence[Answered]) -> str:
     return f"{judged}; {counted(faults, 'version')} could not be, as the log tells" if faults else judged
 
 
-def asks_of(place: Office, model: str, policy: Policy) -> Iterator[Ask]:
+def asks_of(place: Office, model: str, policy: Policy, approved: "Sequence[ModelVersion]") -> Iterator[Ask]:
     """What is asked for of one model, and was not answered: by the alias for candidates, by the tag
     `stockpot.approval` on a version of ours, and by the champion's alias that was moved by hand.
+    `approved`: the versions with that tag, of all models.
 
     An alias asks once for each time that it was moved to a version, a tag once: so two versions that are as
     good as each other do not take turns. A look at the aliases comes before.
@@ -83,8 +84,8 @@ def asks_of(place: Office, model: str, policy: Policy) -> Iterator[Ask]:
     asked = _moved(entries, policy.candidate, candidate)
     if candidate and asked and not _answered(entries, policy, f"models:/{model}/{candidate}", asked.number):
         wanted[candidate] = f"alias {policy.candidate} in MLflow"
-    for version in _approved(place, model):
-        if not _answered(entries, policy, version.uri, after=0):
+    for version in approved:
+        if version.name == model and not _answered(entries, policy, version.uri, after=0):
             wanted.setdefault(version.version, f"tag {tags.APPROVAL} in MLflow")
     for number, why in wanted.items():
         if number != champion:
@@ -105,13 +106,14 @@ def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promo
     Raises Unreachable, StoreError and what is wrong with the machine.
     """
     answered: list[Answered] = []
+    approved = [one for one in place.tracker.soup_versions() if one.tags.get(tags.APPROVAL) == APPROVED]
     for model, policy in policies.models.items():
         hold = Hold(place.store, f"answers {model}", f"what is asked for of {model}")
         if held := hold.attempt():
             place.watch.say(f"what is asked for of {model} is answered by {holder(held)}")
             continue
         with hold.kept_alive():
-            for ask in list(asks_of(place, model, policy)):
+            for ask in list(asks_of(place, model, policy, approved)):
                 try:
                     answered.append(_answer(ask, promoter(policy), place))
                 except FAULTS_OF_ONE as error:
@@ -130,11 +132,6 @@ def _answer(ask: Ask, promoter: Promoter, place: Office) -> Answered:
     decision = promoter.gate.judge(version, before, promoter.policy)
     record(place, decision, UNKNOWN, ask.why)
     return Answered(ask, decision=decision)
-
-
-def _approved(place: Office, model: str) -> "list[ModelVersion]":
-    versions = [version for version in place.tracker.soup_versions() if version.name == model]
-    return [version for version in versions if version.tags.get(tags.APPROVAL) == APPROVED]
 
 
 def _judged(entries: Sequence[TrailEntry], uri: str, *, after: int) -> TrailEntry | None:

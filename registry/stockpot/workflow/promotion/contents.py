@@ -6,14 +6,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
-    Candidate,
     Check,
     CheckOutcome,
     Checkpoint,
     Digest,
     ModelVersion,
     Recipe,
-    Run,
     Score,
     WeightsFormat,
     tags,
@@ -29,8 +27,9 @@ from stockpot.errors import (
     Unreachable,
 )
 from stockpot.prose import listed
-from stockpot.workflow.gathering.only_weights import SOUP_FILE, only_weights
+from stockpot.workflow.gathering.only_weights import SOUP_FILE
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.gathering.version_weights import offer_version
 from stockpot.workflow.publishing.transfer import EXPORTED, differences
 
 if TYPE_CHECKING:
@@ -92,17 +91,12 @@ def contents_of(version: ModelVersion, tracker: "Tracker", supply: Supply) -> Co
     Raises Unreachable alone: whatever else is wrong is told.
     """
     try:
-        source = only_weights(tracker.version_weights(version), version.uri)
-        found = supply.read(source)  # a model that was deleted and made again has a version 1 again
-        if found.checkpoint is None:
-            raise BadCheckpoint(f"{source.path}: {found.detail}")
+        held = offer_version(version, tracker, supply)
     except OF_THE_MACHINE:
         raise
     except OF_THE_VERSION as error:
         return Contents(version, fault=reason(error))
-    run = Run(version.run_id or "", version.uri, "", "FINISHED", 0, {}, {}, {})
-    supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
-    return Contents(version, source.path, found.sha256, found.checkpoint)
+    return Contents(version, held.source.path, held.source_sha256, held.checkpoint)
 
 
 def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:

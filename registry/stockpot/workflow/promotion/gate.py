@@ -1,6 +1,7 @@
 """The gate: whether a version may have the alias that people rely on, and every reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from stockpot.entities import (
     JudgedVersion,
     ModelVersion,
     Recipe,
+    Snapshot,
     SoupRequest,
     tags,
 )
-from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
 from stockpot.prose import one_line, size
 from stockpot.workflow.gathering import recalled
 from stockpot.workflow.gathering.supply import Supply
@@ -46,6 +48,8 @@ class Findings:
     measured: tuple[Measured, ...] = ()
     """Of the version, and of the champion where there is one."""
     comparisons: tuple[Comparison, ...] = ()
+    known: Snapshot | None = None
+    """What is kept beside the version, where that is a soup of ours."""
 
     @property
     def unit(self) -> str | None:
@@ -78,7 +82,7 @@ class Gate:
         found = self._findings(mine, its, policy)
         checks = (
             check_bytes(mine, self.tracker, self.supply),
-            self._recall(mine),
+            self._recall(mine, found.known),
             self._schema(mine, its),
             *found.checks,
         )
@@ -96,11 +100,11 @@ class Gate:
         )
         return replace(decision, override=override) if decision.failed else decision
 
-    def _recall(self, mine: Contents) -> Check:
+    def _recall(self, mine: Contents, known: Snapshot | None) -> Check:
         """Nothing that it holds was recalled: by the store, by what lies beside it, and by its tag, which may
         be of a store that knows more.
         """
-        now, known = self.supply.recalled(), known_of(mine, self.tracker)
+        now = self.supply.recalled()
         word = now.of(mine.version.run_id or "", mine.digest)
         for one in known.ingredients if known and word is None else ():
             word = word or now.of(one.run.run_id, one.checkpoint.digest)
@@ -134,15 +138,17 @@ class Gate:
 
     def _findings(self, mine: Contents, its: Contents | None, policy: Policy) -> Findings:
         """The suite is opened, and both are measured and compared."""
-        known = known_of(mine, self.tracker)
-        request = request_for(policy, mine.version.name, known or known_of(its, self.tracker))
+        known = None
         try:
+            known = known_of(mine, self.tracker)
+            request = request_for(policy, mine.version.name, known or self._champions(its))
             suite = Suite.opened(policy, self.bench(request), known)
         except OF_THE_MACHINE:
             raise
         except OF_THE_VERSION as error:
             closed = Check("suite", CheckOutcome.FAILED, f"it cannot be used: {reason(error)}")
-            return Findings((closed, Check("score", CheckOutcome.FAILED, "nothing was measured")))
+            unmeasured = Check("score", CheckOutcome.FAILED, "nothing was measured")
+            return Findings((closed, unmeasured), known=known)
         told = ", ".join(f"{split} (n={e.protocol.n:,})" for split, e in suite.evaluators.items())
         opened = Check("suite", CheckOutcome.PASSED, f"its data are there, and chose nothing: {told}")
         while True:
@@ -155,7 +161,13 @@ class Gate:
                     raise
                 suite = suite.halved()
             else:
-                return replace(found, checks=(opened, *found.checks))
+                return replace(found, checks=(opened, *found.checks), known=known)
+
+    def _champions(self, its: Contents | None) -> Snapshot | None:
+        """What is kept beside the champion. Damage there is no fault of who comes after it."""
+        with suppress(RegistryConflict):
+            return known_of(its, self.tracker)
+        return None
 
     def _compared(self, suite: Suite, mine: Contents, its: Contents | None, request: SoupRequest) -> Findings:
         measured = []

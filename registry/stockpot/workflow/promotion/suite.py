@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, GateScore, Recipe, Score, Snapshot, SoupRequest
 from stockpot.errors import BadRequest, Incompatible
-from stockpot.workflow.promotion.contents import OF_THE_VERSION, Contents
+from stockpot.workflow.promotion.contents import Contents
 from stockpot.workflow.promotion.policies import Policy
 from stockpot.workflow.selecting.watched import score_in_full
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
@@ -96,9 +96,11 @@ class Suite:
 
 
 def known_of(held: Contents | None, tracker: "Tracker") -> Snapshot | None:
-    """What is kept beside a soup of ours; None of other versions."""
+    """What is kept beside a soup of ours; None of other versions. Raises RegistryConflict where it is
+    damaged, since nobody could tell then which data chose the soup, and what MLflow raises.
+    """
     if held is not None:
-        with suppress(*OF_THE_VERSION):
+        with suppress(BadRequest):
             return snapshot_of(held.version.uri, tracker)[1]
     return None
 

@@ -216,9 +216,8 @@ def past_of(watches: Iterable[Watch], model: RegisteredModel, mlflow: str) -> Wa
 
 
 def mlflow_of(tracker: "Tracker") -> str:
-    """What tells this MLflow from others that share the store: when its oldest experiment was made."""
-    oldest = min((one.created for one in tracker.experiments()), default=0)
-    return str(oldest or "")
+    """What tells this MLflow from others that share the store; empty where that is not to be seen."""
+    return str(tracker.born() or "")
 
 
 def made_by_us(tracker: "Tracker", model: str, version: str | None) -> bool | None:

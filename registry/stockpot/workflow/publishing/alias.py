@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
-    Candidate,
     Comparison,
     Digest,
     ModelVersion,
     Recipe,
     ReportRow,
-    Run,
     SoupReport,
     tags,
 )
@@ -24,8 +22,8 @@ from stockpot.errors import (
     Unreachable,
 )
 from stockpot.statistics import compare
-from stockpot.workflow.gathering.only_weights import only_weights
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.gathering.version_weights import offer_version
 from stockpot.workflow.publishing.verdict import earns_alias, gain, least_gain, margin
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -129,16 +127,10 @@ class Aliases:
             known = self.store.registration(holder.name, row.recipe.digest)
             if known is not None and known.version == holder.version:
                 return row.recipe
-        source = only_weights(self.tracker.version_weights(holder), holder.uri)
-        found = self.supply.read(source)  # a model that was deleted and made again has a version 1 again
-        if found.checkpoint is None:
-            raise BadCheckpoint(f"{source.path} of {holder.uri}: {found.detail}")
-        differences = self.bench.fits(found.checkpoint.tensors)
-        if differences:
+        checkpoint = offer_version(holder, self.tracker, self.supply).checkpoint
+        if differences := self.bench.fits(checkpoint.tensors):
             raise Incompatible("its weights do not fit the task's model", faults=differences)
-        run = Run(holder.run_id or "", holder.uri, "", "FINISHED", 0, {}, {}, {})
-        self.supply.offer([Candidate(run, source, found.sha256, found.checkpoint)])
-        return Recipe.mean([found.checkpoint.digest])
+        return Recipe.mean([checkpoint.digest])
 
 
 def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker") -> bool:
