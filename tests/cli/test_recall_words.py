@@ -10,7 +10,7 @@ from stockpot.workflow.lineage.recall import Reached, Recalling
 @pytest.mark.parametrize(
     ("alias", "how"),
     [
-        ("champion", "moves it: stockpot promote URI --to champion --reason TEXT"),
+        ("champion", "; where a policy guards it, stockpot promote URI --to champion --reason TEXT"),
         ("challenger", "moves it: to another version, or away, on the model's page in MLflow"),
     ],
 )

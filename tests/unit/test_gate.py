@@ -56,7 +56,7 @@ def test_the_first_version_is_measured_and_compared_with_nobody(site: Site) -> N
     }
     assert (decision.verdict, decision.champion, decision.comparisons) == (GateVerdict.PASSED, None, {})
     assert [score.split for score in decision.version.scores] == ["test", "shifted"]
-    assert "nobody has the alias so far" in told(decision, "score")
+    assert "no other version has the alias" in told(decision, "score")
 
 
 def test_the_champion_again_under_another_number_passes_since_it_is_not_worse(site: Site) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from tests.unit.gate_site import GOOD, WORSE, Site
+from tests.unit.gate_site import GOOD, WORSE, Site, tagged
 
 from stockpot.documents import from_document
 from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind
@@ -199,3 +199,9 @@ def test_another_alias_than_the_policys_is_refused(site: Site) -> None:
         require_alias("staging", EASY, "tiny")
     assert "--to champion" in error.value.mend
     assert site.tracker.aliases == {}
+
+
+def test_the_champion_itself_is_judged_alone(site: Site) -> None:
+    decision = site.judge(site.register(GOOD, tagged(GOOD), alias="champion"))
+    assert decision.champion is None
+    assert not decision.failed, "compared with itself it was not shown to be no worse"

@@ -37,15 +37,15 @@ DECISION = Decision(
     [
         (
             DECISION,
-            f"{SEVEN} against models:/birds/3, for champion: failed; size: 9 > 8; test 0.9138 after 0.5",
+            f"{SEVEN} against models:/birds/3, for champion: failed; size: 9 > 8; test 91.38 after 50.00",
         ),
         (
             replace(DECISION, champion=None, override="why"),
-            f"{SEVEN} against nobody, for champion: overridden; size: 9 > 8; test 0.9138; overridden: why",
+            f"{SEVEN} against nobody, for champion: overridden; size: 9 > 8; test 91.38; overridden: why",
         ),
         (
             replace(DECISION, checks=DECISION.checks[:1]),
-            f"{SEVEN} against models:/birds/3, for champion: passed; test 0.9138 after 0.5",
+            f"{SEVEN} against models:/birds/3, for champion: passed; test 91.38 after 50.00",
         ),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_score_that_is_no_number_is_told() -> None:
     nan = replace(DECISION.version, scores=(replace(DECISION.version.scores[0], value=float("nan")),))
     fact = {**to_document(replace(DECISION, version=nan)), "verdict": "failed"}
     entry = TrailEntry.of(TrailOf("birds", 1), TrailDraft(TrailKind.DECISION, fact), None, 1.0)
-    assert told_of(entry).endswith("; test nan after 0.5")
+    assert told_of(entry).endswith("; test nan after 50.00")
 
 
 def test_a_decision_in_another_programs_words_is_told_as_far_as_it_is_plain() -> None:

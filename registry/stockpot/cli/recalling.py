@@ -122,9 +122,10 @@ def _told(one: Reached, found: Recalling) -> str:
     text = f"  {one.uri} holds it{copy}: {mark}"
     instead = next((s.found[-1] for s in found.replacements if one.uri in s.replaces and s.found), None)
     for alias in one.aliases:
-        how = f"stockpot promote {instead or 'URI'} --to {alias} --reason TEXT"
-        if alias == CHALLENGER:  # no policy guards it
-            how = f"to {instead or 'another version'}, or away, on the model's page in MLflow"
+        how = f"to {instead or 'another version'}, or away, on the model's page in MLflow"
+        if alias != CHALLENGER:  # which no policy guards
+            command = f"stockpot promote {instead or 'URI'} --to {alias} --reason TEXT"
+            how += f"; where a policy guards it, {command}"
         text += f". The alias {alias} points at it, and stays until somebody moves it: {how}"
     return text
 

@@ -14,6 +14,7 @@ from stockpot.entities import TrailEntry, TrailKind, WatchEvent
 from stockpot.prose import counted, one_line
 from stockpot.workflow.promotion.auditing import Audited, require_whole
 from stockpot.workflow.promotion.watching import sentence
+from stockpot.workflow.publishing.verdict import score
 
 if TYPE_CHECKING:
     from stockpot.workflow.promotion.asking import Answered
@@ -107,20 +108,20 @@ def _move(fact: Any) -> str:
 def _decision(fact: Any) -> str:
     against = fact["champion"]["uri"] if fact["champion"] else "nobody"
     failed = [f"{check['name']}: {check['told']}" for check in fact["checks"] if check["outcome"] == "failed"]
-    before = {score["split"]: score["value"] for score in (fact["champion"] or {"scores": ()})["scores"]}
+    before = {one["split"]: one["value"] for one in (fact["champion"] or {"scores": ()})["scores"]}
     scores = [
-        f"{score['split']} {_score(score['value'])}"
-        + (f" after {_score(before[score['split']])}" if score["split"] in before else "")
-        for score in fact["version"]["scores"]
+        f"{one['split']} {_score(one['value'], fact)}"
+        + (f" after {_score(before[one['split']], fact)}" if one["split"] in before else "")
+        for one in fact["version"]["scores"]
     ]
     clauses = [f"{fact['version']['uri']} against {against}, for {fact['alias']}: {fact['verdict']}"]
     clauses += [*failed, *scores]
     return "; ".join([*clauses, *([f"overridden: {fact['override']}"] if fact["override"] else [])])
 
 
-def _score(value: float | str) -> str:
-    """Documents tell NaN and infinities as texts."""
-    return value if isinstance(value, str) else f"{value:.4g}"
+def _score(value: float | str, decision: Any) -> str:
+    """As the gate told it. Documents tell NaN and infinities as texts."""
+    return value if isinstance(value, str) else score(value, decision.get("unit"))
 
 
 def _watching(fact: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import TrailEntry, TrailOf, Watch
 from stockpot.errors import BadRequest, RewrittenHistory
+from stockpot.prose import counted
 from stockpot.workflow.promotion.trails import TRIES, Office, anchors_of, mlflow_of, watch_of
 
 if TYPE_CHECKING:
@@ -41,15 +42,14 @@ class Verification:
     @property
     def sentence(self) -> str:
         """For people."""
-        late = self.entries - self.anchored
+        late, number = self.entries - self.anchored, counted(self.entries, "entry", "entries")
         return {
-            Standing.ANCHORED: f"whole: {self.entries} entries, and MLflow names the newest",
-            Standing.LAGGING: f"whole: {self.entries} entries, and MLflow names number {self.anchored}; "
+            Standing.ANCHORED: f"whole: {number}, and MLflow names the newest",
+            Standing.LAGGING: f"whole: {number}, and MLflow names number {self.anchored}; "
             f"{late} later ones are not anchored yet, which stockpot watch does",
-            Standing.UNANCHORED: f"whole: {self.entries} entries, and MLflow names none: "
+            Standing.UNANCHORED: f"whole: {number}, and MLflow names none: "
             "either none was anchored yet, which stockpot watch does, or the tag was removed",
-            Standing.GONE: f"whole: {self.entries} entries of a model that is not there any more, "
-            "and without it no anchor",
+            Standing.GONE: f"whole: {number} of a model that is not there any more, and without it no anchor",
             Standing.REWRITTEN: f"rewritten: {'; '.join(self.faults)}",
         }[self.standing]
 

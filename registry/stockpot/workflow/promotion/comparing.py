@@ -10,7 +10,7 @@ from stockpot.statistics import compare
 from stockpot.statistics.holm import holm
 from stockpot.workflow.publishing import verdict
 
-NOBODY = "nobody has the alias so far, so there is nothing to compare with"
+NOBODY = "no other version has the alias, so there is nothing to compare with"
 
 
 class Groups(Protocol):

@@ -84,9 +84,13 @@ class Promoter:
         return self.gate.tracker
 
     def judge(self, uri: str) -> Decision:
-        """What the gate says of a version. Moves nothing. Raises BadRequest for one that is not there."""
+        """What the gate says of a version: of the champion alone, as it is compared with no other. Moves
+        nothing. Raises BadRequest for one that is not there.
+        """
         version = self.tracker.version(uri)
-        return self.gate.judge(version, champion_of(version.name, self.policy, self.tracker), self.policy)
+        champion = champion_of(version.name, self.policy, self.tracker)
+        other = champion if champion is None or champion.uri != version.uri else None
+        return self.gate.judge(version, other, self.policy)
 
     def promote(self, uri: str, who: Mover, watch: "Watcher") -> Promotion:
         """Judge a version, and move the alias to it where it may have that. Waits for another process that
