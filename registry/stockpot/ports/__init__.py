@@ -7,6 +7,7 @@ from stockpot.ports.bench import Bench
 from stockpot.ports.checkpoints import Checkpoints, Overlays
 from stockpot.ports.learner import Learner
 from stockpot.ports.lineage import Descent
+from stockpot.ports.records import Records
 from stockpot.ports.search import (
     Evaluator,
     Interrupted,
@@ -32,6 +33,7 @@ __all__ = [
     "MeasuresWhole",
     "OrderDependent",
     "Overlays",
+    "Records",
     "SelectionMethod",
     "Store",
     "Task",

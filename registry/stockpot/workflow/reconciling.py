@@ -20,6 +20,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
+from stockpot.ports import Records
 from stockpot.prose import counted, one_line
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import CHALLENGER
@@ -28,7 +29,7 @@ from stockpot.workflow.publishing.standing import require_soup, standing, withou
 from stockpot.workflow.trace import rebuilt
 
 if TYPE_CHECKING:
-    from stockpot.ports import Store, Tracker, Watcher
+    from stockpot.ports import Watcher
 
 DAY = 24 * 3600.0
 """Seconds after which nobody works on a run or a model any more, also of those who share no store with us."""
@@ -41,18 +42,8 @@ Key = tuple[str, Digest]
 Remedy = Callable[[], None]
 
 
-class Office(Protocol):
+class Office(Records, Protocol):
     """The adapters that it needs."""
-
-    @property
-    def tracker(self) -> "Tracker":
-        """MLflow."""
-        ...
-
-    @property
-    def store(self) -> "Store":
-        """Stockpot's own memory."""
-        ...
 
     @property
     def supply(self) -> Supply:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stockpot.entities import Candidate, Job, Opening, Recipe, SoupOutcome, SoupReport, SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
+from stockpot.ports import Records
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
@@ -27,7 +28,7 @@ from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, MakeMethod, Store, Tracker, Watcher
+    from stockpot.ports import Bench, Evaluator, MakeMethod, Store, Watcher
 
 T = TypeVar("T")
 
@@ -40,18 +41,8 @@ class Stage(Protocol):
         ...
 
 
-class Place(Protocol):
+class Place(Records, Protocol):
     """The adapters that a walk needs."""
-
-    @property
-    def tracker(self) -> "Tracker":
-        """MLflow."""
-        ...
-
-    @property
-    def store(self) -> "Store":
-        """Stockpot's own memory."""
-        ...
 
     @property
     def supply(self) -> Supply:

@@ -26,8 +26,9 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, TrackingError, UnknownSweep
+from stockpot.ports import Records
 from stockpot.prose import one_line
-from stockpot.workflow.lineage.versions import Office, holders, known_holders, origin_of
+from stockpot.workflow.lineage.versions import holders, known_holders, origin_of
 from stockpot.workflow.trace import snapshot_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-def lineage(name: str, place: Office) -> Lineage:
+def lineage(name: str, place: Records) -> Lineage:
     """What this run, version or checkpoint is made of, and what was made of it.
 
     Raises BadRequest for a name of nothing, and TrackingError where only MLflow could tell what it names.
@@ -79,7 +80,7 @@ def _order(blend: Blend) -> tuple[Digest, Digest, int]:
     return blend.soup, blend.recipe, blend.position
 
 
-def subject_of(name: str, place: Office) -> Subject:
+def subject_of(name: str, place: Records) -> Subject:
     """The checkpoints that a person means. Raises as `lineage` does."""
     if DIGEST.fullmatch(name):
         return Subject(name, (Digest(name),))
@@ -96,7 +97,7 @@ def subject_of(name: str, place: Office) -> Subject:
     return Subject(name, (), notes=(f"{told} is in nothing that this store knows of; {REBUILD} asks MLflow",))
 
 
-def _of_version(uri: str, place: Office) -> Subject:
+def _of_version(uri: str, place: Records) -> Subject:
     known = place.store.known_versions(uri=uri)
     try:
         version = place.tracker.version(uri)
@@ -145,7 +146,7 @@ def blends_of(snapshot: Snapshot) -> tuple[Blend, ...]:
 
 
 def _versions(
-    checkpoints: Sequence[Digest], place: Office
+    checkpoints: Sequence[Digest], place: Records
 ) -> tuple[Mapping[Digest, Sequence[LineageVersion]], Sequence[str]]:
     """The versions by checkpoint, and notes."""
     notes = []

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import KnownVersion, ModelVersion, Snapshot, tags
 from stockpot.errors import RegistryConflict, StockpotError, Unreachable
+from stockpot.ports import Records
 from stockpot.prose import one_line
 from stockpot.workflow.gathering.workrooms import scratch
-from stockpot.workflow.lineage.versions import Office, is_of, origin_of
+from stockpot.workflow.lineage.versions import is_of, origin_of
 from stockpot.workflow.publishing.standing import require_soup
 from stockpot.workflow.trace import snapshot_of
 
@@ -44,7 +45,7 @@ class Rebuilt:
     exit_code: int = 0
 
 
-def rebuild_lineage(place: Office, watch: "Watcher") -> tuple[Rebuilt, ...]:
+def rebuild_lineage(place: Records, watch: "Watcher") -> tuple[Rebuilt, ...]:
     """Read what lies beside every soup's version that the store does not know, and keep it.
 
     Each such version is downloaded, and its weights compared with what it says: tags may have been copied by
@@ -59,7 +60,7 @@ def rebuild_lineage(place: Office, watch: "Watcher") -> tuple[Rebuilt, ...]:
     return tuple(found)
 
 
-def _each(versions: tuple[ModelVersion, ...], place: Office) -> Iterator[Rebuilt]:
+def _each(versions: tuple[ModelVersion, ...], place: Records) -> Iterator[Rebuilt]:
     for version in versions:
         origin = origin_of(version, place.tracker)
         if origin.uri != version.uri:
@@ -70,7 +71,7 @@ def _each(versions: tuple[ModelVersion, ...], place: Office) -> Iterator[Rebuilt
             yield _added(version, place)
 
 
-def _added(version: ModelVersion, place: Office) -> Rebuilt:
+def _added(version: ModelVersion, place: Records) -> Rebuilt:
     try:
         _, snapshot = snapshot_of(version.uri, place.tracker)
         _require_its_own(version, snapshot)

@@ -17,11 +17,12 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, StockpotError, Unexpected
+from stockpot.ports import Records
 from stockpot.prose import one_line
 from stockpot.workflow.gathering.recalled import WITHDRAWN, in_force, recalled
 from stockpot.workflow.lineage.family import DIGEST
 from stockpot.workflow.lineage.rebuilding import Told, rebuild_lineage
-from stockpot.workflow.lineage.versions import Holder, Office, holders
+from stockpot.workflow.lineage.versions import Holder, holders
 from stockpot.workflow.trace import snapshot_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ Record = Callable[[str, "Recalling"], None]
 """Tells the trail of a registered model of a recall that reaches its versions, once."""
 
 
-def plan_recall(word: Recall, place: Office, watch: "Watcher") -> Plan:
+def plan_recall(word: Recall, place: Records, watch: "Watcher") -> Plan:
     """What a person's word would reach. Keeps nothing of it.
 
     Versions that the store does not know are read first, as `rebuild_lineage` does, since a recall has to
@@ -116,7 +117,7 @@ def plan_recall(word: Recall, place: Office, watch: "Watcher") -> Plan:
     return Plan(Recalling(word, checkpoints, reached, searches, tuple(notes)), tuple(proven))
 
 
-def _recalled_by(word: Recall, place: Office) -> tuple[tuple[Digest, ...], list[str]]:
+def _recalled_by(word: Recall, place: Records) -> tuple[tuple[Digest, ...], list[str]]:
     """The checkpoints that are known, and notes."""
     if word.withdrawn:
         known = {(one.kind, one.name) for one in in_force(place.store.recalls())}
@@ -150,7 +151,7 @@ def _reached(holder: Holder) -> Reached:
     return Reached(holder.uri, holder.standing, holder.checkpoint, aliases, holder.copy_of)
 
 
-def _searches(found: Sequence[Holder], place: Office) -> Iterator[Replacement]:
+def _searches(found: Sequence[Holder], place: Records) -> Iterator[Replacement]:
     """The requests that ended in these versions, each once: those of soups of soups last."""
     requests: list[tuple[float, SoupRequest, list[str]]] = []
     for holder in found:
@@ -168,7 +169,7 @@ def _searches(found: Sequence[Holder], place: Office) -> Iterator[Replacement]:
         yield Replacement(tuple(uris), request)
 
 
-def _request_of(holder: Holder, place: Office) -> tuple[float, SoupRequest | None]:
+def _request_of(holder: Holder, place: Records) -> tuple[float, SoupRequest | None]:
     """The newest request that ended in this version, and when; by the store, else by what lies beside it."""
     version = holder.version
     if version is None or holder.recipe is None:
@@ -183,7 +184,7 @@ def _request_of(holder: Holder, place: Office) -> tuple[float, SoupRequest | Non
         return 0.0, None
 
 
-def carry_out(plan: Plan, place: Office, answer: Answer, record: Record, watch: "Watcher") -> Recalling:
+def carry_out(plan: Plan, place: Records, answer: Answer, record: Record, watch: "Watcher") -> Recalling:
     """Keep the word, mark the versions, and search anew what held it. Moves no alias.
 
     The word is kept first: whatever fails after it is told, and ends nothing. The same recall again goes on
@@ -219,7 +220,7 @@ def _recorded(told: Recalling, record: Record) -> Iterator[str]:
             yield f"the trail of {model} does not tell of it: {_line(error)}"
 
 
-def _marked(holder: Holder, reached: Reached, value: str, place: Office) -> Reached:
+def _marked(holder: Holder, reached: Reached, value: str, place: Records) -> Reached:
     version = holder.version
     if version is None or version.tags.get(tags.RECALLED) == value:
         return replace(reached, done=True)
@@ -230,7 +231,7 @@ def _marked(holder: Holder, reached: Reached, value: str, place: Office) -> Reac
     return replace(reached, done=True)
 
 
-def _searched(search: Replacement, place: Office, answer: Answer) -> Replacement:
+def _searched(search: Replacement, place: Records, answer: Answer) -> Replacement:
     try:
         outcome = answer(search.request)
         for old in search.replaces:
@@ -243,14 +244,14 @@ def _searched(search: Replacement, place: Office, answer: Answer) -> Replacement
     return replace(search, found=uris, passes=outcome.passes, done=True)
 
 
-def _in_its_place(old: str, soups: Collection[PublishedSoup], place: Office) -> Collection[PublishedSoup]:
+def _in_its_place(old: str, soups: Collection[PublishedSoup], place: Records) -> Collection[PublishedSoup]:
     """Those that one of the same methods found, where there are such; else all."""
     told = place.tracker.version(old).tags.get(tags.METHODS, "")
     same = [soup for soup in soups if set(soup.methods) & set(told.split(","))]
     return same or soups
 
 
-def _tell_what_it_replaces(new: PublishedSoup, old: str, place: Office) -> None:
+def _tell_what_it_replaces(new: PublishedSoup, old: str, place: Records) -> None:
     version = place.tracker.version(new.uri)
     before = replaced_by(version)
     if old not in (*before, new.uri):

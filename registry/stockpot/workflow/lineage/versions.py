@@ -2,28 +2,15 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, KnownVersion, LineageVersion, ModelVersion, Standing, tags
 from stockpot.errors import BadRequest
+from stockpot.ports import Records
 from stockpot.workflow.gathering.recalled import WITHDRAWN
 
 if TYPE_CHECKING:
-    from stockpot.ports import Store, Tracker
-
-
-class Office(Protocol):
-    """The adapters that lineage needs."""
-
-    @property
-    def tracker(self) -> "Tracker":
-        """MLflow."""
-        ...
-
-    @property
-    def store(self) -> "Store":
-        """Stockpot's own memory."""
-        ...
+    from stockpot.ports import Tracker
 
 
 @dataclass(frozen=True)
@@ -72,13 +59,13 @@ def origin_of(version: ModelVersion, tracker: "Tracker") -> ModelVersion:
     return version
 
 
-def known_holders(checkpoints: Collection[Digest], place: Office) -> list[Holder]:
+def known_holders(checkpoints: Collection[Digest], place: Records) -> list[Holder]:
     """The same without asking MLflow."""
     known = place.store.known_versions(checkpoints)
     return [Holder(one.checkpoint, one.uri, Standing.UNKNOWN, one.recipe) for one in known]
 
 
-def holders(checkpoints: Collection[Digest], place: Office) -> list[Holder]:
+def holders(checkpoints: Collection[Digest], place: Records) -> list[Holder]:
     """All versions that hold these checkpoints: those that the store knows, gone ones too; copies that MLflow
     made of them; and those whose tags claim it, which nobody has compared. Raises TrackingError.
     """

@@ -20,6 +20,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.tags import RECIPE
 from stockpot.errors import BadRequest, Busy, StockpotError, StoreError
+from stockpot.ports import Records
 from stockpot.prose import one_line
 from stockpot.workflow.leases import Hold, holder
 
@@ -30,18 +31,8 @@ TRIES = 20
 """Of an entry, while others append: each that fails is one of theirs that succeeded."""
 
 
-class Office(Protocol):
+class Office(Records, Protocol):
     """The adapters that it needs."""
-
-    @property
-    def tracker(self) -> "Tracker":
-        """MLflow."""
-        ...
-
-    @property
-    def store(self) -> "Store":
-        """Stockpot's own memory."""
-        ...
 
     @property
     def watch(self) -> "Watcher":
