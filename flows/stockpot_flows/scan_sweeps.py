@@ -58,7 +58,7 @@ def _scan(rules: str | None, deployment: str) -> str:
         say(line)
     faults = [fault for asked in found.asked if (fault := _fault_of(asked, deployment)) is not None]
     with Workplace() as place:
-        for line in told_daily(place, place.watch):
+        for line in told_daily(place):
             say(line)
     if faults:  # they are asked for again, like others that were lost
         raise faults[0]

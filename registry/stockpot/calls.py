@@ -213,7 +213,7 @@ def scan(
     done = tuple(_done(asked, watch) for asked in found.asked)
     if not dry_run:
         with Workplace(watch=watch) as place:  # another: the work may have taken a day
-            found = replace(found, notes=(*found.notes, *told_daily(place, watch)))
+            found = replace(found, notes=(*found.notes, *told_daily(place)))
     return found, done
 
 
@@ -378,7 +378,7 @@ def recall(  # noqa: PLR0913 - one parameter per option
     Raises the errors of `stockpot.errors`, each with its mend.
     """
     from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall
-    from stockpot.workflow.promotion.trails import append_once
+    from stockpot.workflow.trails import append_once
 
     watch = _log_of(watch)
     if not reason.strip():

@@ -10,6 +10,7 @@ from stockpot.entities import Evidence, Job, SoupRequest, tags
 from stockpot.errors import BadRequest, StoreError
 from stockpot.evidence import Reads, change_since
 from stockpot.helpers import Help, Helpers
+from stockpot.person import person
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
 from stockpot.watching import Silent
 
@@ -232,7 +233,7 @@ class Workplace:
         from stockpot.workflow.promotion.promote import Promoter
 
         gate = Gate(self.tracker, self.store, self.supply, self.bench, self.watch)
-        return Promoter(gate, policy)
+        return Promoter(gate, policy, self.settings.watch_every)
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""
@@ -263,5 +264,16 @@ class Workplace:
         from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher
 
-        marks = {tags.FLOW_RUN: self._flow_run} if self._flow_run else {}
-        return Publisher(self.tracker, self.store, self.supply, bench, draw, watch, self.task_args, marks)
+        page = self._flow_run
+        return Publisher(
+            self.tracker,
+            self.store,
+            self.supply,
+            bench,
+            draw,
+            watch,
+            self.task_args,
+            marks={tags.FLOW_RUN: page} if page else {},
+            by=f"{person()}, by flow run {page}" if page else person(),
+            promised=self.settings.watch_every,
+        )

@@ -15,7 +15,7 @@ from stockpot.cli import main
 from stockpot.entities import Recipe, TrailKind, digest_of_bytes
 from stockpot.store import SqlStore
 from stockpot.wiring import Workplace
-from stockpot.workflow.promotion.trails import append, move_alias
+from stockpot.workflow.trails import append, move_alias
 
 MODEL = "[bold]birds"
 Run = Callable[..., tuple[int, str, str]]

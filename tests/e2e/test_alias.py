@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from stockpot.entities import PublishedSoup, SoupRequest
+from stockpot.person import person
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.promotion.auditing import Standing, audit
+from stockpot.workflow.promotion.watching import look
 from stockpot.workflow.publishing.markdown import shown
 from stockpot.workflow.walk import in_turn, walk
 
@@ -93,6 +96,17 @@ def test_a_soup_that_is_better_than_the_holder_takes_the_alias_and_says_from_who
     soup = _soup(request_)
     assert (_challenger(client), soup.aliases) == ("2", ("challenger",))
     assert soup.why.startswith("challenger was models:/tiny/1: +")
+    with Workplace() as place:
+        (trail,) = audit(place, "tiny", verify=True)
+        assert look(place).entries == (), "it is on record already"
+    assert trail.verification is not None
+    assert trail.verification.standing is Standing.ANCHORED
+    begun, move = trail.entries
+    assert (begun.fact["aliases"], move.fact["before"], move.fact["after"]) == ({"challenger": "1"}, "1", "2")
+    assert (move.by, move.fact["seen"]) == (person(), "promote")
+    assert move.reason.startswith(f"greedy soup of sweep {request_.sweep}: +")
+    assert "and the interval lies above -20 points. challenger was" in move.reason
+    assert move.reason.endswith(soup.why)
     assert shown(soup.why, most=1000) in _page(client, soup)
 
 

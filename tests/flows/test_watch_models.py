@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from stockpot.entities import Seen, TrailKind
 from stockpot.wiring import Workplace
-from stockpot.workflow.promotion.trails import append
+from stockpot.workflow.trails import append
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -16,8 +16,8 @@ from stockpot.store import MemoryStore, SqlStore
 from stockpot.testing.tracker_backend import Backend
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.auditing import Standing, audit
-from stockpot.workflow.promotion.trails import move_alias
-from stockpot.workflow.promotion.watching import SLACK, look
+from stockpot.workflow.promotion.watching import look
+from stockpot.workflow.trails import SLACK, move_alias
 
 ALIASES = ["champion", "candidate", "challenger"]
 PROMISED = 300.0
@@ -209,11 +209,23 @@ class Walk:
         version, before = self.random.choice(self.versions[model]), found.aliases.get(alias)
         at = self.place.store.clock()
         assert (
-            move_alias(self.place, model, alias, version, expected=before, by="anna", reason="") is not None
+            move_alias(
+                self.place,
+                model,
+                alias,
+                version,
+                expected=before,
+                by="anna",
+                reason="",
+                promised=PROMISED,
+            )
+            is not None
         )
         if found.trail not in self.expected:
             self.expected[found.trail] = Expected(dict(found.aliases), at)
         known = self.expected[found.trail]
+        if at - known.looked > PROMISED + SLACK:  # it is a look at this one model
+            self.expect_interval(known, at)
         self.expect_moves(known, dict(found.aliases), Seen.POLL)
         known.moves.append((alias, before, version, Seen.PROMOTE))
         known.aliases = {**known.aliases, alias: version}

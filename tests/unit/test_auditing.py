@@ -15,7 +15,7 @@ from stockpot.store import SqlStore
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.auditing import Standing, Verification, audit, require_whole
-from stockpot.workflow.promotion.trails import append, move_alias
+from stockpot.workflow.trails import append, move_alias
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import pytest
 
@@ -18,6 +17,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.tags import ROLE
 from stockpot.errors import Unreachable
+from stockpot.ports import Watcher
 from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
@@ -34,13 +34,14 @@ class Office:
 
     tracker: MemoryTracker = field(default_factory=MemoryTracker)
     store: MemoryStore = field(default_factory=MemoryStore)
+    watch: Watcher = field(default_factory=Silent)
 
     @property
     def supply(self) -> Supply:
         raise Unreachable("the weights are out of reach", mend="wait")
 
     def look(self, *, really: bool = False, **options: object) -> tuple[Discrepancy, ...]:
-        found = reconcile(cast("reconciling.Office", self), Silent(), really=really, **options)  # type: ignore[arg-type]  # as given
+        found = reconcile(self, really=really, **options)  # type: ignore[arg-type]  # as given
         assert really or not any(one.done or one.fault for one in found)
         return found
 
@@ -151,8 +152,14 @@ def test_of_late_duplicates_the_lowest_counts_and_gets_the_alias_that_we_gave(of
     assert kinds([found]) == [(DiscrepancyKind.DUPLICATE, second.uri)]
     assert "the alias challenger, which Stockpot gave, moves to models:/birds/1" in found.remedy
     assert "stockpot.duplicate_of" not in office.tracker.version(second.uri).tags
-    (settled,) = office.look(really=True)
+    (settled,) = office.look(really=True, by="ann")
     assert settled == replace(found, done=True)
+    birds = office.tracker.registered_model("birds")
+    assert birds is not None
+    trail = office.store.trail(birds.trail)
+    assert [(entry.kind, entry.by) for entry in trail] == [("watch", "unknown"), ("move", "ann")]
+    assert trail[-1].reason == "models:/birds/2 holds the same soup, and the lowest version counts"
+    assert (trail[-1].fact["before"], trail[-1].fact["after"]) == ("2", "1")
     assert office.tracker.version(second.uri).tags["stockpot.duplicate_of"] == "1"
     assert office.tracker.version("models:/birds@challenger").version == "1"
     assert office.look() == ()
@@ -271,7 +278,7 @@ def test_a_scan_tells_once_a_day_and_for_each_mlflow_what_does_not_agree(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(at: Office) -> tuple[str, ...]:
-        return told_daily(cast("reconciling.Office", at), Silent())
+        return told_daily(at)
 
     row(office, version(office))
     version(office)

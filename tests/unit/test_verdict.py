@@ -24,6 +24,7 @@ from stockpot.entities import (
     WeightsFormat,
     WeightsSource,
 )
+from stockpot.watching import Silent
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.page import description, markdown_table
 from stockpot.workflow.publishing.verdict import (
@@ -101,7 +102,7 @@ def test_where_origins_are_too_few_for_an_interval_that_is_said() -> None:
 def test_why_there_is_no_alias_is_told_of_greedy_alone() -> None:
     """Nobody asks it of a soup that may not have it."""
     row = _row(-0.03, 0.02)
-    aliases = Aliases(*(cast("Any", None),) * 5, _report(row))
+    aliases = Aliases(*(cast("Any", None),) * 5, _report(row), Silent(), "ann")
     assert aliases.ruling(row).why.startswith("It is not called challenger: ")
     assert aliases.ruling(replace(row, methods=("uniform",))).why == ""
 

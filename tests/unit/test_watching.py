@@ -17,13 +17,13 @@ from stockpot.entities import (
     digest_of_bytes,
 )
 from stockpot.entities.tags import RECIPE
-from stockpot.errors import BadRequest, Busy, NotPermitted
+from stockpot.errors import BadRequest, NotPermitted
 from stockpot.ports import Store, Tracker, Watcher
 from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Lines
-from stockpot.workflow.promotion.trails import append, move_alias
 from stockpot.workflow.promotion.watching import Look, look
+from stockpot.workflow.trails import append, move_alias
 
 
 class LaterStore(MemoryStore):
@@ -322,12 +322,39 @@ def test_an_alias_that_is_not_where_it_was_expected_is_not_moved(site: Site) -> 
     assert site.store.watches() == ()
 
 
-def test_while_stockpot_moves_an_alias_others_wait_and_a_look_leaves_it_to_that(site: Site) -> None:
+def test_moves_that_stockpot_finds_on_its_way_tell_since_when_nobody_had_looked(site: Site) -> None:
+    site.look()
+    site.memory.move_alias("birds", "champion", "1")
+    site.store.ahead += 10_000
+    assert move_alias(site, "birds", "champion", "2", expected="1", by="anna", reason="") is not None
+    begun, late, found, moved = site.trail()
+    assert (late.fact["event"], late.fact["since"]) == (WatchEvent.UNWATCHED, begun.fact["until"])
+    assert found.fact["unwatched_since"] == begun.fact["until"]
+    assert moved.fact["unwatched_since"] is None
+    assert site.look().entries == ()
+
+
+def test_who_moves_an_alias_waits_for_whoever_does_so_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.look()
     (watch,) = site.store.watches()
     site.store.take_lease(watch.trail.lease, owner="host/1/x", seconds=60)
-    with pytest.raises(Busy, match="process 1 on host"):
-        move_alias(site, "birds", "champion", "2", expected=None, by="anna", reason="")
+
+    def done(*_: object) -> None:
+        site.memory.move_alias("birds", "champion", "1")
+        site.store.release_lease(watch.trail.lease, owner="host/1/x")
+
+    monkeypatch.setattr("stockpot.workflow.leases.time.sleep", done)
+    assert move_alias(site, "birds", "champion", "2", expected=None, by="anna", reason="") is None
+    assert "waiting for process 1 on host" in site.said[0]
+    assert site.memory.aliases["birds", "champion"] == "1", "it is not where it was expected any more"
+
+
+def test_while_stockpot_moves_an_alias_a_look_leaves_it_to_that(site: Site) -> None:
+    site.look()
+    (watch,) = site.store.watches()
+    site.store.take_lease(watch.trail.lease, owner="host/1/x", seconds=60)
     site.memory.move_alias("birds", "champion", "2")
     found = site.look()
     assert found.entries == ()

@@ -8,6 +8,7 @@ from stockpot.cli import options, reports
 from stockpot.cli.options import Json
 from stockpot.cli.watching import watched
 from stockpot.entities import Discrepancy, Pruned
+from stockpot.person import person
 from stockpot.ports import Watcher
 from stockpot.wiring import Workplace
 
@@ -94,6 +95,6 @@ def reconcile(
 
     def compared(watch: Watcher) -> tuple[Discrepancy, ...]:
         with Workplace(watch=watch) as place:
-            return compare(place, watch, model=model, really=really)
+            return compare(place, model=model, really=really, by=person())
 
     reports.show_discrepancies(watched(compared), as_json=as_json)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from stockpot.entities import (
     Digest,
@@ -19,17 +19,15 @@ from stockpot.entities import (
     Watermark,
     tags,
 )
-from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
-from stockpot.ports import Records
+from stockpot.entities.trail import UNKNOWN
+from stockpot.errors import Busy, NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted, one_line
+from stockpot.workflow import trails
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import CHALLENGER
 from stockpot.workflow.publishing.claim import claimed
 from stockpot.workflow.publishing.standing import require_soup, standing, without_model
 from stockpot.workflow.trace import rebuilt
-
-if TYPE_CHECKING:
-    from stockpot.ports import Watcher
 
 DAY = 24 * 3600.0
 """Seconds after which nobody works on a run or a model any more, also of those who share no store with us."""
@@ -42,7 +40,7 @@ Key = tuple[str, Digest]
 Remedy = Callable[[], None]
 
 
-class Office(Records, Protocol):
+class Office(trails.Office, Protocol):
     """The adapters that it needs."""
 
     @property
@@ -52,24 +50,24 @@ class Office(Records, Protocol):
 
 
 def reconcile(
-    place: Office, watch: "Watcher", *, model: str | None = None, adopt: bool = True, really: bool = False
+    place: Office, *, model: str | None = None, adopt: bool = True, really: bool = False, by: str = UNKNOWN
 ) -> tuple[Discrepancy, ...]:
     """Compare the store with MLflow: versions, registrations, runs and LoggedModels of soups.
 
     Args:
         place: The adapters.
-        watch: Told of what takes long.
         model: Look at this registered model alone.
         adopt: Look for versions that this store does not know; to adopt one, its soup is made again.
         really: Apply the remedies; by default they are told alone.
+        by: Who asks, for the trail of a model whose alias moves.
 
     A remedy that fails is told with its fault, and ends nothing. Raises what listing raises.
     """
-    look = _Look(place, watch, model, adopts=adopt)
+    look = _Look(place, model, by, adopts=adopt)
     return tuple(_applied(found, remedy if really else None) for found, remedy in look.found())
 
 
-def told_daily(place: Office, watch: "Watcher") -> tuple[str, ...]:
+def told_daily(place: Office) -> tuple[str, ...]:
     """What a scan tells: a sentence where something does not agree, or where that cannot be found out.
     At most once a day for each MLflow, since it looks through all soups.
     """
@@ -79,7 +77,7 @@ def told_daily(place: Office, watch: "Watcher") -> tuple[str, ...]:
         looked = place.store.watermarks([mark]).get(mark)
         if looked is not None and now - DAY < looked.until <= now:
             return ()
-        found = reconcile(place, watch, adopt=False)
+        found = reconcile(place, adopt=False)
         place.store.keep_scan([], {mark: Watermark(now, now)})
     except StockpotError as error:
         return (f"whether the store and MLflow agree is not known: {one_line(error.what)}",)
@@ -105,12 +103,12 @@ def _applied(found: Discrepancy, remedy: Remedy | None) -> Discrepancy:
 class _Look:
     """One look at everything."""
 
-    def __init__(self, place: Office, watch: "Watcher", model: str | None, *, adopts: bool) -> None:
+    def __init__(self, place: Office, model: str | None, by: str, *, adopts: bool) -> None:
         self._place = place
         self._tracker = place.tracker
         self._store = place.store
-        self._watch = watch
         self._model = model
+        self._by = by
         self._adopts = adopts
         self._now = time.time()
         self._rows = self._store.registrations(model)
@@ -181,7 +179,7 @@ class _Look:
                         " and ".join(remedies),
                         f"move that alias to {lowest.uri} in MLflow's UI" if theirs else "",
                     ),
-                    self._settling(key, lowest, move=ours) if remedies else None,
+                    self._settling(key, lowest, other if ours else None) if remedies else None,
                 )
         if tags.DUPLICATE_OF in lowest.tags:
             yield (
@@ -191,16 +189,33 @@ class _Look:
                     f"it is called a duplicate of version {lowest.tags[tags.DUPLICATE_OF]}, which is gone",
                     f"the tag {tags.DUPLICATE_OF} is taken away",
                 ),
-                self._settling(key, lowest, move=False),
+                self._settling(key, lowest),
             )
 
-    def _settling(self, key: Key, lowest: ModelVersion, *, move: bool) -> Remedy:
+    def _settling(self, key: Key, lowest: ModelVersion, holder: ModelVersion | None = None) -> Remedy:
+        """`holder`: the duplicate that has the alias."""
+
         def settle() -> None:
             self._tracker.reconcile(*key)
-            if move:
-                self._tracker.set_alias(lowest.name, CHALLENGER, lowest.version)
+            if holder is not None:
+                self._move(holder, lowest)
 
         return settle
+
+    def _move(self, holder: ModelVersion, lowest: ModelVersion) -> None:
+        """Raises Busy where another version has the alias by now."""
+        moved = trails.move_alias(
+            self._place,
+            lowest.name,
+            CHALLENGER,
+            lowest.version,
+            expected=holder.version,
+            by=self._by,
+            reason=f"{holder.uri} holds the same soup, and the lowest version counts",
+            earned=True,
+        )
+        if moved is None:
+            raise Busy(f"{CHALLENGER} of {lowest.name} was moved meanwhile", mend="look again")
 
     def _without_row(self, key: Key, version: ModelVersion) -> tuple[Discrepancy, Remedy | None]:
         told = "this store does not know it: another store's process registered it, or this one's was lost"
@@ -213,7 +228,7 @@ class _Look:
         again raises.
         """
         model, recipe = key
-        self._watch.say(f"making the soup of {version.uri} again, to know that it is what it says")
+        self._place.watch.say(f"making the soup of {version.uri} again, to know that it is what it says")
         with rebuilt(version.uri, self._tracker, self._place.supply) as (found, snapshot, built, file):
             if snapshot.recipe.digest != recipe:
                 raise RegistryConflict(
@@ -221,7 +236,7 @@ class _Look:
                     mend=f"delete that version, or its tag {tags.RECIPE}",
                 )
             require_soup(found, built.digest, self._tracker, file.parent / "theirs")
-        with claimed(self._store, model, snapshot.recipe, self._watch) as claim:
+        with claimed(self._store, model, snapshot.recipe, self._place.watch) as claim:
             known = self._store.registration(model, recipe)
             if known is not None and known.state is RegistrationState.REGISTERED:
                 return  # by another process meanwhile

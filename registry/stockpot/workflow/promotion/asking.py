@@ -12,7 +12,7 @@ from stockpot.prose import counted, one_line
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Mover, Promoter, Promotion, record
-from stockpot.workflow.promotion.trails import Office, watch_of
+from stockpot.workflow.trails import Office, watch_of
 
 if TYPE_CHECKING:
     from stockpot.entities import ModelVersion

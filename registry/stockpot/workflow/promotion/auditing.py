@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stockpot.entities import TrailEntry, TrailOf, Watch
 from stockpot.errors import BadRequest, RewrittenHistory
 from stockpot.prose import counted
-from stockpot.workflow.promotion.trails import TRIES, Office, anchors_of, mlflow_of, watch_of
+from stockpot.workflow.trails import TRIES, Office, anchors_of, mlflow_of, watch_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Store

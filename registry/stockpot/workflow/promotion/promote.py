@@ -12,7 +12,7 @@ from stockpot.prose import can_be_kept, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
-from stockpot.workflow.promotion.trails import Office, append, move_alias, require_model
+from stockpot.workflow.trails import PROMISED, Office, append, move_alias, require_model
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker, Watcher
@@ -77,6 +77,8 @@ class Promoter:
 
     gate: Gate
     policy: Policy
+    promised: float = PROMISED
+    """Seconds within which somebody looks at the aliases."""
 
     @property
     def tracker(self) -> "Tracker":
@@ -137,6 +139,7 @@ class Promoter:
             expected=None if champion is None else champion.version,
             by=who.by,
             reason=who.reason,
+            promised=self.promised,
         )
         return moved is not None
 

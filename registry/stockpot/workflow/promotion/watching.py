@@ -17,20 +17,20 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadRequest, NotPermitted
 from stockpot.prose import counted, one_line
-from stockpot.workflow.promotion.trails import (
+from stockpot.workflow.trails import (
+    PROMISED,
     TRIES,
     Office,
     anchor,
     begun,
+    drafts_since,
     mlflow_of,
-    moves_since,
     past_of,
     too_busy,
+    unwatched,
     watch_of,
 )
 
-SLACK = 60.0
-"""Seconds by which a look may be late: a worker takes that long to begin a flow run when it is busy."""
 ASTRAY = 3600.0
 """Seconds by which the store's clock may have been set back; what lies further ahead is no later look."""
 
@@ -47,7 +47,7 @@ class Look:
 
 
 def look(
-    place: Office, *, models: Collection[str] = (), promised: float = 300.0, seen: Seen = Seen.POLL
+    place: Office, *, models: Collection[str] = (), promised: float = PROMISED, seen: Seen = Seen.POLL
 ) -> Look:
     """Compare all models' aliases with what was seen last, and write what moved to their trails.
 
@@ -62,16 +62,16 @@ def look(
     Safe to kill, and to run twice at once: what one process has written, the other one finds. Raises what
     MLflow and the store raise.
     """
-    return _Look(place, promised + SLACK, seen).taken(models)
+    return _Look(place, promised, seen).taken(models)
 
 
 class _Look:
     """One look at everything."""
 
-    def __init__(self, place: Office, limit: float, seen: Seen) -> None:
+    def __init__(self, place: Office, promised: float, seen: Seen) -> None:
         self._place = place
         self._store = place.store
-        self._limit = limit
+        self._promised = promised
         self._seen = seen
         self._at = self._store.clock()  # before the question: what moves from here on, a later look finds
         self._models = place.tracker.registered_models()
@@ -137,15 +137,7 @@ class _Look:
     def _drafts(self, model: RegisteredModel, known: Watch | None) -> tuple[TrailDraft, ...]:
         if known is None or known.gone:
             return (begun(self._place, model, self._at),)
-        late = self._late(known)
-        unwatched_since = known.looked if late else None
-        return (*late, *moves_since(self._place.tracker, model, known, self._seen, unwatched_since))
-
-    def _late(self, known: Watch) -> tuple[TrailDraft, ...]:
-        """The entry about an interval in which nobody looked; none where somebody did."""
-        if known.looked is None or self._at - known.looked <= self._limit:
-            return ()
-        return (_watch_draft(WatchFact(WatchEvent.UNWATCHED, self._at, since=known.looked)),)
+        return drafts_since(self._place.tracker, model, known, self._seen, self._at, self._promised)
 
     def _end(self, known: Watch) -> tuple[TrailEntry, ...]:
         """Write that a model is gone, where it was here: one store may serve several MLflows."""
@@ -156,9 +148,9 @@ class _Look:
             return ()
         other = next((m.name for m in self._models if 0 < m.born == known.born), None)
         fact = WatchFact(WatchEvent.GONE, self._at, since=known.looked, other=other)
-        entries = self._store.append_trail(
-            known.trail, [*self._late(known), _watch_draft(fact)], after=known.digest
-        )
+        late = unwatched(known, self._at, self._promised)
+        drafts = [*late, TrailDraft(TrailKind.WATCH, to_document(fact))]
+        entries = self._store.append_trail(known.trail, drafts, after=known.digest)
         told = f"renamed to {other}" if other else "deleted, or not to be seen by this user"
         self._notes.append(f"{known.model} is gone: {told}")
         return entries or ()  # where somebody else was first, it is written
@@ -166,10 +158,6 @@ class _Look:
     @cached_property
     def _mlflow(self) -> str:
         return mlflow_of(self._place.tracker)
-
-
-def _watch_draft(fact: WatchFact) -> TrailDraft:
-    return TrailDraft(TrailKind.WATCH, to_document(fact))
 
 
 def sentence(found: Look) -> str:

@@ -26,11 +26,14 @@ from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.gathering.version_weights import offer_version
 from stockpot.workflow.publishing.verdict import earns_alias, gain, least_gain, margin
 from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.trails import PROMISED, move_alias
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, Store, Tracker
+    from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
 
 CHALLENGER = "challenger"
+TRIES = 5
+"""To give it while somebody keeps moving it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Aliases:
     evaluator: "Evaluator"
     """Of the report split: the holder is measured there, too."""
     report: SoupReport
+    watch: "Watcher"
+    by: str
+    """Who asked for the soup."""
+    promised: float = PROMISED
+    """Seconds within which somebody looks at the aliases."""
 
     def ruling(self, row: ReportRow) -> Ruling:
         """Whether this soup is shown not to be worse than the best single, nor than the holder. The best
@@ -96,17 +104,35 @@ class Aliases:
         return _never_had(version) and self._holder() is None
 
     def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None) -> Ruling:
-        """Point the alias at the version if it earned it. `ruling`: what was decided before, which is decided
-        again where the holder is another now.
+        """Point the alias at the version if it earned it, on record. `ruling`: what was decided before, which
+        is decided again where the holder is another now.
         """
-        holder = self._holder()
-        if holder is not None and holder.uri == version.uri:
-            return ruling or Ruling()
-        if ruling is None or ruling.holder != (holder and holder.uri):
-            ruling = self.ruling(row)
-        if ruling.earned:
-            self.tracker.set_alias(version.name, CHALLENGER, version.version)
-        return ruling
+        for _ in range(TRIES):
+            holder = self._holder()
+            if holder is not None and holder.uri == version.uri:
+                return ruling or Ruling()
+            if ruling is None or ruling.holder != (holder and holder.uri):
+                ruling = self.ruling(row)
+            if not ruling.earned or self._is_moved(row, version, holder, ruling):
+                return ruling
+        return Ruling(why=f"{CHALLENGER} was moved {TRIES} times while this was decided, and stays there.")
+
+    def _is_moved(
+        self, row: ReportRow, version: ModelVersion, holder: ModelVersion | None, ruling: Ruling
+    ) -> bool:
+        """Move it from the holder, unless another has it by now."""
+        moved = move_alias(
+            self,
+            version.name,
+            CHALLENGER,
+            version.version,
+            expected=None if holder is None else holder.version,
+            by=self.by,
+            reason=f"{_worth(row, self.report)} {ruling.why}".strip(),
+            earned=True,
+            promised=self.promised,
+        )
+        return moved is not None
 
     def _holder(self) -> ModelVersion | None:
         return _holder_of(self.report.request.model, self.tracker)
@@ -144,6 +170,19 @@ def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: 
 def _may_earn(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
     return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, report))
+
+
+def _worth(row: ReportRow, report: SoupReport) -> str:
+    """What a soup that may have the alias has shown."""
+    asked = report.request
+    whose = f"{row.label} of sweep {asked.sweep or asked.experiment}"
+    if not row.recipe.is_soup:
+        return f"{whose}, registered as no soup was."
+    told = gain(row.versus_best[asked.report_on], report.unit)
+    return (
+        f"{whose}: {told} on split {asked.report_on} compared with the best single candidate, and the "
+        f"interval lies above {margin(report)}."
+    )
 
 
 def _falls_short(row: ReportRow, report: SoupReport) -> str:

@@ -31,6 +31,7 @@ from stockpot.entities import (
     digest_of_bytes,
     tags,
 )
+from stockpot.entities.trail import UNKNOWN
 from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted
 from stockpot.soup.joined_adapter import TOLERANCE
@@ -59,6 +60,7 @@ from stockpot.workflow.publishing.standing import (
     statistics_of,
 )
 from stockpot.workflow.publishing.transfer import differences, require_same
+from stockpot.workflow.trails import PROMISED
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
@@ -83,6 +85,10 @@ class Publisher:
     """The arguments that a request's task is made with."""
     marks: Mapping[str, str] = field(default_factory=dict)
     """Tags of what this process registers, beside those of the soup itself."""
+    by: str = UNKNOWN
+    """Who asks for it, for the trail."""
+    promised: float = PROMISED
+    """Seconds within which somebody looks at the aliases."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -94,7 +100,17 @@ class Publisher:
         so. `evaluator`: of the report split.
         """
         request = report.request
-        aliases = Aliases(self.tracker, self.store, self.supply, self.bench, evaluator, report)
+        aliases = Aliases(
+            self.tracker,
+            self.store,
+            self.supply,
+            self.bench,
+            evaluator,
+            report,
+            self.watch,
+            self.by,
+            self.promised,
+        )
         soups = [row for row in report.rows if row.recipe.is_soup]
         done: dict[Digest, PublishedSoup] = {}
         self.watch.start("register", len(soups))

@@ -19,16 +19,20 @@ from stockpot.entities import (
     WatchFact,
 )
 from stockpot.entities.tags import RECIPE
-from stockpot.errors import BadRequest, Busy, StockpotError, StoreError
+from stockpot.errors import BadRequest, StockpotError, StoreError
 from stockpot.ports import Records
 from stockpot.prose import one_line
-from stockpot.workflow.leases import Hold, holder
+from stockpot.workflow.leases import Hold, holder, wait_for
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker, Watcher
 
 TRIES = 20
 """Of an entry, while others append: each that fails is one of theirs that succeeded."""
+PROMISED = 300.0
+"""Seconds within which somebody looks at the aliases, where nothing else is promised."""
+SLACK = 60.0
+"""Seconds by which a look may be late: a worker takes that long to begin a flow run when it is busy."""
 
 
 class Office(Records, Protocol):
@@ -70,10 +74,19 @@ def append(
     raise too_busy(model)
 
 
-def move_alias(
-    place: Office, model: str, alias: str, version: str, *, expected: str | None, by: str, reason: str
+def move_alias(  # noqa: PLR0913 - what is moved, and what is told of it
+    place: Office,
+    model: str,
+    alias: str,
+    version: str,
+    *,
+    expected: str | None,
+    by: str,
+    reason: str,
+    earned: bool = False,
+    promised: float = PROMISED,
 ) -> TrailEntry | None:
-    """Point an alias at a version, on record.
+    """Point an alias at a version, on record. Waits for another process that moves one of this model's.
 
     Args:
         place: The adapters.
@@ -83,48 +96,56 @@ def move_alias(
         expected: Where it points now, as far as is known; None where it does not exist.
         by: Who moves it.
         reason: Why.
+        earned: Whether the version gets the tag ``stockpot.alias`` too: a soup that earned it when it was
+            registered.
+        promised: Seconds within which somebody looks at the aliases, as in `watching.look`.
 
     Returns None, and moves nothing, where it points elsewhere than is expected: MLflow cannot compare and
     set, so a click in the moment between the question and the move is overwritten, and seen by nobody.
-    Raises Busy where another process moves it right now, and BadRequest where there is no such model.
+    Raises BadRequest where there is no such model or version.
     """
     trail = require_model(place, model).trail
     hold = Hold(place.store, trail.lease, f"the aliases of {model}")
     if held := hold.attempt():
-        raise Busy(f"the aliases of {model!r} are moved by {holder(held)}", mend="run the same command again")
+        place.watch.say(f"another process moves an alias of {model}: waiting for {holder(held)}")
+        wait_for(hold)
     with hold.kept_alive():
+        at = place.store.clock()  # before the question, as a look does
         found = require_model(place, model)
         if found.aliases.get(alias) != expected:
             return None
-        _write_unseen(place, found)
-        place.tracker.point_alias(model, alias, version)
+        _write_unseen(place, found, at, promised)
+        point = place.tracker.set_alias if earned else place.tracker.point_alias
+        point(model, alias, version)
         ours = made_by_us(place.tracker, model, version)
         move = AliasMove(alias, expected, version, Seen.PROMOTE, ours=ours)
         return append(place, model, TrailKind.MOVE, move, by=by, reason=reason)
 
 
-def _write_unseen(place: Office, model: RegisteredModel) -> None:
-    """Write what has moved since somebody looked last: it would be covered by what moves next."""
+def _write_unseen(place: Office, model: RegisteredModel, at: float, promised: float) -> None:
+    """Write what has moved since somebody looked last: it would be covered by what moves next. `at`: when the
+    model was looked at.
+    """
     for _ in range(TRIES):
         known = watch_of(place.store, model.trail)
         if known is None or known.gone:
-            drafts: tuple[TrailDraft, ...] = (begun(place, model),)
+            drafts: tuple[TrailDraft, ...] = (begun(place, model, at),)
         else:
-            drafts = moves_since(place.tracker, model, known, Seen.POLL)
+            drafts = drafts_since(place.tracker, model, known, Seen.POLL, at, promised)
         after = known.digest if known else None
         if not drafts or place.store.append_trail(model.trail, drafts, after=after) is not None:
             return
     raise too_busy(model.name)
 
 
-def moves_since(
-    tracker: "Tracker",
-    model: RegisteredModel,
-    known: Watch,
-    seen: Seen,
-    unwatched_since: float | None = None,
+def drafts_since(
+    tracker: "Tracker", model: RegisteredModel, known: Watch, seen: Seen, at: float, promised: float
 ) -> tuple[TrailDraft, ...]:
-    """The aliases of a model that do not point where they pointed, by name."""
+    """What is to be written of a model that was looked at then: that nobody had looked for too long, and the
+    aliases that do not point where they pointed, by name.
+    """
+    late = unwatched(known, at, promised)
+    unwatched_since = known.looked if late else None
     before, now = known.aliases, model.aliases
     moves = (
         AliasMove(
@@ -139,7 +160,15 @@ def moves_since(
         for alias in sorted({*before, *now})
         if before.get(alias) != now.get(alias)
     )
-    return tuple(TrailDraft(TrailKind.MOVE, to_document(move)) for move in moves)
+    return (*late, *(TrailDraft(TrailKind.MOVE, to_document(move)) for move in moves))
+
+
+def unwatched(known: Watch, at: float, promised: float) -> tuple[TrailDraft, ...]:
+    """The entry about an interval in which nobody looked; none where somebody did."""
+    if known.looked is None or at - known.looked <= promised + SLACK:
+        return ()
+    fact = WatchFact(WatchEvent.UNWATCHED, at, since=known.looked)
+    return (TrailDraft(TrailKind.WATCH, to_document(fact)),)
 
 
 def _is_deleted(tracker: "Tracker", model: str, version: str | None) -> bool:
