@@ -11,7 +11,7 @@ from pathlib import Path
 from stockpot.diagnosis import Diagnosis, looked
 from stockpot.errors import StockpotError, StoreError
 from stockpot.prose import counted, size
-from stockpot.settings import Settings, reach_loopback_directly, read_settings
+from stockpot.settings import Settings, reach_loopback_directly, read_settings, unread_variables
 
 LITTLE = 10**9
 """Bytes on a disk, below which a warning is given: a small checkpoint and its soup."""
@@ -29,6 +29,8 @@ def examine(task: str | None = None, task_args: Mapping[str, str] | None = None)
     except StockpotError as error:
         yield Diagnosis.fault("settings", error)
         settings = None
+    for name, meant in unread_variables():
+        yield Diagnosis.warning("settings", f"nobody reads {name}{meant}", mend=f"unset {name}")
     yield from looked("MLflow", _mlflow)
     if settings is not None:
         yield from looked("store", partial(_store, settings.database))

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.request import getproxies_environment
@@ -9,8 +10,9 @@ from urllib.request import getproxies_environment
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stockpot.errors import BadRequest
+from stockpot.errors import TRACEBACK, BadRequest
 from stockpot.logs import write_json
+from stockpot.prose import near
 
 
 def require_home(whose: str, variables: str = "HOME") -> Path:
@@ -41,6 +43,8 @@ def _with_its_secret(url: str) -> str:
     return url
 
 
+_OTHERS = {TRACEBACK, "STOCKPOT_IMAGE", "STOCKPOT_GPU_IMAGE"}
+"""Variables that are no settings: a switch of the command, and names that compose.yaml reads."""
 _Folder = Annotated[Path, AfterValidator(_expanded)]
 """Where no shell has read it, ~ is still there."""
 
@@ -65,6 +69,14 @@ def read_settings() -> "Settings":
             faults=[f"{name}={fault['input']}: {fault['msg']}" for name, fault in variables],
             mend=f"export {variables[0][0]}=..., or unset it",
         ) from error
+
+
+def unread_variables() -> Iterator[tuple[str, str]]:
+    """Variables that look like settings and that nobody reads, each with the setting that may be meant."""
+    settings = {f"STOCKPOT_{name}".upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith("STOCKPOT_") and name.upper() not in settings | _OTHERS:
+            yield name, near(name.upper(), settings)
 
 
 def begin_log() -> None:

@@ -115,6 +115,18 @@ def test_settings_that_cannot_be_read_keep_nobody_from_looking_at_the_rest(
     assert _of(found, "MLflow")["health"] == "ok"
 
 
+def test_a_variable_that_nobody_reads_is_told_with_the_one_that_may_be_meant(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("STOCKPOT_STORE", "STOCKPOT_TRACEBACK", "stockpot_cache_limit"):
+        monkeypatch.setenv(name, "10GB")
+    code, found, _ = _doctor(capsys)
+    assert code == 0
+    told = [(one["health"], one["told"], one["mend"]) for one in found if one["part"] == "settings"]
+    nobody = "nobody reads STOCKPOT_STORE: did you mean STOCKPOT_STORE_URL?"
+    assert told == [("warning", nobody, "unset STOCKPOT_STORE")]
+
+
 @pytest.mark.parametrize(("revision", "mend"), [("0003", "stockpot db upgrade"), ("9999", "pip install")])
 def test_another_schema_is_told_with_what_mends_it_and_left_as_it_is(
     mlflow_uri: str, home: Path, capsys: pytest.CaptureFixture[str], revision: str, mend: str
