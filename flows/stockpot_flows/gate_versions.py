@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from stockpot.entities import Seen
 from stockpot.errors import telling_no_secrets
 from stockpot.prose import one_line
 from stockpot.settings import begin_log
@@ -17,8 +18,11 @@ from stockpot.workflow.promotion.watching import look
 
 
 @flow(name="gate-versions", flow_run_name="gate")
-def gate_versions() -> State[Any]:
+def gate_versions(seen: Seen = Seen.POLL) -> State[Any]:
     """Judge the versions that somebody made candidate or approved, and move the alias to those that pass.
+
+    Args:
+        seen: What made us look.
 
     Raises the errors of `stockpot.errors`, each with its mend.
     """
@@ -28,7 +32,7 @@ def gate_versions() -> State[Any]:
         if not file.exists():  # the deployment may well come before them
             return Completed(message=f"there are no policies yet: {file} is not there")
         policies = read_policies(file)
-        look(place, models=policies.models, promised=place.settings.watch_every)
+        look(place, models=policies.models, promised=place.settings.watch_every, seen=seen)
         answered = answer(place, policies, place.promoter)
         for one in answered:
             tell = get_run_logger().warning if one.fault else get_run_logger().info

@@ -59,11 +59,10 @@ class Site:
         kept = {**held, **({"model.safetensors": content(tensors)} if tensors else {})}
         run = self.tracker.add_run(self.tracker.add_experiment("sweep"), "by hand")
         model = self.tracker.add_model(run, "by hand", kept)
-        versions = self.tracker.versions_kept.setdefault("tiny", [])
-        versions.append(ModelVersion("tiny", str(len(versions) + 1), run, model, dict(told or {})))
+        number = self.tracker.add_version("tiny", run, told, model_id=model)
         if alias is not None:
-            self.tracker.point_alias("tiny", alias, versions[-1].version)
-        return versions[-1]
+            self.tracker.point_alias("tiny", alias, number)
+        return self.tracker.version(f"models:/tiny/{number}")
 
     def bench(self, request: SoupRequest) -> TorchBench:
         """The task, whatever the request calls it."""

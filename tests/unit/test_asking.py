@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
-from stockpot.entities import Seen, TrailKind, tags
-from stockpot.errors import NoRoomForWeights
+from stockpot.documents import to_document
+from stockpot.entities import Seen, TrailKind, WeightsSource, tags
+from stockpot.errors import NoRoomForWeights, NotArrived
+from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.asking import Answered, answer, sentence
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Promoter
+from stockpot.workflow.promotion.trails import append
 from stockpot.workflow.promotion.watching import look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -172,3 +175,61 @@ def test_a_version_that_needs_a_larger_device_keeps_nobody_from_an_answer(site: 
     assert [one.fault for one in found] == ["80 GB do not fit", ""]
     assert sentence(found) == "1 version judged; 1 version could not be, as the log tells"
     assert champion(site) == "2"
+
+
+def test_a_download_that_broke_off_is_no_answer(tmp_path: Path) -> None:
+    class Breaks(MemoryTracker):
+        """Hands out half of each file, until it is whole."""
+
+        broken = True
+
+        def fetch(self, source: WeightsSource, into: Path) -> Path:
+            if self.broken:
+                raise NotArrived(f"{source.path} broke off")
+            return super().fetch(source, into)
+
+    tracker = Breaks()
+    site = Site(tmp_path, tracker=tracker)
+    site.register(GOOD, alias="candidate")
+    for _ in range(2):
+        (one,) = answers(site)
+        assert one.fault == "model.safetensors broke off"
+    assert decisions(site) == 0
+    tracker.broken = False
+    assert [one.fault for one in answers(site)] == [""]
+    assert champion(site) == "1"
+
+
+def test_a_version_that_got_the_number_of_a_deleted_one_asks_anew(site: Site) -> None:
+    """By either of the two ways; where nobody looked between the two, an alias seems to stay."""
+    site.register(GOOD, alias="champion")
+    told = {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}
+    for count, asked in enumerate([None, None, told, told], start=1):
+        version = site.register(WORSE, asked, alias=None if asked else "candidate")
+        assert version.version == "2"
+        assert [one.ask.uri for one in answers(site)] == ["models:/tiny/2"]
+        assert answers(site) == ()
+        assert decisions(site) == count
+        site.tracker.remove_version("tiny", "2")
+    assert champion(site) == "1"
+
+
+def test_a_champion_by_hand_that_got_the_number_of_a_judged_one_is_judged(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    answers(site)
+    for _ in range(2):
+        site.register(WORSE, alias="champion")
+        assert [one.ask.by_hand for one in answers(site)] == [True]
+        assert answers(site) == ()
+        site.tracker.remove_version("tiny", "2")
+
+
+def test_a_decision_of_before_versions_were_dated_is_about_whichever_has_the_number(site: Site) -> None:
+    version = site.register(WORSE, alias="candidate")
+    look(site.gate, models=["tiny"])
+    judged = site.promoter(POLICY).judge(version.uri)
+    assert judged.version.created == version.created > 0
+    fact = {**to_document(judged), "verdict": judged.verdict.value}
+    fact["version"].pop("created")
+    append(site.gate, "tiny", TrailKind.DECISION, {**fact, "verdict": "failed"}, by="an older release")
+    assert answers(site) == ()

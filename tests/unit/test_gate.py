@@ -1,7 +1,7 @@
 """What the gate looks at, each thing failing for its own reason and for no other."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -401,3 +401,35 @@ def test_a_damaged_record_of_a_soup_fails_since_nobody_knows_what_chose_it(site:
     soup = site.register(torn, {**tagged(GOOD), tags.ROLE: "soup"}, alias="champion")
     assert "stockpot.json of models:/tiny/1 is damaged" in told(site.judge(soup), "suite")
     assert outcomes(site.judge(site.register(GOOD, tagged(GOOD))))["suite"] == PASSED
+
+
+def card(**flavors: Mapping[str, Any]) -> bytes:
+    """An MLmodel."""
+    return json.dumps({"flavors": flavors}).encode()
+
+
+@pytest.mark.parametrize("whose", ["ours", "others"])
+def test_what_a_flavor_would_load_in_place_of_the_weights_fails_the_version(site: Site, whose: str) -> None:
+    tagging = whose == "ours"
+
+    def judged(files: Mapping[str, bytes]) -> str:
+        name = "model.safetensors" if tagging else "model/model.safetensors"
+        held = {name: content(GOOD), **files}
+        decision = site.judge(site.register(held, tagged(GOOD) if tagging else None))
+        return "" if outcomes(decision)["bytes"] != FAILED else told(decision, "bytes")
+
+    runs = {"python_model.pkl": b"x", "MLmodel": card(python_function={"python_model": "python_model.pkl"})}
+    assert judged(runs) == "what is served of it are other weights: python_model.pkl"
+    assert judged({"python_model.pkl": b"x", "MLmodel": card(python_function={"data": "model"})}) == ""
+    adapter = {"model/adapter_model.safetensors": b"x", "model/adapter_config.json": b"{}"}
+    loads = {"MLmodel": card(transformers={"model_binary": "model"})}
+    if tagging:
+        assert "model/adapter_model.safetensors, an adapter that is laid" in judged({**adapter, **loads})
+        assert judged({"adapter/adapter_model.safetensors": b"x", **loads}) == ""
+    pickled = {"data/model.pth": b"x", "MLmodel": card(pytorch={"model_data": "data"})}
+    assert judged(pickled) == "what is served of it are other weights: data/model.pth"
+    other = {"data/model.pt": b"no weights", "MLmodel": card(pytorch={"model_data": "data"})}
+    assert judged(other) == "what is served of it are other weights: data/model.pt"
+    if not tagging:  # beside ours nothing else is expected
+        assert judged({"last/model.pth": b"x", "MLmodel": card(transformers={"model_binary": "model"})}) == ""
+    assert "card MLmodel cannot be read" in judged({"MLmodel": b"flavors: ["})

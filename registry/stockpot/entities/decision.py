@@ -58,6 +58,9 @@ class JudgedVersion:
     """Bytes of these weights."""
     scores: tuple[GateScore, ...] = ()
     """By split, the primary one first."""
+    created: int = 0
+    """When MLflow made it, in milliseconds since the epoch; 0 where nobody told. The number of one that was
+    deleted is given again."""
 
 
 @dataclass(frozen=True, slots=True)

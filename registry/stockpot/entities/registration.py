@@ -50,6 +50,9 @@ class ModelVersion:
     copy_of: str | None = None
     """The version that MLflow's Promote button copied it from, ``models:/NAME/VERSION``: it has the weights
     of that one, and had its tags."""
+    created: int = 0
+    """Milliseconds since the epoch; 0 where MLflow does not tell. Of two versions that have one number after
+    the other it tells which one this is."""
 
     @property
     def uri(self) -> str:

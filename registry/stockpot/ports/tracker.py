@@ -285,7 +285,7 @@ class Tracker(Protocol):
 
     def schema(self, version: ModelVersion) -> Schema | None:
         """The signature of any registered version, whoever made it; None where it has none. Raises BadRequest
-        where its card (``MLmodel``) cannot be read.
+        or BadCheckpoint where its card (``MLmodel``) cannot be read.
         """
         ...
 
@@ -311,6 +311,13 @@ class Tracker(Protocol):
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         """The weights files of any registered version, whoever made it, by path: for `head` and `fetch`."""
+        ...
+
+    def loaded(self, version: ModelVersion) -> tuple[str, ...]:
+        """The paths of the files that MLflow loads of any registered version, in order: those that its card
+        (``MLmodel``) names among its flavors, and all in folders named there. Empty without a card. Raises
+        BadRequest or BadCheckpoint where that cannot be read.
+        """
         ...
 
     def link(self, version: ModelVersion) -> str | None:

@@ -52,6 +52,15 @@ class RegistryContract:
         backend.tracker.set_alias(name, "champion", "2")
         assert backend.tracker.version(f"models:/{name}@champion").version == "2"
 
+    def test_when_a_version_was_made_tells_it_from_one_that_follows(self, backend: Backend) -> None:
+        name = fresh("model")
+        before = backend.tracker.version(f"models:/{name}/{backend.add_version(name)}")
+        assert before.created > 0
+        assert backend.tracker.version(before.uri).created == before.created
+        backend.remove_version(name, before.version)
+        after = backend.tracker.version(f"models:/{name}/{backend.add_version(name)}")
+        assert after.created > before.created
+
     def test_an_anchor_and_the_birth_go_with_a_model_that_is_renamed_and_not_with_one_made_anew(
         self, backend: Backend
     ) -> None:

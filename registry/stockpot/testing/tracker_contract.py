@@ -562,6 +562,37 @@ class TrackerContract(RegistryContract):
         with pytest.raises(BadRequest, match="MLmodel cannot be read"):
             tracker.schema(versions[3])
 
+    def test_what_the_card_of_a_version_names_is_loaded_of_it(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        card = (
+            "flavors:\n"
+            "  python_function:\n"
+            "    python_model: python_model.pkl\n"
+            "    artifacts: {weights: {path: artifacts/w.safetensors, uri: stray.pt}}\n"
+            "  transformers: {model_binary: x/../model, components: [tokenizer]}\n"
+            "saved: {as: other.pt}\n"
+        )
+        files = (
+            "python_model.pkl",
+            "artifacts/w.safetensors",
+            "model/a/adapter_model.bin",
+            "tokenizer/t.json",
+        )
+        for path in (*files, "stray.pt", "other.pt", "models/x.pt"):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(b"content")
+        (tmp_path / "MLmodel").write_text(card)
+        version = registered(tracker, publication)
+        assert tracker.loaded(version) == ()
+        tracker.upload(version.model_id or "", tmp_path)
+        assert tracker.loaded(version) == tuple(sorted(files))
+        for broken in ("flavors: {a: [", "flavors: &a {b: *a}", f"x: {'y' * (1 << 20)}"):
+            (tmp_path / "MLmodel").write_text(broken)
+            tracker.upload(version.model_id or "", tmp_path)
+            with pytest.raises((BadRequest, BadCheckpoint), match="card MLmodel"):
+                tracker.loaded(version)
+
     def test_the_weights_of_a_version_can_be_fetched(
         self, tracker: Tracker, publication: Publication, tmp_path: Path
     ) -> None:

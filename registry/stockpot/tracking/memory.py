@@ -38,7 +38,14 @@ from stockpot.ports import Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
 from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
 from stockpot.tracking.memory_registry import MemoryRegistry
-from stockpot.tracking.model_cards import CARD, OF_ANY_LIBRARY, require_torch, schema_of
+from stockpot.tracking.model_cards import (
+    CARD,
+    MOST_OF_A_CARD,
+    OF_ANY_LIBRARY,
+    loaded_by,
+    require_torch,
+    schema_of,
+)
 from stockpot.tracking.names import (
     companions_among,
     ingredient_tags,
@@ -123,7 +130,14 @@ class MemoryTracker(MemoryRegistry, Tracker):
     def copy_version(self, uri: str, model: str) -> ModelVersion:
         """Copy a version into another model, as MLflow's Promote button does."""
         versions = self.versions_kept.setdefault(model, [])
-        copy = replace(self.version(uri), name=model, version=str(len(versions) + 1), aliases=(), copy_of=uri)
+        copy = replace(
+            self.version(uri),
+            name=model,
+            version=str(len(versions) + 1),
+            aliases=(),
+            copy_of=uri,
+            created=self.tick(),
+        )
         versions.append(copy)
         return copy
 
@@ -413,14 +427,26 @@ class MemoryTracker(MemoryRegistry, Tracker):
         versions[place] = replace(found, tags={**found.tags, tag: value}, aliases=())
 
     def schema(self, version: ModelVersion) -> Schema | None:
+        card = self._card(version)
+        return schema_of(card) if card else None
+
+    def loaded(self, version: ModelVersion) -> tuple[str, ...]:
+        card = self._card(version)
+        return loaded_by(card, self._files(version)) if card else ()
+
+    def _card(self, version: ModelVersion) -> str:
+        card = self._files(version).get(CARD, b"")
+        if len(card) > MOST_OF_A_CARD:
+            raise BadCheckpoint(f"its card {CARD} has {len(card):,} bytes")
+        return card.decode(errors="replace")
+
+    def _files(self, version: ModelVersion) -> Mapping[str, bytes]:
         kept = self.models_kept.get(version.model_id or "")
-        card = kept.files.get(CARD) if kept else None
-        return None if card is None else schema_of(card.decode(errors="replace"))
+        return kept.files if kept else {}
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         model_id = version.model_id or ""
-        files = self.models_kept[model_id].files if model_id in self.models_kept else {}
-        found = weights_among(version.run_id or "", model_id, files)
+        found = weights_among(version.run_id or "", model_id, self._files(version))
         return tuple(sorted((replace(s, model_id=model_id) for s in found), key=lambda source: source.path))
 
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server

@@ -20,21 +20,26 @@ class MemoryRegistry:
         self.aliases: dict[tuple[str, str], str] = {}
         self.models_born: dict[str, int] = {}
         self._newest = 0
-        """The last birth."""
+        """The last birth, of a model or a version."""
         self.anchors: dict[str, str] = {}
 
     def add_version(
-        self, model: str, run_id: str | None = None, tags: Mapping[str, str] | None = None
+        self,
+        model: str,
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        model_id: str | None = None,
     ) -> str:
         """Register a version by other hands. Returns its number."""
-        return self._new_version(model, run_id, None, tags or {}).version
+        return self._new_version(model, run_id, model_id, dict(tags or {})).version
 
     def _new_version(
         self, model: str, run_id: str | None, model_id: str | None, tags: Mapping[str, str]
     ) -> ModelVersion:
         versions = self.versions_kept.setdefault(model, [])
         number = 1 + max((int(version.version) for version in versions), default=0)
-        versions.append(ModelVersion(model, str(number), run_id, model_id, tags))
+        versions.append(ModelVersion(model, str(number), run_id, model_id, tags, created=self.tick()))
         return versions[-1]
 
     def move_alias(self, model: str, alias: str, version: str | None) -> None:
@@ -69,9 +74,13 @@ class MemoryRegistry:
     def _born(self, model: str) -> int:
         """No two models of one MLflow in the same millisecond."""
         if model not in self.models_born:
-            self._newest = max(self._newest + 1, round(time.time() * 1000))
-            self.models_born[model] = self._newest
+            self.models_born[model] = self.tick()
         return self.models_born[model]
+
+    def tick(self) -> int:
+        """Now, in milliseconds since the epoch, and later than before."""
+        self._newest = max(self._newest + 1, round(time.time() * 1000))
+        return self._newest
 
     def registered_models(self) -> tuple[RegisteredModel, ...]:
         found = map(self.registered_model, sorted(self.versions_kept))

@@ -69,12 +69,13 @@ from stockpot.tracking.mlflow_weights import (
     companions,
     download,
     download_weights,
+    files_of_version,
     find_weights,
     soup_models,
     told,
     weights_of_version,
 )
-from stockpot.tracking.model_cards import schema_of
+from stockpot.tracking.model_cards import loaded_by, schema_of
 from stockpot.tracking.model_configs import complete_config
 from stockpot.tracking.names import VERSION_URI
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
@@ -388,6 +389,11 @@ class MlflowTracker(Tracker):
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         with asking(f"listing the weights of {version.uri}", missing=BadRequest):
             return weights_of_version(self._client, version)
+
+    def loaded(self, version: ModelVersion) -> tuple[str, ...]:
+        with asking(f"listing the files of {version.uri}", missing=BadRequest):
+            card = card_of_version(self._client, version)
+            return loaded_by(card, files_of_version(self._client, version)) if card else ()
 
     def link(self, version: ModelVersion) -> str | None:
         host = _host(registry_uri(self._client))

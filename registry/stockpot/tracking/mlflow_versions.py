@@ -140,6 +140,7 @@ def to_version(version: "MlflowVersion") -> ModelVersion:
         tags=dict(version.tags),
         aliases=tuple(sorted(version.aliases)),
         copy_of=source if VERSION_URI.fullmatch(source) else None,
+        created=version.creation_timestamp or 0,
     )
 
 

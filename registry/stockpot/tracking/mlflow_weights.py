@@ -73,13 +73,20 @@ def _prefix(model: "LoggedModel", names: Mapping[str, int]) -> str:
 
 def _card(client: "MlflowClient", run_id: str, location: str) -> str:
     """The text of a LoggedModel's card; empty for one that is missing, large or no regular file."""
-    size = next((file.file_size for file in _listed(client, location, None) if file.path == CARD), None)
-    if size is None or size > MOST_OF_A_CARD:
-        return ""
-    card = WeightsSource(run_id, WeightsFormat.OTHER, CARD, f"{location.rstrip('/')}/{CARD}", None, size)
-    with scratch() as folder, suppress(BadCheckpoint):
-        return download_weights(client, card, folder).read_text(errors="replace")
+    with suppress(BadCheckpoint):
+        return _card_in(client, run_id, location)
     return ""
+
+
+def _card_in(client: "MlflowClient", run_id: str, location: str) -> str:
+    size = next((file.file_size for file in _listed(client, location, None) if file.path == CARD), None)
+    if size is None:
+        return ""
+    if size > MOST_OF_A_CARD:
+        raise BadCheckpoint(f"its card {CARD} has {size:,} bytes; at most {MOST_OF_A_CARD:,} are read")
+    card = WeightsSource(run_id, WeightsFormat.OTHER, CARD, f"{location.rstrip('/')}/{CARD}", None, size)
+    with scratch() as folder:
+        return download_weights(client, card, folder).read_text(errors="replace")
 
 
 def _steps(client: "MlflowClient", run_id: str) -> dict[str, int]:
@@ -101,9 +108,17 @@ def weights_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[W
     return tuple(sorted(found, key=lambda source: source.path))
 
 
+def files_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[str, ...]:
+    """The paths of all files of a registered version."""
+    root = client.get_model_version_download_uri(version.name, version.version)
+    return tuple(file.path for files in _folders_below(client, root) for file in files if not file.is_dir)
+
+
 def card_of_version(client: "MlflowClient", version: ModelVersion) -> str:
-    """The text of a registered version's card; empty where there is none that can be read."""
-    return _card(client, "", client.get_model_version_download_uri(version.name, version.version))
+    """The text of a registered version's card; empty where there is none. Raises BadCheckpoint for one
+    that is large, no regular file, or did not arrive.
+    """
+    return _card_in(client, "", client.get_model_version_download_uri(version.name, version.version))
 
 
 def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> "list[LoggedModel]":

@@ -1,8 +1,10 @@
 """The card of an MLflow model folder, ``MLmodel``, and what it tells of the library that made the model."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 import yaml
@@ -37,11 +39,41 @@ def document_of(card: str) -> Mapping[str, Any]:
 
 def schema_of(card: str) -> Schema | None:
     """The signature that a card tells of, if it does. Raises BadRequest for a card that cannot be read."""
-    try:
+    with _reading():
         told = document_of(card).get("signature")
         if not isinstance(told, Mapping):
             return None
         return Schema(_canonical(told.get("inputs")), _canonical(told.get("outputs")))
+
+
+def loaded_by(card: str, files: Iterable[str]) -> tuple[str, ...]:
+    """Those of a version's files that a flavor in its card names, or that lie in a folder named there: what
+    MLflow loads, as far as a card can tell. Where a file was logged from (``uri``) names nothing here.
+
+    Raises BadRequest for a card that cannot be read.
+    """
+    with _reading():
+        named = {PurePosixPath(normpath(text)) for text in _texts(document_of(card).get("flavors")) if text}
+        paths = sorted(files)
+        return tuple(path for path in paths if not named.isdisjoint((p := PurePosixPath(path), *p.parents)))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if key != "uri":
+                yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BadRequest(
             f"its card {CARD} cannot be read: {' '.join(str(error).split())}", mend="log the model again"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Decision, GateVerdict, Seen, TrailEntry, TrailKind, WatchEvent, tags
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import BadRequest, Busy, NotPermitted, OutOfDeviceMemory
+from stockpot.errors import BadRequest, Busy, NotArrived, NotPermitted, OutOfDeviceMemory
 from stockpot.prose import counted, one_line
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 APPROVED = "approved"
 """Of the tag `stockpot.approval`: MLflow's own word for it."""
-FAULTS_OF_ONE = (BadRequest, Busy, NotPermitted, OutOfDeviceMemory)
-"""A version that was deleted meanwhile, an alias that may not be moved, weights that need a larger device."""
+FAULTS_OF_ONE = (BadRequest, Busy, NotArrived, NotPermitted, OutOfDeviceMemory)
+"""A version that was deleted meanwhile, a download that broke off, an alias that may not be moved, weights
+that need a larger device. None of them is an answer: what was asked for is asked for still."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,28 @@ def asks_of(place: Office, model: str, policy: Policy, approved: "Sequence[Model
         return  # somebody moved one since: the next look finds it, and then it is told when
     wanted: dict[str, str] = {}
     asked = _moved(entries, policy.candidate, candidate)
-    if candidate and asked and not _answered(entries, policy, f"models:/{model}/{candidate}", asked.number):
+    held = _version(place, model, candidate)
+    if candidate and asked and held and not _answered(entries, policy, held, asked.number):
         wanted[candidate] = f"alias {policy.candidate} in MLflow"
     for version in approved:
-        if version.name == model and not _answered(entries, policy, version.uri, after=0):
+        if version.name == model and not _answered(entries, policy, version, after=0):
             wanted.setdefault(version.version, f"tag {tags.APPROVAL} in MLflow")
     for number, why in wanted.items():
         if number != champion:
             yield Ask(f"models:/{model}/{number}", why)
     moved = _moved(entries, policy.alias, champion)
-    if moved is None or champion is None or moved.fact.get("seen") in {None, Seen.PROMOTE}:
-        return
-    uri = f"models:/{model}/{champion}"
-    if _judged(entries, uri, after=moved.number) is None:
-        yield Ask(uri, f"alias {policy.alias} moved by hand", moved.fact["before"], by_hand=True)
+    if moved is not None and moved.fact.get("seen") not in {None, Seen.PROMOTE}:
+        held = _version(place, model, champion)
+        if held is not None and _judged(entries, held, after=moved.number) is None:
+            yield Ask(held.uri, f"alias {policy.alias} moved by hand", moved.fact["before"], by_hand=True)
+
+
+def _version(place: Office, model: str, number: str | None) -> "ModelVersion | None":
+    """None where it was deleted since."""
+    if number is not None:
+        with suppress(BadRequest):
+            return place.tracker.version(f"models:/{model}/{number}")
+    return None
 
 
 def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promoter]) -> tuple[Answered, ...]:
@@ -125,30 +134,31 @@ def _answer(ask: Ask, promoter: Promoter, place: Office) -> Answered:
     if not ask.by_hand:
         return Answered(ask, promoter.promote(ask.uri, Mover(UNKNOWN, ask.why), place.watch))
     version = place.tracker.version(ask.uri)
-    before: ModelVersion | None = None
-    with suppress(BadRequest):  # it may be deleted since
-        if ask.before is not None:
-            before = place.tracker.version(f"models:/{version.name}/{ask.before}")
+    before = _version(place, version.name, ask.before)
     decision = promoter.gate.judge(version, before, promoter.policy)
     record(place, decision, UNKNOWN, ask.why)
     return Answered(ask, decision=decision)
 
 
-def _judged(entries: Sequence[TrailEntry], uri: str, *, after: int) -> TrailEntry | None:
-    """The last decision about this version behind that entry."""
+def _judged(entries: Sequence[TrailEntry], version: "ModelVersion", *, after: int) -> TrailEntry | None:
+    """The last decision about this version behind that entry. MLflow gives the number of one that was deleted
+    to another: an entry that does not tell when its version was made is about whichever has the number.
+    """
 
     def is_about_it(entry: TrailEntry) -> bool:
         told = entry.fact.get("version") if entry.kind is TrailKind.DECISION else None
-        return isinstance(told, Mapping) and told.get("uri") == uri
+        if not isinstance(told, Mapping) or told.get("uri") != version.uri:
+            return False
+        return told.get("created", 0) in {0, version.created} or version.created == 0
 
     return next((entry for entry in reversed(entries) if entry.number > after and is_about_it(entry)), None)
 
 
-def _answered(entries: Sequence[TrailEntry], policy: Policy, uri: str, after: int) -> bool:
+def _answered(entries: Sequence[TrailEntry], policy: Policy, version: "ModelVersion", after: int) -> bool:
     """Whether a version was judged behind that entry. Where it passed and the alias has not moved since,
     whoever judged it was stopped before he could move it.
     """
-    last = _judged(entries, uri, after=after)
+    last = _judged(entries, version, after=after)
     if last is None or last.fact.get("verdict") == GateVerdict.FAILED:
         return last is not None
     later = entries[last.number :]

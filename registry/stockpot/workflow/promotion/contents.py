@@ -1,6 +1,6 @@
 """What a registered version holds: its weights, believed only as far as their digest goes."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from stockpot.entities import (
     Recipe,
     Score,
     WeightsFormat,
+    WeightsSource,
     tags,
 )
 from stockpot.entities.weights_names import is_adapter
@@ -21,6 +22,7 @@ from stockpot.errors import (
     BadCheckpoint,
     BadRequest,
     BadTask,
+    NotArrived,
     OutOfDeviceMemory,
     StockpotError,
     TrackingError,
@@ -35,10 +37,12 @@ from stockpot.workflow.publishing.transfer import EXPORTED, differences
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
 
+RUNS = "python_model.pkl"
+"""What a flavor unpickles, and runs, in place of any weights."""
 OF_THE_VERSION = (BadCheckpoint, BadRequest, BadTask, TrackingError)
 """What is wrong with a version or a policy, and is told as a check that failed."""
-OF_THE_MACHINE = (OutOfDeviceMemory, Unreachable)
-"""Among those, what says nothing of a version: it ends the work."""
+OF_THE_MACHINE = (NotArrived, OutOfDeviceMemory, Unreachable)
+"""Among those, what says nothing of a version, a download that broke off for example: it ends the work."""
 
 
 def reason(error: StockpotError) -> str:
@@ -88,7 +92,7 @@ class Contents:
 def contents_of(version: ModelVersion, tracker: "Tracker", supply: Supply) -> Contents:
     """Download the version's weights, whoever made them, and make them available by digest.
 
-    Raises Unreachable alone: whatever else is wrong is told.
+    Raises Unreachable and NotArrived alone: whatever else is wrong is told.
     """
     try:
         held = offer_version(version, tracker, supply)
@@ -114,8 +118,7 @@ def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:
             f"its {SOUP_FILE} is {found}, but its tag {tags.CHECKPOINT} tells of {told}: tags were copied "
             "onto other content, or the content was replaced",
         )
-    strays = _strays(held.version, held.checkpoint, tracker, supply) if held.path == SOUP_FILE else ()
-    if differing := list(strays):
+    if differing := list(_strays(held, held.checkpoint, tracker, supply)):
         return Check(
             "bytes", CheckOutcome.FAILED, f"what is served of it are other weights: {listed(differing)}"
         )
@@ -125,14 +128,19 @@ def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:
     return Check("bytes", CheckOutcome.PASSED, f"they are {told}, as its tag tells")
 
 
-def _strays(version: ModelVersion, own: Checkpoint, tracker: "Tracker", supply: Supply) -> Iterator[str]:
-    """Where the version holds other weights than its canonical file, in an exported model or elsewhere, or
-    what it holds cannot be told without running it.
+def _strays(held: Contents, own: Checkpoint, tracker: "Tracker", supply: Supply) -> Iterator[str]:
+    """Where MLflow would load other weights than those that were read, or what cannot be told without running
+    it. Beside a canonical file nothing else is expected: there it is whatever the version holds, whether its
+    card names it or not.
     """
     try:
-        sources = tracker.version_weights(version)
+        loaded = tracker.loaded(held.version)
+        yield from (path for path in loaded if PurePosixPath(path).name == RUNS)
+        sources = tracker.version_weights(held.version)
+        if held.path != SOUP_FILE:
+            sources = tuple(source for source in sources if source.path != held.path and _is(source, loaded))
         yield from (source.path for source in sources if source.format is WeightsFormat.PICKLE)
-        exported = [source for source in sources if source.path in EXPORTED]
+        exported = [source for source in sources if source.path in EXPORTED and held.path == SOUP_FILE]
         with supply.building(Recipe.mean([own.digest])) as (_, file):
             served = file.parent / "served"
             for source in exported:
@@ -140,14 +148,23 @@ def _strays(version: ModelVersion, own: Checkpoint, tracker: "Tracker", supply: 
                 place.mkdir(parents=True, exist_ok=True)
                 tracker.fetch(source, place)
             yield from differences(served, file)
-        known = {SOUP_FILE, *EXPORTED}
+        known = {SOUP_FILE, *(source.path for source in exported)}
         for source in sources:
-            if source.path in known or source.format is WeightsFormat.PICKLE or is_adapter(source):
-                continue  # an adapter beside the whole soup is for other tools
-            held = supply.read(source).checkpoint
-            if held is None or held.digest != own.digest:
+            if source.path in known or source.format is WeightsFormat.PICKLE:
+                continue
+            if is_adapter(source):
+                if _is(source, loaded):
+                    yield f"{source.path}, an adapter that is laid over them"
+                continue  # one that MLflow does not load is for other tools
+            read = supply.read(source).checkpoint
+            if read is None or read.digest != own.digest:
                 yield source.path
     except OF_THE_MACHINE:
         raise
     except OF_THE_VERSION as error:
         yield reason(error)
+
+
+def _is(source: WeightsSource, loaded: Collection[str]) -> bool:
+    """Whether this file, or a part of it, is among these."""
+    return source.path in loaded or any(source.beside(part).path in loaded for part in source.parts)

@@ -217,7 +217,7 @@ def _judged(held: Contents, found: Findings, place: int) -> JudgedVersion:
     has_scores = found.suite is not None and place < len(found.measured)
     scores = found.suite.told(found.measured[place]) if found.suite and has_scores else ()
     size_of = None if held.checkpoint is None else held.checkpoint.size
-    return JudgedVersion(held.version.uri, held.digest, size_of, scores)
+    return JudgedVersion(held.version.uri, held.digest, size_of, scores, held.version.created)
 
 
 def _sizes(mine: Contents, its: Contents | None, limit: float | None) -> Check:

@@ -182,7 +182,7 @@ def _is_still(before: ModelVersion | None, now: ModelVersion | None) -> bool:
     """Whether it is the same version. One may be deleted, and another one get its number."""
 
     def name(version: ModelVersion | None) -> object:
-        return version and (version.uri, version.model_id, version.run_id)
+        return version and (version.uri, version.model_id, version.run_id, version.created)
 
     return name(before) == name(now)
 
