@@ -13,8 +13,8 @@ from stockpot.watching import Silent
 from stockpot.workflow.promotion.asking import Answered, answer, sentence
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Promoter
-from stockpot.workflow.promotion.trails import append
 from stockpot.workflow.promotion.watching import look
+from stockpot.workflow.trails import append
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 POLICY = Policy(task="tiny", margin=-20)
