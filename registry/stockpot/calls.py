@@ -361,11 +361,12 @@ def recall(  # noqa: PLR0913 - one parameter per option
     flow: bool | None = None,
     watch: Watcher | None = None,
 ) -> "Recalling":
-    """Recall a run, a checkpoint or a dataset: no soup may hold it from now on, versions that do are marked.
+    """Recall a run, a checkpoint or data: no soup may hold it from now on, versions that do are marked.
 
     Args:
         kind: What is recalled.
-        name: The run's id, the checkpoint's digest, or the dataset's digest as MLflow shows it.
+        name: The run's id, the checkpoint's digest, the dataset's digest as MLflow shows it, or the domain's
+            label: the tag ``stockpot.domain`` of runs names one, several with commas, or ``*`` for all data.
         reason: Why, for whoever reads the versions' tags and the trail.
         by: Who asks for it; by default git's name of this user, else the system's, with the host.
         withdraw: Take an earlier recall back.

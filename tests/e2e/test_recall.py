@@ -165,7 +165,7 @@ def test_what_is_no_thing_or_two_is_told(
     for arguments in ([], ["--run", "a", "--checkpoint", digest_of_bytes(b"a")]):
         with pytest.raises(SystemExit, match="3"):
             main(["recall", "--reason", "why", *arguments])
-        assert "one of --run, --checkpoint and --dataset" in capsys.readouterr().err
+        assert "one of --run, --checkpoint, --dataset and --domain" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="3"):
         main(["recall", "--run", "a"])
     assert "a recall needs its reason" in capsys.readouterr().err

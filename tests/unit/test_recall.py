@@ -195,6 +195,76 @@ def test_a_dataset_takes_its_runs_with_it_also_those_that_come_later(office: Off
     assert named("a") in now.checkpoints
 
 
+def test_a_domain_takes_the_runs_that_name_it_and_those_of_all_data_with_it(office: Office) -> None:
+    tagged = {"a": "python", "b": "man, python", "c": "*", "d": "man", "e": "", "f": "Python"}
+    runs = {one.run.name: one for one in office.logs(*tagged)}
+    for name, tag in tagged.items():
+        office.tracker.tag_run(runs[name].run.run_id, tags.DOMAIN, tag)
+        office.soup(f"{name}f", [runs[name], runs["f"]] if name != "f" else [runs["d"], runs["e"]])
+    found = office.recall(RecallKind.DOMAIN, "python")
+    assert [one.uri for one in found.versions] == [f"models:/birds/{number}" for number in (1, 2, 3)]
+    office.tracker.tag_run(runs["d"].run.run_id, tags.DOMAIN, "man,python")
+    now = recalled(office.store, office.tracker)
+    assert {*now.runs} == {runs[name].run.run_id for name in "abcd"}, "asked anew"
+    office.recall(RecallKind.DOMAIN, "python", withdrawn=True)
+    assert not recalled(office.store, office.tracker).runs
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (
+            "pyhton",
+            "no run's tag stockpot.domain names 'pyhton': there are man, python: did you mean python?",
+        ),
+        ("Python", "no run's tag stockpot.domain names 'Python'"),
+        ("*", "it holds every run of all data"),
+        ("man,python", "must be 1 to 64 characters, no comma"),
+        (" ", "must be 1 to 64 characters"),
+        ("p" * 65, "must be 1 to 64 characters"),
+    ],
+)
+def test_a_domain_is_one_label_that_a_run_has(office: Office, name: str, what: str) -> None:
+    for run, tag in zip(office.logs("a", "b", "c"), ("python", "man", "*"), strict=True):
+        office.tracker.tag_run(run.run.run_id, tags.DOMAIN, tag)
+    with pytest.raises(BadRequest) as error:
+        office.recall(RecallKind.DOMAIN, name)
+    assert what in error.value.what
+    assert office.store.recalls() == ()
+
+
+def test_runs_that_mlflow_does_not_have_any_more_are_told_with_what_lies_beside_their_soups(
+    office: Office,
+) -> None:
+    a, b, c, d = office.logs("a", "b", "c", "d")
+    office.tracker.tag_run(d.run.run_id, tags.DOMAIN, "python")
+    tagged = [replace(one, run=replace(one.run, tags={tags.DOMAIN: "python"})) for one in (a, d)]
+    office.soup("ab", [tagged[0], b])
+    damaged = office.soup("bc", [c, b])
+    office.soup("d", [tagged[1], b])
+    office.tracker.models_kept[damaged.model_id or ""].files["stockpot.json"] = b"{"
+    for one in (a, c):
+        del office.tracker.runs_kept[one.run.run_id]
+    of_it, unknown = office.recall(RecallKind.DOMAIN, "python", really=False).notes[1:]
+    assert of_it == f"1 run of it in soups, gone from MLflow, must be recalled by --run: {a.run.run_id}"
+    assert f"1 run in soups, not in this MLflow any more, used it is not known: {c.run.run_id};" in unknown
+    office.tracker.add_dataset(d.run.run_id, "d1")
+    (_, unknown) = office.recall(RecallKind.DATASET, "d1", really=False).notes
+    assert all(one.run.run_id in unknown for one in (a, c)), "no file tells of data"
+
+
+def test_what_was_held_by_a_renamed_model_is_searched_anew_for_its_name_of_today(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    office.soup("ab", [a, b])
+    office.soup("abc", [a, b, *office.logs("c")], known=False)
+    office.tracker.rename_model("birds", "fowl")
+    plan = office.recall(RecallKind.RUN, a.run.run_id, really=False)
+    assert [(one.replaces, one.request.model) for one in plan.replacements] == [
+        (("models:/fowl/1",), "fowl"),
+        (("models:/fowl/2",), "fowl"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "what"),
     [

@@ -97,6 +97,15 @@ def test_runs_of_recalled_data_are_excluded_and_come_back_with_its_withdrawal(sw
     assert sweep.excluded() == {}
 
 
+def test_runs_of_a_recalled_domain_are_excluded_with_the_way_back(sweep: Sweep) -> None:
+    for name, tag in {"1": "plain prose", "2": "*", "3": "code"}.items():
+        sweep.tracker.tag_run(sweep.runs[name], "stockpot.domain", tag)
+    sweep.recall(RecallKind.DOMAIN, "plain prose")
+    found = sweep.excluded()
+    assert {*found} == {"1", "2"}
+    assert "stockpot recall --domain 'plain prose' --withdraw --reason" in found["2"].mend
+
+
 def test_a_recalled_base_is_refused(sweep: Sweep, tmp_path: Path) -> None:
     base = tmp_path / "base.safetensors"
     base.write_bytes(FILES["4"])

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -28,6 +29,11 @@ Dataset = Annotated[
     str | None, typer.Option("--dataset", help="Or every run that used it: its digest as MLflow shows it.")
 ]
 
+Domain = Annotated[
+    str | None,
+    typer.Option("--domain", help="Or every run whose tag stockpot.domain names it, or * for all data."),
+]
+
 
 @commands.command(epilog="Example: stockpot recall --run 1f0c...e2 --reason 'mislabelled data'")
 def recall(  # noqa: PLR0913 - one parameter per option
@@ -35,6 +41,7 @@ def recall(  # noqa: PLR0913 - one parameter per option
     run: Run = None,
     checkpoint: Checkpoint = None,
     dataset: Dataset = None,
+    domain: Domain = None,
     reason: Annotated[str, typer.Option(help="Why, for whoever reads it beside the versions.")] = "",
     by: Annotated[
         str | None, typer.Option(help="Who asks; by default as git or the system tells, with the host.")
@@ -57,7 +64,14 @@ def recall(  # noqa: PLR0913 - one parameter per option
     if listed:
         _show_words(as_json=as_json)
         return
-    kind, name = _subject(run, checkpoint, dataset)
+    kind, name = _subject(
+        {
+            RecallKind.RUN: run,
+            RecallKind.CHECKPOINT: checkpoint,
+            RecallKind.DATASET: dataset,
+            RecallKind.DOMAIN: domain,
+        }
+    )
 
     def look(*, really: bool) -> Recalling:
         return watched(
@@ -87,12 +101,12 @@ def recall(  # noqa: PLR0913 - one parameter per option
     _end(done)
 
 
-def _subject(run: str | None, checkpoint: str | None, dataset: str | None) -> tuple[RecallKind, str]:
+def _subject(given: Mapping[RecallKind, str | None]) -> tuple[RecallKind, str]:
     """What is recalled. Raises BadRequest unless it is one thing."""
-    given = {RecallKind.RUN: run, RecallKind.CHECKPOINT: checkpoint, RecallKind.DATASET: dataset}
     named = [(kind, name) for kind, name in given.items() if name is not None]
     if len(named) != 1:
-        raise BadRequest("name one thing to recall", mend="give one of --run, --checkpoint and --dataset")
+        mend = "give one of --run, --checkpoint, --dataset and --domain"
+        raise BadRequest("name one thing to recall", mend=mend)
     return named[0]
 
 

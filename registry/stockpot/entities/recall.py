@@ -11,15 +11,17 @@ class RecallKind(StrEnum):
     CHECKPOINT = "checkpoint"
     DATASET = "dataset"
     """Every run that MLflow knows to have used it."""
+    DOMAIN = "domain"
+    """Every run whose tag ``stockpot.domain`` names it, or all data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A person's word about a run, a checkpoint or a dataset. The last one about a thing counts."""
+    """A person's word about a run, a checkpoint, a dataset or a domain. The last one about a thing counts."""
 
     kind: RecallKind
     name: str
-    """The run's id, the checkpoint's digest, the dataset's digest as MLflow has it."""
+    """The run's id, the checkpoint's digest, the dataset's digest as MLflow has it, the domain's label."""
     reason: str
     by: str
     withdrawn: bool = False

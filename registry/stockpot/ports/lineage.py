@@ -53,7 +53,7 @@ class Descent(Protocol):
         ...
 
     def append_recall(self, recall: Recall) -> Recall:
-        """Keep a person's word about a run, a checkpoint or a dataset, unless the last one about it says the
+        """Keep a person's word about a run, a checkpoint or data, unless the last one about it says the
         same already, of which the reason may be another: returns the word that counts.
         """
         ...

@@ -88,6 +88,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def runs_tagged(self, tag: str) -> tuple[Run, ...]:
+        """The runs that have this tag (not empty), in whichever experiment, deleted ones too; without
+        Stockpot's own. By id.
+        """
+        ...
+
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         """Set a tag of a run, in place of what it held. Raises UnknownSweep or NotPermitted."""
         ...

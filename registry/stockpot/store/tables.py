@@ -372,7 +372,7 @@ class VersionRow(Row):
 
 
 class RecallRow(Row):
-    """A person's word about a run, a checkpoint or a dataset. None is ever changed or removed."""
+    """A person's word about a run, a checkpoint or data. None is ever changed or removed."""
 
     __tablename__ = "stockpot_recalls"
     id: Mapped[int] = mapped_column(primary_key=True)

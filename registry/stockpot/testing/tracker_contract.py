@@ -675,6 +675,19 @@ class TrackerContract(RegistryContract):
         assert tracker.runs_on(digest) == tuple(sorted([first, second]))
         assert tracker.runs_on("nobody's") == ()
 
+    def test_runs_are_found_by_a_tag_deleted_ones_too_and_our_own_not(
+        self, backend: Backend, sweep: PlantedSweep, publication: Publication
+    ) -> None:
+        tracker, tag = backend.tracker, f"stockpot.{fresh('tag')}"
+        first, second, third = sweep.children
+        for run_id in (first, second, tracker.create_run(publication)):
+            tracker.tag_run(run_id, tag, f"a,{run_id}")
+        tracker.tag_run(third, tag, "")
+        backend.delete_run(second)
+        found = [(run.run_id, run.tags[tag]) for run in tracker.runs_tagged(tag)]
+        assert found == [(run_id, f"a,{run_id}") for run_id in sorted([first, second])]
+        assert tracker.runs_tagged("nobody's") == ()
+
     def test_a_version_takes_a_tag_beside_its_others(
         self, tracker: Tracker, publication: Publication
     ) -> None:

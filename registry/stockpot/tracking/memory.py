@@ -204,6 +204,10 @@ class MemoryTracker(MemoryRegistry, Tracker):
         kept = self.runs_kept.items()
         return tuple(sorted(i for i, one in kept if dataset in one.datasets and ROLE not in one.run.tags))
 
+    def runs_tagged(self, tag: str) -> tuple[Run, ...]:
+        runs = (kept.run for _, kept in sorted(self.runs_kept.items()))
+        return tuple(run for run in runs if run.tags.get(tag) and ROLE not in run.tags)
+
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         self._require_writable("run")
         if run_id not in self.runs_kept:

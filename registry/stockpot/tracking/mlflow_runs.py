@@ -84,26 +84,37 @@ def runs_named(client: "MlflowClient", run_ids: Collection[str], size: int) -> I
 
 def runs_on(client: "MlflowClient", dataset: str, size: int) -> tuple[str, ...]:
     """The ids of all runs but our own that logged a dataset with this digest."""
-    from mlflow.entities import ViewType
-
     told = f"dataset {dataset!r}"
     if {"'", '"'} <= {*dataset}:
         raise BadRequest(
             f"{told}: MLflow's digests hold no quotes", mend="give the digest as MLflow shows it"
         )
     quote = '"' if "'" in dataset else "'"
-    found: set[str] = set()
+    found = _others(client, f"dataset.digest = {quote}{dataset}{quote}", f"the runs of {told}", size)
+    return tuple(sorted({run.run_id for run in found}))
+
+
+def runs_tagged(client: "MlflowClient", tag: str, size: int) -> tuple[Run, ...]:
+    """All runs but our own that have this tag, by id."""
+    found = {
+        run.run_id: run for run in _others(client, f"tags.`{tag}` != ''", f"runs with tag {tag!r}", size)
+    }
+    return tuple(found[run_id] for run_id in sorted(found))
+
+
+def _others(client: "MlflowClient", condition: str, told: str, size: int) -> Iterator[Run]:
+    """The runs of all experiments that are not our own, deleted ones too."""
+    from mlflow.entities import ViewType
+
     experiments = [str(one.experiment_id) for one in _experiments(client, deleted=True)]
     token = None
     while experiments:
-        condition = f"dataset.digest = {quote}{dataset}{quote}"
-        with asking(f"looking for the runs of {told}"):
+        with asking(f"looking for {told}"):
             page = client.search_runs(experiments, condition, ViewType.ALL, size, page_token=token)
-        found |= {str(run.info.run_id) for run in page if ROLE not in run.data.tags}
+        yield from (_run(run) for run in page if ROLE not in run.data.tags)
         token = page.token
         if not token:
             break
-    return tuple(sorted(found))
 
 
 def _among_ids(ids: Collection[str]) -> Iterator[str]:

@@ -60,6 +60,7 @@ from stockpot.tracking.mlflow_runs import (
     parent_of,
     runs_named,
     runs_on,
+    runs_tagged,
     select_runs,
     soup_runs,
 )
@@ -177,6 +178,9 @@ class MlflowTracker(Tracker):
 
     def runs_on(self, dataset: str) -> tuple[str, ...]:
         return runs_on(self._client, dataset, self._page_size)
+
+    def runs_tagged(self, tag: str) -> tuple[Run, ...]:
+        return runs_tagged(self._client, tag, self._page_size)
 
     def tag_run(self, run_id: str, tag: str, value: str) -> None:
         with asking(f"tag {tag!r} of run {run_id}", invalid=UnknownSweep, missing=UnknownSweep):

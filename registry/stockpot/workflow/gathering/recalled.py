@@ -1,10 +1,12 @@
 """What no soup may hold: recalled runs and checkpoints, and soups that hold them."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Recall, RecallKind
+from stockpot.entities import Digest, Recall, RecallKind, tags
+from stockpot.entities.domain import has_data_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Store, Tracker
@@ -29,7 +31,7 @@ class Recalled:
 def recalled(store: "Store", tracker: "Tracker") -> Recalled:
     """Ask what is recalled: usually nothing, which is one question to the store.
 
-    Which runs used a recalled dataset MLflow is asked anew: some may have come since. Raises TrackingError.
+    Which runs used recalled data MLflow is asked anew: some may have come since. Raises TrackingError.
     """
     words = in_force(store.recalls())
     if not words:
@@ -40,10 +42,24 @@ def recalled(store: "Store", tracker: "Tracker") -> Recalled:
         if word.kind is RecallKind.CHECKPOINT:
             checkpoints[Digest(word.name)] = word
             continue
-        named = [word.name] if word.kind is RecallKind.RUN else tracker.runs_on(word.name)
+        named = runs_of(word, tracker)
         runs |= dict.fromkeys(named, word)
         checkpoints |= dict.fromkeys(store.logged_by(named), word)
     return Recalled(runs, _with_soups(checkpoints, store))
+
+
+def runs_of(word: Recall, tracker: "Tracker") -> tuple[str, ...]:
+    """The ids of the runs that a word is about, deleted ones too; of a checkpoint none."""
+    match word.kind:
+        case RecallKind.RUN:
+            return (word.name,)
+        case RecallKind.DATASET:
+            return tracker.runs_on(word.name)
+        case RecallKind.DOMAIN:
+            told = tracker.runs_tagged(tags.DOMAIN)
+            return tuple(run.run_id for run in told if has_data_of(run.tags[tags.DOMAIN], word.name))
+        case RecallKind.CHECKPOINT:
+            return ()
 
 
 def _with_soups(roots: Mapping[Digest, Recall], store: "Store") -> Mapping[Digest, Recall]:
@@ -65,7 +81,7 @@ def in_force(words: Iterable[Recall]) -> tuple[Recall, ...]:
 
 def way_back(word: Recall) -> str:
     """The command by which a person takes it back."""
-    command = f"stockpot recall --{word.kind} {word.name} --withdraw --reason TEXT"
+    command = f"stockpot recall --{word.kind} {shlex.quote(word.name)} --withdraw --reason TEXT"
     return f"a person who wants it back says so: {command}"
 
 

@@ -1,4 +1,4 @@
-"""A recall: what holds a run, a checkpoint or a dataset is marked, kept out of soups, and searched anew."""
+"""A recall: what holds a run, a checkpoint or data is marked, kept out of soups, and searched anew."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,25 +10,22 @@ from stockpot.entities import (
     ModelVersion,
     PublishedSoup,
     Recall,
-    RecallKind,
     SoupOutcome,
     SoupRequest,
     Standing,
     tags,
 )
-from stockpot.errors import BadRequest, StockpotError, Unexpected
+from stockpot.errors import StockpotError, Unexpected
 from stockpot.ports import Records
 from stockpot.prose import one_line
-from stockpot.workflow.gathering.recalled import WITHDRAWN, in_force, recalled
-from stockpot.workflow.lineage.family import DIGEST
+from stockpot.workflow.gathering.recalled import WITHDRAWN, recalled
 from stockpot.workflow.lineage.rebuilding import Told, rebuild_lineage
 from stockpot.workflow.lineage.versions import Holder, holders
+from stockpot.workflow.lineage.words import checkpoints_of
 from stockpot.workflow.trace import snapshot_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Watcher
-
-LIST = "stockpot recall --list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +100,9 @@ def plan_recall(word: Recall, place: Records, watch: "Watcher") -> Plan:
     Versions that the store does not know are read first, as `rebuild_lineage` does, since a recall has to
     reach them too. Raises BadRequest for what does not exist, or is not recalled and shall be withdrawn.
     """
-    _recalled_by(word, place)  # a slip is told before anything is downloaded
+    checkpoints_of(word, place)  # a slip is told before anything is downloaded
     refused = [one for one in rebuild_lineage(place, watch) if one.told is Told.REFUSED]
-    checkpoints, notes = _recalled_by(word, place)
+    checkpoints, notes = checkpoints_of(word, place)
     notes += [f"what {one.uri} holds is not known: {one.fault}" for one in refused]
     soups = {blend.soup for blend in place.store.blends(checkpoints, down=True)}
     found = holders({*checkpoints, *soups}, place)
@@ -115,35 +112,6 @@ def plan_recall(word: Recall, place: Records, watch: "Watcher") -> Plan:
     reached = tuple(map(_reached, proven))
     searches = () if word.withdrawn else tuple(_searches(proven, place))
     return Plan(Recalling(word, checkpoints, reached, searches, tuple(notes)), tuple(proven))
-
-
-def _recalled_by(word: Recall, place: Records) -> tuple[tuple[Digest, ...], list[str]]:
-    """The checkpoints that are known, and notes."""
-    if word.withdrawn:
-        known = {(one.kind, one.name) for one in in_force(place.store.recalls())}
-        if (word.kind, word.name) not in known:
-            raise BadRequest(f"{word.told} is not recalled", mend=f"see what is: {LIST}")
-    if word.kind is RecallKind.CHECKPOINT:
-        if not DIGEST.fullmatch(word.name):
-            raise BadRequest(
-                f"{word.name!r} is no checkpoint's digest",
-                mend="give it whole, as stockpot lineage --json tells it: sha256: and 64 digits",
-            )
-        return (Digest(word.name),), []
-    runs = (word.name,) if word.kind is RecallKind.RUN else place.tracker.runs_on(word.name)
-    checkpoints = place.store.logged_by(runs)
-    if word.kind is RecallKind.RUN:
-        if not checkpoints and not word.withdrawn and not [*place.tracker.runs_named(runs)]:
-            raise BadRequest(f"no run {word.name!r}, in the store or in MLflow", mend="give the run's id")
-        notes = [] if checkpoints else [f"no checkpoint of {word.told} was ever read"]
-    elif not runs and not word.withdrawn:
-        raise BadRequest(
-            f"no run logged a dataset with the digest {word.name!r}",
-            mend="give the digest that MLflow shows at the run's datasets",
-        )
-    else:
-        notes = [f"{word.told} was used by {', '.join(runs)}"]
-    return checkpoints, notes
 
 
 def _reached(holder: Holder) -> Reached:
@@ -170,18 +138,22 @@ def _searches(found: Sequence[Holder], place: Records) -> Iterator[Replacement]:
 
 
 def _request_of(holder: Holder, place: Records) -> tuple[float, SoupRequest | None]:
-    """The newest request that ended in this version, and when; by the store, else by what lies beside it."""
+    """The newest request that ended in this version, and when; by the store, else by what lies beside it. For
+    the model by its name of today: a person may have given it another one since.
+    """
     version = holder.version
     if version is None or holder.recipe is None:
         return 0.0, None
     models = {version.name, version.tags.get(tags.MODEL, version.name)}
     filed = [one for one in place.store.reports(holder.recipe) if one.report.request.model in models]
     if filed:
-        return filed[-1].created_at, filed[-1].report.request.question
-    try:
-        return 0.0, snapshot_of(version.uri, place.tracker)[1].report.request.question
-    except StockpotError:
-        return 0.0, None
+        at, request = filed[-1].created_at, filed[-1].report.request
+    else:
+        try:
+            at, request = 0.0, snapshot_of(version.uri, place.tracker)[1].report.request
+        except StockpotError:
+            return 0.0, None
+    return at, replace(request.question, model=version.name)
 
 
 def carry_out(plan: Plan, place: Records, answer: Answer, record: Record, watch: "Watcher") -> Recalling:
