@@ -260,8 +260,7 @@ def test_what_was_held_by_a_renamed_model_is_searched_anew_for_its_name_of_today
     office.tracker.rename_model("birds", "fowl")
     plan = office.recall(RecallKind.RUN, a.run.run_id, really=False)
     assert [(one.replaces, one.request.model) for one in plan.replacements] == [
-        (("models:/fowl/1",), "fowl"),
-        (("models:/fowl/2",), "fowl"),
+        (("models:/fowl/1", "models:/fowl/2"), "fowl"),
     ]
 
 
