@@ -103,6 +103,9 @@ def _prepared(connection: sqlite3.Connection, record: object) -> None:
     _bare(connection, record)
     with closing(connection.cursor()) as cursor:
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(
+            "PRAGMA cache_size = -32000"
+        )  # KiB at most; of 2 MB a lineage's walk reads pages again
         try:
             cursor.execute("PRAGMA journal_mode = WAL")  # the file remembers it
         except sqlite3.OperationalError as error:

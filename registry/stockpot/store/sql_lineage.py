@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from stockpot.entities import Blend, Candidate, Digest, Found, KnownVersion, Recall, RecallKind, Recipe
 from stockpot.store.descent import in_order, is_told, places_in_order
@@ -14,7 +14,7 @@ from stockpot.store.places import place_of
 from stockpot.store.sql_jobs import EXPERIMENT, SWEEP
 from stockpot.store.sql_registrations import Clock, keep_version
 from stockpot.store.tables import CandidateRow, IngredientRow, JobRow, RecallRow, VersionRow
-from stockpot.store.transactions import Transactions, in_parts, insert, keep_recipe
+from stockpot.store.transactions import Transactions, among, insert, keep_recipe
 
 BLENDS = (
     select(
@@ -28,9 +28,11 @@ BLENDS = (
     .where(IngredientRow.checkpoint != VersionRow.checkpoint)
 )
 """Of known versions. A recipe of one ingredient makes that again."""
-OFF = ("hashjoin", "mergejoin", "seqscan")
-BY_INDEX = select(*(func.set_config(f"enable_{way}", "off", literal(value=True)) for way in OFF))
-"""PostgreSQL would read whole tables for each level. True: for this transaction."""
+OFF = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "jit")
+BY_INDEX = select(*(func.set_config(way, "off", literal(value=True)) for way in OFF))
+"""PostgreSQL would read whole tables for each level, or compile what it asks itself once. True: for this
+transaction.
+"""
 VERSIONS = select(
     *(VersionRow.model, VersionRow.version, VersionRow.recipe),
     *(VersionRow.checkpoint, VersionRow.run_id, VersionRow.model_id),
@@ -78,20 +80,18 @@ class SqlLineage(Transactions):
     def known_versions(
         self, checkpoints: Collection[Digest] | None = None, *, uri: str | None = None
     ) -> tuple[KnownVersion, ...]:
-        found: list[KnownVersion] = []
         wanted = VERSIONS if uri is None else VERSIONS.where(_is_called(uri))
         with self._transaction(self._reads) as session:
-            for part in [None] if checkpoints is None else in_parts(checkpoints):
-                some = wanted if part is None else wanted.where(VersionRow.checkpoint.in_(part))
-                found += (KnownVersion(*row) for row in session.execute(some))
-        return in_order(found)
+            if checkpoints is not None:
+                wanted = wanted.where(among(session, VersionRow.checkpoint, checkpoints))
+            return in_order(KnownVersion(*row) for row in session.execute(wanted))
 
     def blends(self, checkpoints: Collection[Digest], *, down: bool) -> tuple[Blend, ...]:
-        found: set[Blend] = set()
+        given = IngredientRow.checkpoint if down else VersionRow.checkpoint
         with self._transaction(self._reads) as session:
             _by_index(session)
-            for part in in_parts(checkpoints):
-                found.update(Blend(*row) for row in session.execute(_from(part, down=down)))
+            wanted = _from(given, among(session, given, checkpoints), down=down)
+            found = [Blend(*row) for row in session.execute(wanted)]
         return tuple(sorted(found, key=lambda blend: (blend.soup, blend.recipe, blend.position)))
 
     def found(self, checkpoints: Collection[Digest]) -> tuple[Found, ...]:
@@ -101,22 +101,18 @@ class SqlLineage(Transactions):
             .outerjoin(JobRow, JobRow.name == CandidateRow.job)
             .distinct()
         )
-        found: list[Found] = []
         with self._transaction(self._reads) as session:
             _by_index(session)
-            for part in in_parts(checkpoints):
-                found += (
-                    Found(*row) for row in session.execute(places.where(CandidateRow.checkpoint.in_(part)))
-                )
-        return places_in_order(found)
+            wanted = places.where(among(session, CandidateRow.checkpoint, checkpoints))
+            return places_in_order([Found(*row) for row in session.execute(wanted)])
 
     def logged_by(self, run_ids: Collection[str]) -> tuple[Digest, ...]:
         logged, made = select(CandidateRow.checkpoint), select(VersionRow.checkpoint)
-        found: set[Digest] = set()
         with self._transaction(self._reads) as session:
-            for part in in_parts(run_ids):
-                found.update(session.scalars(logged.where(CandidateRow.run_id.in_(part))))
-                found.update(session.scalars(made.where(VersionRow.run_id.in_(part))))
+            found = {
+                *session.scalars(logged.where(among(session, CandidateRow.run_id, run_ids))),
+                *session.scalars(made.where(among(session, VersionRow.run_id, run_ids))),
+            }
         return tuple(sorted(found))
 
     def append_recall(self, recall: Recall) -> Recall:
@@ -139,10 +135,9 @@ def _by_index(session: Session) -> None:
         session.execute(BY_INDEX)
 
 
-def _from(checkpoints: Collection[Digest], *, down: bool) -> Select[Any]:
+def _from(given: InstrumentedAttribute[Digest], begin: ColumnElement[bool], *, down: bool) -> Select[Any]:
     """One question for all levels: level by level, the ways to the database would take most of the time."""
-    given = IngredientRow.checkpoint if down else VersionRow.checkpoint
-    met = BLENDS.where(given.in_(checkpoints)).cte("met", recursive=True)
+    met = BLENDS.where(begin).cte("met", recursive=True)
     reached = met.c.soup if down else met.c.ingredient
     return select(met.union(BLENDS.join(met, given == reached)))
 

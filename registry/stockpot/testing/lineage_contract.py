@@ -65,6 +65,14 @@ class LineageContract:
         assert store.found([named("a")]) == store.found([]) == ()
         assert store.logged_by(["r"]) == ()
 
+    def test_more_checkpoints_are_asked_about_than_a_statement_has_parameters(self, store: Store) -> None:
+        soups_of_soups(store)
+        many = [*(named(str(number)) for number in range(66_000)), named("xy")]
+        assert pairs(store.blends(many, down=False)) == told("xy", "x", "xy", "y")
+        assert [one.uri for one in store.known_versions(many)] == ["models:/digits/4"]
+        assert store.found(many) == ()
+        assert store.logged_by(many) == ()
+
     def test_what_holds_a_checkpoint_is_told_through_soups_of_soups(self, store: Store) -> None:
         soups_of_soups(store)
         below = store.blends([named("b")], down=True)
