@@ -38,6 +38,7 @@ from stockpot.workflow.scanning.overview import RulesCheck
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
     from stockpot.workflow.lineage.recall import Recalling
+    from stockpot.workflow.reporting.reporter import Reported
 
 
 def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | None = None) -> SoupOutcome:
@@ -294,6 +295,47 @@ def promote(
         promoter = _promoter(place, uri, policies)
         require_alias(to, promoter.policy, uri)
         return promoter.promote(uri, who, watch)
+
+
+def report(
+    uri: str,
+    *,
+    out: Path | None = None,
+    barriers: bool = False,
+    influence: bool = False,
+    watch: Watcher | None = None,
+) -> "Reported":
+    """Write the page of a version that Stockpot made anew: all that is known of it, as one HTML file.
+
+    Args:
+        uri: models:/NAME/VERSION or models:/NAME@ALIAS.
+        out: The file; by default ``report.html`` among the artifacts of the version's run.
+        barriers: First evaluate the average of each pair of its ingredients, where nobody has.
+        influence: First evaluate it without each of its ingredients, where nobody has.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Raises the errors of `stockpot.errors`, each with its mend.
+    """
+    from stockpot.workflow.reporting.evaluating import evaluate_neighbours
+    from stockpot.workflow.reporting.reporter import Reported
+    from stockpot.workflow.trace import require_place
+
+    watch = _log_of(watch)
+    with Workplace(watch=watch) as place:
+        reporter, version = place.reporter, place.tracker.version(uri)
+        if out is None:
+            reporter.require_run(version)
+        else:
+            require_place(out)
+        evaluations = 0
+        if barriers or influence:
+            page = reporter.page(version.uri)
+            evaluations = evaluate_neighbours(page, place, watch, barriers=barriers, influence=influence)
+        if out is None:
+            return Reported(reporter.show(version), reporter.link(version), evaluations)
+        page = reporter.page(version.uri)
+        reporter.write(page, out)
+        return Reported(page, str(out), evaluations)
 
 
 def watch(*, seen: Seen = Seen.POLL, watch: Watcher | None = None) -> Look:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stockpot.workflow.promotion.policies import Policy
     from stockpot.workflow.promotion.promote import Promoter
     from stockpot.workflow.publishing.publish import Publisher
+    from stockpot.workflow.reporting.reporter import Reporter
 
 
 def make_folder(folder: Path) -> None:
@@ -276,4 +277,23 @@ class Workplace:
             marks={tags.FLOW_RUN: page} if page else {},
             by=f"{person()}, by flow run {page}" if page else person(),
             promised=self.settings.watch_every,
+            show=self.reporter.show,
         )
+
+    @property
+    def reporter(self) -> "Reporter":
+        """What tells all that is known of a version, on one page."""
+        from stockpot.figure import draw
+        from stockpot.webpage import render
+        from stockpot.workflow.reporting.reporter import Reporter
+
+        return Reporter(self, draw, render, self.guarded_alias)
+
+    def guarded_alias(self, model: str) -> str:
+        """The alias of this registered model's champion: that of its policy, where one can be read."""
+        from stockpot.workflow.promotion.policies import CHAMPION, read_policies
+
+        try:
+            return read_policies(self.settings.policies_file).of(model).alias
+        except BadRequest:
+            return CHAMPION

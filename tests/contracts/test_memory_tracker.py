@@ -30,6 +30,9 @@ class MemoryBackend(MemoryTracker):
             files=sorted(kept.files),
         )
 
+    def content(self, run_id: str, path: str) -> bytes:
+        return self.runs_kept[run_id].files[path]
+
     def everything(self, experiment_id: str) -> Sequence[str]:
         kept = [k for k in self.runs_kept.values() if k.run.experiment_id == experiment_id]
         runs = [f"run {k.run.name}" for k in kept]

@@ -120,6 +120,10 @@ class MlflowBackend:
             files=sorted(self._files(run_id, None)),
         )
 
+    def content(self, run_id: str, path: str) -> bytes:
+        with TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+
     def everything(self, experiment_id: str) -> Sequence[str]:
         experiment = self.client.get_experiment(experiment_id)
         runs = self.client.search_runs([experiment_id], run_view_type=ViewType.ALL)

@@ -14,6 +14,7 @@ from stockpot.entities import (
     Publication,
     Recipe,
     Snapshot,
+    SoupReport,
     digest_of_bytes,
     tags,
 )
@@ -63,11 +64,20 @@ class Kitchen:
         ]
 
     def soup(
-        self, name: str, ingredients: Sequence[Candidate], *, model: str = "birds", known: bool = True
+        self,
+        name: str,
+        ingredients: Sequence[Candidate],
+        *,
+        model: str = "birds",
+        known: bool = True,
+        told: SoupReport | None = None,
     ) -> ModelVersion:
-        """A version whose weights are called so, which the store knows or does not."""
+        """A version whose weights are called so, which the store knows or does not. `told`: its report, on
+        the equal average of these ingredients.
+        """
         recipe = Recipe.mean([one.checkpoint.digest for one in ingredients])
-        snapshot = Snapshot(recipe, named(name), tuple(ingredients), report(recipe, sweep="parent"), {})
+        found = told or report(recipe, sweep="parent")
+        snapshot = Snapshot(recipe, named(name), tuple(ingredients), found, {})
         publication = Publication(
             model=model,
             recipe=recipe,
@@ -90,10 +100,10 @@ class Kitchen:
         }
         version = self.tracker.create_version(run_id, model_id, publication)
         if known:
-            told = KnownVersion(
+            one = KnownVersion(
                 version.name, version.version, recipe.digest, named(name), run_id, version.model_id
             )
-            self.store.remember_version(told, recipe, ingredients, sweep="parent")
+            self.store.remember_version(one, recipe, ingredients, sweep="parent")
             self.store.commit_report(
                 replace(snapshot.report, request=replace(snapshot.report.request, model=model))
             )

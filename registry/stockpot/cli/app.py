@@ -20,6 +20,7 @@ from stockpot.cli import (
     printing,
     promoting,
     recalling,
+    reporting,
     scanning,
     serving,
     terminal,
@@ -79,6 +80,7 @@ app.add_typer(operations.commands)
 app.add_typer(promoting.commands)
 app.add_typer(lineage.commands)
 app.add_typer(recalling.commands)
+app.add_typer(reporting.commands)
 app.add_typer(trails.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]

@@ -253,6 +253,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def put_file(self, run_id: str, path: str, content: bytes) -> None:
+        """Write a file among a run's artifacts, in place of an earlier one of that path; also where the run
+        was deleted. Raises BadRequest for a run that is gone, and NotPermitted.
+        """
+        ...
+
     def soup_versions(self) -> tuple[ModelVersion, ...]:
         """Every version that is tagged with a recipe, of whichever registered model, by name and number;
         perhaps without its aliases. Copies and duplicates are among them.
@@ -292,6 +298,12 @@ class Tracker(Protocol):
     def schema(self, version: ModelVersion) -> Schema | None:
         """The signature of any registered version, whoever made it; None where it has none. Raises BadRequest
         or BadCheckpoint where its card (``MLmodel``) cannot be read.
+        """
+        ...
+
+    def flavours(self, version: ModelVersion) -> tuple[str, ...]:
+        """MLflow's flavours that the version can be loaded as, by its card, in order; none where it has none.
+        Raises BadRequest as `schema` does.
         """
         ...
 

@@ -80,6 +80,10 @@ class Backend(Protocol):
         """What the run holds now."""
         ...
 
+    def content(self, run_id: str, path: str) -> bytes:
+        """Of an artifact of a run, which may be deleted."""
+        ...
+
     def everything(self, experiment_id: str) -> Sequence[str]:
         """All that one may leave behind: the experiment's runs, deleted ones too, its artifacts and tags, and
         all registered models. A line each, sorted.

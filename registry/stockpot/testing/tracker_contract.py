@@ -546,8 +546,9 @@ class TrackerContract(RegistryContract):
         cards = [
             'signature:\n  inputs: \'[{"type": "tensor", "shape": [-1, 8]}]\'\n  outputs: null\n',
             'signature: {inputs: \'[{"shape": [-1,8], "type": "tensor"}]\'}\n',
-            "flavors: {}\n",
+            "flavors: {python_function: {}, pytorch: {}}\n",
             "signature: {inputs: '[{'}\n",
+            "flavors: {\n",
         ]
         versions = []
         for card in cards:
@@ -559,6 +560,10 @@ class TrackerContract(RegistryContract):
         assert first == second == Schema('[{"shape":[-1,8],"type":"tensor"}]', None)
         assert third is None
         assert tracker.schema(registered(tracker, publication)) is None
+        assert [tracker.flavours(one) for one in versions[1:3]] == [(), ("python_function", "pytorch")]
+        assert tracker.flavours(registered(tracker, publication)) == ()
+        with pytest.raises(BadRequest, match="MLmodel cannot be read"):
+            tracker.flavours(versions[4])
         with pytest.raises(BadRequest, match="MLmodel cannot be read"):
             tracker.schema(versions[3])
 
@@ -755,6 +760,21 @@ class TrackerContract(RegistryContract):
         assert tracker.version(version.uri).tags["stockpot.verdict"] == "worse"
         assert tracker.reconcile(publication.model, publication.recipe.digest) is not None
         assert "later.png" in backend.logged(version.run_id or "").files
+
+    def test_a_file_is_put_beside_a_run_in_place_of_the_one_before(
+        self, backend: Backend, publication: Publication
+    ) -> None:
+        tracker = backend.tracker
+        version = registered(tracker, publication)
+        run_id = version.run_id or ""
+        for content in (b"one", b"two"):
+            tracker.put_file(run_id, "report.html", content)
+            assert backend.content(run_id, "report.html") == content
+        backend.delete_run(run_id)
+        tracker.put_file(run_id, "report.html", b"three")
+        assert backend.content(run_id, "report.html") == b"three", "a deleted run is still there"
+        with pytest.raises(BadRequest):
+            tracker.put_file("0" * 32, "report.html", b"")
 
     @pytest.mark.parametrize(
         "uri", ["", "soup", "models:/", "models:/no", "models:/no/1", "models:/no/one", "models:/no@where"]

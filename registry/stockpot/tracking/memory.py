@@ -42,6 +42,7 @@ from stockpot.tracking.model_cards import (
     CARD,
     MOST_OF_A_CARD,
     OF_ANY_LIBRARY,
+    flavours_of,
     loaded_by,
     require_torch,
     schema_of,
@@ -405,6 +406,12 @@ class MemoryTracker(MemoryRegistry, Tracker):
         place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
         versions[place] = replace(versions[place], tags={**versions[place].tags, **soup_tags(publication)})
 
+    def put_file(self, run_id: str, path: str, content: bytes) -> None:
+        self._require_writable("run")
+        if run_id not in self.runs_kept:
+            raise BadRequest(f"no run {run_id!r}", mend="name another")
+        self.add_file(run_id, path, content)
+
     def soup_versions(self) -> tuple[ModelVersion, ...]:
         versions = (version for name in sorted(self.versions_kept) for version in self.versions_kept[name])
         return tuple(version for version in versions if RECIPE in version.tags)
@@ -447,6 +454,10 @@ class MemoryTracker(MemoryRegistry, Tracker):
     def _files(self, version: ModelVersion) -> Mapping[str, bytes]:
         kept = self.models_kept.get(version.model_id or "")
         return kept.files if kept else {}
+
+    def flavours(self, version: ModelVersion) -> tuple[str, ...]:
+        card = self._card(version)
+        return flavours_of(card) if card else ()
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         model_id = version.model_id or ""

@@ -114,7 +114,7 @@ def record(
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     metrics = _new_metrics(run, client.get_logged_model(model_id), publication.measurements)
     client.log_batch(run_id, metrics=metrics, params=_params(publication, known=run.data.params))
-    log_files(client, run_id, publication)
+    log_files(client, run_id, publication.files)
     client.set_terminated(run_id)
 
 
@@ -135,10 +135,10 @@ def _log_inputs(client: "MlflowClient", run_id: str, **inputs: list[Any]) -> Non
     client.log_inputs(run_id, **inputs)
 
 
-def log_files(client: "MlflowClient", run_id: str, publication: Publication) -> None:
-    """Write the publication's files to the run, in place of earlier ones of the same names."""
+def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
+    """Write files, by their paths, to the run, in place of earlier ones of the same names."""
     with scratch() as folder:
-        for name, content in publication.files.items():
+        for name, content in files.items():
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)

@@ -76,7 +76,7 @@ from stockpot.tracking.mlflow_weights import (
     told,
     weights_of_version,
 )
-from stockpot.tracking.model_cards import loaded_by, schema_of
+from stockpot.tracking.model_cards import flavours_of, loaded_by, schema_of
 from stockpot.tracking.model_configs import complete_config
 from stockpot.tracking.names import VERSION_URI
 from stockpot.workflow.gathering.places import Places, fetch_all, files_beside
@@ -328,6 +328,10 @@ class MlflowTracker(Tracker):
         with asking(f"describing {version.uri}"):
             versions.describe(self._client, version, publication)
 
+    def put_file(self, run_id: str, path: str, content: bytes) -> None:
+        with asking(f"writing {path} to the run {run_id}", invalid=BadRequest, missing=BadRequest):
+            publishing.log_files(self._client, run_id, {path: content})
+
     def soup_versions(self) -> tuple[ModelVersion, ...]:
         with asking("looking through the versions of soups"):
             return versions.soup_versions(self._client)
@@ -361,6 +365,11 @@ class MlflowTracker(Tracker):
         with asking(f"reading the card of {version.uri}", missing=BadRequest):
             card = card_of_version(self._client, version)
         return schema_of(card) if card else None
+
+    def flavours(self, version: ModelVersion) -> tuple[str, ...]:
+        with asking(f"reading the card of {version.uri}", missing=BadRequest):
+            card = card_of_version(self._client, version)
+        return flavours_of(card) if card else ()
 
     def registered_models(self) -> tuple[RegisteredModel, ...]:
         with asking("listing the registered models"):

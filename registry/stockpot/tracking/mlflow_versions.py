@@ -120,7 +120,7 @@ def has_model(client: "MlflowClient", version: ModelVersion) -> bool:
 def describe(client: "MlflowClient", version: ModelVersion, publication: Publication) -> None:
     """The tags last: one of them says which report the page shows."""
     if version.run_id is not None:
-        log_files(client, version.run_id, publication)
+        log_files(client, version.run_id, publication.files)
     text = description(publication.description, version.run_id or "", version.version)
     client.update_model_version(version.name, version.version, text)
     for key, value in tags_of(publication).items():

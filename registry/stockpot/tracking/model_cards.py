@@ -46,6 +46,13 @@ def schema_of(card: str) -> Schema | None:
         return Schema(_canonical(told.get("inputs")), _canonical(told.get("outputs")))
 
 
+def flavours_of(card: str) -> tuple[str, ...]:
+    """MLflow's flavours that a card tells of, in order. Raises BadRequest for a card that cannot be read."""
+    with _reading():
+        told = document_of(card).get("flavors")
+        return tuple(sorted(map(str, told))) if isinstance(told, Mapping) else ()
+
+
 def loaded_by(card: str, files: Iterable[str]) -> tuple[str, ...]:
     """Those of a version's files that a flavor in its card names, or that lie in a folder named there: what
     MLflow loads, as far as a card can tell. Where a file was logged from (``uri``) names nothing here.

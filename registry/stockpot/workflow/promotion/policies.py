@@ -27,6 +27,8 @@ candidate = "candidate"         # the alias by which a person asks for it in MLf
 max_latency = 1.2               # at most so many times the champion's; no limit where it is left out
 max_size = 1.5                  # bytes of weights, in the same manner
 """
+CHAMPION = "champion"
+"""The alias that people rely on, where a policy names no other."""
 ALIAS = re.compile(r"[\w-]{1,255}", re.ASCII)
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 """MLflow's own, which it lets nobody give."""
@@ -45,7 +47,7 @@ class Policy:
     shifts: tuple[str, ...] = ()
     margin: float | str = -0.5
     """As in a `SoupRequest`; a percentage is one of the champion's score."""
-    alias: str = "champion"
+    alias: str = CHAMPION
     """The alias that is guarded: who has it is the champion."""
     candidate: str = "candidate"
     """The alias by which a person asks the gate, in MLflow."""

@@ -11,17 +11,26 @@ INGREDIENTS = "\n\n**Ingredients**\n"
 """Opens the last part of a version's description, which is cut where it is too long."""
 ROOM = 3600
 """Characters. MLflow takes 5000, and what is filled in or added later needs some."""
+PAGE = "report.html"
+"""The artifact of the soup's run that has room for everything: `stockpot.workflow.reporting`."""
 RUN_ID, VERSION = "{run_id}", "{version}"
 """Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
 
 
 def description(
-    report: SoupReport, row: ReportRow, ingredients: Sequence[Candidate], figure: str, requests: int = 1
+    report: SoupReport,
+    row: ReportRow,
+    ingredients: Sequence[Candidate],
+    figure: str,
+    requests: int = 1,
+    *,
+    experiment_id: str = "",
 ) -> str:
     """The verdict, what it is worth, how to load the model, a short table, a figure, the ingredients.
 
-    `requests`: how many were made on this report split so far, this one included. Ingredients that do not
-    fit are counted. Links are relative to the page, so that they work wherever MLflow's UI is served.
+    `requests`: how many were made on this report split so far, this one included. `experiment_id`: of the
+    soup's run, beside which `PAGE` lies. Ingredients that do not fit are counted. Links are
+    relative to the page, so that they work wherever MLflow's UI is served.
     """
     request = report.request
     uri = f"models:/{_literal(request.model)}/{VERSION}"
@@ -34,10 +43,20 @@ def description(
         markdown_table(report, splits),
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
         _beside(report),
-        f"More: `stockpot show {uri}`, and stockpot.json beside the weights.",
+        f"{_whole_page(experiment_id)}`stockpot show {uri}`, and stockpot.json beside the weights.",
     ]
     text = "\n\n".join(filter(None, parts)) + INGREDIENTS
     return text + _ingredient_links(ingredients, room=ROOM - len(text))
+
+
+def _whole_page(experiment_id: str) -> str:
+    if not experiment_id:
+        return "More: "
+    return f"[Everything else]({_run_page(experiment_id, RUN_ID)}/artifacts/{PAGE}): {PAGE}. Also: "
+
+
+def _run_page(experiment_id: str, run_id: str) -> str:
+    return f"#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:
@@ -133,7 +152,7 @@ def _ingredient_links(ingredients: Sequence[Candidate], room: int) -> str:
     for place, candidate in enumerate(ingredients):
         run = candidate.run
         name = shown(run.name)
-        linked = f"[{name}](#/experiments/{run.experiment_id}/runs/{run.run_id})"
+        linked = f"[{name}]({_run_page(run.experiment_id, run.run_id)})"
         line = f"- {linked if run.experiment_id else f'{name}, the base'}\n"
         if room < len(line):
             lines.append(f"- and {len(ingredients) - place} more, in stockpot.json\n")

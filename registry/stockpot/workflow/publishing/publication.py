@@ -63,6 +63,7 @@ def compose(
     by_digest = {candidate.checkpoint.digest: candidate for candidate in known}
     ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
     name = name_of(report)
+    experiment_id = ranking.candidates[0].run.experiment_id
     figure = f"candidates-and-soups-{short(name)}.png"
     snapshot = Snapshot(row.recipe, checkpoint, ingredients, report, software())
     return Publication(
@@ -70,10 +71,10 @@ def compose(
         recipe=row.recipe,
         checkpoint=checkpoint,
         ingredients=ingredients,
-        experiment_id=ranking.candidates[0].run.experiment_id,
+        experiment_id=experiment_id,
         parent_run_id=request.sweep,
         name=f"{_kind(row)}-of-{len(ingredients)}-{short(row.recipe.digest)}",
-        description=description(report, row, ingredients, figure, requests),
+        description=description(report, row, ingredients, figure, requests, experiment_id=experiment_id),
         tags={**_tags(report, row, checkpoint), tags.REPORT: name},
         params=_params(report, row),
         measurements=_measurements(report, row),

@@ -32,7 +32,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError
+from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError, Unexpected
 from stockpot.prose import counted
 from stockpot.soup.joined_adapter import TOLERANCE
 from stockpot.soup.overlay import Overlay
@@ -40,6 +40,7 @@ from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases
 from stockpot.workflow.publishing.claim import Claim, claimed
+from stockpot.workflow.publishing.page import PAGE
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
@@ -89,6 +90,8 @@ class Publisher:
     """Who asks for it, for the trail."""
     promised: float = PROMISED
     """Seconds within which somebody looks at the aliases."""
+    show: Callable[[ModelVersion], object] = lambda _: None
+    """Writes the page of a version that is new, or of which there is news."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -151,16 +154,21 @@ class Publisher:
                 version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
             others = self._other_statistics(version, row.recipe)
-            if not new and self._is_news(report, row, version):
+            news = not new and self._is_news(report, row, version)
+            if news:
                 later = with_note(self._composed(report, row, ranking, soup), others)
                 files = {name: content for name, content in later.files.items() if name != SNAPSHOT}
                 self.tracker.describe(version, replace(later, files=files))
-            if new or claim.is_unfinished(version.run_id) or aliases.is_free_for(version):
+            unfinished = claim.is_unfinished(version.run_id)
+            if new or unfinished or aliases.is_free_for(version):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
             if known is None or not is_registered_as(known, version):
                 with suppress(NotPermitted):  # a copy's run may be a stranger's
                     self.tracker.note_version(version)
+            if new or news or unfinished:
+                self._show(version)
+                claim.renew()
             claim.advance(
                 state=RegistrationState.REGISTERED,
                 checkpoint=soup,
@@ -180,6 +188,17 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
+
+    def _show(self, version: ModelVersion) -> None:
+        """Nothing that is wrong with a page keeps a soup from its version."""
+        try:
+            self.show(version)
+        except Exception as error:  # noqa: BLE001 - what nobody foresaw is no reason either
+            told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+            self.watch.say(
+                f"{PAGE} of {version.uri} was not written: {told.what}. To write it: "
+                f"stockpot report {version.uri}"
+            )
 
     def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> str:
         """Why this soup is registered no more; empty where nothing of it was recalled since the look-up."""

@@ -1,0 +1,98 @@
+"""The whole page of a version, from the walk that writes it to the command that writes it anew."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from stockpot import calls, webpage
+from stockpot.cli import main
+from stockpot.entities import SoupRequest
+from stockpot.errors import BadRequest, CannotHelp
+from stockpot.testing.tiny import TinyTask
+from stockpot.watching import Lines
+from stockpot.workflow.reporting.neighbours import midpoints, without_each
+
+URI = "models:/tiny/1"
+
+
+def _page(run_id: str) -> str:
+    return Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/report.html")).read_text()
+
+
+def test_a_version_has_its_page_from_the_start_and_barriers_when_somebody_asks(
+    tiny_sweep: SoupRequest,
+) -> None:
+    request = replace(tiny_sweep, methods=("uniform",))
+    (soup,) = calls.soup(request, flow=False).registered
+    first = _page(soup.run_id)
+    version = MlflowClient().get_model_version("tiny", "1")
+    run = MlflowClient().get_run(soup.run_id)
+    link = f"#/experiments/{run.info.experiment_id}/runs/{soup.run_id}/artifacts/report.html"
+    assert f"]({link})" in (version.description or "")
+    assert f"stockpot report {URI} --barriers" in first
+    assert 'src="data:image/png;base64,iVBOR' in first
+
+    said: list[str] = []
+    done = calls.report(URI, barriers=True, influence=True, watch=Lines(said.append))
+    recipe = done.page.recipe
+    near = {one.digest for one in (*midpoints(recipe).values(), *without_each(recipe).values())}
+    assert len(near) == 15, "ten pairs, and five soups of four"
+    assert done.evaluations == 15
+    assert "15 forward passes over split validation" in said[0], "passes are said before"
+    assert (done.page.neighbourhood.unknown_barriers, done.page.neighbourhood.unknown_influences) == (0, 0)
+    whole = _page(soup.run_id)
+    assert "--barriers" not in whole
+
+    assert calls.report(URI, barriers=True, influence=True).evaluations == 0, "all is remembered"
+    assert _page(soup.run_id) == whole
+
+
+@pytest.mark.slow
+def test_a_page_changes_with_the_newest_report_and_with_nothing_else(
+    tiny_sweep: SoupRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = replace(tiny_sweep, methods=("uniform",))
+    (soup,) = calls.soup(request, flow=False).registered
+    whole = _page(soup.run_id)
+    calls.soup(request, flow=False)
+    assert _page(soup.run_id) == whole, "who repeats a request changes nothing"
+    calls.soup(replace(request, margin=-50.0), flow=False)
+    assert "margin -0.5:" in _page(soup.run_id), "the page shows the newest report, and the other one"
+
+    with pytest.raises(SystemExit, match="0"):
+        main(["report", URI, "--out", str(tmp_path / "here.html")])
+    assert (tmp_path / "here.html").read_text() == _page(soup.run_id)
+    assert f"here.html: the report of {URI}" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_a_page_that_cannot_be_drawn_keeps_no_soup_from_its_version(
+    tiny_sweep: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> str:
+        raise ZeroDivisionError("somebody's token")
+
+    monkeypatch.setattr(webpage, "render", fails)
+    said: list[str] = []
+    outcome = calls.soup(tiny_sweep, flow=False, watch=Lines(said.append))
+    (soup, *_) = outcome.registered
+    assert MlflowClient().get_model_version("tiny", "1").run_id == soup.run_id
+    assert f"stockpot report {soup.uri}" in " ".join(said)
+
+
+@pytest.mark.slow
+def test_scores_that_cannot_be_compared_with_the_reports_are_not_measured(
+    tiny_sweep: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls.soup(replace(tiny_sweep, methods=("uniform",)), flow=False)
+    monkeypatch.setattr(TinyTask, "version", "2")
+    with pytest.raises(CannotHelp, match="version of the task") as refused:
+        calls.report(URI, barriers=True)
+    assert "run the version's request again here" in refused.value.mend
+    with pytest.raises(BadRequest, match="is a folder"):
+        calls.report(URI, out=tmp_path)
+    with pytest.raises(BadRequest):
+        calls.report("models:/tiny/7")
