@@ -48,8 +48,8 @@ from stockpot.testing.store_values import (
 
 class TestSqlStore(StoreContract):
     @pytest.fixture
-    def store(self, url: str) -> Iterator[Store]:
-        with closing(SqlStore(url)) as store:
+    def store(self, emptied_url: str) -> Iterator[Store]:
+        with closing(SqlStore(emptied_url)) as store:
             yield store
 
 
