@@ -306,6 +306,25 @@ def test_the_first_change_is_told_at_once_and_the_next_ones_together() -> None:
     assert begun[1] - ended[0] >= 0.29
 
 
+def test_a_change_that_joins_others_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[int] = []
+    notify, told = threading.Condition.notify, threading.Event()
+
+    def noted(condition: threading.Condition, n: int = 1) -> None:
+        if condition is teller._changed:
+            woken.append(n)
+        notify(condition, n)
+
+    teller = Teller(lambda _: told.set(), nobody, every=1000.0)
+    monkeypatch.setattr(threading.Condition, "notify", noted)
+    teller.take(change("birds"))
+    assert told.wait(60)
+    for name in ("birds", "fish", "birds", "cats"):
+        teller.take(change(name))
+    assert len(woken) == 2, "of those that wait for the next telling only the first"
+    teller.close(60)
+
+
 def test_what_cannot_be_told_is_said_and_the_next_one_is_told() -> None:
     said: list[str] = []
     failed, done = threading.Event(), threading.Event()
