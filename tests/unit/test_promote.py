@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -10,9 +11,9 @@ from tests.unit.gate_site import GOOD, WORSE, Site, tagged
 
 from stockpot.documents import from_document
 from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind
-from stockpot.errors import BadRequest, Busy, GateFailed, StoreError
+from stockpot.errors import BadRequest, Busy, GateFailed, NotPermitted, StoreError
 from stockpot.testing.tiny import weights
-from stockpot.watching import Silent
+from stockpot.watching import Lines, Silent
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
 from stockpot.workflow.promotion.promote import TRIES, Mover, Promoter, Promotion, require_alias
@@ -59,7 +60,7 @@ def promote(promoter: Promoter, uri: str, who: Mover = WHO) -> Promotion:
     return promoter.promote(uri, who, Silent())
 
 
-def test_a_version_that_passes_gets_the_alias_and_no_tag_is_changed(site: Site) -> None:
+def test_a_version_that_passes_gets_the_alias_and_its_page_tells_what_the_gate_said(site: Site) -> None:
     before, version = site.register(GOOD, alias="champion"), site.register(GOOD, {"stockpot.alias": "x"})
     done = promote(site.promoter(EASY), version.uri)
     kinds = [entry.kind for entry in trail(site)]
@@ -71,7 +72,9 @@ def test_a_version_that_passes_gets_the_alias_and_no_tag_is_changed(site: Site) 
     assert (moved.fact["before"], moved.fact["after"], moved.fact["seen"]) == ("1", "2", "promote")
     assert (done.moved, done.before, champion(site)) == (True, before.uri, "2")
     assert done.told == "champion of tiny moved from models:/tiny/1 to models:/tiny/2"
-    assert site.tracker.version(version.uri).tags == {"stockpot.alias": "x"}
+    told = dict(site.tracker.version(version.uri).tags)
+    assert told.pop("stockpot.gate").startswith(f"{version.uri} passed for champion, beside {before.uri}, ")
+    assert told == {"stockpot.alias": "x"}
     done.require_moved()
 
 
@@ -91,6 +94,11 @@ def test_a_version_that_fails_moves_nothing(site: Site) -> None:
     assert (done.moved, champion(site)) == (False, "1")
     assert done.told == "champion of tiny stays with models:/tiny/1"
     assert [entry.fact.get("verdict") for entry in trail(site)][1:] == ["failed"]
+    assert done.decision is not None
+    (fault,) = done.decision.failed
+    told = site.tracker.version("models:/tiny/2").tags["stockpot.gate"]
+    assert told.startswith("models:/tiny/2 failed for champion, beside models:/tiny/1, ")
+    assert told.endswith(f" UTC. score: {fault.told}")
     with pytest.raises(GateFailed, match=r"models:/tiny/2 may not be champion"):
         done.require_moved()
 
@@ -205,3 +213,16 @@ def test_the_champion_itself_is_judged_alone(site: Site) -> None:
     decision = site.judge(site.register(GOOD, tagged(GOOD), alias="champion"))
     assert decision.champion is None
     assert not decision.failed, "compared with itself it was not shown to be no worse"
+
+
+def test_a_page_that_takes_no_tag_is_told_and_the_alias_moves(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(version: ModelVersion, tag: str, value: str) -> None:
+        raise NotPermitted(f"{tag} of {version.uri}", mend="ask for it")
+
+    monkeypatch.setattr(site.tracker, "tag_version", refuse)
+    said: list[str] = []
+    gate = replace(site.gate, watch=Lines(said.append))
+    assert promote(Promoter(gate, EASY), site.register(GOOD).uri).moved
+    assert any("the page of models:/tiny/1 does not tell what the gate said" in line for line in said)

@@ -1,13 +1,14 @@
 """An alias moves to a version that passed the gate: one at a time, and from the one it was judged against."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stockpot.documents import to_document
-from stockpot.entities import Decision, ModelVersion, TrailEntry, TrailKind
-from stockpot.errors import BadRequest, Busy
+from stockpot.entities import Decision, ModelVersion, TrailEntry, TrailKind, tags
+from stockpot.errors import BadRequest, Busy, StockpotError
 from stockpot.prose import can_be_kept, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
@@ -150,15 +151,39 @@ class Promoter:
 
 
 def record(place: Office, decision: Decision, by: str, reason: str) -> TrailEntry:
-    """Write a decision to the trail of its model. One that let it pass and stands last came to nothing:
-    whoever decides the same again goes on from there.
+    """Write a decision to the trail of its model, then to the version's page. One that let it pass and stands
+    last came to nothing: whoever decides the same again goes on from there.
     """
     fact = {**to_document(decision), "verdict": decision.verdict.value}
+    entry = None
     for last in place.store.trail(require_model(place, decision.model).trail)[-1:]:
         told = last.kind, dict(last.fact), last.by, last.reason
         if decision.lets_pass and told == (TrailKind.DECISION, fact, one_line(by), one_line(reason)):
-            return last
-    return append(place, decision.model, TrailKind.DECISION, fact, by=by, reason=reason)
+            entry = last
+    entry = entry or append(place, decision.model, TrailKind.DECISION, fact, by=by, reason=reason)
+    _show(place, decision, entry.at)
+    return entry
+
+
+def shown(decision: Decision, at: float) -> str:
+    """A decision in a sentence, for the version's page; `at`: when, in seconds since the epoch. It opens with
+    the version, since MLflow's Promote button copies tags.
+    """
+    beside = f", beside {decision.champion.uri}" if decision.champion else ""
+    faults = "; ".join(f"{check.name}: {check.told}" for check in decision.failed)
+    why = f", since {decision.override}" if decision.override else ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+    told = f"{decision.version.uri} {decision.verdict} for {decision.alias}{beside}, {when} UTC{why}"
+    return one_line(f"{told}. {faults}" if faults else told)
+
+
+def _show(place: Office, decision: Decision, at: float) -> None:
+    """Tag the version. The trail holds the decision: where the tag is refused, that is told, and no more."""
+    uri = decision.version.uri
+    try:
+        place.tracker.tag_version(place.tracker.version(uri), tags.GATE, shown(decision, at))
+    except StockpotError as error:
+        place.watch.say(f"the page of {uri} does not tell what the gate said: {one_line(error.what)}")
 
 
 def require_alias(alias: str | None, policy: Policy, model: str) -> None:
