@@ -1,5 +1,6 @@
 """The tracker over MLflow keeps what every tracker promises: on a database, and through a server."""
 
+import json
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -419,6 +420,28 @@ def test_what_is_deleted_is_gone(database: MlflowBackend) -> None:
         with pytest.raises(UnknownSweep, match=r"experiment .* is deleted") as caught:
             database.tracker.runs(selector)
         assert caught.value.mend == f"mlflow experiments restore --experiment-id {sweep.experiment_id}"
+
+
+ANOTHER = '[{"name": "a", "version": "7"}]'
+
+
+@pytest.mark.parametrize(
+    ("home", "before"),
+    [("server", ANOTHER), ("database", ANOTHER), ("database", ""), ("database", "by hand")],
+)
+def test_a_models_page_in_mlflow_tells_which_version_it_is(
+    home: str, before: str, request: pytest.FixtureRequest
+) -> None:
+    backend: MlflowBackend = request.getfixturevalue(home)
+    tracker, publication = backend.tracker, publication_of(backend, plant(backend, 2))
+    run_id = tracker.create_run(publication)
+    model_id = tracker.create_model(run_id, publication)
+    if before:
+        backend.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": before})
+    version = tracker.create_version(run_id, model_id, publication)
+    *others, ours = json.loads(backend.client.get_logged_model(model_id).tags["mlflow.modelVersions"])
+    assert (ours["name"], str(ours["version"])) == (version.name, version.version)
+    assert others == (json.loads(ANOTHER) if before == ANOTHER else [])
 
 
 def test_what_was_noted_on_a_run_outlives_its_version_and_itself(database: MlflowBackend) -> None:

@@ -1,6 +1,8 @@
 """Versions in MLflow's Model Registry, and what is noted of those that were deleted."""
 
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, ModelVersion, Publication, Registration
@@ -14,6 +16,9 @@ from stockpot.tracking.names import VERSION_URI, note, noted
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+MODEL_VERSIONS = "mlflow.modelVersions"
+"""MLflow's own, on LoggedModels: a JSON list of names and numbers."""
 
 
 def reconcile(client: "MlflowClient", model: str, recipe: Digest) -> ModelVersion | None:
@@ -45,9 +50,24 @@ def create_version(
             description=description(publication.description, run_id, "VERSION"),
             tags={**tags_of(publication), LOGGED_MODEL: model_id},
         )
+    _note_on_model(client, model_id, version)
     # A version learns its number when it exists. Whoever is killed here leaves the word in the page.
     told = description(publication.description, run_id, str(version.version))
     return to_version(client.update_model_version(version.name, version.version, told))
+
+
+def _note_on_model(client: "MlflowClient", model_id: str, version: "MlflowVersion") -> None:
+    """A server does so when it creates a version; whoever writes into its database has to. Without it,
+    MLflow's page of the LoggedModel calls it not registered.
+    """
+    if is_web(registry_uri(client)):
+        return
+    known: object = None
+    with suppress(ValueError):  # a person's own words
+        known = json.loads(client.get_logged_model(model_id).tags.get(MODEL_VERSIONS, ""))
+    told = [{"name": version.name, "version": str(version.version)}]
+    both = [*known, *told] if isinstance(known, list) else told
+    client.set_logged_model_tags(model_id, {MODEL_VERSIONS: json.dumps(both)})
 
 
 def note_version(client: "MlflowClient", version: ModelVersion) -> None:
