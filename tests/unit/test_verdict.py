@@ -202,7 +202,7 @@ def test_the_table_tells_the_ensemble_with_its_inference_cost_and_leaves_unknown
         "",
         r"+2.00 \[+1.00, +3.00\]",
     ]
-    assert note == "its cells are empty: why"
+    assert note == "- its cells are empty: why"
 
 
 def test_an_ensemble_is_on_the_versions_page_and_wins_nothing() -> None:
@@ -210,8 +210,9 @@ def test_an_ensemble_is_on_the_versions_page_and_wins_nothing() -> None:
     row = report.rows[1]
     text = description(report, row, [_candidate(1)], "figure.png")
     assert text.startswith("**greedy soup: better than the best single candidate: +1.10 points")
-    assert "ensemble of the greedy soup | 2 | 2 x" in text
-    assert "its cells are empty: why" in text
+    assert "| ensemble of the greedy soup&emsp; | 2&emsp; | 2 x&emsp; | 92.00&emsp; |" in text
+    assert r"+2.00&nbsp;\[+1.00,&nbsp;+3.00\]&emsp; |" in text, "an interval stays on its line"
+    assert "\n\n- its cells are empty: why" in text
     assert row_of(report, "greedy") is row
 
 

@@ -40,7 +40,7 @@ def description(
         " ".join(filter(None, (_standing(row), _count(requests, request.report_on)))),
         " ".join(filter(None, (_origin(report, row), _merging(ingredients)))),
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
-        markdown_table(report, splits),
+        markdown_table(report, splits, spaced),
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
         _beside(report),
         f"{_whole_page(experiment_id)}`stockpot show {uri}`, and stockpot.json beside the weights.",
@@ -62,7 +62,8 @@ def _run_page(experiment_id: str, run_id: str) -> str:
 def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:
     """The table for a page that shows Markdown, and what is missing from it.
 
-    `cell`: what is made of a text of at most so many characters; `folded` for a terminal.
+    `cell`: what is made of a text of at most so many characters; `folded` for a terminal, `spaced` for
+    MLflow's UI.
     """
     request = report.request
     head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
@@ -71,7 +72,14 @@ def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[st
         comparison = row.versus_best.get(request.report_on)
         gained = interval(comparison, report.unit) if comparison else ""
         lines.append(_line([*cells(row, splits, report.unit), gained], cell))
-    return "\n".join([*lines, *(f"\n{cell(note, ROOM // 8)}" for note in report.notes)])
+    notes = "\n".join(f"- {cell(note, ROOM // 8)}" for note in report.notes)
+    return "\n\n".join(filter(None, ("\n".join(lines), notes)))
+
+
+def spaced(text: str, most: int) -> str:
+    """A cell for MLflow's UI, which leaves no space between columns, and breaks lines within intervals."""
+    told = shown(text, most)
+    return f"{told if any(map(str.isalpha, told)) else told.replace(' ', '&nbsp;')}&emsp;"
 
 
 def _line(texts: Sequence[str], cell: Callable[[str, int], str]) -> str:
