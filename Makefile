@@ -8,7 +8,7 @@ TORCH = $(shell grep '^torch==' constraints.txt)
 # with the fewest tests come last, which here are the longest, and one process would wait for the other.
 AT_ONCE = --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-slow faults check format bench bench-peers image-check clean
+.PHONY: install demo test test-slow faults check format bench bench-peers screenshots image-check clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,9 @@ bench: install  # ARGS=--save keeps the figures for this version
 
 bench-peers: install
 	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
+screenshots: install  # the README's pictures, by a Chromium; needs Debian's package chromium, or TEST_CHROMIUM
+	STOCKPOT_SCREENSHOTS=registry/stockpot/demo $(BIN)/pytest -m slow tests/e2e/test_in_a_browser.py -k picture
 
 image-check:  # ARGS go to buildah
 	docker/check-image $(ARGS)
