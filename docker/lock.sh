@@ -8,7 +8,7 @@ trap 'rm -r "$folder"' EXIT
 grep -v '^boto' constraints.txt >"$folder/constraints.txt"
 # uv finds a CUDA build of torch, and with it what that needs. Both are cut from one resolution.
 uv pip compile --quiet pyproject.toml docker/requirements.in \
-    --extra postgresql --extra sentences --extra transformers --extra vision \
+    --extra postgresql --extra sentences --extra signing --extra transformers --extra vision \
     --constraint "$folder/constraints.txt" --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --generate-hashes --no-annotate --no-header --output-file "$folder/all"
 awk -v folder="$folder" '

@@ -33,6 +33,7 @@ StockpotError
     ├── Unreachable       no answer
     ├── NotPermitted      refused
     └── RegistryConflict  what is registered is not what was built
+        └── BadSignature  nor signed by whom it should be
 
 Each message says what is wrong, where, and the command that mends it. `faults` holds the parts of a
 message that reports several things at once. Foreign exceptions are mapped in one place per adapter.
@@ -228,6 +229,10 @@ class NotPermitted(TrackingError):
 
 class RegistryConflict(TrackingError):
     """What is registered is not what was built."""
+
+
+class BadSignature(RegistryConflict):
+    """A version that is not signed, or not by whom it should be, or that was altered since."""
 
 
 @contextmanager

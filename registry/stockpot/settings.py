@@ -79,6 +79,33 @@ def unread_variables() -> Iterator[tuple[str, str]]:
             yield name, near(name.upper(), settings)
 
 
+def signing_password(settings: "Settings") -> bytes | None:
+    """The password of the signing key, None where it has none: of a file the first line, as openssl reads it.
+    Raises BadRequest; no message shows it.
+    """
+    told, file = settings.signing_password.get_secret_value(), settings.signing_password_file
+    if file is None:
+        return told.encode() or None
+    if told:
+        raise BadRequest(
+            "both STOCKPOT_SIGNING_PASSWORD and STOCKPOT_SIGNING_PASSWORD_FILE are set",
+            mend="unset STOCKPOT_SIGNING_PASSWORD",
+        )
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise BadRequest(
+            f"{file}, from STOCKPOT_SIGNING_PASSWORD_FILE, cannot be read: {error.strerror}",
+            mend="correct it, or unset it for a key without a password",
+        ) from error
+    if not lines or not lines[0]:
+        raise BadRequest(
+            f"{file}, from STOCKPOT_SIGNING_PASSWORD_FILE, has an empty first line",
+            mend="write the password there, or unset it for a key without a password",
+        )
+    return lines[0]
+
+
 def begin_log() -> None:
     """Log as the environment asks for it. Raises BadRequest where it holds what cannot be read."""
     if "STOCKPOT_LOG" in os.environ and read_settings().log == "json":
@@ -124,6 +151,13 @@ class Settings(BaseSettings):
     """The secret of MLflow's webhook, for ``stockpot serve``; behind it, and a space, the one before it."""
     webhook_secrets_file: _Folder | None = None
     """Or the file that holds them."""
+
+    signing_key: _Folder | None = None
+    """The file of an elliptic curve key, in PEM, with which soups are signed when they are registered."""
+    signing_password: SecretStr = SecretStr("")
+    """The key's password, where it has one."""
+    signing_password_file: _Folder | None = None
+    """Or the file that holds it."""
 
     @property
     def rules_file(self) -> Path:

@@ -11,12 +11,18 @@ from stockpot.errors import BadRequest, StoreError
 from stockpot.evidence import Reads, change_since
 from stockpot.helpers import Help, Helpers
 from stockpot.person import person
-from stockpot.settings import Settings, reach_loopback_directly, read_settings, require_home
+from stockpot.settings import (
+    Settings,
+    reach_loopback_directly,
+    read_settings,
+    require_home,
+    signing_password,
+)
 from stockpot.watching import Silent
 
 if TYPE_CHECKING:
     from stockpot.evaluation import TorchBench
-    from stockpot.ports import Bench, MakeMethod, Store, Tracker, Watcher
+    from stockpot.ports import Bench, MakeMethod, Signer, Store, Tracker, Verifier, Watcher
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
     from stockpot.workflow.plan import Plan
@@ -111,6 +117,22 @@ class Workplace:
             self._reads.take(file)  # another request has another
 
         return Supply(self.tracker, self.store, self.cache, self.watch.say, uses)
+
+    @cached_property
+    def signer(self) -> "Signer | None":
+        """Signs what is registered; None where no key is named. Raises BadRequest for a useless one."""
+        if self.settings.signing_key is None:
+            return None
+        from stockpot.signing import KeySigner
+
+        return KeySigner(self.settings.signing_key.absolute(), signing_password(self.settings))
+
+    @cached_property
+    def verifier(self) -> "Verifier":
+        """Tells whose signature a version holds."""
+        from stockpot.signing import KeyVerifier
+
+        return KeyVerifier()
 
     def bench(self, request: SoupRequest) -> "TorchBench":
         """The request's task on the first of the devices. Raises UnknownPlugin, BadTask or BadRequest."""
@@ -233,7 +255,7 @@ class Workplace:
         from stockpot.workflow.promotion.gate import Gate
         from stockpot.workflow.promotion.promote import Promoter
 
-        gate = Gate(self.tracker, self.store, self.supply, self.bench, self.watch)
+        gate = Gate(self.tracker, self.store, self.supply, self.bench, self.watch, self.verifier)
         return Promoter(gate, policy, self.settings.watch_every)
 
     def reading(self, request: SoupRequest) -> Reads:
@@ -278,6 +300,7 @@ class Workplace:
             by=f"{person()}, by flow run {page}" if page else person(),
             promised=self.settings.watch_every,
             show=self.reporter.show,
+            signer=self.signer,
         )
 
     @property

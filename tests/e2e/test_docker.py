@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import make_url
 from tests.store.conftest import own_server
 
+from stockpot.settings import Settings
 from stockpot.store import schema, upgrade
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,18 @@ def test_the_runbooks_commands_name_services_and_pass_by_the_secrets() -> None:
     for service, program in runs:
         assert service in COMPOSE["services"]
         assert service == "postgres" or program in ("prefect", "with-secrets"), program
+
+
+def test_the_runbooks_addition_for_signatures_gives_a_worker_its_key() -> None:
+    block = RUNBOOK.split("## Signatures")[1].split("```yaml\n")[1].split("```")[0]
+    addition = yaml.safe_load(block)
+    assert addition["services"].keys() <= COMPOSE["services"].keys()
+    for service in addition["services"].values():
+        assert set(service["secrets"]) == addition["secrets"].keys()
+        ((variable, place),) = service["environment"].items()
+        assert variable.removeprefix("STOCKPOT_").lower() in Settings.model_fields
+        assert place.removeprefix("/run/secrets/") in service["secrets"]
+    assert "./rules:/rules:ro" in COMPOSE["services"]["worker"]["volumes"], "where its policies find the key"
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from stockpot.entities import Decision, ModelVersion, SoupRequest, digest_of_byt
 from stockpot.evaluation import TorchBench
 from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
+from stockpot.testing.signers import PlainVerifier
 from stockpot.testing.tiny import TinyTask, weights
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
@@ -78,7 +79,9 @@ class Site:
 
     @property
     def gate(self) -> Gate:
-        return Gate(self.tracker, self.store, self.supply, self.makes or self.bench, Silent())
+        return Gate(
+            self.tracker, self.store, self.supply, self.makes or self.bench, Silent(), PlainVerifier()
+        )
 
     def promoter(self, policy: Policy = POLICY) -> Promoter:
         return Promoter(self.gate, policy)

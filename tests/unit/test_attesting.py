@@ -5,11 +5,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-import yaml
 from cyclonedx.model.bom import Bom
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf.json_format import Parse
+from huggingface_hub import ModelCard
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as Message
 
@@ -17,7 +17,6 @@ from stockpot.entities import (
     Candidate,
     Comparison,
     Digest,
-    ModelVersion,
     Recipe,
     Run,
     Snapshot,
@@ -25,10 +24,11 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.testing.store_values import ingested, report
-from stockpot.workflow.attesting import CARD, MATERIALS, STATEMENT, documents
+from stockpot.workflow.publishing.proofs import CARD, MATERIALS, STATEMENT, documents
 
 HOSTILE = 'a" \n---\nlicense: mit\n# [x](http://evil) <script> | b'
-VERSION = ModelVersion("birds", "3", "run", "m-1", {"stockpot.model": "birds"})
+ODD = ("\U0001f600 \x85 \u2028 \ufeff \x7f", "Fu\xdf\tß")
+MODEL = "birds"
 OWN = "f" * 64
 
 
@@ -39,7 +39,7 @@ def snapshot(*names: str, linear: bool = False) -> Snapshot:
         uri = f"runs:/{number}/{name}"
         source = WeightsSource(str(number), WeightsFormat.SAFETENSORS, name, uri, None, 4)
         run = Run(str(number), name, "1", "FINISHED", 0, {}, {}, {})
-        kept = ingested(uri).checkpoint
+        kept = ingested(ascii(uri)).checkpoint
         assert kept is not None
         candidates.append(Candidate(run, source, f"{number}" * 64, kept))
     digests = [one.checkpoint.digest for one in candidates]
@@ -52,7 +52,7 @@ def snapshot(*names: str, linear: bool = False) -> Snapshot:
 
 @pytest.mark.parametrize("names", [("one", "two"), (HOSTILE, "")], ids=["plain", "hostile"])
 def test_the_statement_is_one_and_names_the_bytes_of_all_ingredients(names: tuple[str, str]) -> None:
-    text = documents(VERSION, snapshot(*names))[STATEMENT].decode()
+    text = documents(MODEL, snapshot(*names))[STATEMENT].decode()
     Statement.copy_from_pb(Parse(text, Message())).validate()
     told = json.loads(text)
     assert [subject["digest"] for subject in told["subject"]] == [{"sha256": OWN}]
@@ -65,26 +65,25 @@ def test_the_statement_is_one_and_names_the_bytes_of_all_ingredients(names: tupl
 
 @pytest.mark.parametrize("names", [("one", "two"), (HOSTILE, "")], ids=["plain", "hostile"])
 def test_the_pedigree_keeps_cyclonedx_own_schema(names: tuple[str, str]) -> None:
-    text = documents(VERSION, snapshot(*names, linear=True))[MATERIALS].decode()
+    text = documents(MODEL, snapshot(*names, linear=True))[MATERIALS].decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     soup = Bom.from_json(json.loads(text)).metadata.component  # type: ignore[attr-defined]  # it is made at run time
     assert {one.content for one in soup.hashes} == {OWN}
     assert sorted(one.name for one in soup.pedigree.ancestors) == sorted(names)
 
 
-@pytest.mark.parametrize("names", [("one", "two"), (HOSTILE, "")], ids=["plain", "hostile"])
+@pytest.mark.parametrize(
+    "names", [("one", "two"), (HOSTILE, ""), ODD], ids=["plain", "hostile", "odd characters"]
+)
 def test_the_head_of_the_card_is_what_hugging_face_reads_of_a_merge(names: tuple[str, str]) -> None:
-    text = documents(VERSION, snapshot(*names))[CARD].decode()
-    begin, end = [place for place, line in enumerate(text.splitlines()) if line == "---"][:2]
-    head = yaml.safe_load("\n".join(text.splitlines()[begin + 1 : end]))
-    assert begin == 0
-    assert head == {
+    card = ModelCard(documents(MODEL, snapshot(*names))[CARD].decode())
+    assert card.data.to_dict() == {
         "library_name": "pytorch",
         "tags": ["merge", "model-soup"],
         "base_model": [f"runs:/{number}/{name}" for number, name in enumerate(names)],
         "base_model_relation": "merge",
     }
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [line for line in card.text.splitlines() if line.startswith("| ")]
     assert len(rows) == 3
     assert "<script" not in "\n".join(rows)
     assert all(
@@ -93,7 +92,15 @@ def test_the_head_of_the_card_is_what_hugging_face_reads_of_a_merge(names: tuple
     )
 
 
+def test_a_single_model_that_was_registered_is_called_no_merge() -> None:
+    card = ModelCard(documents(MODEL, snapshot("best"))[CARD].decode())
+    assert card.data.to_dict() == {"library_name": "pytorch", "base_model": ["runs:/0/best"]}
+
+
+def test_half_a_character_in_a_name_keeps_nothing_from_being_registered() -> None:
+    found = documents(MODEL, snapshot("half \ud800", "whole"))
+    assert all(content.decode() for content in found.values())
+
+
 def test_the_same_soup_has_the_same_documents() -> None:
-    assert documents(VERSION, snapshot("a", "b")) == documents(VERSION, snapshot("a", "b"))
-    copied = ModelVersion("other", "1", None, "m-2", VERSION.tags)
-    assert documents(copied, snapshot("a", "b")) == documents(VERSION, snapshot("a", "b"))
+    assert documents(MODEL, snapshot("a", "b")) == documents(MODEL, snapshot("a", "b"))

@@ -47,6 +47,7 @@ def test_the_first_version_is_measured_and_compared_with_nobody(site: Site) -> N
     decision = site.judge(site.register(GOOD), shifts=("shifted",))
     assert outcomes(decision) == {
         "bytes": NOT_APPLICABLE,
+        "signature": NOT_APPLICABLE,
         "recall": PASSED,
         "schema": NOT_APPLICABLE,
         "suite": PASSED,

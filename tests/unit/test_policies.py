@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.errors import BadRequest
+from stockpot.testing.signers import plain_key
 from stockpot.workflow.promotion.policies import EXAMPLE, Policies, Policy, read_policies
 
 
@@ -121,3 +122,43 @@ def test_the_alias_that_new_soups_get_cannot_be_guarded_but_may_ask(file: Path) 
     (fault,) = faults_of(file, f'{head}alias = "challenger"\n')
     assert "which new soups get without the gate" in fault
     assert policies_of(file, f'{head}candidate = "challenger"\n').of("birds").candidate == "challenger"
+
+
+BIRDS = '[model.birds]\ntask = "arrays"\n'
+
+
+def test_keys_of_signatures_are_one_file_or_a_list(file: Path, tmp_path: Path) -> None:
+    one, two = plain_key(tmp_path / "one.pem", "1"), plain_key(tmp_path / "two.pem", "2")
+    assert policies_of(file, BIRDS).of("birds").keys == ()
+    assert policies_of(file, f'{BIRDS}signed_by = "{one}"').of("birds").keys == (one,)
+    both = policies_of(file, f'{BIRDS}signed_by = ["{one}", "{two}"]').of("birds")
+    assert both.keys == (one, two)
+    assert both.digest != policies_of(file, BIRDS).of("birds").digest
+
+
+def test_keys_of_signatures_that_are_none_are_told_when_the_file_is_read(file: Path, tmp_path: Path) -> None:
+    private, other, folder = tmp_path / "private.pem", tmp_path / "other.txt", tmp_path / "folder"
+    private.write_text("-----BEGIN EC PRIVATE KEY-----\nsecret\n")
+    other.write_text("no key")
+    folder.mkdir()
+    makes_its_public_one = f"openssl ec -in {private} -pubout -out public.pem makes its public one"
+    missing = tmp_path / "missing.pem"
+    text = f"""
+        [model.birds]
+        task = "arrays"
+        signed_by = ["{private}", "{other}", "{folder}", "{missing}"]
+        [model.cats]
+        task = "arrays"
+        signed_by = "public.pem"
+        [model.dogs]
+        task = "arrays"
+        signed_by = []
+        """
+    assert faults_of(file, text) == (
+        f"model 'birds': signed_by: {private} is a private key: {makes_its_public_one}",
+        f"model 'birds': signed_by: {other} holds no public key in PEM",
+        f"model 'birds': signed_by: {folder} is no regular file",
+        f"model 'birds': signed_by: {missing} is not there",
+        "model 'cats': signed_by must name files by their whole path, got 'public.pem': workers read it",
+        "model 'dogs': signed_by names no key: name one, or leave it out where none is needed",
+    )

@@ -12,6 +12,7 @@ from tests.unit.gate_site import GOOD, WORSE, Site, tagged
 from stockpot.documents import from_document
 from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind
 from stockpot.errors import BadRequest, Busy, GateFailed, NotPermitted, StoreError
+from stockpot.testing.signers import PlainVerifier
 from stockpot.testing.tiny import weights
 from stockpot.watching import Lines, Silent
 from stockpot.workflow.promotion.gate import Gate
@@ -51,7 +52,7 @@ class Meddled(Gate):
 
 
 def meddled(site: Site, meddle: Callable[[], None]) -> Promoter:
-    gate = Meddled(site.tracker, site.store, site.supply, site.bench, Silent())
+    gate = Meddled(site.tracker, site.store, site.supply, site.bench, Silent(), PlainVerifier())
     object.__setattr__(gate, "meddle", meddle)
     return Promoter(gate, EASY)
 

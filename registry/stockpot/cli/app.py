@@ -12,6 +12,7 @@ import typer
 
 from stockpot import calls
 from stockpot.cli import (
+    attesting,
     automations,
     checking,
     lineage,
@@ -82,6 +83,7 @@ app.add_typer(lineage.commands)
 app.add_typer(recalling.commands)
 app.add_typer(reporting.commands)
 app.add_typer(trails.commands)
+app.add_typer(attesting.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 
@@ -260,32 +262,6 @@ def rebuild(
     terminal.tell(
         {"out": str(out), "digest": checkpoint.digest, "bytes": checkpoint.size},
         f"{out}: {checkpoint.size:,} bytes, {checkpoint.digest}: the same bytes as {uri}",
-        as_json=as_json,
-    )
-
-
-@app.command(epilog="Example: stockpot verify models:/birds/3 --out proof")
-def verify(
-    uri: Version,
-    *,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A folder for an in-toto statement, a model card and a CycloneDX pedigree."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Make a registered soup again from its ingredients, and compare it with what is registered."""
-    from stockpot.workflow import attesting
-
-    if out is not None:
-        attesting.require_folder(out)
-    place = Workplace()
-    version, snapshot = attesting.verify(uri, place.tracker, place.supply)
-    written = attesting.write_documents(version, snapshot, out) if out else ()
-    told = f"{version.uri} is what its {len(snapshot.ingredients)} ingredients make: {snapshot.checkpoint}"
-    terminal.tell(
-        {"uri": version.uri, "digest": snapshot.checkpoint, "written": [str(file) for file in written]},
-        "\n".join([told, *(f"written: {file}" for file in written)]),
         as_json=as_json,
     )
 

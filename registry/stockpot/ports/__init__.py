@@ -17,6 +17,7 @@ from stockpot.ports.search import (
     Wanted,
     always,
 )
+from stockpot.ports.signing import Signer, Verifier
 from stockpot.ports.store import Store
 from stockpot.ports.task import MeasuresWhole, Task
 from stockpot.ports.tracker import Tracker
@@ -35,9 +36,11 @@ __all__ = [
     "Overlays",
     "Records",
     "SelectionMethod",
+    "Signer",
     "Store",
     "Task",
     "Tracker",
+    "Verifier",
     "Wanted",
     "Watcher",
     "always",

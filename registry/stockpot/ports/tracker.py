@@ -338,6 +338,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def download_version(self, version: ModelVersion, into: Path) -> Path:
+        """Download all artifacts of any registered version, whoever made it. Returns the folder that holds
+        them, and nothing else. Raises BadRequest for a version that is gone.
+        """
+        ...
+
     def link(self, version: ModelVersion) -> str | None:
         """Where a browser shows the version; None without a server."""
         ...

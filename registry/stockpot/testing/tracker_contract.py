@@ -613,6 +613,23 @@ class TrackerContract(RegistryContract):
         assert [source.path for source in sources] == ["data/model.pt2", "model.safetensors"]
         assert tracker.fetch(sources[1], returned).read_bytes() == b"weights"
 
+    def test_all_files_of_a_version_can_be_downloaded_and_nothing_is_added(
+        self, tracker: Tracker, publication: Publication, tmp_path: Path
+    ) -> None:
+        package = tmp_path / "package"
+        (package / "data").mkdir(parents=True)
+        files = {"MLmodel": b"flavors: {}\n", "data/model.pt2": b"graph", "model.sig": b"{}"}
+        for path, content in files.items():
+            (package / path).write_bytes(content)
+        version = registered(tracker, publication)
+        tracker.upload(version.model_id or "", package)
+        for name in ("first", "second"):
+            folder = tracker.download_version(version, tmp_path / name)
+            held = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+            assert held == files
+        with pytest.raises(BadRequest):
+            tracker.download_version(replace(version, version="77"), tmp_path / "third")
+
     def test_a_version_that_was_noted_is_told_for_good_by_its_soup_and_experiment(
         self, tracker: Tracker, publication: Publication
     ) -> None:

@@ -464,6 +464,10 @@ class MemoryTracker(MemoryRegistry, Tracker):
         found = weights_among(version.run_id or "", model_id, self._files(version))
         return tuple(sorted((replace(s, model_id=model_id) for s in found), key=lambda source: source.path))
 
+    def download_version(self, version: ModelVersion, into: Path) -> Path:
+        found = self.version(version.uri)
+        return self.download(found.model_id, into) if found.model_id in self.models_kept else into
+
     def link(self, version: ModelVersion) -> str | None:  # noqa: ARG002 - there is no server
         return None
 

@@ -408,6 +408,11 @@ class MlflowTracker(Tracker):
             card = card_of_version(self._client, version)
             return loaded_by(card, files_of_version(self._client, version)) if card else ()
 
+    def download_version(self, version: ModelVersion, into: Path) -> Path:
+        with asking(f"downloading {version.uri}", missing=BadRequest):
+            root = self._client.get_model_version_download_uri(version.name, version.version)
+            return download(self._client, root, into)
+
     def link(self, version: ModelVersion) -> str | None:
         host = _host(registry_uri(self._client))
         return host and f"{host}/#/models/{quote(version.name, safe='')}/versions/{version.version}"

@@ -47,7 +47,9 @@ class Teller:
             if change.model not in self._waiting and len(self._waiting) >= self._limit:
                 self._dropped += 1
                 return False
-            if not self._waiting:  # else the thread knows when it tells next: to wake it would cost the answer
+            if (
+                not self._waiting
+            ):  # else the thread knows when it tells next: to wake it would cost the answer
                 self._changed.notify()
             self._waiting[change.model] = change
         return True

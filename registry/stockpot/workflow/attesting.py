@@ -1,160 +1,112 @@
-"""What others' tools read of how a soup was made: a statement, a card and a bill of materials.
+"""Proof to a stranger: a soup made again from its ingredients' bytes, its documents and its signature."""
 
-They tell what `stockpot.json` tells, and nothing of when or where they were written: the same soup has the
-same documents.
-"""
-
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import NAMESPACE_URL, uuid5
+from typing import TYPE_CHECKING
 
-from stockpot.entities import Candidate, CheckOutcome, Digest, Ingredient, ModelVersion, Snapshot, tags
-from stockpot.errors import RegistryConflict
-from stockpot.workflow.gathering.only_weights import SOUP_FILE
+from stockpot.entities import CheckOutcome, ModelVersion, Snapshot, tags
+from stockpot.errors import BadRequest, BadSignature, RegistryConflict
+from stockpot.ports.signing import SIGNATURE
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.promotion.contents import check_bytes, contents_of
-from stockpot.workflow.publishing.markdown import shown
-from stockpot.workflow.publishing.verdict import sentence
+from stockpot.workflow.publishing.proofs import STATEMENT, documents
+from stockpot.workflow.publishing.publication import software
 from stockpot.workflow.trace import part_of, rebuilt, require_place
 
 if TYPE_CHECKING:
-    from stockpot.ports import Tracker
-
-STATEMENT = "stockpot.intoto.json"
-CARD = "README.md"
-MATERIALS = "stockpot.cdx.json"
-BUILD_TYPE = "https://stockpot.invalid/soup/v1"
-"""Names the meaning of the parameters; nothing answers at such an address (RFC 2606)."""
+    from stockpot.ports import Signer, Tracker, Verifier
 
 
-def documents(version: ModelVersion, snapshot: Snapshot) -> Mapping[str, bytes]:
-    """By file name. The texts of strangers in them are data: JSON strings, or escaped for Markdown."""
-    model = version.tags.get(tags.MODEL, version.name)
-    return {
-        STATEMENT: _json(statement(model, snapshot)),
-        CARD: card(model, snapshot).encode(),
-        MATERIALS: _json(materials(model, snapshot)),
-    }
+@dataclass(frozen=True)
+class Verified:
+    """A soup that is what its version tells."""
+
+    version: ModelVersion
+    snapshot: Snapshot
+    proofs: str
+    """What is to be said of the documents beside it."""
+    key: str | None
+    """The name of the key that it is signed with; None where it is not signed."""
+    checked: bool
+    """Whether that key was given, and the signature is its own: else the version only says so."""
+
+    @property
+    def signature(self) -> str:
+        """What is to be said of it."""
+        if self.key is None:
+            return "it is not signed"
+        if self.checked:
+            return f"all its files are signed with the key {self.key}"
+        return f"it says that it is signed with the key {self.key}: --key FILE, its public key, looks"
 
 
-def statement(model: str, snapshot: Snapshot) -> dict[str, Any]:
-    """That these bytes were averaged from those: an in-toto statement with the predicate of SLSA.
+def verify(
+    uri: str, tracker: "Tracker", supply: Supply, verifier: "Verifier", keys: Sequence[Path] = ()
+) -> Verified:
+    """Make a soup again from its ingredients' own bytes, and look at the bytes that are registered: weights,
+    the documents beside them, and whether it is signed with one of these keys, if there are any.
 
-    Dependencies have the digest of the file that the run logged; the annotation `checkpoint` names its
-    tensors in canonical form, which the recipe is about. Source: in-toto Attestation Framework, Statement v1;
-    SLSA Provenance v1.
+    Raises RegistryConflict where something is not what the version's tags tell of, BadSignature where it is
+    not signed with any of the keys, BadRequest for a version that is no soup or a key that is none, and what
+    downloading an ingredient raises.
     """
-    recipe = snapshot.recipe
-    overlay = {} if recipe.overlay is None else {"overlay": str(recipe.overlay)}
-    tensors = {} if recipe.coefficients is None else {"coefficients": recipe.coefficients}
-    dependencies = [
-        {
-            "name": candidate.run.name,
-            "uri": candidate.source.uri,
-            "digest": {"sha256": candidate.source_sha256},
-            "annotations": {
-                "checkpoint": candidate.checkpoint.digest,
-                "coefficient": _coefficient(ingredient),
-            },
-        }
-        for ingredient, candidate in _pairs(snapshot)
-    ]
-    return {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": f"{model}/{SOUP_FILE}", "digest": {"sha256": _hex(snapshot.checkpoint)}}],
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": {
-                    "recipe": recipe.digest,
-                    "arithmetic": recipe.arithmetic.value,
-                    **overlay,
-                    **tensors,
-                },
-                "resolvedDependencies": dependencies,
-            },
-            "runDetails": {
-                "builder": {"id": "https://stockpot.invalid/stockpot", "version": dict(snapshot.versions)}
-            },
-        },
-    }
-
-
-def materials(model: str, snapshot: Snapshot) -> dict[str, Any]:
-    """The soup as a component whose pedigree is its ingredients. Source: CycloneDX 1.6 (ECMA-424)."""
-    ancestors = [
-        {
-            "type": "machine-learning-model",
-            "bom-ref": candidate.checkpoint.digest,
-            "name": candidate.run.name,
-            "hashes": [{"alg": "SHA-256", "content": candidate.source_sha256}],
-            "properties": [
-                {"name": "stockpot:uri", "value": candidate.source.uri},
-                {"name": "stockpot:coefficient", "value": _coefficient(ingredient)},
-            ],
-        }
-        for ingredient, candidate in _pairs(snapshot)
-    ]
-    soup = {
-        "type": "machine-learning-model",
-        "bom-ref": snapshot.checkpoint,
-        "name": model,
-        "hashes": [{"alg": "SHA-256", "content": _hex(snapshot.checkpoint)}],
-        "pedigree": {"ancestors": ancestors, "notes": f"recipe {snapshot.recipe.digest}"},
-    }
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_URL, f'{BUILD_TYPE}#{snapshot.checkpoint}')}",
-        "version": 1,
-        "metadata": {"component": soup},
-    }
-
-
-def card(model: str, snapshot: Snapshot) -> str:
-    """A model card as Hugging Face's hub reads one: its head is YAML, of which JSON is a part."""
-    report = snapshot.report
-    row = next(row for row in report.rows if row.recipe == snapshot.recipe)
-    lines = [
-        "---",
-        "library_name: pytorch",
-        "tags: [merge, model-soup]",
-        f"base_model: {json.dumps([candidate.source.uri for candidate in snapshot.ingredients])}",
-        "base_model_relation: merge",
-        "---",
-        f"# {shown(model)}",
-        "",
-        shown(sentence(row, report.request.report_on, report.unit), 1000),
-        "",
-        f"`{SOUP_FILE}` is `{snapshot.checkpoint}`, made by the recipe `{snapshot.recipe.digest}`:",
-        "",
-        "| ingredient | from | coefficient | checkpoint |",
-        "|---|---|---|---|",
-    ]
-    for ingredient, candidate in _pairs(snapshot):
-        cells = shown(candidate.run.name), shown(candidate.source.uri, 200), _coefficient(ingredient)
-        lines.append(f"| {' | '.join(cells)} | `{candidate.checkpoint.digest}` |")
-    return "\n".join(lines) + "\n"
-
-
-def verify(uri: str, tracker: "Tracker", supply: Supply) -> tuple[ModelVersion, Snapshot]:
-    """Make a soup again from its ingredients' own bytes, and look at the bytes that are registered.
-
-    Raises RegistryConflict where either is not the soup that the version's tags tell of, BadRequest for a
-    version that is no soup, and what downloading an ingredient raises.
-    """
+    if keys:
+        verifier.require(keys)
     with rebuilt(uri, tracker, supply) as (version, snapshot, _, _):
         held = check_bytes(contents_of(version, tracker, supply), tracker, supply)
-        if held.outcome is CheckOutcome.FAILED:
-            raise RegistryConflict(
-                f"{version.uri}: {held.told}",
-                mend=f"register the soup's own bytes: stockpot rebuild {version.uri} --out soup.safetensors",
-            )
-        return version, snapshot
+    if held.outcome is CheckOutcome.FAILED:
+        raise RegistryConflict(
+            f"{version.uri}: {held.told}",
+            mend=f"register the soup's own bytes: stockpot rebuild {version.uri} --out soup.safetensors",
+        )
+    proofs = _compared(version, snapshot, tracker)
+    if not keys:
+        signature = _content(version, SIGNATURE, tracker)
+        key = None if signature is None else verifier.named_in(signature)
+        return Verified(version, snapshot, proofs, key, checked=False)
+    with supply.room() as room:
+        try:
+            key = verifier.verify(tracker.download_version(version, room / "version"), keys)
+        except BadSignature as error:
+            raise BadSignature(
+                f"{version.uri}: {error.what}",
+                mend=f"where it is as it should be: stockpot sign {version.uri}",
+            ) from error
+    return Verified(version, snapshot, proofs, key, checked=True)
+
+
+def sign(uri: str, tracker: "Tracker", supply: Supply, signer: "Signer") -> ModelVersion:
+    """Sign a version that is registered, whoever made it, and put the signature beside its files, in place of
+    one that is there. Its weights are looked at before: they are what its tags tell of.
+
+    Raises RegistryConflict where they are not, or the signature does not arrive, and BadRequest for a version
+    without a LoggedModel, where nothing can be added.
+    """
+    version = tracker.version(uri)
+    if (model_id := version.model_id) is None:
+        raise BadRequest(
+            f"{version.uri} has no LoggedModel, so that no file can be added to it",
+            mend="register the model by MLflow 3, which makes one",
+        )
+    held = check_bytes(contents_of(version, tracker, supply), tracker, supply)
+    if held.outcome is CheckOutcome.FAILED:
+        raise RegistryConflict(f"{version.uri} is not signed: {held.told}", mend="find out who changed it")
+    with supply.room() as room:
+        folder = tracker.download_version(version, room / "version")
+        (folder / SIGNATURE).unlink(missing_ok=True)
+        signer.sign(folder)
+        alone = room / "signature"
+        alone.mkdir()
+        signature = (folder / SIGNATURE).rename(alone / SIGNATURE).read_bytes()
+        tracker.upload(model_id, alone)
+    if _content(version, SIGNATURE, tracker) != signature:
+        raise RegistryConflict(
+            f"the signature of {version.uri} was uploaded, something else came back",
+            mend="look at the artifact store, and whether somebody else signs it, then sign it again",
+        )
+    return version
 
 
 def require_folder(into: Path) -> None:
@@ -166,7 +118,7 @@ def require_folder(into: Path) -> None:
 
 def write_documents(version: ModelVersion, snapshot: Snapshot, into: Path) -> tuple[Path, ...]:
     """Write them into this folder; files of the same names are replaced, each whole. Raises BadRequest."""
-    made = {into / name: content for name, content in documents(version, snapshot).items()}
+    made = {into / name: content for name, content in documents(_origin(version), snapshot).items()}
     for file, content in made.items():
         with part_of(file) as part:
             part.write_bytes(content)
@@ -174,19 +126,35 @@ def write_documents(version: ModelVersion, snapshot: Snapshot, into: Path) -> tu
     return tuple(made)
 
 
-def _pairs(snapshot: Snapshot) -> list[tuple[Ingredient, Candidate]]:
-    return list(zip(snapshot.recipe.ingredients, snapshot.ingredients, strict=True))
+def _compared(version: ModelVersion, snapshot: Snapshot, tracker: "Tracker") -> str:
+    """What is to be said of the documents beside a version. Another release may write them otherwise; raises
+    RegistryConflict where this one wrote them, and they are others.
+    """
+    made = documents(_origin(version), snapshot)
+    there = {name: _content(version, name, tracker) for name in made}
+    if not any(there.values()):
+        return "no documents lie beside it"
+    odd = [name for name, content in made.items() if there[name] != content]
+    if not odd:
+        return f"{', '.join(made)} beside it tell of that"
+    wrote, now = snapshot.versions.get("stockpot"), software()["stockpot"]
+    if wrote != now:
+        return f"stockpot {wrote} wrote {', '.join(odd)} beside it otherwise than this one, {now}"
+    raise RegistryConflict(
+        f"beside {version.uri} lie other documents than its soup has",
+        faults=[f"{name} is {'missing' if there[name] is None else 'another'}" for name in odd],
+        mend=f"stockpot verify {version.uri} --out FOLDER writes its own, once those there are deleted",
+    )
 
 
-def _coefficient(ingredient: Ingredient) -> str:
-    """As the recipe has it: a number that reads back as the same, or a ratio."""
-    found = ingredient.coefficient
-    return repr(found) if isinstance(found, float) else f"{found[0]}/{found[1]}"
+def _content(version: ModelVersion, name: str, tracker: "Tracker") -> bytes | None:
+    """Of a file beside the version's weights; None where there is none."""
+    try:
+        return None if version.model_id is None else tracker.read_file(version.model_id, name)
+    except BadRequest:
+        return None
 
 
-def _hex(digest: Digest) -> str:
-    return digest.removeprefix("sha256:")
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+def _origin(version: ModelVersion) -> str:
+    """The name under which it was registered."""
+    return version.tags.get(tags.MODEL, version.name)

@@ -315,6 +315,12 @@ class Supply:
                 self._background.submit(self._download, digest, download)
 
     @contextmanager
+    def room(self) -> Iterator[Path]:
+        """A folder for what is looked at and not kept. Raises StockpotError where the disk fails."""
+        with workroom(self._cache.folder, PART) as folder:
+            yield folder
+
+    @contextmanager
     def building(self, recipe: Recipe, overlay: Overlay | None = None) -> Iterator[tuple[Checkpoint, Path]]:
         """The recipe's average, and a file of it that nobody evicts meanwhile. Raises what `build` raises.
 

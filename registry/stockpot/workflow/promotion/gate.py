@@ -33,10 +33,11 @@ from stockpot.workflow.promotion.contents import (
 )
 from stockpot.workflow.promotion.pace import pace
 from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.signatures import check_signature
 from stockpot.workflow.promotion.suite import Measured, Suite, known_of, request_for
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Store, Tracker, Watcher
+    from stockpot.ports import Bench, Store, Tracker, Verifier, Watcher
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,24 @@ class Gate:
     bench: "Callable[[SoupRequest], Bench]"
     """Makes the policy's task ready."""
     watch: "Watcher"
+    verifier: "Verifier"
 
     def judge(
         self, version: ModelVersion, champion: ModelVersion | None, policy: Policy, override: str = ""
     ) -> Decision:
         """Compare a version with the one that has the alias. What is remembered is not measured again.
 
-        `override`: why a person lets it pass whatever is found.
+        `override`: why a person lets it pass whatever is found. Raises BadRequest where signatures cannot be
+        verified with the policy's keys: nothing is judged then.
         """
+        if policy.keys:
+            self.verifier.require(policy.keys)
         mine = contents_of(version, self.tracker, self.supply)
         its = contents_of(champion, self.tracker, self.supply) if champion else None
         found = self._findings(mine, its, policy)
         checks = (
             check_bytes(mine, self.tracker, self.supply),
+            check_signature(mine, policy.keys, self.tracker, self.supply, self.verifier),
             self._recall(mine, found.known),
             self._schema(mine, its),
             *found.checks,

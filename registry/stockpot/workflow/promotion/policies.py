@@ -26,12 +26,15 @@ alias = "champion"              # the alias that moves through the gate alone
 candidate = "candidate"         # the alias by which a person asks for it in MLflow
 max_latency = 1.2               # at most so many times the champion's; no limit where it is left out
 max_size = 1.5                  # bytes of weights, in the same manner
+# signed_by = "/etc/stockpot/public.pem"   # whose signature it must have: a public key, or a list of them
 """
 CHAMPION = "champion"
 """The alias that people rely on, where a policy names no other."""
 ALIAS = re.compile(r"[\w-]{1,255}", re.ASCII)
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 """MLflow's own, which it lets nobody give."""
+MOST_OF_A_KEY = 1 << 16
+"""Bytes that are looked at."""
 PLACEHOLDER = "0" * 32
 """A sweep, where a request is to say how to measure alone."""
 
@@ -55,6 +58,8 @@ class Policy:
     """Times the champion's."""
     max_size: float | None = None
     """Times the champion's."""
+    signed_by: tuple[str, ...] = ()
+    """Files of public keys, in PEM: it is signed with one of them. Two live while one is replaced."""
 
     def __post_init__(self) -> None:
         if faults := fit_fields(self) or self._faults():
@@ -78,6 +83,11 @@ class Policy:
             for name, limit in (("max_latency", self.max_latency), ("max_size", self.max_size))
             if limit is not None and not (limit > 0 and math.isfinite(limit))
         ]
+        faults += [
+            f"signed_by must name files by their whole path, got {file!r}: workers read it"
+            for file in self.signed_by
+            if not Path(file).is_absolute()
+        ]
         if len(set(self.splits)) < len(self.splits):
             return [*faults, f"split and shifts must be different splits, got {', '.join(self.splits)}"]
         try:
@@ -95,6 +105,11 @@ class Policy:
     def digest(self) -> Digest:
         """Names what is asked; part of each decision."""
         return digest_of_document(to_document(self))
+
+    @property
+    def keys(self) -> tuple[Path, ...]:
+        """The public keys; none where no signature is asked for."""
+        return tuple(map(Path, self.signed_by))
 
     def request(self, model: str) -> SoupRequest:
         """How to measure, in the words of a request: its sweep is none."""
@@ -160,13 +175,33 @@ def _policies(document: Mapping[str, Any]) -> tuple[dict[str, Policy], list[str]
             faults.append(f"{where}a policy is a table: [model.{model}]")
             continue
         wrong = _wrong_names(table)
+        if table.get("signed_by") == []:
+            wrong.append("signed_by names no key: name one, or leave it out where none is needed")
         faults += [f"{where}{fault}" for fault in wrong]
         if not wrong:
             try:
                 found[model] = Policy(**table)
             except BadRequest as error:
                 faults += [f"{where}{fault}" for fault in error.faults]
+            else:
+                faults += [
+                    f"{where}signed_by: {fault}" for fault in map(_key_fault, found[model].keys) if fault
+                ]
     return found, faults
+
+
+def _key_fault(file: Path) -> str:
+    """Why this is no public key; empty where it may be one."""
+    try:
+        if not file.is_file():
+            return f"{file} is no regular file" if file.exists() else f"{file} is not there"
+        with file.open("rb") as opened:
+            content = opened.read(MOST_OF_A_KEY)
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    if b"PRIVATE KEY-----" in content:
+        return f"{file} is a private key: openssl ec -in {file} -pubout -out public.pem makes its public one"
+    return "" if b"-----BEGIN PUBLIC KEY-----" in content else f"{file} holds no public key in PEM"
 
 
 def _wrong_names(table: Mapping[str, Any]) -> list[str]:

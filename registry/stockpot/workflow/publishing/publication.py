@@ -28,6 +28,7 @@ from stockpot.entities import (
 )
 from stockpot.workflow.publishing.markdown import shown
 from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
+from stockpot.workflow.publishing.proofs import PROOFS, documents
 from stockpot.workflow.publishing.verdict import judge, sentence
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 SNAPSHOT = "stockpot.json"
+OF_ITS_MAKING = PROOFS | {SNAPSHOT}
+"""Files that tell how a soup was made and first measured: later requests leave them as they are."""
 COEFFICIENTS = "stockpot-coefficients"
 """Beside a soup whose tensors have coefficients of their own: without it nobody could make it again."""
 STATISTICS = "stockpot-statistics"
@@ -78,7 +81,7 @@ def compose(
         tags={**_tags(report, row, checkpoint), tags.REPORT: name},
         params=_params(report, row),
         measurements=_measurements(report, row),
-        files={SNAPSHOT: _json(snapshot), figure: draw(report)},
+        files={SNAPSHOT: _json(snapshot), **documents(request.model, snapshot), figure: draw(report)},
     )
 
 

@@ -44,7 +44,7 @@ from stockpot.workflow.publishing.page import PAGE
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
-    SNAPSHOT,
+    OF_ITS_MAKING,
     Draw,
     compose,
     name_of,
@@ -64,7 +64,7 @@ from stockpot.workflow.publishing.transfer import differences, require_same
 from stockpot.workflow.trails import PROMISED
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
+    from stockpot.ports import Bench, Evaluator, Signer, Store, Tracker, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
 REQUIREMENTS_NAMED = 5
@@ -92,6 +92,8 @@ class Publisher:
     """Seconds within which somebody looks at the aliases."""
     show: Callable[[ModelVersion], object] = lambda _: None
     """Writes the page of a version that is new, or of which there is news."""
+    signer: "Signer | None" = None
+    """None where nothing is signed."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -157,7 +159,7 @@ class Publisher:
             news = not new and self._is_news(report, row, version)
             if news:
                 later = with_note(self._composed(report, row, ranking, soup), others)
-                files = {name: content for name, content in later.files.items() if name != SNAPSHOT}
+                files = {name: content for name, content in later.files.items() if name not in OF_ITS_MAKING}
                 self.tracker.describe(version, replace(later, files=files))
             unfinished = claim.is_unfinished(version.run_id)
             if new or unfinished or aliases.is_free_for(version):
@@ -365,6 +367,8 @@ class Publisher:
             (package / name).write_bytes(content)
         if report.request.adapter is Adapter.KEEP:
             publication = with_note(publication, self._keep_adapter(publication, soup, package / "adapter"))
+        if self.signer is not None:
+            self.signer.sign(package)
         claim.renew()  # whoever was overtaken meanwhile changes nothing
         self.tracker.upload(model_id, package)
         require_same(package, self.tracker.download(model_id, returned), soup, publication)

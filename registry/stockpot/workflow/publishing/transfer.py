@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, Publication, TensorSpec
 from stockpot.errors import RegistryConflict
+from stockpot.ports.signing import ADDED_BY_MLFLOW, SIGNATURE
 from stockpot.soup import canonical_names, open_pt2, open_safetensors, open_sharded
 from stockpot.workflow.gathering.only_weights import SOUP_FILE
 
@@ -22,7 +23,8 @@ EXPORTED = ("data/model.pt2", "model/model.safetensors", "model/model.safetensor
 
 
 def require_same(package: Path, returned: Path, soup: Path, publication: Publication) -> None:
-    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors.
+    """What came back is what was uploaded, file by file; and what was exported are the soup's tensors. A
+    folder that is signed, now or by an earlier attempt, holds nothing else.
 
     Raises RegistryConflict, naming every file and tensor that differs.
     """
@@ -34,12 +36,25 @@ def require_same(package: Path, returned: Path, soup: Path, publication: Publica
         elif not _arrived(file, returned / name, publication.checkpoint if str(name) == SOUP_FILE else None):
             faults.append(f"{name} is another")
     faults += differences(package, soup)
+    strays = [] if faults or not (returned / SIGNATURE).is_file() else _strays(package, returned)
+    if strays:
+        raise RegistryConflict(
+            f"an earlier attempt to register {publication.checkpoint} for {publication.model} left files "
+            "that belong to no signature now",
+            faults=strays,
+            mend=f"delete the LoggedModel {publication.name} in MLflow, then run the same request again",
+        )
     if faults:
         raise RegistryConflict(
             f"{publication.checkpoint} was uploaded for {publication.model}, something else came back",
             faults=faults,
             mend="look at the artifact store, then run the same request again",
         )
+
+
+def _strays(package: Path, returned: Path) -> list[str]:
+    found = sorted(file.relative_to(returned) for file in returned.rglob("*") if file.is_file())
+    return [str(name) for name in found if str(name) != ADDED_BY_MLFLOW and not (package / name).exists()]
 
 
 def differences(package: Path, soup: Path) -> list[str]:
