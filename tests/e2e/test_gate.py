@@ -137,3 +137,41 @@ def test_a_soup_that_takes_the_place_of_a_champion_of_others_is_served_to_the_sa
     other = client.create_model_version("tiny", source=folder.as_uri())
     decision = calls.gate(f"models:/tiny/{other.version}", watch=Silent())
     assert "failed: others than the champion's: inputs" in told(decision, "schema")
+
+
+def test_a_champion_of_another_library_is_measured_by_its_pyfunc_where_the_policy_says_so(
+    soup: PublishedSoup, client: "MlflowClient", home: Path, tmp_path: Path
+) -> None:
+    import mlflow
+    import numpy as np
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LogisticRegression
+
+    from stockpot.testing.tiny import TinyTask
+
+    rows = TinyTask("dense", "80").examples("validation")
+    x, y = np.stack([row.numpy() for row, _ in rows]), np.array([label for _, label in rows])
+    model = LogisticRegression().fit(x, y)
+    assert model.predict_proba(x).shape == (80, 4)
+    mlflow.sklearn.save_model(
+        model,
+        tmp_path / "sklearn",
+        signature=infer_signature(x, model.predict_proba(x)),
+        pyfunc_predict_fn="predict_proba",
+        pip_requirements=["scikit-learn"],
+    )
+    champion = client.create_model_version("tiny", source=(tmp_path / "sklearn").as_uri())
+    client.set_registered_model_alias("tiny", "champion", champion.version)
+    refused = calls.gate(soup.uri, watch=Silent())
+    assert "pyfunc = true in the policy has it measured" in told(refused, "score")
+    policies = home / "policies.toml"
+    policies.write_text(policies.read_text() + "pyfunc = true\n")
+    decision = calls.gate(soup.uri, watch=Silent())
+    assert f"models:/tiny/{champion.version} is measured by its pyfunc" in told(decision, "pyfunc")
+    assert decision.champion is not None
+    test = TinyTask("dense", "80").examples("test")
+    right = model.predict(np.stack([row.numpy() for row, _ in test])) == [label for _, label in test]
+    assert decision.champion.scores[0].value == right.mean()
+    with Workplace() as place:
+        for score in decision.champion.scores:
+            assert place.store.score(score.recipe, score.protocol) is not None

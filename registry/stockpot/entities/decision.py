@@ -61,6 +61,8 @@ class JudgedVersion:
     created: int = 0
     """When MLflow made it, in milliseconds since the epoch; 0 where nobody told. The number of one that was
     deleted is given again."""
+    files: Digest | None = None
+    """Of all its files, where it was measured as MLflow serves it, by its pyfunc, and not by its weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ class Arithmetic(StrEnum):
     LINEAR_1 = "linear/1"
     """Any coefficients: multiply each ingredient by its coefficient, rounded to that dtype; add the products
     one by one in recipe order, each product and each sum rounded; cast once. The rest as in ``mean/1``."""
+    PYFUNC_1 = "pyfunc/1"
+    """No average: a registered model as MLflow serves it, named by all its files. See `Recipe.served`."""
 
 
 Ratio = tuple[int, int]
@@ -129,6 +131,13 @@ class Recipe:
         holds. Raises ValueError for fewer than two checkpoints.
         """
         return cls(tuple(Ingredient(c, (1, 1)) for c in checkpoints), Arithmetic.LINEAR_1, None, coefficients)
+
+    @classmethod
+    def served(cls, files: Digest) -> "Recipe":
+        """No weights, but a registered model as MLflow serves it (``pyfunc``), by the digest of all its
+        files: the name under which its scores are kept. Nothing can be built by it.
+        """
+        return cls((Ingredient(files, 1.0),), Arithmetic.PYFUNC_1)
 
     @classmethod
     def uniform(cls, checkpoints: Sequence[Digest]) -> "Recipe":

@@ -1,6 +1,7 @@
 """A task on a device, with one live module: makes the evaluators of its splits."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -32,8 +33,11 @@ from stockpot.evaluation.torch_evaluator import TorchEvaluator
 from stockpot.evaluation.weights.batch_norm import norms_of
 from stockpot.evaluation.weights.module_weights import fits
 from stockpot.evaluation.workspace import Workspace
-from stockpot.ports import Checkpoints, Overlays, Task
+from stockpot.ports import Checkpoints, Overlays, Served, Task
 from stockpot.statistics.jackknife import blocks
+
+SERVED = "as MLflow serves it (pyfunc)"
+"""In place of a device, of scores that other code has part in."""
 
 
 class TorchBench:
@@ -189,6 +193,16 @@ class TorchBench:
     def seconds(self, recipe: Recipe, split: str) -> float:
         """Of a pass over the split's first batch, on the device, with the recipe's weights in place."""
         return self.evaluator(split).seconds(recipe)
+
+    def served_protocol(self, split: str, software: tuple[tuple[str, str], ...]) -> EvaluationProtocol:
+        """Under which a model that is served by other code is scored."""
+        protocol = self.evaluator(split).protocol
+        conditions = replace(protocol.conditions, device=SERVED, software=software)
+        return replace(protocol, conditions=conditions)
+
+    def score_served(self, served: Served, split: str) -> Score:
+        """Of a model that is served by other code. Raises Incompatible where it does not fit the task."""
+        return self.evaluator(split).served(served)
 
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""

@@ -17,11 +17,12 @@ from stockpot.evaluation.devices.device_faults import no_way_around
 from stockpot.evaluation.outputs import PassMemory
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model
+from stockpot.evaluation.passes.served_module import ServedModule, require_alike
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.rejection.early_rejection import EarlyRejection, Reorders
 from stockpot.evaluation.weights.proofs import unchanged
 from stockpot.evaluation.workspace import Workspace
-from stockpot.ports import Interrupted, Wanted, always
+from stockpot.ports import Interrupted, Served, Wanted, always
 
 
 class TorchEvaluator:
@@ -114,6 +115,38 @@ class TorchEvaluator:
         )
         with reproducible(device), torch.inference_mode():
             return self._measured(forward)
+
+    def served(self, served: Served) -> Score:
+        """The score of a model that is served by other code, asked what the task asks its own. Nothing of it
+        is remembered.
+
+        Raises Incompatible where it does not fit the task, with shapes and types, and BadTask.
+        """
+        where = self._where("a served model")
+        score = self._shared.on_device(partial(self._of_served, served, where), where)
+        return replace(score, gaps=None)
+
+    def _of_served(self, served: Served, where: str) -> Score:
+        shared, said = self._shared, list[object]()
+        hook = shared.models.module.register_forward_hook(lambda _, __, output: said.append(output))
+        try:
+            own = self._first_outputs(where, shared.models.module)
+        finally:
+            hook.remove()
+        module = ServedModule(served, next(iter(said), None), shared.device).eval()
+        ask = of_model(shared.task, module, self._batches.size)
+        forward = Forward(
+            shared.task,
+            self._batches,
+            lambda batch, at, told: require_alike(ask(batch, at, told), own, same_batch=at[0] == 0),
+            where=where,
+            keeps=lambda _: self._whole is not None,
+        )
+        with reproducible(shared.device), torch.inference_mode():
+            score = self._measured(forward)
+        if module.gives_probabilities:
+            self._say("a served model predicts probabilities: their logarithms are taken, as of logits")
+        return score
 
     def _where_it_fits(self, work: Callable[[], Outcome], where: str) -> Outcome:
         """The outcome. Where it does not fit, what is kept on the device gives way: batches, then outputs."""

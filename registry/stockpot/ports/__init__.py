@@ -17,6 +17,7 @@ from stockpot.ports.search import (
     Wanted,
     always,
 )
+from stockpot.ports.serving import Served
 from stockpot.ports.signing import Signer, Verifier
 from stockpot.ports.store import Store
 from stockpot.ports.task import MeasuresWhole, Task
@@ -36,6 +37,7 @@ __all__ = [
     "Overlays",
     "Records",
     "SelectionMethod",
+    "Served",
     "Signer",
     "Store",
     "Task",

@@ -3,12 +3,21 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stockpot.entities import Digest, Ensemble, OverlayRule, Recipe, Score, TensorSpec
+from stockpot.entities import (
+    Digest,
+    Ensemble,
+    EvaluationProtocol,
+    OverlayRule,
+    Recipe,
+    Score,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from stockpot.ports.search import Evaluator
+    from stockpot.ports.serving import Served
 
 
 class Bench(Protocol):
@@ -84,6 +93,19 @@ class Bench(Protocol):
     def seconds(self, recipe: Recipe, split: str) -> float:
         """Of a forward pass over the split's first batch, on the device, with the recipe's weights in place
         and the device warm. Raises what an evaluation raises.
+        """
+        ...
+
+    def served_protocol(self, split: str, software: tuple[tuple[str, str], ...]) -> EvaluationProtocol:
+        """Under which a served model is scored: the question that the split's evaluator asks, where of the
+        conditions no more is known than this software.
+        """
+        ...
+
+    def score_served(self, served: "Served", split: str) -> Score:
+        """Of a model that is served by other code, in place of the task's own: it is asked what the task asks
+        that one, and must answer in the same shape and kind; probabilities, where the own model gives none,
+        count as their logarithms. Raises Incompatible where it does not fit, and BadTask.
         """
         ...
 

@@ -1,6 +1,7 @@
 """What Stockpot asks of MLflow."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from stockpot.entities import (
     SweepSelector,
     WeightsSource,
 )
+from stockpot.ports.serving import Served
 
 if TYPE_CHECKING:
     from torch import nn
@@ -329,6 +331,12 @@ class Tracker(Protocol):
 
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         """The weights files of any registered version, whoever made it, by path: for `head` and `fetch`."""
+        ...
+
+    def served(self, folder: Path) -> AbstractContextManager[Served]:
+        """The model in a folder, as MLflow serves it (``pyfunc``), in a process of its own that is given none
+        of our variables and ends with the block. It runs whatever code the model brings, as this user.
+        """
         ...
 
     def loaded(self, version: ModelVersion) -> tuple[str, ...]:

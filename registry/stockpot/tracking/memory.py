@@ -4,7 +4,8 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,9 @@ from stockpot.errors import (
     TrackingError,
     UnknownSweep,
 )
-from stockpot.ports import Tracker
+from stockpot.ports import Served, Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
-from stockpot.tracking.memory_kept import KeptModel, KeptRun, weights_among
+from stockpot.tracking.memory_kept import PYFUNC, KeptModel, KeptPyfunc, KeptRun, weights_among
 from stockpot.tracking.memory_registry import MemoryRegistry
 from stockpot.tracking.model_cards import (
     CARD,
@@ -74,6 +75,8 @@ class MemoryTracker(MemoryRegistry, Tracker):
         self.experiments_kept: dict[str, str] = {}
         self.runs_kept: dict[str, KeptRun] = {}
         self.models_kept: dict[str, KeptModel] = {}
+        self.pyfuncs: dict[str, Callable[[Any], Any]] = {}
+        """What is served of a model with a file `pyfunc`, by what that file holds."""
         self._started = 0
 
     def add_experiment(self, name: str) -> str:
@@ -440,6 +443,10 @@ class MemoryTracker(MemoryRegistry, Tracker):
     def schema(self, version: ModelVersion) -> Schema | None:
         card = self._card(version)
         return schema_of(card) if card else None
+
+    def served(self, folder: Path) -> AbstractContextManager[Served]:
+        named = folder / PYFUNC
+        return nullcontext(KeptPyfunc(self.pyfuncs, named.read_text() if named.is_file() else ""))
 
     def loaded(self, version: ModelVersion) -> tuple[str, ...]:
         card = self._card(version)

@@ -1,11 +1,16 @@
 """What the in-memory tracker keeps."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stockpot.entities import Measurement, Run, WeightsSource
 from stockpot.entities.weights_names import sources_among
+from stockpot.errors import Incompatible
+
+PYFUNC = "pyfunc"
+"""A model's file that says which function of this process serves it."""
 
 
 @dataclass
@@ -33,6 +38,24 @@ class KeptModel:
     ready: bool = False
     created: int = field(default_factory=lambda: int(time.time() * 1000))
     """Milliseconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class KeptPyfunc:
+    """A model that is served by one of these functions."""
+
+    functions: Mapping[str, Callable[[Any], Any]]
+    name: str
+    software: tuple[tuple[str, str], ...] = (("memory", "1"),)
+
+    def __call__(self, inputs: Any) -> Any:
+        """What that function says."""
+        if self.name not in self.functions:
+            raise Incompatible("it cannot be loaded here: no function serves it")
+        try:
+            return self.functions[self.name](inputs)
+        except Exception as error:
+            raise Incompatible(f"it raised {type(error).__name__}: {error}") from error
 
 
 def weights_among(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:

@@ -4,7 +4,7 @@
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.tags import ALIAS, TRAIL
 from stockpot.errors import BadRequest, StockpotError, UnknownSweep
-from stockpot.ports import Tracker
+from stockpot.ports import Served, Tracker
 from stockpot.secrets import keep_secret
 from stockpot.tracking import mlflow_models as models
 from stockpot.tracking import mlflow_publishing as publishing
@@ -65,6 +65,7 @@ from stockpot.tracking.mlflow_runs import (
     soup_runs,
 )
 from stockpot.tracking.mlflow_server import require_database, require_version, servers
+from stockpot.tracking.mlflow_serving import served
 from stockpot.tracking.mlflow_weights import (
     card_of_version,
     companions,
@@ -402,6 +403,9 @@ class MlflowTracker(Tracker):
     def version_weights(self, version: ModelVersion) -> tuple[WeightsSource, ...]:
         with asking(f"listing the weights of {version.uri}", missing=BadRequest):
             return weights_of_version(self._client, version)
+
+    def served(self, folder: Path) -> AbstractContextManager[Served]:
+        return served(folder)
 
     def loaded(self, version: ModelVersion) -> tuple[str, ...]:
         with asking(f"listing the files of {version.uri}", missing=BadRequest):

@@ -103,11 +103,14 @@ def contents_of(version: ModelVersion, tracker: "Tracker", supply: Supply) -> Co
     return Contents(version, held.source.path, held.source_sha256, held.checkpoint)
 
 
-def check_bytes(held: Contents, tracker: "Tracker", supply: Supply) -> Check:
+def check_bytes(held: Contents, tracker: "Tracker", supply: Supply, files: Digest | None = None) -> Check:
     """Whether the version holds what its tag `stockpot.checkpoint` tells of, in all that is served of it.
-    Tags are copied by hand, and by MLflow's Promote button, onto whatever somebody likes.
+    Tags are copied by hand, and by MLflow's Promote button, onto whatever somebody likes. `files`: of what
+    was measured by its pyfunc: then what is served was measured, whatever it holds.
     """
     told = held.version.tags.get(tags.CHECKPOINT)
+    if files is not None and told is None:
+        return Check("bytes", CheckOutcome.NOT_APPLICABLE, f"nobody told their digest; its files are {files}")
     if held.checkpoint is None:
         return Check("bytes", CheckOutcome.FAILED, f"its weights cannot be read: {held.fault}")
     found = f"sha256:{held.sha256}" if held.path == SOUP_FILE else "missing"

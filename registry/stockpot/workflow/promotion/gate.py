@@ -1,6 +1,6 @@
 """The gate: whether a version may have the alias that people rely on, and every reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -11,6 +11,7 @@ from stockpot.entities import (
     CheckOutcome,
     Comparison,
     Decision,
+    Digest,
     JudgedVersion,
     ModelVersion,
     Recipe,
@@ -18,7 +19,7 @@ from stockpot.entities import (
     SoupRequest,
     tags,
 )
-from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
+from stockpot.errors import Incompatible, NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
 from stockpot.prose import one_line, size
 from stockpot.workflow.gathering import recalled
 from stockpot.workflow.gathering.supply import Supply
@@ -33,11 +34,17 @@ from stockpot.workflow.promotion.contents import (
 )
 from stockpot.workflow.promotion.pace import pace
 from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.served import ALLOWED, measured_as_served
 from stockpot.workflow.promotion.signatures import check_signature
 from stockpot.workflow.promotion.suite import Measured, Suite, known_of, request_for
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench, Store, Tracker, Verifier, Watcher
+
+NOT_COMPARABLE = (
+    "it is not comparable: what is measured by its pyfunc runs in a process of its own, whose time holds "
+    "MLflow's work; leave max_latency out of the policy, or override"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Findings:
     comparisons: tuple[Comparison, ...] = ()
     known: Snapshot | None = None
     """What is kept beside the version, where that is a soup of ours."""
+
+    @property
+    def files(self) -> Digest | None:
+        """Of the version, where it was measured by its pyfunc."""
+        return self.measured[0].files if self.measured else None
 
     @property
     def unit(self) -> str | None:
@@ -86,7 +98,7 @@ class Gate:
         its = contents_of(champion, self.tracker, self.supply) if champion else None
         found = self._findings(mine, its, policy)
         checks = (
-            check_bytes(mine, self.tracker, self.supply),
+            check_bytes(mine, self.tracker, self.supply, found.files),
             check_signature(mine, policy.keys, self.tracker, self.supply, self.verifier),
             self._recall(mine, found.known),
             self._schema(mine, its),
@@ -159,7 +171,7 @@ class Gate:
         opened = Check("suite", CheckOutcome.PASSED, f"its data are there, and chose nothing: {told}")
         while True:
             try:
-                found = self._compared(suite, mine, its, request)
+                found = self._compared(suite, mine, its, request, policy)
             except NoRoomForWeights:
                 raise
             except OutOfDeviceMemory:
@@ -175,11 +187,29 @@ class Gate:
             return known_of(its, self.tracker)
         return None
 
-    def _compared(self, suite: Suite, mine: Contents, its: Contents | None, request: SoupRequest) -> Findings:
+    def _measured(self, held: Contents, suite: Suite, policy: Policy) -> Measured:
+        """By its weights, else by its pyfunc where the policy allows that."""
+        unfit = suite.unfit(held)
+        if not unfit:
+            return suite.measured(held, self.store, self.watch)
+        if not policy.pyfunc:
+            raise Incompatible(f"{unfit}; {ALLOWED}")
+        signed = check_signature(held, policy.keys, self.tracker, self.supply, self.verifier)
+        if signed.outcome is CheckOutcome.FAILED:
+            raise Incompatible(f"{unfit}; its pyfunc is not run: {signed.told}")
+        found = measured_as_served(
+            held.version, suite.evaluators, suite.bench, self.tracker, self.supply, self.store, self.watch
+        )
+        recipes = dict.fromkeys(found.scores, found.recipe)
+        return Measured(recipes, found.scores, found.protocols, found.files, unfit)
+
+    def _compared(
+        self, suite: Suite, mine: Contents, its: Contents | None, request: SoupRequest, policy: Policy
+    ) -> Findings:
         measured = []
         for held in filter(None, (mine, its)):
             try:
-                measured.append(suite.measured(held, self.store, self.watch))
+                measured.append(self._measured(held, suite, policy))
             except OF_THE_MACHINE:
                 raise
             except OF_THE_VERSION as error:
@@ -194,7 +224,7 @@ class Gate:
             its=measured[-1].scores,
             champion=its.version.uri if its else None,
         )
-        checks = tuple(match.checks())
+        checks = (*_by_pyfunc(zip(filter(None, (mine, its)), measured, strict=True)), *match.checks())
         return Findings(checks, suite, tuple(measured), tuple(match.comparisons.values()))
 
     def _pace(self, mine: Contents, its: Contents | None, policy: Policy, found: Findings) -> Check:
@@ -202,6 +232,8 @@ class Gate:
         limit = policy.max_latency
         if limit is None or its is None:
             return Check("latency", CheckOutcome.NOT_APPLICABLE, NOBODY if limit else "it has no limit")
+        if any(one.files for one in found.measured):
+            return Check("latency", CheckOutcome.FAILED, NOT_COMPARABLE)
         if (
             found.suite is None
             or len(found.measured) < 2
@@ -220,10 +252,26 @@ class Gate:
 
 
 def _judged(held: Contents, found: Findings, place: int) -> JudgedVersion:
-    has_scores = found.suite is not None and place < len(found.measured)
-    scores = found.suite.told(found.measured[place]) if found.suite and has_scores else ()
-    size_of = None if held.checkpoint is None else held.checkpoint.size
-    return JudgedVersion(held.version.uri, held.digest, size_of, scores, held.version.created)
+    measured = found.measured[place] if place < len(found.measured) else None
+    return JudgedVersion(
+        held.version.uri,
+        held.digest,
+        None if held.checkpoint is None else held.checkpoint.size,
+        measured.told() if measured else (),
+        held.version.created,
+        measured.files if measured else None,
+    )
+
+
+def _by_pyfunc(measured: "Iterable[tuple[Contents, Measured]]") -> Iterator[Check]:
+    """That a version was measured so is told with the verdict."""
+    for held, found in measured:
+        if found.files is not None:
+            told = (
+                f"{held.version.uri} is measured by its pyfunc, with the task's labels, since {found.why}; "
+                f"its files are {found.files}"
+            )
+            yield Check("pyfunc", CheckOutcome.PASSED, told)
 
 
 def _sizes(mine: Contents, its: Contents | None, limit: float | None) -> Check:

@@ -27,6 +27,7 @@ candidate = "candidate"         # the alias by which a person asks for it in MLf
 max_latency = 1.2               # at most so many times the champion's; no limit where it is left out
 max_size = 1.5                  # bytes of weights, in the same manner
 # signed_by = "/etc/stockpot/public.pem"   # whose signature it must have: a public key, or a list of them
+pyfunc = false                  # true: other models are measured by their pyfunc, which runs their code
 """
 CHAMPION = "champion"
 """The alias that people rely on, where a policy names no other."""
@@ -60,6 +61,9 @@ class Policy:
     """Times the champion's."""
     signed_by: tuple[str, ...] = ()
     """Files of public keys, in PEM: it is signed with one of them. Two live while one is replaced."""
+    pyfunc: bool = False
+    """Whether a version whose weights cannot be read, or do not fit the task's model, is measured as MLflow
+    serves it. That runs the code that it brings, of whoever may register versions, as the worker's user."""
 
     def __post_init__(self) -> None:
         if faults := fit_fields(self) or self._faults():

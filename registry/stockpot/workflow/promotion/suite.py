@@ -30,6 +30,19 @@ class Measured:
     recipes: Mapping[str, Digest]
     """Under which recipe the store remembers each."""
     scores: Mapping[str, Score]
+    protocols: Mapping[str, Digest]
+    """And under which protocol."""
+    files: Digest | None = None
+    """Of all the version's files, where it was measured by its pyfunc."""
+    why: str = ""
+    """Why it was not measured by its weights."""
+
+    def told(self) -> tuple[GateScore, ...]:
+        """The scores for a decision, with all that names them."""
+        return tuple(
+            GateScore(split, self.recipes[split], self.protocols[split], score.value)
+            for split, score in self.scores.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -63,15 +76,21 @@ class Suite:
                 )
         return found
 
+    def unfit(self, held: Contents) -> str:
+        """Why the version cannot be measured by its weights; empty where it can."""
+        if held.checkpoint is None:
+            return f"its weights cannot be read: {held.fault}"
+        faults = self.bench.fits(held.checkpoint.tensors)
+        return "; ".join(["its weights do not fit the task's model", *faults]) if faults else ""
+
     def measured(self, held: Contents, store: "Store", watch: "Watcher") -> Measured:
         """The version's scores: as they are remembered, under the soup's name or that of its weights; else
-        measured. Raises BadCheckpoint for weights that cannot be read or do not fit, and what measuring
+        measured. Raises Incompatible for weights that cannot be read or do not fit, and what measuring
         raises.
         """
-        if held.checkpoint is None:
-            raise Incompatible(f"its weights cannot be read: {held.fault}")
-        if faults := self.bench.fits(held.checkpoint.tensors):
-            raise Incompatible("its weights do not fit the task's model", faults=faults)
+        unfit = self.unfit(held)
+        if held.checkpoint is None or unfit:
+            raise Incompatible(unfit)
         own, recipes, scores = Recipe.mean([held.checkpoint.digest]), {}, {}
         for split, evaluator in self.evaluators.items():
             known = held.remembered(store, evaluator.protocol.digest)
@@ -80,14 +99,7 @@ class Suite:
                 shared = SharedEvaluator(evaluator, store, say=watch.say)
                 known = own.digest, score_in_full(own, shared)
             recipes[split], scores[split] = known
-        return Measured(recipes, scores)
-
-    def told(self, measured: Measured) -> tuple[GateScore, ...]:
-        """The scores for a decision, with all that names them."""
-        return tuple(
-            GateScore(split, measured.recipes[split], self.evaluators[split].protocol.digest, score.value)
-            for split, score in measured.scores.items()
-        )
+        return Measured(recipes, scores, {split: e.protocol.digest for split, e in self.evaluators.items()})
 
     def halved(self) -> "Suite":
         """With half as many examples in a batch, which is under other protocols."""
