@@ -358,9 +358,9 @@ def answer(
 ) -> tuple[Look, tuple[Answered, ...]]:
     """Look at the aliases as `watch` does, then let the gate answer what people asked for in MLflow.
 
-    That is the alias for candidates of a policy, or the tag ``stockpot.approval=approved`` on a version of
-    ours: the guarded alias moves to what passes. Where somebody moved that one by hand, the version is
-    judged, and nothing is undone. Each is answered once.
+    That is the alias for candidates of a policy, or the tag ``stockpot.approval=approved`` on a version,
+    whoever made that: the guarded alias moves to what passes. Where somebody moved that one by hand, the
+    version is judged, and nothing is undone. Each is answered once.
 
     Args: as of `gate`. Raises the errors of `stockpot.errors`, each with its mend.
     """

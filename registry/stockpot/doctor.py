@@ -8,7 +8,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from stockpot.diagnosis import Diagnosis, looked
+from stockpot import guards
+from stockpot.diagnosis import Diagnosis, Health, looked
 from stockpot.errors import StockpotError, StoreError
 from stockpot.prose import counted, size
 from stockpot.settings import Settings, reach_loopback_directly, read_settings, unread_variables
@@ -19,8 +20,9 @@ WITHOUT = "Requests go on without it, and ensembles cost passes"
 
 
 def examine(task: str | None = None, task_args: Mapping[str, str] | None = None) -> Iterator[Diagnosis]:
-    """Look at the program, MLflow, the store, Prefect, cache, outputs and device; and at a task if one is
-    named. Yields one line or several for each part, as soon as it was looked at. Raises nothing.
+    """Look at program, MLflow, store, policies, webhooks, Prefect, cache, outputs and device; and at a
+    task if one is named. Yields one line or several for each part, as soon as it was looked at. Raises
+    nothing.
     """
     reach_loopback_directly()
     yield from looked("program", _program)
@@ -31,9 +33,13 @@ def examine(task: str | None = None, task_args: Mapping[str, str] | None = None)
         settings = None
     for name, meant in unread_variables():
         yield Diagnosis.warning("settings", f"nobody reads {name}{meant}", mend=f"unset {name}")
-    yield from looked("MLflow", _mlflow)
+    yield from (mlflow := [*looked("MLflow", _mlflow)])
+    answers = all(one.health is not Health.FAULT for one in mlflow)
     if settings is not None:
         yield from looked("store", partial(_store, settings.database))
+        yield from looked(guards.POLICIES, partial(guards.policies, settings.policies_file, answers=answers))
+    if answers:  # else there is nothing to ask, and MLflow makes a database that is not there
+        yield from looked(guards.WEBHOOKS, guards.webhooks)
     yield from looked("Prefect", _prefect)
     if settings is not None:
         yield from looked("cache", partial(_cache, settings))

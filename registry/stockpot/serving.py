@@ -47,8 +47,9 @@ def serve(
     _require_server()
     import uvicorn
 
+    from stockpot.webhooks.changes import PATH
     from stockpot.webhooks.deliveries import Deliveries
-    from stockpot.webhooks.receiver import PATH, receiver
+    from stockpot.webhooks.receiver import receiver
     from stockpot.webhooks.telling import Refusals, Teller
 
     with _listening(host, port) as listener:
@@ -161,7 +162,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _with_path(url: str) -> str:
-    from stockpot.webhooks.receiver import PATH
+    from stockpot.webhooks.changes import PATH
 
     try:
         parts = urlsplit(url)

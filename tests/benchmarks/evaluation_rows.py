@@ -8,6 +8,7 @@ from typing import Any
 from tests.benchmarks.measuring import CUDA_SELECTION, Scale, measured
 from tests.benchmarks.table import Goal, Row, ratios
 
+FIRST_REQUEST = "the first request's passes"
 LEAST_PASSES = "A + 1.3 e R full passes"
 
 
@@ -57,6 +58,25 @@ def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(f"{work}, the greatest", LEAST_PASSES, Goal("<=", 1), (ratio[-1],), "x")
     yield Row(f"{work}, how many are over", LEAST_PASSES, Goal("<=", 0, "of them"), (over,), "of them")
     yield Row(f"{work}, in sum", "the plain loop's passes", "", (plain / passes,), "x fewer")
+
+
+def recalling(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """What a search costs anew without one of its candidates."""
+    sweeps, candidates = scale.recalled
+    sizes = ("--sweeps", sweeps, "--candidates", candidates, "--examples", scale.examples // 2)
+    rows = measured("recalling", *sizes)["rows"]
+    groups = {
+        "any candidate": rows,
+        "an ingredient of the greedy soup": [row for row in rows if row["ingredient"]],
+        "the first or second of these": [row for row in rows if 0 < row["ingredient"] <= 2],
+    }
+    for whose, some in groups.items():
+        work = f"recall of {whose}, of {candidates}, {sweeps} sweeps"
+        shares, least = (tuple(row[name] for row in some) for name in ("share", "least"))
+        yield Row(work, FIRST_REQUEST, Goal("<=", 0.25), shares, "x")
+        yield Row(f"{work}: what has to be scored in full", FIRST_REQUEST, "", least, "x")
+    over = sum(row["share"] > 0.25 for row in rows)
+    yield Row("such recalls that cost more", "0.25 x", Goal("<=", 0, "of them"), (over,), "of them")
 
 
 def speculation(_scratch: Path, _scale: Scale) -> Iterable[Row]:

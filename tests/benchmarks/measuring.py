@@ -43,6 +43,8 @@ class Scale:
     """Models whose aliases are looked at."""
     edges: int = 100_000
     """Ingredients of soups, and of recipes that were tried."""
+    recalled: tuple[int, int] = (4, 16)
+    """Sweeps of which each candidate is recalled, and their candidates."""
     shared: int = 32
     """Candidates that several processes rank."""
     sleep: float = 0.5
@@ -78,6 +80,7 @@ QUICK = Scale(
     finished=20,
     watched=5,
     edges=2000,
+    recalled=(1, 3),
     shared=4,
     sleep=0.01,
     workers=(2,),

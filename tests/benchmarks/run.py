@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "interval": evaluation_rows.interval,
     "comparisons": evaluation_rows.comparisons,
     "early-rejection": evaluation_rows.early_rejection,
+    "recalling": evaluation_rows.recalling,
     "speculation": evaluation_rows.speculation,
     "sharing": evaluation_rows.sharing,
     "whole-command": evaluation_rows.whole_command,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from stockpot.cli import main
 from stockpot.store import head, upgrade
@@ -45,8 +46,11 @@ def test_where_all_is_well_the_code_is_zero_and_nothing_was_made(
     code, found, _ = _doctor(capsys, "--task", TINY)
     assert code == 0
     assert {one["health"] for one in found} == {"ok"}
-    parts = ["program", "MLflow", "store", "Prefect", "cache", "outputs", "device", "task"]
+    before_prefect = ["program", "MLflow", "store", "policies", "webhooks"]
+    parts = [*before_prefect, "Prefect", "cache", "outputs", "device", "task"]
     assert [one["part"] for one in found] == parts
+    assert "none yet, no alias is guarded" in _of(found, "policies")["told"]
+    assert _of(found, "webhooks")["told"] == "none: what moves is found by the scheduled looks"
     assert mlflow_uri in _of(found, "MLflow")["told"]
     assert "none yet" in _of(found, "store")["told"]
     assert sorted(tmp_path.rglob("*")) == before
@@ -184,6 +188,39 @@ def test_a_disk_that_is_almost_full_is_a_warning(
     warning = _of(found, "cache")
     assert warning["health"] == "warning"
     assert "STOCKPOT_CACHE_LIMIT" in warning["mend"]
+
+
+def test_each_policy_is_looked_at_its_model_aliases_and_task(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _made(home).with_name("policies.toml")
+    file.write_text(
+        f'[model.birds]\ntask = "{TINY}"\n[model.brids]\ntask = "{TINY}"\n[model.fish]\ntask = "gone:Gone"\n'
+    )
+    client = MlflowClient(mlflow_uri)
+    for name in ("birds", "fish"):
+        client.create_registered_model(name)
+    client.create_model_version("birds", source=home.as_uri())
+    client.set_registered_model_alias("birds", "champion", "1")
+    code, found, _ = _doctor(capsys)
+    assert code == 3
+    policies = [(one["health"], one["told"]) for one in found if one["part"] == "policies"]
+    assert policies[:4] == [
+        ("ok", f"{file}: 3 policies"),
+        ("ok", f"birds: its task {TINY} loads; champion is version 1, nobody has candidate yet"),
+        ("warning", "brids: MLflow has no registered model of that name: did you mean birds?"),
+        ("ok", f"brids: its task {TINY} loads; nobody has champion yet, nobody has candidate yet"),
+    ]
+    (fault,) = policies[4:]
+    assert fault[0] == "fault"
+    assert "gone" in fault[1]
+    file.write_text("[model.birds]\ntaks = 1\n")
+    code, found, _ = _doctor(capsys)
+    assert (code, _of(found, "policies")["health"]) == (3, "fault")
+    assert "taks is unknown" in _of(found, "policies")["told"]
+    monkeypatch.setenv("STOCKPOT_POLICIES", str(home / "gone.toml"))
+    code, found, _ = _doctor(capsys)
+    assert (code, _of(found, "policies")["health"]) == (3, "fault")
 
 
 @pytest.mark.slow

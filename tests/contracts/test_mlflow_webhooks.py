@@ -11,6 +11,7 @@ from threading import Barrier
 import pytest
 from cryptography.fernet import Fernet
 from mlflow import MlflowClient
+from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.webhooks import delivery
 from mlflow.webhooks.constants import (
     WEBHOOK_DELIVERY_ID_HEADER,
@@ -22,6 +23,7 @@ from tests.unit.webhook_deliveries import NEW, OLD
 
 from stockpot.cli import main
 from stockpot.errors import BadRequest
+from stockpot.guards import webhooks
 from stockpot.tracking.mlflow_webhooks import subscribe
 from stockpot.webhooks.changes import EVENTS
 from stockpot.webhooks.signature import DELIVERY, SIGNATURE, TIMESTAMP, sign
@@ -102,6 +104,36 @@ def test_one_that_a_person_disabled_stays_so_and_that_is_told(client: MlflowClie
     )
     assert not subscribe(client, "stockpot", "http://127.0.0.1:1/x", NEW).active
     assert not client.get_webhook(made.webhook_id).status.is_active()
+
+
+@pytest.mark.slow
+def test_doctor_tells_what_is_wrong_with_a_webhook_of_ours(
+    server: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+
+    def looked() -> list[tuple[str, str]]:
+        return [(one.health.value, one.told) for one in webhooks()]
+
+    url = "http://me:hush-hush@127.0.0.1:1/webhooks/mlflow"
+    client.create_webhook("somebody-elses", "http://127.0.0.1:1/x", ["registered_model.created"])
+    assert looked() == [("ok", "none: what moves is found by the scheduled looks")]
+    subscribe(client, "ours", url, NEW)
+    every: list[WebhookEventStr | WebhookEvent] = [WebhookEvent(*event.split(".")) for event in EVENTS]
+    ((health, told_),) = looked()
+    assert (health, "hush" in told_) == ("ok", False)
+    assert "ours: MLflow delivers to http://" in told_
+    webhook = next(each for each in client.list_webhooks() if each.name == "ours")
+    client.update_webhook(webhook.webhook_id, events=["model_version_tag.set"])
+    ((health, told_),) = looked()
+    assert (health, "but not model_version_alias.created" in told_) == ("warning", True)
+    client.update_webhook(webhook.webhook_id, events=every)
+    client.create_webhook("stockpot", url, every)
+    assert [health for health, _ in looked()] == ["warning", "warning"]
+    assert all("as 1 other does: each delivers everything" in told_ for _, told_ in looked())
+    client.update_webhook(webhook.webhook_id, status="DISABLED")
+    assert "somebody has disabled it" in looked()[0][1]
 
 
 @pytest.mark.slow

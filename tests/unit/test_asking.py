@@ -62,7 +62,7 @@ def test_a_candidate_that_fails_is_told_once_and_again_when_it_is_asked_for_agai
 def test_two_approved_versions_that_are_as_good_take_no_turns(site: Site) -> None:
     approved = {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}
     site.register(GOOD, approved)
-    site.register(GOOD, approved)
+    site.register(GOOD, {tags.APPROVAL: "approved"})  # which Stockpot never made
     site.register(GOOD, {**approved, tags.APPROVAL: "rejected"})
     assert [one.ask.why for one in answers(site)] == ["tag stockpot.approval in MLflow"] * 2
     assert champion(site) == "2"

@@ -267,6 +267,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def versions_tagged(self, tag: str, value: str) -> tuple[ModelVersion, ...]:
+        """Every version that has this tag with this value, whoever made it, by name and number; perhaps
+        without its aliases.
+        """
+        ...
+
     def soup_runs(self) -> tuple[Run, ...]:
         """Every run of a soup that is not deleted, in whichever experiment, oldest first."""
         ...

@@ -721,6 +721,15 @@ class TrackerContract(RegistryContract):
         with pytest.raises(BadRequest):
             tracker.tag_version(replace(version, version="77"), "stockpot.recalled", "gone")
 
+    def test_versions_are_found_by_a_tag_and_its_value_whoever_made_them(self, backend: Backend) -> None:
+        tracker, model, tag = backend.tracker, fresh("model"), f"stockpot.{fresh('tag')}"
+        numbers = [backend.add_version(model) for _ in range(11)]
+        for number in numbers:
+            value = "approved" if number in {"2", "10"} else "not approved"
+            tracker.tag_version(tracker.version(f"models:/{model}/{number}"), tag, value)
+        found = [(one.name, one.version) for one in tracker.versions_tagged(tag, "approved")]
+        assert found == [(model, "2"), (model, "10")]
+
     def test_a_promoted_copy_tells_what_it_is_a_copy_of(
         self, backend: Backend, publication: Publication
     ) -> None:

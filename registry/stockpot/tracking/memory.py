@@ -416,8 +416,13 @@ class MemoryTracker(MemoryRegistry, Tracker):
         self.add_file(run_id, path, content)
 
     def soup_versions(self) -> tuple[ModelVersion, ...]:
-        versions = (version for name in sorted(self.versions_kept) for version in self.versions_kept[name])
-        return tuple(version for version in versions if RECIPE in version.tags)
+        return tuple(version for version in self._versions() if RECIPE in version.tags)
+
+    def versions_tagged(self, tag: str, value: str) -> tuple[ModelVersion, ...]:
+        return tuple(version for version in self._versions() if version.tags.get(tag) == value)
+
+    def _versions(self) -> Iterator[ModelVersion]:
+        return (version for name in sorted(self.versions_kept) for version in self.versions_kept[name])
 
     def soup_runs(self) -> tuple[Run, ...]:
         return tuple(kept.run for kept in self.runs_kept.values() if kept.run.tags.get(ROLE) == "soup")

@@ -337,6 +337,10 @@ class MlflowTracker(Tracker):
         with asking("looking through the versions of soups"):
             return versions.soup_versions(self._client)
 
+    def versions_tagged(self, tag: str, value: str) -> tuple[ModelVersion, ...]:
+        with asking(f"listing the versions with the tag {tag!r}"):
+            return versions.versions_tagged(self._client, tag, value)
+
     def soup_runs(self) -> tuple[Run, ...]:
         with asking("looking through the runs of soups"):
             return soup_runs(self._client, self._page_size)

@@ -166,8 +166,16 @@ def to_version(version: "MlflowVersion") -> ModelVersion:
 
 def soup_versions(client: "MlflowClient") -> tuple[ModelVersion, ...]:
     """Every version that carries a recipe's tag, by name and number."""
-    found = map(to_version, _search(client, f"tags.`{RECIPE}` LIKE 'sha256:%'"))
-    return tuple(sorted(found, key=lambda version: (version.name, int(version.version))))
+    return _in_order(_search(client, f"tags.`{RECIPE}` LIKE 'sha256:%'"))
+
+
+def versions_tagged(client: "MlflowClient", tag: str, value: str) -> tuple[ModelVersion, ...]:
+    """Every version with this tag of this value, by name and number. The value holds no quote."""
+    return _in_order(_search(client, f"tags.`{tag}` = '{value}'"))
+
+
+def _in_order(found: "Iterable[MlflowVersion]") -> tuple[ModelVersion, ...]:
+    return tuple(sorted(map(to_version, found), key=lambda version: (version.name, int(version.version))))
 
 
 def _versions(client: "MlflowClient", model: str, recipe: Digest) -> "list[MlflowVersion]":

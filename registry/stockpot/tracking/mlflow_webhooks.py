@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from stockpot.errors import BadRequest
 from stockpot.tracking.mlflow_calls import (
@@ -15,12 +16,14 @@ from stockpot.tracking.mlflow_calls import (
     registry_variable,
     shown_address,
 )
-from stockpot.webhooks.changes import EVENTS
+from stockpot.webhooks.changes import EVENTS, PATH
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.webhook import Webhook, WebhookEvent, WebhookEventStr
 
+NAME = "stockpot"
+"""Of the webhook, where a person says no other."""
 TRIES = 5
 MEND = (
     "start MLflow's server with MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https for an address without TLS, with "
@@ -37,12 +40,23 @@ class Subscription:
     events: tuple[str, ...]
     active: bool
     """Whether MLflow delivers. One that a person has disabled stays so."""
-    made: bool
+    made: bool = False
     """Whether it was not there before."""
-    before: str
+    before: str = ""
     """The address that it had; empty where it was this one."""
-    removed: int
+    removed: int = 0
     """Further ones of its name, each of which would have delivered everything once more."""
+
+
+def subscriptions(client: "MlflowClient") -> tuple[Subscription, ...]:
+    """The webhooks that deliver to receivers of ours, by name; none of a registry that sends nothing. Raises
+    TrackingError and its kinds.
+    """
+    if not is_web(registry_uri(client)):
+        return ()
+    with asking("listing the webhooks"):
+        found = [each for each in _all(client) if each.name == NAME or urlsplit(each.url).path.endswith(PATH)]
+    return tuple(sorted(map(_subscription, found), key=lambda one: one.name))
 
 
 def subscribe(client: "MlflowClient", name: str, url: str, secret: str) -> Subscription:
@@ -82,15 +96,14 @@ def _subscribed(client: "MlflowClient", name: str, url: str, secret: str) -> Sub
     with asking("changing the webhook", invalid=BadRequest, missing=_Gone, mend=MEND):
         # Always: MLflow tells nobody which secret it has.
         now = client.update_webhook(kept.webhook_id, url=url, events=_events(), secret=secret)
-    return Subscription(
-        now.name,
-        now.url,
-        tuple(sorted(map(str, now.events))),
-        active=now.status.is_active(),
-        made=made,
-        before="" if kept.url == url else redacted(kept.url),
-        removed=len(twins),
-    )
+    before = "" if kept.url == url else redacted(kept.url)
+    return replace(_subscription(now), url=now.url, made=made, before=before, removed=len(twins))
+
+
+def _subscription(webhook: "Webhook") -> Subscription:
+    """As it is, whoever made it. Its address without a password."""
+    events = tuple(sorted(map(str, webhook.events)))
+    return Subscription(webhook.name, redacted(webhook.url), events, webhook.status.is_active())
 
 
 def _events() -> list["WebhookEventStr | WebhookEvent"]:

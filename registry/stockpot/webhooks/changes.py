@@ -7,6 +7,8 @@ from typing import Any
 from stockpot.entities.tags import APPROVAL
 from stockpot.prose import can_be_kept
 
+PATH = "/webhooks/mlflow"
+"""Where a receiver takes deliveries."""
 EVENTS = (
     "model_version_alias.created",
     "model_version_alias.deleted",

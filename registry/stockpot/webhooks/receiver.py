@@ -7,11 +7,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 
-from stockpot.webhooks.changes import Change
+from stockpot.webhooks.changes import PATH, Change
 from stockpot.webhooks.deliveries import Deliveries
 from stockpot.webhooks.verdicts import Verdict
 
-PATH = "/webhooks/mlflow"
 LIMIT = 2**20
 """Bytes of a body. A version's tag has up to 100,000 characters, in JSON six bytes each, seldom more."""
 SECONDS = 10.0

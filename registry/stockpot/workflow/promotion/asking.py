@@ -67,7 +67,7 @@ def sentence(answered: Sequence[Answered]) -> str:
 
 def asks_of(place: Office, model: str, policy: Policy, approved: "Sequence[ModelVersion]") -> Iterator[Ask]:
     """What is asked for of one model, and was not answered: by the alias for candidates, by the tag
-    `stockpot.approval` on a version of ours, and by the champion's alias that was moved by hand.
+    `stockpot.approval` on a version, whoever made that, and by the champion's alias that was moved by hand.
     `approved`: the versions with that tag, of all models.
 
     An alias asks once for each time that it was moved to a version, a tag once: so two versions that are as
@@ -115,7 +115,7 @@ def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promo
     Raises Unreachable, StoreError and what is wrong with the machine.
     """
     answered: list[Answered] = []
-    approved = [one for one in place.tracker.soup_versions() if one.tags.get(tags.APPROVAL) == APPROVED]
+    approved = place.tracker.versions_tagged(tags.APPROVAL, APPROVED)
     for model, policy in policies.models.items():
         hold = Hold(place.store, f"answers {model}", f"what is asked for of {model}")
         if held := hold.attempt():
