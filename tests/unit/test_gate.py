@@ -143,7 +143,7 @@ def test_tags_that_were_copied_onto_other_content_are_not_believed(site: Site) -
     site.register(GOOD, alias="champion")
     protocol = site.bench(SoupRequest(model="m", task="tiny", sweep="s")).evaluator("test").protocol
     site.store.commit_score(soup, protocol, Score((1.0,) * 80))
-    theirs = {tags.RECIPE: soup.digest, tags.CHECKPOINT: good, tags.ROLE: "soup"}
+    theirs = {tags.RECIPE: soup.digest, tags.CHECKPOINT: good}
     ours, forged = site.register(GOOD, theirs), site.register(WORSE, theirs)
     decision = site.judge(ours)
     assert decision.version.scores[0].recipe == soup.digest
@@ -402,6 +402,16 @@ def test_a_damaged_record_of_a_soup_fails_since_nobody_knows_what_chose_it(site:
     soup = site.register(torn, {**tagged(GOOD), tags.ROLE: "soup"}, alias="champion")
     assert "stockpot.json of models:/tiny/1 is damaged" in told(site.judge(soup), "suite")
     assert outcomes(site.judge(site.register(GOOD, tagged(GOOD))))["suite"] == PASSED
+
+
+def test_a_soup_whose_record_was_taken_away_fails_as_one_with_a_damaged_one(site: Site) -> None:
+    soup = site.register(GOOD, {**tagged(GOOD), tags.ROLE: "soup"}, alias="champion")
+    decision = site.judge(soup)
+    assert outcomes(decision)["suite"] == FAILED
+    assert "stockpot.json" in told(decision, "suite")
+    stranger = site.judge(site.register(GOOD, tagged(GOOD)))
+    assert outcomes(stranger)["suite"] == PASSED
+    assert "which data chose it is not known" in told(stranger, "suite")
 
 
 def card(**flavors: Mapping[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ from stockpot.entities import (
     SoupRequest,
     tags,
 )
-from stockpot.errors import Incompatible, NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
+from stockpot.errors import BadRequest, Incompatible, NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
 from stockpot.prose import one_line, size
 from stockpot.workflow.gathering import recalled
 from stockpot.workflow.gathering.supply import Supply
@@ -168,7 +168,8 @@ class Gate:
             unmeasured = Check("score", CheckOutcome.FAILED, "nothing was measured")
             return Findings((closed, unmeasured), known=known)
         told = ", ".join(f"{split} (n={e.protocol.n:,})" for split, e in suite.evaluators.items())
-        opened = Check("suite", CheckOutcome.PASSED, f"its data are there, and chose nothing: {told}")
+        chose = "which data chose it is not known" if known is None else "they chose nothing"
+        opened = Check("suite", CheckOutcome.PASSED, f"its data are there; {chose}: {told}")
         while True:
             try:
                 found = self._compared(suite, mine, its, request, policy)
@@ -183,7 +184,7 @@ class Gate:
 
     def _champions(self, its: Contents | None) -> Snapshot | None:
         """What is kept beside the champion. Damage there is no fault of who comes after it."""
-        with suppress(RegistryConflict):
+        with suppress(BadRequest, RegistryConflict):
             return known_of(its, self.tracker)
         return None
 

@@ -1,11 +1,10 @@
 """The data that a policy judges by: opened, and versions scored on them."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, GateScore, Recipe, Score, Snapshot, SoupRequest
+from stockpot.entities import Digest, GateScore, Recipe, Score, Snapshot, SoupRequest, tags
 from stockpot.errors import BadRequest, Incompatible
 from stockpot.workflow.promotion.contents import Contents
 from stockpot.workflow.promotion.policies import Policy
@@ -109,12 +108,12 @@ class Suite:
 
 def known_of(held: Contents | None, tracker: "Tracker") -> Snapshot | None:
     """What is kept beside a soup of ours; None of other versions. Raises RegistryConflict where it is
-    damaged, since nobody could tell then which data chose the soup, and what MLflow raises.
+    damaged, and BadRequest where it is gone, since nobody could tell then which data chose the soup, and what
+    MLflow raises.
     """
-    if held is not None:
-        with suppress(BadRequest):
-            return snapshot_of(held.version.uri, tracker)[1]
-    return None
+    if held is None or held.version.tags.get(tags.ROLE) != "soup":
+        return None
+    return snapshot_of(held.version.uri, tracker)[1]
 
 
 def request_for(policy: Policy, model: str, known: Snapshot | None) -> SoupRequest:
