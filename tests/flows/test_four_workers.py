@@ -1,6 +1,8 @@
 """Four process workers, with Prefect's server, MLflow's and the store on PostgreSQL."""
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,15 +10,46 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, make_url, text
-from tests.flows.prefect_site import SECONDS, Site, free_port, prefect_site
-from tests.flows.sweeping import alone, answered, last_words, request_for, require_alike, submitting
+from tests.flows.prefect_site import SECONDS, Site, awaited, free_port, prefect_site
+from tests.flows.sweeping import (
+    alone,
+    answered,
+    asked,
+    last_words,
+    request_for,
+    require_alike,
+    submitting,
+)
 from tests.store.conftest import own_server
 
+from stockpot import SoupRequest
+from stockpot.documents import to_document
 from stockpot.store import upgrade
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
+from stockpot.wiring import Workplace
+from stockpot.workflow.jobs import job_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+LOSING = Path(__file__).with_name("losing_process.py")
+ON_FILE = '''
+from stockpot.testing.tiny import TinyTask
+
+class OnFile(TinyTask):
+    """It names its data: else nobody knows what an answer depends on, and each request walks again."""
+
+    def __init__(self, data):
+        super().__init__()
+'''
+
+
+def as_in_flow_runs(tasks: Path) -> str:
+    """The path of modules that Prefect's worker gives a flow run in this folder: who has another one does not
+    believe what was answered.
+    """
+    interpreters = (sys.prefix, sys.base_prefix)
+    own = [place for place in sys.path if place and not place.startswith(interpreters)]
+    return os.pathsep.join([str(tasks), *own])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +79,10 @@ def site(
         with start_mlflow(folder, f"--backend-store-uri={urls['mlflow']}") as uri:
             for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
                 patch.setenv(variable, uri)
-            with prefect_site(folder / "prefect", PREFECT_SERVER_DATABASE_CONNECTION_URL=prefect) as found:
+            path = as_in_flow_runs(tasks)
+            with prefect_site(
+                folder / "prefect", PREFECT_SERVER_DATABASE_CONNECTION_URL=prefect, PYTHONPATH=path
+            ) as found:
                 found.deploy(tasks)
                 for number in range(4):
                     found.start_worker(f"of-four-{number}")
@@ -74,3 +110,41 @@ def test_four_workers_share_a_sweep_and_its_answer_is_that_of_one(
     assert len(helped) == 3
     assert all(line.startswith("helped with ") and " 0 " not in line for line in helped), helped
     require_alike(found, alone(request))
+
+
+def test_a_hundred_undebounced_triggers_are_one_job_and_one_version(
+    site: Site, sweep: str, tasks: Path, one_thread: None
+) -> None:
+    """Eight wait for the four workers; four processes, begun as those begin theirs, run 23 each."""
+    (tasks / "hundred.py").write_text(ON_FILE)
+    (tasks / "data.txt").write_text("the same")
+    data = {"data": str(tasks / "data.txt")}
+    request = SoupRequest(model="hundred", sweep=sweep, task="hundred:OnFile", task_args=data)
+    told = to_document(request)
+    found = asked(site, "deployments/filter", deployments={"name": {"any_": ["soup"]}})
+    for _ in range(8):
+        asked(site, f"deployments/{found[0]['id']}/create_flow_run", parameters={"request": told})
+    command = (sys.executable, str(LOSING), json.dumps(told), "23", str(tasks))
+    losing = [site.start(f"losing-{number}", *command) for number in range(4)]
+    codes = [each.wait(3 * SECONDS) for each in losing]
+    printed = [(site.folder / f"losing-{number}.log").read_text() for number in range(4)]
+    assert codes == [0] * 4, printed
+
+    def ended() -> list[str] | None:
+        runs = asked(site, "flow_runs/filter", flow_runs={"name": {"any_": ["soup-hundred"]}})
+        states = [run["state_name"] for run in runs]
+        return None if {*states} & {"Late", "Scheduled", "Pending", "Running"} else states
+
+    assert awaited(ended, "the end of a hundred flow runs", 2 * SECONDS) == ["Completed"] * 100
+    uris = [soup.uri for soup in answered(request).soups]
+    versions = MlflowClient().search_model_versions("name='hundred'")
+    assert len({version.run_id for version in versions}) == len(versions) == len(uris) > 0
+    with Workplace() as place:
+        records = place.store.job_records(sweeps=[sweep])
+        jobs = [each.name for each in records if each.request and each.request.model == "hundred"]
+        assert jobs == [job_of(request, place.tracker).name]
+    answers = [
+        [json.loads(line) for line in text.splitlines() if line.startswith('{"ver')] for text in printed
+    ]
+    assert [[each["versions"] for each in some] for some in answers] == [[uris] * 23] * 4
+    assert sum(some[-1]["torch"] for some in answers) <= 1, "whoever waits, or comes later, imports no torch"
