@@ -4,12 +4,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -126,19 +127,38 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def tiny_sweep(mlflow_uri: str, experiment: str, home: Path) -> SoupRequest:
-    """A request for a sweep of five tiny models that were really logged; its home is fresh."""
+@pytest.fixture(scope="session")
+def planted(migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Five tiny models that were really logged, which takes half a second: to be copied; their parent run."""
     from mlflow import MlflowClient
 
     from stockpot.testing.sweeps import plant_sweep
     from stockpot.testing.tiny import weights
 
-    assert not home.exists()
+    folder = tmp_path_factory.mktemp("planted")
+    shutil.copyfile(migrated_mlflow, folder / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.create_experiment("sweeps", artifact_location=(folder / "artifacts").as_uri())
     runs = {f"tune-{seed}": weights("dense", seed=seed) for seed in range(5)}
+    return folder, plant_sweep(client, "sweeps", runs)
+
+
+@pytest.fixture
+def tiny_sweep(planted: tuple[Path, str], experiment: str, tmp_path: Path, home: Path) -> SoupRequest:
+    """A request for a sweep of five tiny models that were really logged; its home is fresh."""
+    assert experiment == "sweeps"
+    assert not home.exists()
+    folder, parent = planted
+    shutil.copytree(folder / "artifacts", tmp_path / "artifacts")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("ATTACH ? AS planted", [str(folder / "mlflow.db")])
+        for table in ("runs", "params", "tags"):
+            database.execute(f"INSERT INTO {table} SELECT * FROM planted.{table}")  # noqa: S608 - of those three
+        moved = [folder.as_uri(), tmp_path.as_uri()]
+        database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", moved)
     return SoupRequest(
         model="tiny",
-        sweep=plant_sweep(MlflowClient(mlflow_uri), experiment, runs),
+        sweep=parent,
         task="stockpot.testing.tiny:TinyTask",
         task_args={"kind": "dense", "n": "80"},
         shifts=("shifted",),
