@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
 from stockpot.entities import ExclusionReason, Publication, SoupRequest, SweepSelector
-from stockpot.errors import BadCheckpoint, UnknownSweep
+from stockpot.errors import BadCheckpoint, NotArrived, UnknownSweep
 from stockpot.evaluation import TorchBench
 from stockpot.soup import CheckpointCache
 from stockpot.store import MemoryStore
@@ -42,6 +42,7 @@ from stockpot.testing.tracker_backend import (
 )
 from stockpot.testing.tracker_contract import TrackerContract
 from stockpot.tracking import MlflowTracker
+from stockpot.tracking.mlflow_weights import download
 from stockpot.watching import Silent
 from stockpot.workflow.gathering.arrivals import Arrivals, read_all
 from stockpot.workflow.gathering.gather import gather
@@ -523,6 +524,23 @@ def test_what_mlflow_has_no_room_for_is_cut_after_a_whole_line(database: MlflowB
     assert set(rows) == {row.format(run_id=version.run_id)}
     assert last == "…"
     assert len(version.tags["stockpot.verdict"]) == 8000
+
+
+def test_a_version_that_did_not_come_whole_is_not_told_from_what_came(
+    database: MlflowBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = registered(database.tracker, publication_of(database, plant(database, 2)))
+    write(tmp_path / "package", {"MLmodel": b"flavors: {}", "data/model.pt2": b"graph"})
+    database.tracker.upload(version.model_id or "", tmp_path / "package")
+
+    def broken(client: MlflowClient, uri: str, into: Path) -> Path:
+        folder = download(client, uri, into)
+        (folder / "data" / "model.pt2").write_bytes(b"gra")
+        return folder
+
+    monkeypatch.setattr("stockpot.tracking.mlflow_weights.download", broken)
+    with pytest.raises(NotArrived, match=r"data/model.pt2 of .* listed with 5 bytes, but 3 came"):
+        database.tracker.download_version(version, tmp_path / "returned")
 
 
 def test_a_run_with_too_many_folders_is_refused_rather_than_half_read(database: MlflowBackend) -> None:

@@ -7,7 +7,7 @@ from tests.unit.gate_site import GOOD, WORSE, Site
 
 from stockpot.documents import to_document
 from stockpot.entities import Seen, TrailKind, WeightsSource, tags
-from stockpot.errors import NoRoomForWeights, NotArrived
+from stockpot.errors import NoRoomForWeights, NotArrived, NotPermitted, StockpotError, TrackingError
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.asking import Answered, answer, sentence
@@ -177,7 +177,8 @@ def test_a_version_that_needs_a_larger_device_keeps_nobody_from_an_answer(site: 
     assert champion(site) == "2"
 
 
-def test_a_download_that_broke_off_is_no_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [NotArrived, NotPermitted, TrackingError])
+def test_a_download_that_broke_off_is_no_answer(tmp_path: Path, fault: type[StockpotError]) -> None:
     class Breaks(MemoryTracker):
         """Hands out half of each file, until it is whole."""
 
@@ -185,7 +186,7 @@ def test_a_download_that_broke_off_is_no_answer(tmp_path: Path) -> None:
 
         def fetch(self, source: WeightsSource, into: Path) -> Path:
             if self.broken:
-                raise NotArrived(f"{source.path} broke off")
+                raise fault(f"{source.path} broke off")
             return super().fetch(source, into)
 
     tracker = Breaks()

@@ -7,7 +7,14 @@ import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site, content, outcomes, tagged, told
 
 from stockpot.entities import CheckOutcome, GateVerdict, ModelVersion
-from stockpot.errors import BadRequest, Unreachable
+from stockpot.errors import (
+    BadRequest,
+    NotArrived,
+    NotPermitted,
+    StockpotError,
+    TrackingError,
+    Unreachable,
+)
 from stockpot.ports.signing import SIGNATURE
 from stockpot.testing.signers import PlainSigner, plain_key
 from stockpot.workflow.promotion.promote import Mover
@@ -133,16 +140,17 @@ def test_a_key_that_is_gone_judges_nothing_and_the_alias_stays(site: Site, keys:
     assert site.passes() == 0
 
 
-def test_an_mlflow_that_does_not_answer_is_no_fault_of_the_version(
-    site: Site, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [Unreachable, NotPermitted, NotArrived, TrackingError])
+def test_a_download_that_fails_is_no_fault_of_the_version(
+    site: Site, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch, fault: type[StockpotError]
 ) -> None:
     version = signed(site.register(FILES, tagged(GOOD)), site, keys["ours"])
 
     def down(*_: object) -> Path:
-        raise Unreachable("MLflow does not answer", mend="start it")
+        raise fault("the connection broke")
 
     monkeypatch.setattr(site.tracker, "download_version", down)
-    with pytest.raises(Unreachable):
+    with pytest.raises(fault):
         site.judge(version, signed_by=(str(keys["ours"]),))
 
 

@@ -354,7 +354,8 @@ class Tracker(Protocol):
 
     def download_version(self, version: ModelVersion, into: Path) -> Path:
         """Download all artifacts of any registered version, whoever made it. Returns the folder that holds
-        them, and nothing else. Raises BadRequest for a version that is gone.
+        them, and nothing else. Raises BadRequest for a version that is gone, and NotArrived where a file did
+        not come whole.
         """
         ...
 

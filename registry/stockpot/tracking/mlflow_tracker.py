@@ -70,6 +70,7 @@ from stockpot.tracking.mlflow_weights import (
     card_of_version,
     companions,
     download,
+    download_version,
     download_weights,
     files_of_version,
     find_weights,
@@ -418,8 +419,7 @@ class MlflowTracker(Tracker):
 
     def download_version(self, version: ModelVersion, into: Path) -> Path:
         with asking(f"downloading {version.uri}", missing=BadRequest):
-            root = self._client.get_model_version_download_uri(version.name, version.version)
-            return download(self._client, root, into)
+            return download_version(self._client, version, into)
 
     def link(self, version: ModelVersion) -> str | None:
         host = _host(registry_uri(self._client))

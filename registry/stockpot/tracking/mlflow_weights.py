@@ -11,6 +11,7 @@ from stockpot.entities import MODULES, LoggedSoup, ModelVersion, Run, WeightsFor
 from stockpot.entities.tags import ROLE
 from stockpot.entities.weights_names import sources_among
 from stockpot.errors import BadCheckpoint, NotArrived
+from stockpot.ports.signing import ADDED_BY_MLFLOW
 from stockpot.tracking.mlflow_addresses import Addresses, model_place, run_place, version_place
 from stockpot.tracking.model_cards import CARD, MOST_OF_A_CARD, OF_ANY_LIBRARY, require_torch
 from stockpot.tracking.names import companions_among, is_module_folder
@@ -112,6 +113,23 @@ def files_of_version(client: "MlflowClient", version: ModelVersion) -> tuple[str
     """The paths of all files of a registered version."""
     root = client.get_model_version_download_uri(version.name, version.version)
     return tuple(file.path for files in _folders_below(client, root) for file in files if not file.is_dir)
+
+
+def download_version(client: "MlflowClient", version: ModelVersion, into: Path) -> Path:
+    """Download all files of a registered version. Raises NotArrived where one has another length than was
+    listed: not every server's broken transfer is an error of its client.
+    """
+    root = client.get_model_version_download_uri(version.name, version.version)
+    sizes = {file.path: file.file_size for files in _folders_below(client, root) for file in files}
+    folder = download(client, root, into)
+    for path, size in sizes.items():
+        file = folder / path
+        if size is not None and file.is_file() and path != ADDED_BY_MLFLOW and file.stat().st_size != size:
+            raise NotArrived(
+                f"{path} of {version.uri} was listed with {size:,} bytes, but {file.stat().st_size:,} came",
+                mend="try again: it is listed and downloaded anew",
+            )
+    return folder
 
 
 def card_of_version(client: "MlflowClient", version: ModelVersion) -> str:

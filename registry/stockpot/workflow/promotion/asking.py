@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Decision, GateVerdict, Seen, TrailEntry, TrailKind, WatchEvent, tags
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import BadRequest, Busy, NotArrived, NotPermitted, OutOfDeviceMemory
+from stockpot.errors import BadRequest, Busy, NotArrived, OutOfDeviceMemory, TrackingError, Unreachable
 from stockpot.prose import counted, one_line
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 APPROVED = "approved"
 """Of the tag `stockpot.approval`: MLflow's own word for it."""
-FAULTS_OF_ONE = (BadRequest, Busy, NotArrived, NotPermitted, OutOfDeviceMemory)
+FAULTS_OF_ONE = (BadRequest, Busy, NotArrived, OutOfDeviceMemory, TrackingError)
 """A version that was deleted meanwhile, a download that broke off, an alias that may not be moved, weights
 that need a larger device. None of them is an answer: what was asked for is asked for still."""
 
@@ -125,6 +125,8 @@ def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promo
             for ask in list(asks_of(place, model, policy, approved)):
                 try:
                     answered.append(_answer(ask, promoter(policy), place))
+                except Unreachable:  # nor would it answer for the others
+                    raise
                 except FAULTS_OF_ONE as error:
                     answered.append(Answered(ask, fault=one_line(error.what)))
     return tuple(answered)

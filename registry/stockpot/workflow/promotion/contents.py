@@ -24,9 +24,8 @@ from stockpot.errors import (
     BadTask,
     NotArrived,
     OutOfDeviceMemory,
+    RegistryConflict,
     StockpotError,
-    TrackingError,
-    Unreachable,
 )
 from stockpot.prose import listed
 from stockpot.workflow.gathering.only_weights import SOUP_FILE
@@ -39,10 +38,12 @@ if TYPE_CHECKING:
 
 RUNS = "python_model.pkl"
 """What a flavor unpickles, and runs, in place of any weights."""
-OF_THE_VERSION = (BadCheckpoint, BadRequest, BadTask, TrackingError)
-"""What is wrong with a version or a policy, and is told as a check that failed."""
-OF_THE_MACHINE = (NotArrived, OutOfDeviceMemory, Unreachable)
-"""Among those, what says nothing of a version, a download that broke off for example: it ends the work."""
+OF_THE_VERSION = (BadCheckpoint, BadRequest, BadTask, RegistryConflict)
+"""What is wrong with a version or a policy, and is told as a check that failed. Other faults of MLflow say
+nothing of a version: a connection that broke, a disk that is full.
+"""
+OF_THE_MACHINE = (NotArrived, OutOfDeviceMemory)
+"""Among those, what says nothing of it either: it ends the work."""
 
 
 def reason(error: StockpotError) -> str:
@@ -92,7 +93,7 @@ class Contents:
 def contents_of(version: ModelVersion, tracker: "Tracker", supply: Supply) -> Contents:
     """Download the version's weights, whoever made them, and make them available by digest.
 
-    Raises Unreachable and NotArrived alone: whatever else is wrong is told.
+    Raises NotArrived, and TrackingError where MLflow fails: whatever is wrong with the version is told.
     """
     try:
         held = offer_version(version, tracker, supply)
