@@ -15,6 +15,7 @@ from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -123,6 +124,28 @@ def test_what_is_recalled_while_its_soup_is_made_is_not_registered_in_it(
     (again,) = calls.soup(request, flow=False).soups
     assert client.get_model_version("tiny", "1").tags["stockpot.ingredients"] == "4"
     assert again.uri == "models:/tiny/1"
+
+
+def test_what_is_recalled_while_its_soup_is_uploaded_is_marked_and_gets_no_alias(
+    tiny_sweep: SoupRequest, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(tiny_sweep, methods=("greedy",), margin=-100.0)
+    experiment = client.get_run(request.sweep or "").info.experiment_id
+    word = Recall(RecallKind.RUN, "", "mislabelled", "ann")
+    place = Workplace()
+    upload = place.tracker.upload
+
+    def recalled_meanwhile(model_id: str, folder: Path) -> None:
+        upload(model_id, folder)
+        for run in client.search_runs([experiment], "attributes.run_name LIKE 'tune-%'"):
+            place.store.append_recall(replace(word, name=run.info.run_id))
+
+    monkeypatch.setattr(place.tracker, "upload", recalled_meanwhile)
+    (soup,) = walk(request, place, in_turn, Silent()).soups
+    assert "was recalled by ann: mislabelled" in soup.why
+    version = client.get_model_version("tiny", soup.uri.rpartition("/")[2])
+    assert version.tags["stockpot.recalled"] == "mislabelled"
+    assert client.get_registered_model("tiny").aliases == {}
 
 
 def test_tags_that_were_copied_by_hand_onto_other_content_are_not_believed(

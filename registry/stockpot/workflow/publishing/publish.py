@@ -21,6 +21,7 @@ from stockpot.entities import (
     Packaged,
     Publication,
     PublishedSoup,
+    Recall,
     Recipe,
     Registration,
     RegistrationState,
@@ -38,7 +39,7 @@ from stockpot.soup.joined_adapter import TOLERANCE
 from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.alias import Aliases
+from stockpot.workflow.publishing.alias import Aliases, Ruling
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.page import PAGE
 from stockpot.workflow.publishing.policy import best_last, left_out
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.ranking import Ranking
 
 REQUIREMENTS_NAMED = 5
+LOOK_AGAIN = "Run the same request again: it looks for another soup"
 EXAMPLES = 7
 """Examples in the input that a registered model is exported with, where no ingredient brings one."""
 
@@ -135,8 +137,8 @@ class Publisher:
         self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases
     ) -> PublishedSoup:
         model = report.request.model
-        if why := self._recalled_meanwhile(row, ranking):
-            return _absent(row, SoupState.LEFT_OUT, why)
+        if word := self._recalled_meanwhile(row, ranking):
+            return _absent(row, SoupState.LEFT_OUT, f"{told(word)}. {LOOK_AGAIN}")
         with claimed(self.store, model, row.recipe, self.watch) as claim:
             known = self.store.registration(model, row.recipe.digest)
             experiments = {candidate.run.experiment_id for candidate in ranking.candidates}
@@ -155,6 +157,9 @@ class Publisher:
                     ours = self._resume(publication, file, report, claim)
                 version, soup = self._settled(ours, publication)
             new = ours is not None and version.uri == ours.uri
+            if new and (word := self._recalled_meanwhile(row, ranking)):  # who recalled it found no version
+                self.tracker.tag_version(version, tags.RECALLED, word.reason)
+                ruling = Ruling(why=f"{told(word)}. {LOOK_AGAIN}")
             others = self._other_statistics(version, row.recipe)
             news = not new and self._is_news(report, row, version)
             if news:
@@ -162,7 +167,7 @@ class Publisher:
                 files = {name: content for name, content in later.files.items() if name not in OF_ITS_MAKING}
                 self.tracker.describe(version, replace(later, files=files))
             unfinished = claim.is_unfinished(version.run_id)
-            if new or unfinished or aliases.is_free_for(version):
+            if word is None and (new or unfinished or aliases.is_free_for(version)):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
             if known is None or not is_registered_as(known, version):
@@ -202,13 +207,12 @@ class Publisher:
                 f"stockpot report {version.uri}"
             )
 
-    def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> str:
-        """Why this soup is registered no more; empty where nothing of it was recalled since the look-up."""
+    def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> Recall | None:
+        """Why this soup is called for no more; None where nothing of it was recalled since the look-up."""
         runs = {candidate.checkpoint.digest: candidate.run.run_id for candidate in ranking.candidates}
         now = self.supply.recalled()
         words = (now.of(runs.get(one, ""), one) for one in row.recipe.checkpoints)
-        word = next(filter(None, words), None)
-        return "" if word is None else f"{told(word)}. Run the same request again: it looks for another soup"
+        return next(filter(None, words), None)
 
     def _composed(self, report: SoupReport, row: ReportRow, ranking: "Ranking", soup: Digest) -> Publication:
         asked = report.request.question
