@@ -1,4 +1,4 @@
-"""What guards an alias, for `stockpot doctor`: the file of policies, and MLflow's webhooks of ours."""
+"""What guards an alias, for `stockpot doctor`: policies, the key that signs, and webhooks of ours."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.diagnosis import Diagnosis, looked
+from stockpot.errors import TrackingError
 from stockpot.prose import counted, listed, near
 
 if TYPE_CHECKING:
     from stockpot.entities import RegisteredModel
+    from stockpot.settings import Settings
     from stockpot.workflow.promotion.policies import Policy
 
-POLICIES, WEBHOOKS = "policies", "webhooks"
+POLICIES, SIGNING, WEBHOOKS = "policies", "signing", "webhooks"
 REGISTER = "stockpot serve --register URL"
+ADMIN = "look as a user who may list MLflow's webhooks, an admin"
 
 
 def policies(file: Path, *, answers: bool) -> Iterator[Diagnosis]:
@@ -38,6 +41,7 @@ def _policy(
     model: str, policy: "Policy", there: "Mapping[str, RegisteredModel] | None"
 ) -> Iterator[Diagnosis]:
     from stockpot.evaluation import all_seeded
+    from stockpot.signing import KeyVerifier
     from stockpot.tasks.loading import lacks_model_folder, load_task
 
     if there is not None and model not in there:
@@ -46,7 +50,12 @@ def _policy(
             f"{model}: MLflow has no registered model of that name{near(model, there)}",
             mend="correct the table's name, or register a version",
         )
-    if not lacks_model_folder(policy.task, policy.task_args):
+    if policy.keys:
+        KeyVerifier().require(policy.keys)
+    task = f"its task {policy.task} loads"
+    if lacks_model_folder(policy.task, policy.task_args):
+        task = f"its task {policy.task} is loaded with a model of the version's own sweep"
+    else:
         with all_seeded():
             load_task(policy.task, policy.task_args)
     known = there[model].aliases if there is not None and model in there else {}
@@ -54,7 +63,15 @@ def _policy(
         f"{alias} is version {known[alias]}" if alias in known else f"nobody has {alias} yet"
         for alias in (policy.alias, policy.candidate)
     ]
-    yield Diagnosis.ok(POLICIES, f"{model}: its task {policy.task} loads; {', '.join(told)}")
+    yield Diagnosis.ok(POLICIES, f"{model}: {task}; {', '.join(told)}")
+
+
+def signing(settings: "Settings") -> Iterator[Diagnosis]:
+    """Look at the key that soups are signed with."""
+    from stockpot.wiring import Workplace
+
+    if Workplace(settings).signer is not None:
+        yield Diagnosis.ok(SIGNING, f"soups are signed with {settings.signing_key}")
 
 
 def webhooks() -> Iterator[Diagnosis]:
@@ -63,7 +80,11 @@ def webhooks() -> Iterator[Diagnosis]:
     from stockpot.tracking.mlflow_webhooks import subscriptions
     from stockpot.webhooks.changes import EVENTS
 
-    found = subscriptions(MlflowTracker().client)
+    try:
+        found = subscriptions(MlflowTracker().client)
+    except TrackingError as error:  # of MLflow's own users only an admin may ask
+        yield Diagnosis.warning(WEBHOOKS, f"which there are is not known: {error.what}", mend=ADMIN)
+        return
     if not found:
         yield Diagnosis.ok(WEBHOOKS, "none: what moves is found by the scheduled looks")
     for one in found:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from tests.contracts.signing_keys import write_pair
 
 from stockpot.cli import main
+from stockpot.errors import NotPermitted
 from stockpot.store import head, upgrade
 
 ASSETS = Path(__file__).parents[1] / "store" / "assets"
@@ -221,6 +223,43 @@ def test_each_policy_is_looked_at_its_model_aliases_and_task(
     monkeypatch.setenv("STOCKPOT_POLICIES", str(home / "gone.toml"))
     code, found, _ = _doctor(capsys)
     assert (code, _of(found, "policies")["health"]) == (3, "fault")
+
+
+def test_keys_are_looked_at_that_sign_and_that_policies_ask_for(
+    mlflow_uri: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    private, public = write_pair(tmp_path / "keys")
+    policy = f'[model.birds]\ntask = "{TINY}"\nsigned_by = "{public}"\n'
+    _made(home).with_name("policies.toml").write_text(policy)
+    monkeypatch.setenv("STOCKPOT_SIGNING_KEY", str(private))
+    code, found, _ = _doctor(capsys)
+    assert (code, _of(found, "signing")["told"]) == (0, f"soups are signed with {private}")
+    for file, part in ((private, "signing"), (public, "policies")):
+        content = file.read_text()
+        head, *_, last = content.splitlines()
+        file.write_text(f"{head}\nAAAA\n{last}\n")
+        code, found, _ = _doctor(capsys)
+        faults = [one for one in found if one["health"] == "fault"]
+        assert (code, [one["part"] for one in faults]) == (3, [part])
+        assert str(file) in faults[0]["told"]
+        file.write_text(content)
+
+
+def test_webhooks_that_only_an_admin_may_list_are_no_fault(
+    mlflow_uri: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(client: MlflowClient) -> tuple[()]:
+        raise NotPermitted("listing the webhooks: Permission denied", mend="check your rights")
+
+    monkeypatch.setattr("stockpot.tracking.mlflow_webhooks.subscriptions", refused)
+    code, found, _ = _doctor(capsys)
+    assert code == 0
+    assert _of(found, "webhooks")["health"] == "warning"
+    assert "Permission denied" in _of(found, "webhooks")["told"]
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow import reconciling
 from stockpot.workflow.gathering.supply import Supply
+from stockpot.workflow.promotion.watching import look
 from stockpot.workflow.reconciling import reconcile, told_daily
 
 RECIPE = Recipe.mean([digest_of_bytes(b"a"), digest_of_bytes(b"b")])
@@ -163,6 +164,22 @@ def test_of_late_duplicates_the_lowest_counts_and_gets_the_alias_that_we_gave(of
     assert office.tracker.version(second.uri).tags["stockpot.duplicate_of"] == "1"
     assert office.tracker.version("models:/birds@challenger").version == "1"
     assert office.look() == ()
+
+
+@pytest.mark.parametrize(("promised", "events"), [(3600.0, ["begun"]), (300.0, ["begun", "unwatched"])])
+def test_nobody_is_said_to_have_looked_too_late_who_had_promised_no_more(
+    office: Office, monkeypatch: pytest.MonkeyPatch, promised: float, events: list[str]
+) -> None:
+    row(office, version(office))
+    office.tracker.set_alias("birds", "challenger", version(office).version)
+    look(office)
+    now = office.store.clock()
+    monkeypatch.setattr(office.store, "clock", lambda: now + 3000.0)
+    office.look(really=True, promised=promised)
+    birds = office.tracker.registered_model("birds")
+    assert birds is not None
+    trail = office.store.trail(birds.trail)
+    assert [entry.fact["event"] for entry in trail if entry.kind == "watch"] == events
 
 
 @pytest.mark.parametrize("alias", ["production", "challenger"])

@@ -95,6 +95,7 @@ def reconcile(
 
     def compared(watch: Watcher) -> tuple[Discrepancy, ...]:
         with Workplace(watch=watch) as place:
-            return compare(place, model=model, really=really, by=person())
+            promised = place.settings.watch_every
+            return compare(place, model=model, really=really, by=person(), promised=promised)
 
     reports.show_discrepancies(watched(compared), as_json=as_json)

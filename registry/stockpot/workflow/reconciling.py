@@ -50,7 +50,13 @@ class Office(trails.Office, Protocol):
 
 
 def reconcile(
-    place: Office, *, model: str | None = None, adopt: bool = True, really: bool = False, by: str = UNKNOWN
+    place: Office,
+    *,
+    model: str | None = None,
+    adopt: bool = True,
+    really: bool = False,
+    by: str = UNKNOWN,
+    promised: float = trails.PROMISED,
 ) -> tuple[Discrepancy, ...]:
     """Compare the store with MLflow: versions, registrations, runs and LoggedModels of soups.
 
@@ -60,10 +66,11 @@ def reconcile(
         adopt: Look for versions that this store does not know; to adopt one, its soup is made again.
         really: Apply the remedies; by default they are told alone.
         by: Who asks, for the trail of a model whose alias moves.
+        promised: Seconds within which somebody looks at the aliases, as in `trails.move_alias`.
 
     A remedy that fails is told with its fault, and ends nothing. Raises what listing raises.
     """
-    look = _Look(place, model, by, adopts=adopt)
+    look = _Look(place, model, by, promised, adopts=adopt)
     return tuple(_applied(found, remedy if really else None) for found, remedy in look.found())
 
 
@@ -103,12 +110,13 @@ def _applied(found: Discrepancy, remedy: Remedy | None) -> Discrepancy:
 class _Look:
     """One look at everything."""
 
-    def __init__(self, place: Office, model: str | None, by: str, *, adopts: bool) -> None:
+    def __init__(self, place: Office, model: str | None, by: str, promised: float, *, adopts: bool) -> None:
         self._place = place
         self._tracker = place.tracker
         self._store = place.store
         self._model = model
         self._by = by
+        self._promised = promised
         self._adopts = adopts
         self._now = time.time()
         self._rows = self._store.registrations(model)
@@ -213,6 +221,7 @@ class _Look:
             by=self._by,
             reason=f"{holder.uri} holds the same soup, and the lowest version counts",
             earned=True,
+            promised=self._promised,
         )
         if moved is None:
             raise Busy(f"{CHALLENGER} of {lowest.name} was moved meanwhile", mend="look again")
