@@ -167,8 +167,9 @@ def _found(one: Answered) -> list[tuple[Composition, float]]:
 
 
 def _full(one: Answered) -> set[Digest]:
-    """The recipes of the searches that have to be scored in full: those that are kept."""
-    return {step.recipe for selection in one.selections for step in selection.steps if step.kept}
+    """The soups that a search has to score in full: those that are kept."""
+    steps = [step for selection in one.selections for step in selection.steps]
+    return {step.recipe for step in steps if step.kept and len(step.tried) > 1}
 
 
 def _copy(store: MemoryStore) -> MemoryStore:

@@ -71,6 +71,8 @@ def test_every_version_that_holds_a_run_is_marked_through_soups_of_soups_and_cop
     found = office.recall(RecallKind.RUN, a.run.run_id)
     reached = ["models:/birds/1", "models:/birds/2", "models:/production/1"]
     assert [one.uri for one in found.versions] == reached
+    replaced = [uri for search in found.replacements for uri in search.replaces]
+    assert sorted(replaced) == reached[:2], "a copy is its origin's to replace"
     assert all(one.done for one in found.versions)
     assert marked(office) == dict.fromkeys(reached, "mislabelled")
     assert office.trail == [("birds", a.run.run_id), ("production", a.run.run_id)]
@@ -125,6 +127,79 @@ def test_a_version_that_the_store_does_not_know_is_reached_too(office: Office) -
     office.soup("ab", [a, b], known=False)
     office.recall(RecallKind.RUN, a.run.run_id)
     assert marked(office) == {"models:/birds/1": "mislabelled"}
+
+
+def test_a_version_whose_tags_were_copied_by_hand_is_not_marked(office: Office) -> None:
+    a, b = office.logs("a", "b")
+    version = office.soup("ab", [a, b])
+    forged = office.soup("other", office.logs("c", "d"), model="forged", known=False)
+    office.tracker.versions_kept["forged"] = [replace(forged, tags=version.tags)]
+    files = office.tracker.models_kept[forged.model_id or ""].files
+    files["stockpot.json"] = b"{"  # so that nobody can compare it
+    found = office.recall(RecallKind.RUN, a.run.run_id)
+    assert [one.uri for one in found.versions] == [version.uri]
+    assert marked(office) == {version.uri: "mislabelled"}
+    assert any("what models:/forged/1 holds is not known" in note for note in found.notes)
+
+
+def test_soups_of_soups_are_searched_anew_after_what_they_hold(office: Office) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    office.soup("ab", [a, b], model="wings")
+    office.soup("abc", [*office.logs("ab"), c], model="birds")
+    office.recall(RecallKind.RUN, a.run.run_id)
+    assert [request.model for request in office.asked] == ["wings", "birds"]
+
+
+def test_what_replaces_a_version_is_what_one_of_its_methods_found(office: Office) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    old = office.soup("ab", [a, b])
+    greedy, uniform = office.soup("bc", [b, c]), office.soup("cd", [c, *office.logs("d")])
+
+    def answer(_: SoupRequest) -> SoupOutcome:
+        soups = [
+            PublishedSoup((method,), named("any"), None, new.uri, new.run_id or "", (), None)
+            for method, new in (("greedy", greedy), ("uniform", uniform))
+        ]
+        return SoupOutcome(report(), tuple(soups), 0, 0.5)
+
+    plan = plan_recall(Recall(RecallKind.RUN, a.run.run_id, "why", "ann"), office, Silent())
+    carry_out(plan, office, answer, office.record, Silent())
+    assert replaced_by(office.tracker.version(greedy.uri)) == (old.uri,)
+    assert replaced_by(office.tracker.version(uniform.uri)) == ()
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"), [("{", ()), ("3", ()), ('{"a": 1}', ()), ('[1, "models:/a/1"]', ("models:/a/1",))]
+)
+def test_whatever_people_write_into_the_tag_what_it_replaces_is_read(
+    office: Office, tag: str, told: tuple[str, ...]
+) -> None:
+    version = office.soup("ab", office.logs("a", "b"))
+    assert replaced_by(replace(version, tags={tags.REPLACES: tag})) == told
+
+
+def test_a_search_that_ends_in_the_recalled_version_itself_replaces_nothing(office: Office) -> None:
+    """The recall was withdrawn while it searched, perhaps."""
+    a, b = office.logs("a", "b")
+    old = office.soup("ab", [a, b])
+    office.answers = lambda: old
+    (search,) = office.recall(RecallKind.RUN, a.run.run_id).replacements
+    assert (search.done, search.found) == (True, (old.uri,))
+    assert replaced_by(office.tracker.version(old.uri)) == ()
+
+
+def test_two_recalls_at_once_of_one_version_leave_one_word_each_and_one_mark(office: Office) -> None:
+    a, b, c = office.logs("a", "b", "c")
+    office.soup("ab", [a, b])
+    new = office.soup("c", [c, *office.logs("d")])
+    office.answers = lambda: new
+    words = [Recall(RecallKind.RUN, one.run.run_id, f"why {one.run.name}", "ann") for one in (a, b, a)]
+    plans = [plan_recall(word, office, Silent()) for word in words]  # all before one is carried out
+    for plan in plans:
+        carry_out(plan, office, office.answer, office.record, Silent())
+    assert [word.reason for word in office.store.recalls()] == ["why a", "why b"]
+    assert marked(office)["models:/birds/1"] in {"why a", "why b"}
+    assert replaced_by(office.tracker.version(new.uri)) == ("models:/birds/1",)
 
 
 def test_a_version_that_is_deleted_in_between_is_told_and_ends_nothing(
