@@ -117,6 +117,13 @@ def test_a_promoted_copy_is_told_as_a_copy_and_leads_to_its_origin(kitchen: Kitc
     assert ("models:/staging/1", Standing.THERE) in uris(kitchen.look(version.uri), "ab")["ab"]
 
 
+def test_a_version_that_lost_the_tag_by_which_it_is_listed_is_still_there(kitchen: Kitchen) -> None:
+    version = kitchen.soup("ab", kitchen.logs("a", "b"))
+    tags_left = {name: value for name, value in version.tags.items() if name != tags.RECIPE}
+    kitchen.tracker.versions_kept["birds"] = [replace(version, tags=tags_left)]
+    assert uris(kitchen.look(named("ab")), "ab")["ab"] == [(version.uri, Standing.THERE)]
+
+
 def test_tags_that_were_copied_by_hand_are_a_claim_until_the_weights_are_compared(kitchen: Kitchen) -> None:
     version = kitchen.soup("ab", kitchen.logs("a", "b"))
     forged = kitchen.soup("other", kitchen.logs("c", "d"), model="forged", known=False)

@@ -23,7 +23,7 @@ from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Lines
 from stockpot.workflow.promotion.watching import Look, look
-from stockpot.workflow.trails import append, move_alias
+from stockpot.workflow.trails import append, append_once, move_alias
 
 
 class LaterStore(MemoryStore):
@@ -378,6 +378,23 @@ def test_whoever_appends_anchors_and_a_look_mends_what_was_left_undone(site: Sit
     del site.memory.anchors["birds"]
     site.look()
     assert site.memory.anchors == {"birds": refused.digest}
+
+
+def test_a_fact_that_is_told_already_is_not_told_again(site: Site) -> None:
+    for _ in range(2):
+        append_once(site, "birds", TrailKind.RECALL, {"recalled": "run r"}, by="anna", reason="why")
+    append_once(site, "birds", TrailKind.RECALL, {"recalled": "run s"}, by="anna", reason="why")
+    assert [entry.kind for entry in site.trail()] == [TrailKind.WATCH, TrailKind.RECALL, TrailKind.RECALL]
+
+
+def test_what_is_told_of_a_model_that_came_back_begins_its_watching_again(site: Site) -> None:
+    site.look()
+    site.memory.rename_model("birds", "fowl")
+    site.look()
+    site.memory.rename_model("fowl", "birds")
+    append(site, "birds", TrailKind.DECISION, {"verdict": "failed"}, by="anna")
+    assert [entry.fact.get("event") for entry in site.trail()] == ["begun", "gone", "begun", None]
+    assert not next(watch for watch in site.store.watches(["birds"])).gone
 
 
 def test_an_anchor_that_is_no_entry_stays_since_it_is_the_evidence(site: Site) -> None:
