@@ -144,10 +144,11 @@ def test_a_version_whose_tags_were_copied_by_hand_is_not_marked(office: Office) 
 
 def test_soups_of_soups_are_searched_anew_after_what_they_hold(office: Office) -> None:
     a, b, c = office.logs("a", "b", "c")
-    office.soup("ab", [a, b], model="wings")
-    office.soup("abc", [*office.logs("ab"), c], model="birds")
+    office.soup("ab", [a, b], model="fish")
+    office.soup("abc", [*office.logs("ab"), c], model="wings")
+    office.soup("abcd", office.logs("abc", "d"), model="birds")
     office.recall(RecallKind.RUN, a.run.run_id)
-    assert [request.model for request in office.asked] == ["wings", "birds"]
+    assert [request.model for request in office.asked] == ["fish", "wings", "birds"]
 
 
 def test_what_replaces_a_version_is_what_one_of_its_methods_found(office: Office) -> None:
