@@ -256,7 +256,7 @@ class Workplace:
         from stockpot.workflow.promotion.promote import Promoter
 
         gate = Gate(self.tracker, self.store, self.supply, self.bench, self.watch, self.verifier)
-        return Promoter(gate, policy, self.settings.watch_every)
+        return Promoter(gate, policy, self.settings.watch_every, self.reporter.show)
 
     def reading(self, request: SoupRequest) -> Reads:
         """Knows what the request's task reads: what its arguments name, and what is opened ``with`` it."""

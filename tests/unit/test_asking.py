@@ -1,5 +1,6 @@
 """What people do in MLflow's pages is answered by the gate, once, and a click is never undone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,19 @@ def test_a_champion_that_was_moved_by_hand_is_judged_after_the_fact_and_stays(si
     assert model is not None
     newest = site.store.trail(model.trail)[-1]
     assert (newest.kind, newest.by) == (TrailKind.DECISION, "unknown")
+
+
+def test_the_whole_pages_of_a_champion_by_hand_and_of_the_one_before_are_written_anew(site: Site) -> None:
+    site.register(GOOD, {tags.ROLE: "soup"}, alias="champion")
+    site.register(GOOD, {tags.ROLE: "soup"})
+    answers(site)
+    site.tracker.move_alias("tiny", "champion", "2")
+    shown: list[str] = []
+    look(site.gate, models=["tiny"], seen=Seen.POLL)
+    answer(
+        site.gate, POLICIES, lambda policy: replace(site.promoter(policy), show=lambda v: shown.append(v.uri))
+    )
+    assert shown == ["models:/tiny/2", "models:/tiny/1"]
 
 
 def test_a_champion_whose_predecessor_was_deleted_is_judged_alone(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site, tagged
 
 from stockpot.documents import from_document
-from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind
+from stockpot.entities import Decision, GateVerdict, ModelVersion, TrailEntry, TrailKind, tags
 from stockpot.errors import BadRequest, Busy, GateFailed, NotPermitted, StoreError
 from stockpot.testing.signers import PlainVerifier
 from stockpot.testing.tiny import weights
@@ -77,6 +77,25 @@ def test_a_version_that_passes_gets_the_alias_and_its_page_tells_what_the_gate_s
     assert told.pop("stockpot.gate").startswith(f"{version.uri} passed for champion, beside {before.uri}, ")
     assert told == {"stockpot.alias": "x"}
     done.require_moved()
+
+
+def test_the_whole_pages_of_soups_that_were_judged_are_written_anew(site: Site) -> None:
+    """Theirs alone: a copy has none, nor what others made. One that cannot be written stops nothing."""
+    shown: list[str] = []
+    ours = {tags.ROLE: "soup"}
+    before, version = site.register(GOOD, ours, alias="champion"), site.register(GOOD, ours)
+
+    def show(found: ModelVersion) -> None:
+        shown.append(f"{found.uri}, champion {champion(site)}")
+        raise ZeroDivisionError
+
+    answering, said = Mover("Ada", "a leak", override="legal asks"), list[str]()
+    promoter = replace(site.promoter(EASY), show=show)
+    assert promoter.promote(version.uri, answering, Lines(said.append)).moved
+    assert shown == [f"{version.uri}, champion 2", f"{before.uri}, champion 2"]
+    assert f"stockpot report {version.uri}" in " ".join(said)
+    assert promoter.promote(site.register(GOOD).uri, answering, Silent()).moved
+    assert shown[2:] == [f"{version.uri}, champion 3"]
 
 
 def test_the_second_time_nothing_is_judged_and_nothing_moves(site: Site) -> None:

@@ -1,5 +1,6 @@
 """What the whole page of a version tells, and the HTML that shows it."""
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -187,7 +188,22 @@ def test_two_hundred_ingredients_are_read_and_drawn_in_a_moment() -> None:
 def test_the_same_version_has_the_same_page() -> None:
     site = Site()
     version = soup(site, "one", "two")
-    assert render(site.page(version), PNG) == render(site.page(version), PNG)
+    assert render(replace(site.page(version), at=0), PNG) == render(replace(site.page(version), at=0), PNG)
+
+
+def test_the_page_tells_when_it_was_written_since_aliases_move() -> None:
+    site = Site()
+    text = html(replace(site.page(soup(site, "one", "two")), at=86_400.0)).text
+    assert "Written 1970-01-02 00:00 UTC" in text
+
+
+def test_an_interval_without_ends_is_told_as_elsewhere() -> None:
+    site = Site()
+    page = site.page(soup(site, "one", "two"))
+    gains = {**page.row.versus_best, "test": Comparison("test", 3, 0.01, -math.inf, math.inf, 0.95, None)}
+    text = html(replace(page, row=replace(page.row, versus_best=gains))).text
+    assert "+1.00 points none, too few origins" in text
+    assert "inf" not in text.replace("influence", "").replace("inference", "")
 
 
 def test_each_trial_is_told_in_order_with_what_it_had_to_beat() -> None:

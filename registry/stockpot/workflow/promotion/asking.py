@@ -139,6 +139,7 @@ def _answer(ask: Ask, promoter: Promoter, place: Office) -> Answered:
     before = _version(place, version.name, ask.before)
     decision = promoter.gate.judge(version, before, promoter.policy)
     record(place, decision, UNKNOWN, ask.why)
+    promoter.show_anew(version, before, watch=place.watch)
     return Answered(ask, decision=decision)
 
 

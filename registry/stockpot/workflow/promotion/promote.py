@@ -13,6 +13,7 @@ from stockpot.prose import can_be_kept, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.publishing.page import Show, try_to_show
 from stockpot.workflow.trails import PROMISED, Office, append, move_alias, require_model
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Promoter:
     policy: Policy
     promised: float = PROMISED
     """Seconds within which somebody looks at the aliases."""
+    show: Show = lambda _: None
+    """Writes the page of a version of which there is news."""
 
     @property
     def tracker(self) -> "Tracker":
@@ -116,12 +119,21 @@ class Promoter:
                 still = _is_still(version, self.tracker.version(version.uri))  # gone, or another by now
                 still &= _is_still(champion, champion_of(version.name, self.policy, self.tracker))
                 if still and self._is_settled(version, champion, decision, who):
+                    self.show_anew(version, champion, watch=watch)
                     return self._told(version, before, decision, moved=decision.lets_pass)
                 watch.say(f"{self.policy.alias}, or {version.uri}, is another meanwhile: judging again")
         raise Busy(
             f"{self.policy.alias} of {named.name} was moved {TRIES} times while {named.uri} was judged",
             mend="find out who moves it, then run the same command again",
         )
+
+    def show_anew(self, *judged: ModelVersion | None, watch: "Watcher") -> None:
+        """Write the pages of those that are soups of ours, and no copies: they tell what the gate said, and
+        who is the champion.
+        """
+        for version in judged:
+            if version and version.tags.get(tags.ROLE) == "soup" and version.copy_of is None:
+                try_to_show(self.show, version, watch)
 
     def _is_settled(
         self, version: ModelVersion, champion: ModelVersion | None, decision: Decision, who: Mover

@@ -2,11 +2,18 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from stockpot.entities import MEAN_OF_SHIFTS, Candidate, OverlayRule, ReportRow, SoupReport
+from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ModelVersion, OverlayRule, ReportRow, SoupReport
+from stockpot.errors import StockpotError, Unexpected
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
 
+if TYPE_CHECKING:
+    from stockpot.ports import Watcher
+
+Show = Callable[[ModelVersion], object]
+"""Writes `PAGE` of a version that is new, or of which there is news."""
 INGREDIENTS = "\n\n**Ingredients**\n"
 """Opens the last part of a version's description, which is cut where it is too long."""
 ROOM = 3600
@@ -15,6 +22,18 @@ PAGE = "report.html"
 """The artifact of the soup's run that has room for everything: `stockpot.workflow.reporting`."""
 RUN_ID, VERSION = "{run_id}", "{version}"
 """Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
+
+
+def try_to_show(show: Show, version: ModelVersion, watch: "Watcher") -> None:
+    """Write the version's page. Nothing that is wrong with a page keeps a soup from its version, or an alias
+    from moving: it is told, with the command that writes it.
+    """
+    try:
+        show(version)
+    except Exception as error:  # noqa: BLE001 - what nobody foresaw is no reason either
+        told = error if isinstance(error, StockpotError) else Unexpected.of(error)
+        mend = f"stockpot report {version.uri}"
+        watch.say(f"{PAGE} of {version.uri} was not written: {told.what}. To write it: {mend}")
 
 
 def description(

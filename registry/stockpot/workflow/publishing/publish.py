@@ -33,7 +33,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError, Unexpected
+from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted
 from stockpot.soup.joined_adapter import TOLERANCE
 from stockpot.soup.overlay import Overlay
@@ -41,7 +41,7 @@ from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases, Ruling
 from stockpot.workflow.publishing.claim import Claim, claimed
-from stockpot.workflow.publishing.page import PAGE
+from stockpot.workflow.publishing.page import Show, try_to_show
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
@@ -92,7 +92,7 @@ class Publisher:
     """Who asks for it, for the trail."""
     promised: float = PROMISED
     """Seconds within which somebody looks at the aliases."""
-    show: Callable[[ModelVersion], object] = lambda _: None
+    show: Show = lambda _: None
     """Writes the page of a version that is new, or of which there is news."""
     signer: "Signer | None" = None
     """None where nothing is signed."""
@@ -174,7 +174,7 @@ class Publisher:
                 with suppress(NotPermitted):  # a copy's run may be a stranger's
                     self.tracker.note_version(version)
             if new or news or unfinished:
-                self._show(version)
+                try_to_show(self.show, version, self.watch)
                 claim.renew()
             claim.advance(
                 state=RegistrationState.REGISTERED,
@@ -195,17 +195,6 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
-
-    def _show(self, version: ModelVersion) -> None:
-        """Nothing that is wrong with a page keeps a soup from its version."""
-        try:
-            self.show(version)
-        except Exception as error:  # noqa: BLE001 - what nobody foresaw is no reason either
-            told = error if isinstance(error, StockpotError) else Unexpected.of(error)
-            self.watch.say(
-                f"{PAGE} of {version.uri} was not written: {told.what}. To write it: "
-                f"stockpot report {version.uri}"
-            )
 
     def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> Recall | None:
         """Why this soup is called for no more; None where nothing of it was recalled since the look-up."""

@@ -85,6 +85,8 @@ class VersionPage:
     """With which it was registered."""
     flavours: tuple[str, ...]
     """MLflow's, that it can be loaded as."""
+    at: float
+    """When this was put together, in seconds since the epoch: aliases, the champion and runs change."""
 
 
 def version_page(uri: str, place: Records, alias: str) -> VersionPage:
@@ -120,6 +122,7 @@ def version_page(uri: str, place: Records, alias: str) -> VersionPage:
         others_told=tuple(told(one, snapshot.recipe) for one in others),
         software=snapshot.versions,
         flavours=flavours,
+        at=place.store.clock(),
     )
 
 
