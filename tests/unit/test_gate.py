@@ -79,6 +79,10 @@ def test_a_version_that_is_not_shown_to_be_as_good_fails_with_its_interval(site:
         decision.require_passed()
     assert error.value.faults == (f"score: {told(decision, 'score')}",)
     assert "--override" in error.value.mend
+    spaced = replace(decision, version=replace(decision.version, uri="models:/my birds/1"))
+    with pytest.raises(GateFailed) as error:
+        spaced.require_passed()
+    assert "stockpot promote 'models:/my birds/1' --to" in error.value.mend
 
 
 def test_a_shifted_split_on_which_it_is_shown_to_be_worse_fails_it(site: Site) -> None:

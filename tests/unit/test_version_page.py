@@ -388,3 +388,16 @@ def test_the_page_of_a_copy_does_not_replace_the_originals() -> None:
         reporter.show(copy)
     assert f"stockpot report {version.uri}" in refused.value.mend
     assert re.search(r"models:/prod/1", html(reporter.page(copy.uri)).text)
+
+
+def test_a_version_with_copied_tags_does_not_replace_the_page_of_the_soup_whose_run_it_has() -> None:
+    site = Site()
+    victim, good = soup(site, "one", "two", name="victim"), soup(site, "three", "four", name="good")
+    reporter = Reporter(site, lambda _: PNG, render, lambda _: "champion")
+    reporter.show(victim)
+    page = site.tracker.runs_kept[victim.run_id or ""].files["report.html"]
+    forged = replace(good, version="7", run_id=victim.run_id)
+    site.tracker.versions_kept["birds"].append(forged)
+    with pytest.raises(BadRequest, match="tells of another soup than its run"):
+        reporter.show(forged)
+    assert site.tracker.runs_kept[victim.run_id or ""].files["report.html"] == page

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from shlex import quote
 
 from stockpot.entities.digest import Digest
 from stockpot.entities.evaluation import Comparison
@@ -121,6 +122,6 @@ class Decision:
             raise GateFailed(
                 f"{self.version.uri} may not be {self.alias}",
                 faults=[f"{check.name}: {check.told}" for check in self.failed],
-                mend=f"promote another version, or answer for this one: stockpot promote {self.version.uri} "
-                f"--to {self.alias} --reason ... --override WHY",
+                mend="promote another version, or answer for this one: stockpot promote "
+                f"{quote(self.version.uri)} --to {self.alias} --reason ... --override WHY",
             )

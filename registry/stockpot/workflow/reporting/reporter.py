@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
-from stockpot.entities import ModelVersion, SoupReport
+from stockpot.entities import ModelVersion, SoupReport, tags
 from stockpot.errors import BadRequest
 from stockpot.ports import Records
 from stockpot.workflow.lineage.versions import origin_of
@@ -56,15 +57,24 @@ class Reporter:
         return page
 
     def require_run(self, version: ModelVersion) -> str:
-        """The run whose artifact the page is. Raises BadRequest where there is none."""
+        """The run whose artifact the page is. Raises BadRequest where there is none, or it is another soup's:
+        its page would be lost.
+        """
         origin = origin_of(version, self.place.tracker)
         if origin.uri != version.uri:
             raise BadRequest(
                 f"{version.uri} is a copy of {origin.uri}, beside which the page lies",
-                mend=f"stockpot report {origin.uri}, or give --out FILE",
+                mend=f"stockpot report {quote(origin.uri)}, or give --out FILE",
             )
         if version.run_id is None:
             raise BadRequest(f"{version.uri} has no run to lie beside", mend="give --out FILE")
+        for run, _ in self.place.tracker.runs_named([version.run_id]):
+            if run.tags.get(tags.RECIPE) != version.tags.get(tags.RECIPE):
+                raise BadRequest(
+                    f"{version.uri} tells of another soup than its run {version.run_id}, beside which the "
+                    "page would lie: its tags were copied",
+                    mend="delete that version's tags, or give --out FILE",
+                )
         return version.run_id
 
     def write(self, page: VersionPage, out: Path) -> None:
