@@ -79,8 +79,9 @@ class Reporter:
 
     def write(self, page: VersionPage, out: Path) -> None:
         """Write it to a file, whole or not at all. Raises BadRequest."""
+        content = self.html(page)
         with part_of(out) as part:
-            part.write_bytes(self.html(page))
+            part.write_bytes(content)
             part.replace(out)
 
     def link(self, version: ModelVersion) -> str | None:
