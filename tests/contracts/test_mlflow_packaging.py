@@ -301,7 +301,10 @@ def test_what_a_rebuilt_model_needs_is_told_where_it_is_missing(workshop: Worksh
         workshop.package(Branching(4, 2), torch.rand(3, 4), architecture=task)
 
 
-def test_a_model_that_cannot_be_exported_is_code_plus_safetensors(workshop: Workshop) -> None:
+def test_a_model_that_cannot_be_exported_is_code_plus_safetensors(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     module = Branching(4, 2)
     task = (f"{__name__}:BranchingTask", {"width": "4"})
     kind, folder, _ = workshop.package(module, torch.rand(3, 4), architecture=task)
@@ -310,6 +313,7 @@ def test_a_model_that_cannot_be_exported_is_code_plus_safetensors(workshop: Work
     assert [file.name for file in folder.rglob("*") if file.suffix in {".safetensors", ".pt2", ".pkl"}] == [
         "model.safetensors"
     ]
+    assert not [*folder.rglob("*.pyc")]
     batch = torch.rand(5, 4)
     loaded = mlflow.pyfunc.load_model(str(folder))
     torch.testing.assert_close(torch.from_numpy(loaded.predict(batch.numpy())), module(batch).detach())
@@ -415,10 +419,14 @@ def test_an_exported_model_takes_images_of_other_sizes_where_its_module_does(
     torch.testing.assert_close(torch.from_numpy(loaded.predict(asked.numpy())), module(asked).detach())
 
 
-def test_several_outputs_are_served_by_name_through_both_flavours(workshop: Workshop) -> None:
+def test_several_outputs_are_served_by_name_through_both_flavours(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = Segmenter()
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     kind, folder, _ = workshop.package(module, torch.rand(3, 3, 8, 8))
     assert kind == "pt2"
+    assert [file.name for file in (folder / "code").rglob("*")] == ["exported_graph.py"], "and nothing compiled"
     asked = torch.rand(5, 3, 12, 10)
     served = mlflow.pyfunc.load_model(str(folder)).predict(asked.numpy())
     exported = mlflow.pytorch.load_model(str(folder))(asked)

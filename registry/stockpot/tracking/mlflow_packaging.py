@@ -198,9 +198,17 @@ def _served_otherwise(module: "nn.Module", interface: Interface, into: Path) -> 
     if _gives_one_tensor(module, interface):
         return None
     batch = rows(interface.example, max(BATCH_SIZES))
-    found = mlflow.pyfunc.load_model(str(into)).predict(_named(batch))
+    found = _served(into).predict(_named(batch))
     same = agree(tensors(found), tensors(arrays(call(module, tensors(batch)))))
     return None if same else "the exported model is served with other outputs"
+
+
+def _served(into: Path) -> mlflow.pyfunc.PyFuncModel:
+    """The model as it is served. What Python compiles meanwhile is no part of its folder."""
+    loaded = mlflow.pyfunc.load_model(str(into))
+    for compiled in list(into.rglob("__pycache__")):
+        shutil.rmtree(compiled)
+    return loaded
 
 
 def _gives_one_tensor(module: "nn.Module", interface: Interface) -> bool:
@@ -240,7 +248,7 @@ def _write_code(
 
 
 def _check_code(module: "nn.Module", interface: Interface, into: Path, why: str) -> None:
-    rebuilt = mlflow.pyfunc.load_model(str(into))
+    rebuilt = _served(into)
     for size in BATCH_SIZES:
         batch = rows(interface.example, size)
         wanted = tensors(arrays(call(module, tensors(batch))))
