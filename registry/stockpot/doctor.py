@@ -46,6 +46,7 @@ def examine(task: str | None = None, task_args: Mapping[str, str] | None = None)
         yield from looked("cache", partial(_cache, settings))
         yield from looked("outputs", partial(_outputs, settings))
         yield from looked("device", partial(_device, settings.device))
+        yield from looked("signing", partial(_signing, settings))
     if task is not None:
         yield from looked("task", partial(_task, task, task_args or {}))
 
@@ -146,6 +147,14 @@ def _device(named: str) -> Iterator[Diagnosis]:
             "the CPU",
             mend="look at nvidia-smi and at the driver's version; or, to have it so: STOCKPOT_DEVICE=cpu",
         )
+
+
+def _signing(settings: Settings) -> Iterator[Diagnosis]:
+    """Nothing, where nobody wants to sign."""
+    from stockpot.wiring import Workplace
+
+    if (signer := Workplace(settings).signer) is not None:
+        yield Diagnosis.ok("signing", f"{settings.signing_key}: soups are signed with the key {signer.name}")
 
 
 def _task(reference: str, args: Mapping[str, str]) -> Iterator[Diagnosis]:

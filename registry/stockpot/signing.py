@@ -35,11 +35,18 @@ class KeySigner(Signer):
 
     def __init__(self, key: Path, password: bytes | None = None) -> None:
         _require_installed()
-        _require_curve(_private_key(key, password), f"{key}, from {KEY},")
+        private = _private_key(key, password)
+        _require_curve(private, f"{key}, from {KEY},")
         from model_signing.signing import Config
+
+        self._name = _name(private.public_key())
 
         # Its annotation says text, which the library under it refuses.
         self._config = Config().use_elliptic_key_signer(private_key=key, password=password)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     def sign(self, folder: Path) -> None:
         from model_signing.hashing import Config
@@ -140,15 +147,19 @@ def _files(folder: Path) -> set[str]:
 def _named(keys: Sequence[Path]) -> dict[str, Path]:
     """Public keys by their names, as model-signing has them: the SHA-256 of the PEM. Raises BadRequest."""
     _require_installed()
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
     found = {}
     for file in keys:
         key = _public_key(file)
         _require_curve(key, str(file))
-        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        found[hashlib.sha256(pem).hexdigest()] = file
+        found[_name(key)] = file
     return found
+
+
+def _name(key: "PublicKeyTypes") -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
 
 
 def _public_key(file: Path) -> "PublicKeyTypes":

@@ -61,6 +61,25 @@ def test_where_all_is_well_the_code_is_zero_and_nothing_was_made(
     assert f"at schema {head()}" in _of(found, "store")["told"]
 
 
+def test_a_key_that_signs_is_named_and_one_that_cannot_is_a_fault(
+    mlflow_uri: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert mlflow_uri
+    assert not home.exists()
+    key, public = write_pair(tmp_path / "keys")
+    monkeypatch.setenv("STOCKPOT_SIGNING_KEY", str(key))
+    code, found, _ = _doctor(capsys)
+    assert (code, _of(found, "signing")["health"]) == (0, "ok")
+    monkeypatch.setenv("STOCKPOT_SIGNING_KEY", str(public))
+    code, found, _ = _doctor(capsys)
+    assert code == 3
+    assert "public.pem, from STOCKPOT_SIGNING_KEY, holds no private key" in _of(found, "signing")["told"]
+
+
 def _made(home: Path) -> Path:
     home.mkdir()
     return home / "stockpot.db"

@@ -426,7 +426,9 @@ def test_several_outputs_are_served_by_name_through_both_flavours(
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     kind, folder, _ = workshop.package(module, torch.rand(3, 3, 8, 8))
     assert kind == "pt2"
-    assert [file.name for file in (folder / "code").rglob("*")] == ["exported_graph.py"], "and nothing compiled"
+    assert [file.name for file in (folder / "code").rglob("*")] == ["exported_graph.py"], (
+        "and nothing compiled"
+    )
     asked = torch.rand(5, 3, 12, 10)
     served = mlflow.pyfunc.load_model(str(folder)).predict(asked.numpy())
     exported = mlflow.pytorch.load_model(str(folder))(asked)

@@ -230,8 +230,9 @@ def test_proofs_lie_beside_a_soup_stay_as_they_were_and_are_compared(
     run("verify", soup.uri, "--out", str(tmp_path / "proof"))
     assert {file.name: file.read_bytes() for file in (tmp_path / "proof").iterdir()} == proofs
 
-    again = registered(replace(request_, margin=-30.0))  # another report on the same soup
+    again = registered(replace(request_, report_on="shifted", shifts=()))  # another card would tell of it
     assert again.uri == soup.uri
+    assert "on shifted" in client.get_model_version("tiny", "1").description
     assert {name: (there / name).read_bytes() for name in proofs} == proofs
     place = urlparse(client.get_run(soup.run_id).info.artifact_uri).path
     assert {name: Path(place, name).read_bytes() for name in proofs} == proofs

@@ -64,4 +64,6 @@ def sign(uri: Version, *, as_json: Json = False) -> None:
             "no key is known to sign with", mend="export STOCKPOT_SIGNING_KEY=/the/file/of/a/private/key.pem"
         )
     version = attesting.sign(uri, place.tracker, place.supply, place.signer)
-    terminal.tell({"uri": version.uri}, f"{version.uri} is signed, over all its files", as_json=as_json)
+    key = place.signer.name
+    told = f"all files of {version.uri} are signed with the key {key}"
+    terminal.tell({"uri": version.uri, "key": key}, told, as_json=as_json)

@@ -13,6 +13,11 @@ ADDED_BY_MLFLOW = "registered_model_meta"
 class Signer(Protocol):
     """Signs with one private key."""
 
+    @property
+    def name(self) -> str:
+        """The key's, as `Verifier` tells it."""
+        ...
+
     def sign(self, folder: Path) -> None:
         """Write ``model.sig`` into the folder of a model, in place of one that is there: over every other
         file, by path and content, but for the one that MLflow adds. Changes nothing else.

@@ -27,6 +27,10 @@ class PlainSigner(Signer):
     def __init__(self, key: Path) -> None:
         self._key = key
 
+    @property
+    def name(self) -> str:
+        return _name(_secret(self._key))
+
     def sign(self, folder: Path) -> None:
         files, secret = _files(folder), _secret(self._key)
         told = {"key": _name(secret), "files": files, "proof": _proof(secret, files)}

@@ -52,6 +52,7 @@ class SigningContract:
             signer.sign(folder)
             name = verifier.verify(folder, [public])
             assert len(name) == 64
+            assert signer.name == name
             assert verifier.named_in((folder / SIGNATURE).read_bytes()) == name
         held = {
             str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()
