@@ -232,7 +232,7 @@ def test_proofs_lie_beside_a_soup_stay_as_they_were_and_are_compared(
 
     again = registered(replace(request_, report_on="shifted", shifts=()))  # another card would tell of it
     assert again.uri == soup.uri
-    assert "on shifted" in client.get_model_version("tiny", "1").description
+    assert "on shifted" in str(client.get_model_version("tiny", "1").description)
     assert {name: (there / name).read_bytes() for name in proofs} == proofs
     place = urlparse(client.get_run(soup.run_id).info.artifact_uri).path
     assert {name: Path(place, name).read_bytes() for name in proofs} == proofs

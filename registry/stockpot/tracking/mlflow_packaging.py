@@ -203,7 +203,7 @@ def _served_otherwise(module: "nn.Module", interface: Interface, into: Path) -> 
     return None if same else "the exported model is served with other outputs"
 
 
-def _served(into: Path) -> mlflow.pyfunc.PyFuncModel:
+def _served(into: Path) -> Any:
     """The model as it is served. What Python compiles meanwhile is no part of its folder."""
     loaded = mlflow.pyfunc.load_model(str(into))
     for compiled in list(into.rglob("__pycache__")):
