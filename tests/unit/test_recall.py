@@ -309,6 +309,22 @@ def test_a_domain_is_one_label_that_a_run_has(office: Office, name: str, what: s
     assert office.store.recalls() == ()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_where_all_runs_of_a_domain_are_gone_they_are_told_by_the_tag_that_any_soup_saw(
+    office: Office, order: int
+) -> None:
+    a, b = office.logs("a", "b")
+    tagged = replace(a, run=replace(a.run, tags={tags.DOMAIN: "python"}))
+    for number, one in enumerate([a, tagged][::order]):
+        office.soup(f"soup-{number}", [one, b])
+    for gone in (a, b):
+        del office.tracker.runs_kept[gone.run.run_id]
+    with pytest.raises(BadRequest, match="1 run of it in soups did, gone from MLflow") as error:
+        office.recall(RecallKind.DOMAIN, "python")
+    assert f"stockpot recall --run {a.run.run_id} " in error.value.mend
+    assert office.store.recalls() == ()
+
+
 def test_runs_that_mlflow_does_not_have_any_more_are_told_with_what_lies_beside_their_soups(
     office: Office,
 ) -> None:
