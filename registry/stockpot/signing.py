@@ -23,6 +23,8 @@ DRAW = (
     "openssl ecparam -name prime256v1 -genkey -noout -out signing.pem && "
     "openssl ec -in signing.pem -pubout -out public.pem"
 )
+NEEDED = {"model_signing": "model-signing", "OpenSSL": "pyopenssl"}
+"""The second by the first, which does not ask for it. By module."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """Those that model-signing knows."""
 MOST_BYTES = 64 << 20
@@ -202,5 +204,6 @@ def _require_curve(key: object, told: str) -> None:
 
 
 def _require_installed() -> None:
-    if find_spec("model_signing") is None:
-        raise BadRequest("signatures need model-signing", mend="pip install 'stockpot[signing]'")
+    missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise BadRequest(f"signatures need {listed(missing)}", mend="pip install 'stockpot[signing]'")

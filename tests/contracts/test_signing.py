@@ -176,10 +176,13 @@ def test_a_public_key_of_another_kind_is_told(tmp_path: Path, kind: str) -> None
         KeyVerifier().require([public_of(file)])
 
 
-def test_without_the_extra_its_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("missing", "told"), [("model_signing", "model-signing"), ("OpenSSL", "pyopenssl")])
+def test_without_the_extra_its_command_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, told: str
+) -> None:
     private, public = write_pair(tmp_path / "keys")
-    monkeypatch.setattr("stockpot.signing.find_spec", lambda _: None)
+    monkeypatch.setattr("stockpot.signing.find_spec", lambda name: None if name == missing else name)
     for asked in (lambda: KeySigner(private), lambda: KeyVerifier().require([public])):
-        with pytest.raises(BadRequest) as raised:
+        with pytest.raises(BadRequest, match=f"signatures need {told}\n") as raised:
             asked()
         assert raised.value.mend == "pip install 'stockpot[signing]'"
