@@ -228,3 +228,35 @@ def test_where_the_policy_asks_for_signatures_what_has_none_is_not_run(
     site.tracker.models_kept[odd.model_id or ""].files[SIGNATURE] = (folder / SIGNATURE).read_bytes()
     site.judge(judged, pyfunc=True, signed_by=(str(key),))
     assert sum(asked) == 80
+
+
+def test_what_is_run_is_the_very_download_whose_signature_was_verified(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write the artifact store may hand out one thing first and another one later."""
+    asked: list[str] = []
+
+    def evil(inputs: np.ndarray) -> Any:
+        asked.append("run")
+        return answers(GOOD)(inputs)
+
+    key = plain_key(tmp_path / "ours.pem", "secret")
+    version = serve(site, answers(GOOD))
+    site.tracker.pyfuncs["evil"] = evil
+    folder = site.tracker.download_version(version, tmp_path / "signed")
+    PlainSigner(key).sign(folder)
+    site.tracker.models_kept[version.model_id or ""].files[SIGNATURE] = (folder / SIGNATURE).read_bytes()
+    download = site.tracker.download_version
+    served: list[Path] = []
+
+    def changing(version: ModelVersion, into: Path) -> Path:
+        found = download(version, into)
+        if served:
+            (found / "pyfunc").write_bytes(b"evil")
+        served.append(found)
+        return found
+
+    monkeypatch.setattr(site.tracker, "download_version", changing)
+    site.judge(version, pyfunc=True, signed_by=(str(key),))
+    assert served
+    assert asked == []

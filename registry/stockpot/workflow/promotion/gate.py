@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -19,7 +20,14 @@ from stockpot.entities import (
     SoupRequest,
     tags,
 )
-from stockpot.errors import BadRequest, Incompatible, NoRoomForWeights, OutOfDeviceMemory, RegistryConflict
+from stockpot.errors import (
+    BadRequest,
+    BadSignature,
+    Incompatible,
+    NoRoomForWeights,
+    OutOfDeviceMemory,
+    RegistryConflict,
+)
 from stockpot.prose import one_line, size
 from stockpot.workflow.gathering import recalled
 from stockpot.workflow.gathering.supply import Supply
@@ -195,12 +203,24 @@ class Gate:
             return suite.measured(held, self.store, self.watch)
         if not policy.pyfunc:
             raise Incompatible(f"{unfit}; {ALLOWED}")
-        signed = check_signature(held, policy.keys, self.tracker, self.supply, self.verifier)
-        if signed.outcome is CheckOutcome.FAILED:
-            raise Incompatible(f"{unfit}; its pyfunc is not run: {signed.told}")
-        found = measured_as_served(
-            held.version, suite.evaluators, suite.bench, self.tracker, self.supply, self.store, self.watch
-        )
+
+        def prove(folder: Path) -> None:
+            if policy.keys:
+                self.verifier.verify(folder, policy.keys)
+
+        try:
+            found = measured_as_served(
+                held.version,
+                suite.evaluators,
+                suite.bench,
+                self.tracker,
+                self.supply,
+                self.store,
+                self.watch,
+                prove,
+            )
+        except BadSignature as error:
+            raise Incompatible(f"{unfit}; its pyfunc is not run: {reason(error)}") from error
         recipes = dict.fromkeys(found.scores, found.recipe)
         return Measured(recipes, found.scores, found.protocols, found.files, unfit)
 

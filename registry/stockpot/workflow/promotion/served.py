@@ -10,7 +10,7 @@ from stockpot.errors import Incompatible
 from stockpot.workflow.gathering.supply import Supply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from stockpot.ports import Bench, Store, Tracker, Watcher
 
@@ -41,15 +41,18 @@ def measured_as_served(
     supply: Supply,
     store: "Store",
     watch: "Watcher",
+    prove: "Callable[[Path], object]",
 ) -> ByPyfunc:
     """Download the version and run it, unless its scores are remembered: by all its files, and by the
     packages that it asks for as they are installed here.
 
-    Raises Incompatible where it does not fit the task, in a sentence, and what tracker and store raise.
+    `prove`: raises where what was downloaded into this folder may not be run. Raises Incompatible where it
+    does not fit the task, in a sentence, and what `prove`, tracker and store raise.
     """
     scores, protocols = {}, {}
     with supply.room() as room:
         folder = tracker.download_version(version, room / "version")
+        prove(folder)  # this very download: the next one may be of other files
         files = digest_of_files(folder)
         recipe = Recipe.served(files)
         with tracker.served(folder) as served:
