@@ -34,6 +34,7 @@ split = "test"
 shifts = ["shifted"]
 """
 TOP = "[data-testid=breadcrumbRegisteredModel]"
+OTHERS = ("other", "tagged")
 DESCRIPTION = '[data-testid="note-editor-preview-content"]'
 
 
@@ -45,7 +46,9 @@ class Site:
     greedy: PublishedSoup
     uniform: PublishedSoup
     other: PublishedSoup
-    """The greedy one, of another registered model."""
+    """The greedy one, of another registered model..."""
+    tagged: PublishedSoup
+    """... and of a third."""
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +58,18 @@ def site(
     folder = tmp_path_factory.mktemp("browser")
     home = folder / "home"
     home.mkdir()
-    (home / "policies.toml").write_text("".join(POLICY.format(model=name) for name in ("tiny", "other")))
+    (home / "policies.toml").write_text("".join(POLICY.format(model=name) for name in ("tiny", *OTHERS)))
     with start_mlflow(folder) as uri, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         patch.setenv("MLFLOW_REGISTRY_URI", uri)
         patch.setenv("STOCKPOT_HOME", str(home))
         request = _planted(uri)
         greedy, uniform = calls.soup(request, watch=Silent()).soups
-        (other,) = calls.soup(replace(request, model="other", methods=("greedy",)), watch=Silent()).soups
-        yield Site(uri, greedy, uniform, other)
+        others = [
+            calls.soup(replace(request, model=name, methods=("greedy",)), watch=Silent()).soups[0]
+            for name in OTHERS
+        ]
+        yield Site(uri, greedy, uniform, *others)
 
 
 def _planted(uri: str) -> SoupRequest:
@@ -168,7 +174,7 @@ def test_a_version_that_is_made_candidate_by_clicking_becomes_champion(page: "Pa
     ]
     show(page, site.other)
     expect(page.get_by_title("champion", exact=True)).to_be_visible()
-    expect(tag(page, "stockpot.gate")).to_contain_text("models:/other/1 passed for champion, ")
+    expect(gates_word(page)).to_contain_text("The gate: models:/other/1 passed for champion, ")
     assert calls.answer(watch=Silent())[1] == ()
 
 
@@ -182,9 +188,9 @@ def give_alias(page: "Page", alias: str) -> None:
     page.get_by_title(alias, exact=True).wait_for()
 
 
-def tag(page: "Page", name: str) -> "Locator":
-    """The row of a version's tag."""
-    return page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
+def gates_word(page: "Page") -> "Locator":
+    """The paragraph behind the verdict."""
+    return page.locator(f"{DESCRIPTION} p").nth(1)
 
 
 def test_a_version_that_fails_stays_candidate_and_its_page_tells_why(page: "Page", site: Site) -> None:
@@ -199,9 +205,40 @@ def test_a_version_that_fails_stays_candidate_and_its_page_tells_why(page: "Page
     show(page, site.uniform)
     expect(page.get_by_title("candidate", exact=True)).to_be_visible()
     expect(page.get_by_title("champion", exact=True)).to_have_count(0)
-    told = tag(page, "stockpot.gate")
-    expect(told).to_contain_text("models:/tiny/2 failed for champion, beside models:/tiny/1, ")
+    told = gates_word(page)
+    expect(told).to_contain_text("The gate: models:/tiny/2 failed for champion, beside models:/tiny/1, ")
     expect(told).to_contain_text("score: ")
+
+
+def test_the_tag_for_approvals_asks_the_gate_too(page: "Page", site: Site) -> None:
+    from playwright.sync_api import expect
+
+    show(page, site.tagged)
+    page.get_by_placeholder("Name").fill("stockpot.approval")
+    page.get_by_placeholder("Value").fill("approved")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("cell", name="stockpot.approval", exact=True).wait_for()
+    ((answer),) = calls.answer(watch=Silent())[1]
+    assert answer.promotion is not None
+    assert answer.promotion.moved
+    show(page, site.tagged)
+    expect(page.get_by_title("champion", exact=True)).to_be_visible()
+
+
+def test_the_report_opens_in_mlflows_viewer_with_its_figure_and_heat_map(page: "Page", site: Site) -> None:
+    from playwright.sync_api import expect
+
+    done = calls.report(site.greedy.uri, barriers=True, influence=True, watch=Silent())
+    assert done.page.version.uri == site.greedy.uri
+    with page.expect_popup() as opening:
+        show(page, site.greedy).get_by_role("link", name="Everything else").click()
+    report = opening.value.frame_locator("iframe.mlflow-html-iframe")
+    expect(report.locator(".verdict")).to_contain_text("than the best single candidate")
+    (picture,) = report.locator("img").all()
+    assert picture.evaluate("e => e.decode().then(() => e.naturalWidth)") > 500
+    expect(report.locator(".heat td:not(.own):not(.none):not(.unknown)")).to_have_count(3)
+    expect(report.locator(".heat th").filter(has_text="<img src=x onerror=")).to_be_visible()
+    assert report.locator("script, img:not([src^='data:'])").count() == 0
 
 
 @pytest.fixture

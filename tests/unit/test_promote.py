@@ -246,3 +246,32 @@ def test_a_page_that_takes_no_tag_is_told_and_the_alias_moves(
     gate = replace(site.gate, watch=Lines(said.append))
     assert promote(Promoter(gate, EASY), site.register(GOOD).uri).moved
     assert any("the page of models:/tiny/1 does not tell what the gate said" in line for line in said)
+
+
+def test_the_page_of_a_soup_tells_the_gates_last_word_behind_the_verdict_and_no_other_page_is_touched(
+    site: Site,
+) -> None:
+    soup, other = site.register(GOOD, {"stockpot.recipe": "sha256:0"}), site.register(GOOD)
+    pages = site.tracker.descriptions
+    pages[soup.uri] = "**greedy soup: better**\n\nThe average of 3\n\nAda: *looked at*"
+    pages[other.uri] = "Bob's"
+    for version in (other, soup, other, soup):
+        promote(site.promoter(EASY), version.uri)
+    verdict, gate, *rest = pages[soup.uri].split("\n\n")
+    assert verdict == "**greedy soup: better**"
+    assert gate.startswith("**The gate:** models:/tiny/1 passed for champion, beside models:/tiny/2, ")
+    assert rest == ["The average of 3", "Ada: *looked at*"]
+    assert pages[other.uri] == "Bob's"
+
+
+def test_where_a_person_wrote_the_page_the_gates_word_opens_it(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    soup = site.register(WORSE, {"stockpot.recipe": "sha256:0"})
+    mine = "- see #7\n\n```\n\ncode\n```"
+    site.tracker.descriptions[soup.uri] = mine
+    for _ in range(2):
+        promote(site.promoter(), soup.uri)
+    gate, _, rest = site.tracker.descriptions[soup.uri].partition("\n\n")
+    assert gate.startswith("**The gate:** models:/tiny/2 failed for champion, beside models:/tiny/1, ")
+    assert "score: " in gate
+    assert rest == mine

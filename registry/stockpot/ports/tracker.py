@@ -1,6 +1,6 @@
 """What Stockpot asks of MLflow."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -258,6 +258,12 @@ class Tracker(Protocol):
     def put_file(self, run_id: str, path: str, content: bytes) -> None:
         """Write a file among a run's artifacts, in place of an earlier one of that path; also where the run
         was deleted. Raises BadRequest for a run that is gone, and NotPermitted.
+        """
+        ...
+
+    def edit_description(self, version: ModelVersion, edit: Callable[[str], str]) -> None:
+        """Replace a version's description by what `edit` makes of it, whoever wrote it. Raises BadRequest for
+        a version that is gone.
         """
         ...
 

@@ -787,6 +787,20 @@ class TrackerContract(RegistryContract):
         assert tracker.reconcile(publication.model, publication.recipe.digest) is not None
         assert "later.png" in backend.logged(version.run_id or "").files
 
+    def test_a_description_is_edited_as_it_is_found(self, tracker: Tracker, publication: Publication) -> None:
+        version, found = registered(tracker, publication), list[str]()
+
+        def edit(text: str) -> str:
+            found.append(text)
+            return f"{text}, said Ada {{run_id}}"
+
+        for _ in range(2):
+            tracker.edit_description(version, edit)
+        assert found[0].startswith("+0.5 points")
+        assert found[1] == f"{found[0]}, said Ada {{run_id}}"
+        with pytest.raises(BadRequest):
+            tracker.edit_description(replace(version, version="77"), edit)
+
     def test_a_file_is_put_beside_a_run_in_place_of_the_one_before(
         self, backend: Backend, publication: Publication
     ) -> None:

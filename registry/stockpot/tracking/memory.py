@@ -77,6 +77,8 @@ class MemoryTracker(MemoryRegistry, Tracker):
         self.models_kept: dict[str, KeptModel] = {}
         self.pyfuncs: dict[str, Callable[[Any], Any]] = {}
         """What is served of a model with a file `pyfunc`, by what that file holds."""
+        self.descriptions: dict[str, str] = {}
+        """What versions' pages show, by URI."""
         self._started = 0
 
     def add_experiment(self, name: str) -> str:
@@ -385,7 +387,9 @@ class MemoryTracker(MemoryRegistry, Tracker):
 
     def create_version(self, run_id: str, model_id: str, publication: Publication) -> ModelVersion:
         self._require_writable("version")
-        return self._new_version(publication.model, run_id, model_id, soup_tags(publication))
+        version = self._new_version(publication.model, run_id, model_id, soup_tags(publication))
+        self.descriptions[version.uri] = publication.description
+        return version
 
     def note_version(self, version: ModelVersion) -> None:
         self._require_writable("run")
@@ -408,6 +412,12 @@ class MemoryTracker(MemoryRegistry, Tracker):
         versions = self.versions_kept[version.name]
         place = next(i for i, kept in enumerate(versions) if kept.version == version.version)
         versions[place] = replace(versions[place], tags={**versions[place].tags, **soup_tags(publication)})
+        self.descriptions[version.uri] = publication.description
+
+    def edit_description(self, version: ModelVersion, edit: Callable[[str], str]) -> None:
+        self._require_writable("version")
+        uri = self.version(version.uri).uri
+        self.descriptions[uri] = edit(self.descriptions.get(uri, ""))
 
     def put_file(self, run_id: str, path: str, content: bytes) -> None:
         self._require_writable("run")

@@ -43,8 +43,12 @@ def cut(text: str, most: int) -> str:
 
 
 def description(text: str, run_id: str, version: str) -> str:
-    """Filled in, and cut after a whole line, so that no link or table row is left half."""
-    text = text.replace("{run_id}", run_id).replace("{version}", version)
+    """Filled in, and no longer than MLflow takes."""
+    return whole_lines(text.replace("{run_id}", run_id).replace("{version}", version))
+
+
+def whole_lines(text: str) -> str:
+    """A description, cut after a whole line, so that no link or table row is left half."""
     if len(text) <= MOST_DESCRIPTION:
         return text
     return text[: MOST_DESCRIPTION - 2].rpartition("\n")[0] + "\n…"

@@ -3,7 +3,7 @@
 
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -329,6 +329,10 @@ class MlflowTracker(Tracker):
     def describe(self, version: ModelVersion, publication: Publication) -> None:
         with asking(f"describing {version.uri}"):
             versions.describe(self._client, version, publication)
+
+    def edit_description(self, version: ModelVersion, edit: Callable[[str], str]) -> None:
+        with asking(f"the description of {version.uri}", invalid=BadRequest, missing=BadRequest):
+            versions.edit_description(self._client, version, edit)
 
     def put_file(self, run_id: str, path: str, content: bytes) -> None:
         with asking(f"writing {path} to the run {run_id}", invalid=BadRequest, missing=BadRequest):

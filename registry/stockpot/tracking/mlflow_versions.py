@@ -1,14 +1,14 @@
 """Versions in MLflow's Model Registry, and what is noted of those that were deleted."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stockpot.entities import Digest, ModelVersion, Publication, Registration
 from stockpot.entities.tags import DUPLICATE_OF, LOGGED_MODEL, RECIPE, ROLE, VERSION
 from stockpot.tracking.mlflow_calls import asking, creating, is_web, registry_uri
-from stockpot.tracking.mlflow_limits import description
+from stockpot.tracking.mlflow_limits import description, whole_lines
 from stockpot.tracking.mlflow_publishing import log_files, tags_of
 from stockpot.tracking.mlflow_weights import logged_models
 from stockpot.tracking.names import VERSION_URI, note, noted
@@ -146,6 +146,14 @@ def describe(client: "MlflowClient", version: ModelVersion, publication: Publica
     for key, value in tags_of(publication).items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(version.name, version.version, key, value)
+
+
+def edit_description(client: "MlflowClient", version: ModelVersion, edit: Callable[[str], str]) -> None:
+    """No more than MLflow takes."""
+    now = client.get_model_version(version.name, version.version).description or ""
+    told = whole_lines(edit(now))
+    if told != now:
+        client.update_model_version(version.name, version.version, told)
 
 
 def to_version(version: "MlflowVersion") -> ModelVersion:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stockpot.documents import to_document
@@ -13,7 +14,7 @@ from stockpot.prose import can_be_kept, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
-from stockpot.workflow.publishing.page import Show, try_to_show
+from stockpot.workflow.publishing.page import Show, try_to_show, with_word_of_the_gate
 from stockpot.workflow.trails import PROMISED, Office, append, move_alias, require_model
 
 if TYPE_CHECKING:
@@ -190,10 +191,15 @@ def shown(decision: Decision, at: float) -> str:
 
 
 def _show(place: Office, decision: Decision, at: float) -> None:
-    """Tag the version. The trail holds the decision: where the tag is refused, that is told, and no more."""
-    uri = decision.version.uri
+    """Tag the version, and say it in the description of a soup. The trail holds the decision: where MLflow
+    refuses, that is told, and no more.
+    """
+    uri, told = decision.version.uri, shown(decision, at)
     try:
-        place.tracker.tag_version(place.tracker.version(uri), tags.GATE, shown(decision, at))
+        version = place.tracker.version(uri)
+        place.tracker.tag_version(version, tags.GATE, told)
+        if tags.RECIPE in version.tags:
+            place.tracker.edit_description(version, partial(with_word_of_the_gate, told=told))
     except StockpotError as error:
         place.watch.say(f"the page of {uri} does not tell what the gate said: {one_line(error.what)}")
 

@@ -20,6 +20,7 @@ ROOM = 3600
 """Characters. MLflow takes 5000, and what is filled in or added later needs some."""
 PAGE = "report.html"
 """The artifact of the soup's run that has room for everything: `stockpot.workflow.reporting`."""
+GATE = "**The gate:** "
 RUN_ID, VERSION = "{run_id}", "{version}"
 """Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
 
@@ -76,6 +77,15 @@ def _whole_page(experiment_id: str) -> str:
 
 def _run_page(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def with_word_of_the_gate(text: str, told: str) -> str:
+    """A description, with what the gate said behind the verdict, in place of what it said before. Where a
+    person wrote another one, that follows as it is.
+    """
+    kept = [part for part in text.split("\n\n") if not part.startswith(GATE)] if text else []
+    ours = sum(part.startswith("**") for part in kept[:1])
+    return "\n\n".join([*kept[:ours], f"{GATE}{shown(told, most=ROOM // 4)}", *kept[ours:]])
 
 
 def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:

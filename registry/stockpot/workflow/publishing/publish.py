@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from textwrap import shorten
@@ -41,7 +42,7 @@ from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases, Ruling
 from stockpot.workflow.publishing.claim import Claim, claimed
-from stockpot.workflow.publishing.page import Show, try_to_show
+from stockpot.workflow.publishing.page import Show, try_to_show, with_word_of_the_gate
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
@@ -166,6 +167,8 @@ class Publisher:
                 later = with_note(self._composed(report, row, ranking, soup), others)
                 files = {name: content for name, content in later.files.items() if name not in OF_ITS_MAKING}
                 self.tracker.describe(version, replace(later, files=files))
+                if said := version.tags.get(tags.GATE):
+                    self.tracker.edit_description(version, partial(with_word_of_the_gate, told=said))
             unfinished = claim.is_unfinished(version.run_id)
             if word is None and (new or unfinished or aliases.is_free_for(version)):
                 ruling = aliases.give(row, version, ruling)
