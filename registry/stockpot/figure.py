@@ -24,6 +24,19 @@ Dot = tuple[float, float]
 Range = tuple[float, float]
 
 
+class DrawnOnce:
+    """Draws, and keeps what was drawn last: a version's description and its page show the same figure."""
+
+    def __init__(self) -> None:
+        self._last: tuple[SoupReport, bytes] | None = None
+
+    def __call__(self, report: SoupReport) -> bytes:
+        """As `draw`."""
+        if self._last is None or self._last[0] != report:
+            self._last = report, draw(report)
+        return self._last[1]
+
+
 def draw(report: SoupReport) -> bytes:
     """Draw the figure as PNG, in points or the task's own unit. Without shifted splits it is report against
     held-out score. Beside it stands the way from the base to the soup, where that was measured.

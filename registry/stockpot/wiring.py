@@ -22,6 +22,7 @@ from stockpot.watching import Silent
 
 if TYPE_CHECKING:
     from stockpot.evaluation import TorchBench
+    from stockpot.figure import DrawnOnce
     from stockpot.ports import Bench, MakeMethod, Signer, Store, Tracker, Verifier, Watcher
     from stockpot.soup import CheckpointCache
     from stockpot.workflow.gathering.supply import Supply
@@ -284,7 +285,6 @@ class Workplace:
 
     def publisher(self, bench: "Bench", watch: "Watcher") -> "Publisher":
         """What registers soups."""
-        from stockpot.figure import draw
         from stockpot.workflow.publishing.publish import Publisher
 
         page = self._flow_run
@@ -293,7 +293,7 @@ class Workplace:
             self.store,
             self.supply,
             bench,
-            draw,
+            self._draw,
             watch,
             self.task_args,
             marks={tags.FLOW_RUN: page} if page else {},
@@ -306,11 +306,16 @@ class Workplace:
     @property
     def reporter(self) -> "Reporter":
         """What tells all that is known of a version, on one page."""
-        from stockpot.figure import draw
         from stockpot.webpage import render
         from stockpot.workflow.reporting.reporter import Reporter
 
-        return Reporter(self, draw, render, self.guarded_alias)
+        return Reporter(self, self._draw, render, self.guarded_alias)
+
+    @cached_property
+    def _draw(self) -> "DrawnOnce":
+        from stockpot.figure import DrawnOnce
+
+        return DrawnOnce()
 
     def guarded_alias(self, model: str) -> str:
         """The alias of this registered model's champion: that of its policy, where one can be read."""

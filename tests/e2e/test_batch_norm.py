@@ -327,3 +327,19 @@ def test_a_residual_network_of_transformers_is_souped_without_code(
     found = mlflow.transformers.load_model(soup.uri, return_type="components")["model"].state_dict()
     assert len(load(laid)) == 3 * 6, "of the embedder, each of two blocks twice, and a shortcut"
     assert all(torch.equal(found[name], tensor) for name, tensor in load(laid).items())
+
+
+@pytest.mark.slow
+def test_barriers_are_those_of_averages_with_statistics_of_their_own(request_: SoupRequest) -> None:
+    outcome = calls.soup(replace(request_, methods=("uniform",)), flow=False)
+    around = calls.report("models:/waves/1", barriers=True, influence=True).page.neighbourhood
+    (row,) = outcome.report.rows[1:]
+    assert isinstance(row.recipe.overlay, OverlayRule)
+    pairs = len(row.recipe.ingredients) * (len(row.recipe.ingredients) - 1) // 2
+    assert len(around.barriers) == pairs
+    differences = [one.difference for one in around.barriers if one.difference is not None]
+    assert len(differences) == pairs
+    assert min(differences) > -0.1, "with averaged statistics the averages collapse"
+    without = [one.without for one in around.influences if one.without is not None]
+    assert len(without) == len(row.recipe.ingredients)
+    assert min(without) > row.scores["validation"] - 0.1

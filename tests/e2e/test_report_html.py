@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from stockpot import calls, webpage
 from stockpot.cli import main
-from stockpot.entities import SoupRequest
+from stockpot.entities import Register, SoupRequest
 from stockpot.errors import BadRequest, CannotHelp
 from stockpot.testing.tiny import TinyTask
 from stockpot.watching import Lines
@@ -56,6 +56,15 @@ def test_a_version_has_its_page_from_the_start_and_barriers_when_somebody_asks(
 
     assert calls.report(URI, barriers=True, influence=True).evaluations == 0, "all is remembered"
     assert _page(soup.run_id) == whole
+
+
+@pytest.mark.slow
+def test_what_a_task_measures_as_a_whole_has_barriers_too(tiny_sweep: SoupRequest) -> None:
+    request = replace(tiny_sweep, task="stockpot.testing.tiny:MeasuredTask", methods=("uniform",))
+    calls.soup(replace(request, register=Register.ALL), flow=False)
+    around = calls.report(URI, barriers=True, influence=True).page.neighbourhood
+    assert len(around.barriers) == 10
+    assert all(one.difference is not None for one in (*around.barriers, *around.influences))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from stockpot import figure
 from stockpot.entities import Curve, CurvePoint, SoupReport
 from stockpot.figure import Dot, draw, limits
 from stockpot.testing.store_values import report, soup
@@ -42,6 +43,18 @@ def test_a_name_is_drawn_as_it_is_written_whatever_it_holds(name: str) -> None:
     drawn = draw(_named(name))
     assert drawn.startswith(b"\x89PNG")
     assert drawn != draw(_named("a plain name")), "the name is on the paper"
+
+
+def test_a_figure_that_is_shown_twice_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[SoupReport] = []
+
+    def counted(one: SoupReport) -> bytes:
+        drawn.append(one)
+        return str(len(drawn)).encode()
+
+    monkeypatch.setattr(figure, "draw", counted)
+    once, (first, other) = figure.DrawnOnce(), (_named("one"), _named("another"))
+    assert [once(one) for one in (first, _named("one"), other, first)] == [b"1", b"1", b"2", b"3"]
 
 
 def _shown(dot: Dot, dots: list[Dot]) -> bool:

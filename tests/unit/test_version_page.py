@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tests.unit.kitchen import Kitchen, named
 
 from stockpot.documents import to_document
@@ -36,8 +38,10 @@ from stockpot.ports import Watcher
 from stockpot.testing.store_values import TEST, VALIDATION, report
 from stockpot.watching import Silent
 from stockpot.webpage import render
+from stockpot.webpage.figures import trajectory
 from stockpot.workflow.reporting.neighbours import MOST, midpoints, without_each
 from stockpot.workflow.reporting.reporter import Reporter
+from stockpot.workflow.reporting.searches import Attempt, Search
 from stockpot.workflow.reporting.version_page import RunStanding, VersionPage, version_page
 from stockpot.workflow.trails import append
 
@@ -172,6 +176,74 @@ def test_a_page_needs_no_other_file_and_runs_nothing_whatever_names_hold() -> No
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
+@pytest.mark.parametrize("text", HOSTILE[:-1])
+def test_names_of_splits_tasks_and_methods_make_nothing_on_a_page_either(text: str) -> None:
+    asked = text.replace("\n", " ")
+
+    def page(split: str, rest: str) -> Seen:
+        site = Site()
+        told_of = site.page(soup(site, "one", "two", name=rest))
+        request = replace(
+            told_of.report.request, report_on=split, task=rest, task_args={"data": rest}, sweep=rest
+        )
+        rows = tuple(
+            replace(
+                row,
+                label=row.label if row.recipe != told_of.row.recipe else rest,
+                scores={(split if name == "test" else name): value for name, value in row.scores.items()},
+                versus_best={
+                    (split if name == "test" else name): value for name, value in row.versus_best.items()
+                },
+            )
+            for row in told_of.report.rows
+        )
+        out = tuple(replace(one, detail=rest, mend=rest) for one in told_of.report.exclusions)
+        report = replace(told_of.report, request=request, rows=rows, exclusions=out, notes=(rest,), unit=rest)
+        return html(replace(told_of, report=report, row=rows[1], software={rest: rest}, link=None))
+
+    innocent, hostile = page("plain", "plain"), page(asked, text)
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in innocent.elements]
+    assert not [name for _, attributes in hostile.elements for name in attributes if name.startswith("on")]
+
+
+def test_a_score_that_is_no_number_is_told_and_has_no_colour() -> None:
+    site = Site()
+    version = soup(site, "one", "two", "three")
+    recipe = site.page(version).recipe
+    site.store.commit_score(midpoints(recipe)[0, 1], VALIDATION, Score((float("nan"), 1.0, 1.0)))
+    seen = html(site.page(version))
+    assert "+nan" in seen.text
+    assert not [a["style"] for t, a in seen.elements if t == "td" and "nan" in (a.get("style") or "")]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans()), min_size=1, max_size=40), st.floats(-1e6, 1e6)
+)
+@example([(0.5, True)], 0.5)
+@example([(1e-9, False), (-1e6, False)], 1e-9)
+@settings(max_examples=200, deadline=None)
+def test_each_trial_lies_within_the_axes_whatever_it_scored(
+    trials: list[tuple[float, bool]], start: float
+) -> None:
+    attempts, incumbent = [], start
+    for score, bounded in trials:
+        kept = not bounded and score >= incumbent
+        incumbent = score if kept else incumbent
+        found = (None, score) if bounded else (score, None)
+        attempts.append(Attempt("x", "", *found, kept=kept, incumbent=incumbent))
+    drawn = trajectory(
+        Search("greedy", "", complete=True, start=start, start_name="a", attempts=tuple(attempts)), ""
+    )
+    assert len(drawn.dots) == len(trials) + 1
+    for dot in drawn.dots:
+        assert drawn.left <= dot.x <= drawn.right
+        assert drawn.top <= dot.y <= drawn.bottom
+    assert 2 <= len(drawn.up) <= 9
+    assert all(drawn.top <= tick.at <= drawn.bottom for tick in drawn.up)
+    kept = [dot.y for dot in drawn.dots if dot.kind == "kept"]
+    assert kept == sorted(kept, reverse=True), "what is kept is never lower than before"
+
+
 def test_two_hundred_ingredients_are_read_and_drawn_in_a_moment() -> None:
     site = Site()
     version = soup(site, *(f"tune-{n}" for n in range(200)))
@@ -181,6 +253,7 @@ def test_two_hundred_ingredients_are_read_and_drawn_in_a_moment() -> None:
     assert time.process_time() - begun < 5
     assert len(text) < 1_000_000
     assert page.neighbourhood.left_out == 200 - MOST
+    assert len(page.neighbourhood.barriers) == MOST * (MOST - 1) / 2
     assert f"The first {MOST} of 200 ingredients" in Seen(text).text
     assert len(page.ingredients) == 200
 

@@ -197,7 +197,7 @@ def _colour(share: float) -> str:
     """From white to the full colour of its side, with text that can be read on it."""
     if not math.isfinite(share):
         return ""
-    strength = min(1.0, abs(share))
+    strength = min(1.0, abs(share)) ** 0.7  # one deep barrier leaves the others their colour
     colour = BELOW if share < 0 else ABOVE
     mixed = ", ".join(str(round(255 + (part - 255) * strength)) for part in colour)
     return f"background: rgb({mixed}); color: {'#fff' if strength > DARK else '#1b1b1b'}"
