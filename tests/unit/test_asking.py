@@ -248,3 +248,20 @@ def test_a_decision_of_before_versions_were_dated_is_about_whichever_has_the_num
     fact["version"].pop("created")
     append(site.gate, "tiny", TrailKind.DECISION, {**fact, "verdict": "failed"}, by="an older release")
     assert answers(site) == ()
+
+
+def test_a_champion_that_is_approved_asks_for_nothing(site: Site) -> None:
+    site.register(GOOD, {tags.RECIPE: "sha256:0", tags.APPROVAL: "approved"}, alias="champion")
+    assert [answers(site) for _ in range(2)] == [(), ()]
+    assert decisions(site) == 0
+
+
+def test_a_champion_that_moved_since_the_look_lets_a_candidate_wait_for_the_next_one(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(GOOD)
+    site.register(GOOD, alias="candidate")
+    look(site.gate, models=["tiny"])
+    site.tracker.move_alias("tiny", "champion", "2")
+    assert answer(site.gate, POLICIES, site.promoter) == ()
+    assert (champion(site), decisions(site)) == ("2", 0)
+    assert [one.ask.uri for one in answers(site)] == ["models:/tiny/3", "models:/tiny/2"]

@@ -1,6 +1,7 @@
 """What the gate looks at, each thing failing for its own reason and for no other."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from stockpot.entities import (
     digest_of_document,
     tags,
 )
-from stockpot.errors import BadTask, GateFailed, OutOfDeviceMemory, UnknownPlugin
+from stockpot.errors import BadTask, GateFailed, NoRoomForWeights, OutOfDeviceMemory, UnknownPlugin
 from stockpot.evaluation import TorchBench
 from stockpot.statistics import compare
 from stockpot.testing.tiny import TinyTask, weights
@@ -448,3 +449,30 @@ def test_what_a_flavor_would_load_in_place_of_the_weights_fails_the_version(site
     if not tagging:  # beside ours nothing else is expected
         assert judged({"last/model.pth": b"x", "MLmodel": card(transformers={"model_binary": "model"})}) == ""
     assert "card MLmodel cannot be read" in judged({"MLmodel": b"flavors: ["})
+
+
+def test_a_shifted_split_on_which_nothing_can_be_scored_fails() -> None:
+    """An interval of no numbers lies below nothing: it would be taken for not worse."""
+    request = SoupRequest(model="m", task="t", sweep="s", shifts=("fog",), margin=-10)
+    right, broken = Score((1.0,) * 100), Score((math.nan,) * 100)
+    its = {"test": right, "fog": right}
+    found = Match(request, None, lambda _: None, {"test": right, "fog": broken}, its, "models:/m/1")
+    primary, shifted = found.checks()
+    assert (primary.outcome.value, shifted.outcome.value) == (PASSED, FAILED)
+    assert shifted.told == "its score on split fog is nan"
+
+
+def test_weights_that_do_not_fit_the_device_are_not_tried_in_smaller_batches(site: Site) -> None:
+    tried: list[int] = []
+
+    class Full(TorchBench):
+        def fits(self, tensors: Any) -> tuple[str, ...]:  # noqa: ARG002 - none do
+            tried.append(self.batch_size)
+            raise NoRoomForWeights("80 GB do not fit")
+
+    site.makes = lambda _: Full(
+        site.task, identity=("tiny", "1"), task_args={}, checkpoints=site.supply, device="cpu"
+    )
+    with pytest.raises(NoRoomForWeights):
+        site.judge(site.register(GOOD))
+    assert tried == [8]

@@ -162,3 +162,10 @@ def test_keys_of_signatures_that_are_none_are_told_when_the_file_is_read(file: P
         "model 'cats': signed_by must name files by their whole path, got 'public.pem': workers read it",
         "model 'dogs': signed_by names no key: name one, or leave it out where none is needed",
     )
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ["max_latency", "max_size"])
+def test_a_limit_is_a_positive_number_that_can_be_met_and_missed(name: str, limit: float) -> None:
+    with pytest.raises(BadRequest, match=f"{name} must be a positive number"):
+        Policy(task="tiny", **{name: limit})  # type: ignore[arg-type]  # of the test's own
