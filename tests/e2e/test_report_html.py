@@ -64,7 +64,8 @@ def test_what_a_task_measures_as_a_whole_has_barriers_too(tiny_sweep: SoupReques
     calls.soup(replace(request, register=Register.ALL), flow=False)
     around = calls.report(URI, barriers=True, influence=True).page.neighbourhood
     assert len(around.barriers) == 10
-    assert all(one.difference is not None for one in (*around.barriers, *around.influences))
+    assert all(barrier.difference is not None for barrier in around.barriers)
+    assert all(influence.difference is not None for influence in around.influences)
 
 
 @pytest.mark.slow

@@ -229,8 +229,8 @@ def test_each_trial_lies_within_the_axes_whatever_it_scored(
     for score, bounded in trials:
         kept = not bounded and score >= incumbent
         incumbent = score if kept else incumbent
-        found = (None, score) if bounded else (score, None)
-        attempts.append(Attempt("x", "", *found, kept=kept, incumbent=incumbent))
+        known, bound = (None, score) if bounded else (score, None)
+        attempts.append(Attempt("x", "", known, bound, kept=kept, incumbent=incumbent))
     drawn = trajectory(
         Search("greedy", "", complete=True, start=start, start_name="a", attempts=tuple(attempts)), ""
     )
@@ -240,8 +240,8 @@ def test_each_trial_lies_within_the_axes_whatever_it_scored(
         assert drawn.top <= dot.y <= drawn.bottom
     assert 2 <= len(drawn.up) <= 9
     assert all(drawn.top <= tick.at <= drawn.bottom for tick in drawn.up)
-    kept = [dot.y for dot in drawn.dots if dot.kind == "kept"]
-    assert kept == sorted(kept, reverse=True), "what is kept is never lower than before"
+    heights = [dot.y for dot in drawn.dots if dot.kind == "kept"]
+    assert heights == sorted(heights, reverse=True), "what is kept is never lower than before"
 
 
 def test_two_hundred_ingredients_are_read_and_drawn_in_a_moment() -> None:
