@@ -20,8 +20,8 @@ WITHOUT = "Requests go on without it, and ensembles cost passes"
 
 
 def examine(task: str | None = None, task_args: Mapping[str, str] | None = None) -> Iterator[Diagnosis]:
-    """Look at program, MLflow, store, policies, the key that signs, webhooks, Prefect, cache, outputs and
-    device; and at a task if one is named. Yields one line or several for each part, as soon as it was
+    """Look at program, MLflow, store, policies, webhooks, Prefect, cache, outputs, device and the key that
+    signs; and at a task if one is named. Yields one line or several for each part, as soon as it was
     looked at. Raises nothing.
     """
     reach_loopback_directly()
@@ -38,7 +38,6 @@ def examine(task: str | None = None, task_args: Mapping[str, str] | None = None)
     if settings is not None:
         yield from looked("store", partial(_store, settings.database))
         yield from looked(guards.POLICIES, partial(guards.policies, settings.policies_file, answers=answers))
-        yield from looked(guards.SIGNING, partial(guards.signing, settings))
     if answers:  # else there is nothing to ask, and MLflow makes a database that is not there
         yield from looked(guards.WEBHOOKS, guards.webhooks)
     yield from looked("Prefect", _prefect)

@@ -1,4 +1,4 @@
-"""What guards an alias, for `stockpot doctor`: policies, the key that signs, and webhooks of ours."""
+"""What guards an alias, for `stockpot doctor`: the file of policies, and MLflow's webhooks of ours."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,10 +12,9 @@ from stockpot.prose import counted, listed, near
 
 if TYPE_CHECKING:
     from stockpot.entities import RegisteredModel
-    from stockpot.settings import Settings
     from stockpot.workflow.promotion.policies import Policy
 
-POLICIES, SIGNING, WEBHOOKS = "policies", "signing", "webhooks"
+POLICIES, WEBHOOKS = "policies", "webhooks"
 REGISTER = "stockpot serve --register URL"
 ADMIN = "look as a user who may list MLflow's webhooks, an admin"
 
@@ -64,14 +63,6 @@ def _policy(
         for alias in (policy.alias, policy.candidate)
     ]
     yield Diagnosis.ok(POLICIES, f"{model}: {task}; {', '.join(told)}")
-
-
-def signing(settings: "Settings") -> Iterator[Diagnosis]:
-    """Look at the key that soups are signed with."""
-    from stockpot.wiring import Workplace
-
-    if Workplace(settings).signer is not None:
-        yield Diagnosis.ok(SIGNING, f"soups are signed with {settings.signing_key}")
 
 
 def webhooks() -> Iterator[Diagnosis]:

@@ -244,28 +244,19 @@ def test_each_policy_is_looked_at_its_model_aliases_and_task(
     assert (code, _of(found, "policies")["health"]) == (3, "fault")
 
 
-def test_keys_are_looked_at_that_sign_and_that_policies_ask_for(
-    mlflow_uri: str,
-    home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_key_that_a_policy_asks_for_and_that_cannot_be_used_is_a_fault(
+    mlflow_uri: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    private, public = write_pair(tmp_path / "keys")
+    _, public = write_pair(tmp_path / "keys")
     policy = f'[model.birds]\ntask = "{TINY}"\nsigned_by = "{public}"\n'
     _made(home).with_name("policies.toml").write_text(policy)
-    monkeypatch.setenv("STOCKPOT_SIGNING_KEY", str(private))
+    assert _doctor(capsys)[0] == 0
+    first, *_, last = public.read_text().splitlines()
+    public.write_text(f"{first}\nAAAA\n{last}\n")
     code, found, _ = _doctor(capsys)
-    assert (code, _of(found, "signing")["told"]) == (0, f"soups are signed with {private}")
-    for file, part in ((private, "signing"), (public, "policies")):
-        content = file.read_text()
-        head, *_, last = content.splitlines()
-        file.write_text(f"{head}\nAAAA\n{last}\n")
-        code, found, _ = _doctor(capsys)
-        faults = [one for one in found if one["health"] == "fault"]
-        assert (code, [one["part"] for one in faults]) == (3, [part])
-        assert str(file) in faults[0]["told"]
-        file.write_text(content)
+    (fault,) = [one for one in found if one["health"] == "fault"]
+    assert (code, fault["part"]) == (3, "policies")
+    assert str(public) in fault["told"]
 
 
 def test_webhooks_that_only_an_admin_may_list_are_no_fault(
