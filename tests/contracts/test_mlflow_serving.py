@@ -1,5 +1,6 @@
 """Models of other libraries, and models that are code, as MLflow serves them: in a process of its own."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from stockpot.errors import Incompatible
+from stockpot.tracking import serving_process
 from stockpot.tracking.mlflow_serving import ServedModel, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 CODE = """
-import os, sys, time
+import fcntl, os, sys, time
 import mlflow, numpy as np
 from mlflow.pyfunc import PythonModel
 
@@ -30,6 +32,11 @@ class Odd(PythonModel):
             case 3: time.sleep(60)
             case 4: return ["text"] * len(model_input)
             case 5: return np.array([{"x": 1}])
+            case 7:
+                held = open("held", "w")
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if os.fork() == 0:
+                    time.sleep(100)
             case 6: return {"environment": np.array([[name in os.environ for name in ("SECRET", "PATH")]])}
         return model_input * 2
 
@@ -143,6 +150,31 @@ def test_a_process_that_ends_or_is_silent_is_told(folders: dict[str, Path], firs
         with pytest.raises(Incompatible, match=f"the process that served it ended, or said .*{why}"):
             model(np.full((1, 1), first))
         assert time.monotonic() - begun < 30
+
+
+def test_what_it_has_started_ends_with_it_and_nobody_waits_for_that(folders: dict[str, Path]) -> None:
+    with served(folders["code"]) as model:
+        model(np.full((1, 1), 7))  # a process of its own, with a lock and our pipe, sleeps
+        begun = time.monotonic()
+    with (folders["code"].parent / "held").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+    assert time.monotonic() - begun < 50
+
+
+@pytest.mark.parametrize("said", [b"PK\x03\x04" + bytes(40), b"no archive", b""])
+def test_an_answer_that_is_none_is_told(said: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A zip without an end, for example, is no ValueError to Python."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys; sys.stdin.buffer.read(8); said = {said!r}\n"
+        "sys.stdout.buffer.write(len(said).to_bytes(8, 'big') + said); sys.stdout.flush(); sys.stdin.read()"
+    )
+    monkeypatch.setattr(serving_process, "__file__", str(program))
+    with (
+        served(tmp_path) as model,
+        pytest.raises(Incompatible, match="the process that served it ended, or said"),
+    ):
+        model(X)
 
 
 def test_a_folder_that_is_no_model_is_told_and_its_process_is_gone(tmp_path: Path) -> None:

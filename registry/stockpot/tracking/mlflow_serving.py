@@ -5,14 +5,17 @@ nothing in this process.
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, cast
+from zipfile import BadZipFile
 
 from stockpot.errors import Incompatible
 from stockpot.tracking import serving_process
@@ -20,6 +23,8 @@ from stockpot.tracking.serving_process import ALONE, unpacked, write
 
 SILENCE = 900.0
 """Seconds after which a model that says nothing is ended: imports and large weights take minutes."""
+NO_ANSWER = (OSError, ValueError, LookupError, TypeError, EOFError, MemoryError, BadZipFile, zlib.error)
+"""What is raised where the process has ended, or says what nobody asked."""
 KEPT = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|OMP_NUM_THREADS|(CUDA|NVIDIA)_\w+"
 )
@@ -60,7 +65,7 @@ class ServedModel:
             deadline = time.monotonic() + self._silence
             length = self._read(answers, 8, deadline)
             arrays, fault = unpacked(self._read(answers, int.from_bytes(length, "big"), deadline))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except NO_ANSWER as error:
             self.close()
             raise Incompatible(
                 f"the process that served it ended, or said what is no answer: {error}"
@@ -70,10 +75,16 @@ class ServedModel:
         return arrays[ALONE] if list(arrays) == [ALONE] else arrays
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+        """End the process, and all that it has started: nobody waits for what holds its pipes."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # macOS tells so of a group whose leader ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout)):
+            with suppress(OSError):
+                pipe.close()
 
     def _begun(self) -> "subprocess.Popen[bytes]":
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
@@ -85,6 +96,7 @@ class ServedModel:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder.parent,
+            start_new_session=True,
             env={**kept, "PYTHONPATH": path, "MLFLOW_TRACKING_URI": (self._folder.parent / "none").as_uri()},
         )
 
