@@ -25,7 +25,7 @@ from stockpot.entities import (
     WeightsSource,
 )
 from stockpot.workflow.publishing.markdown import folded, shown
-from stockpot.workflow.publishing.page import description
+from stockpot.workflow.publishing.page import GATE, LIMIT, description, with_word_of_the_gate
 from stockpot.workflow.publishing.verdict import sentence
 
 A, B = (Digest(f"sha256:{letter * 64}") for letter in "ab")
@@ -160,3 +160,17 @@ def test_requests_on_one_report_split_are_counted_and_told(requests: int, told: 
 def test_the_page_tells_how_to_load_this_very_version() -> None:
     text = description(*_report(model="bi`rd{version}s".replace("version", "")), [], "f.png")
     assert '`mlflow.pyfunc.load_model("models:/birds/{version}")`' in text
+
+
+@pytest.mark.parametrize("length", [0, 4000, 4500, 4850, 4990, 5000])
+def test_the_word_of_the_gate_takes_no_room_from_what_a_person_wrote(length: int) -> None:
+    """MLflow takes no more than that, and what is longer would be cut."""
+    written = ("a note of Ada's " * 400)[:length]
+    once = with_word_of_the_gate(written, "models:/birds/3 failed for champion. " + "score: & " * 200)
+    assert len(once) <= LIMIT
+    assert written in once
+    assert (GATE in once) == (length < 4900)
+    twice = with_word_of_the_gate(once, "models:/birds/3 passed for champion")
+    assert written in twice
+    assert "failed" not in twice
+    assert twice.count(GATE) <= 1

@@ -16,8 +16,10 @@ Show = Callable[[ModelVersion], object]
 """Writes `PAGE` of a version that is new, or of which there is news."""
 INGREDIENTS = "\n\n**Ingredients**\n"
 """Opens the last part of a version's description, which is cut where it is too long."""
+LIMIT = 5000
+"""Characters of a description that MLflow takes."""
 ROOM = 3600
-"""Characters. MLflow takes 5000, and what is filled in or added later needs some."""
+"""Characters. What is filled in or added later needs some."""
 PAGE = "report.html"
 """The artifact of the soup's run that has room for everything: `stockpot.workflow.reporting`."""
 GATE = "**The gate:** "
@@ -81,11 +83,16 @@ def _run_page(experiment_id: str, run_id: str) -> str:
 
 def with_word_of_the_gate(text: str, told: str) -> str:
     """A description, with what the gate said behind the verdict, in place of what it said before. Where a
-    person wrote another one, that follows as it is.
+    person wrote another one, that follows as it is. Nothing gives way to it: where there is little room it is
+    cut, and where there is none left out, since a tag tells it, too.
     """
     kept = [part for part in text.split("\n\n") if not part.startswith(GATE)] if text else []
     ours = sum(part.startswith("**") for part in kept[:1])
-    return "\n\n".join([*kept[:ours], f"{GATE}{shown(told, most=ROOM // 4)}", *kept[ours:]])
+    for most in (ROOM // 4, ROOM // 12, ROOM // 36):
+        whole = "\n\n".join([*kept[:ours], f"{GATE}{shown(told, most)}", *kept[ours:]])
+        if len(whole) <= LIMIT:
+            return whole
+    return "\n\n".join(kept)
 
 
 def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[str, int], str] = shown) -> str:
