@@ -218,6 +218,28 @@ def test_files_that_an_earlier_attempt_left_are_in_no_version_that_is_signed(
         assert registered(request_).uri
 
 
+def test_another_request_takes_up_what_an_earlier_one_left_and_signs_it(
+    request_: SoupRequest,
+    keys: tuple[Path, Path],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Workplace()
+    upload = place.tracker.upload
+
+    def killed(model_id: str, folder: Path) -> None:
+        upload(model_id, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place.tracker, "upload", killed)
+    with pytest.raises(KeyboardInterrupt):
+        walk(request_, place, in_turn, Silent())
+    soup = registered(replace(request_, margin=-30.0))  # the same soup, of another report
+    assert judged(soup.uri, keys[1], home).startswith("passed")
+    assert stranger(soup, tmp_path / "stranger", keys[1]).returncode == 0
+
+
 def test_proofs_lie_beside_a_soup_stay_as_they_were_and_are_compared(
     request_: SoupRequest,
     client: "MlflowClient",

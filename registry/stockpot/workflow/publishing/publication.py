@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 SNAPSHOT = "stockpot.json"
 OF_ITS_MAKING = PROOFS | {SNAPSHOT}
 """Files that tell how a soup was made and first measured: later requests leave them as they are."""
+FIGURE = "candidates-and-soups"
+"""The figure's name begins so, and goes on with its report's. It lies beside the run alone, where the page
+shows it: the next report on the same soup has another.
+"""
 COEFFICIENTS = "stockpot-coefficients"
 """Beside a soup whose tensors have coefficients of their own: without it nobody could make it again."""
 STATISTICS = "stockpot-statistics"
@@ -67,7 +71,7 @@ def compose(
     ingredients = tuple(by_digest[digest] for digest in row.recipe.checkpoints)
     name = name_of(report)
     experiment_id = ranking.candidates[0].run.experiment_id
-    figure = f"candidates-and-soups-{short(name)}.png"
+    figure = f"{FIGURE}-{short(name)}.png"
     snapshot = Snapshot(row.recipe, checkpoint, ingredients, report, software())
     return Publication(
         model=request.model,

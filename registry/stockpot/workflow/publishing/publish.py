@@ -46,6 +46,7 @@ from stockpot.workflow.publishing.page import Show, try_to_show, with_word_of_th
 from stockpot.workflow.publishing.policy import best_last, left_out
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
+    FIGURE,
     OF_ITS_MAKING,
     Draw,
     compose,
@@ -360,7 +361,8 @@ class Publisher:
         package, returned = soup.parent / "package", soup.parent / "returned"
         packaged = self._package(report.request, publication.recipe, soup, package, like, model_id=model_id)
         for name, content in publication.files.items():
-            (package / name).write_bytes(content)
+            if not name.startswith(FIGURE):
+                (package / name).write_bytes(content)
         if report.request.adapter is Adapter.KEEP:
             publication = with_note(publication, self._keep_adapter(publication, soup, package / "adapter"))
         if self.signer is not None:
