@@ -172,6 +172,8 @@ def test_a_page_needs_no_other_file_and_runs_nothing_whatever_names_hold() -> No
     assert "{{ 7 * 7 }}" in hostile.text
     assert "\x1b" not in hostile.text
     assert "\u202e" not in hostile.text
+    style = render(site.page(site.tracker.versions_kept["birds"][0]), PNG).partition("</style>")[0]
+    assert style.count("{") == style.count("}"), "no rule is left open"
     policy = next(a["content"] for t, a in hostile.elements if t == "meta" and "http-equiv" in a)
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
