@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stockpot import calls
+from stockpot.calls import sweeps
 from stockpot.cli import main
 from stockpot.cli.watching import watched
 from stockpot.entities import Job, SoupRequest, digest_of_bytes
@@ -75,11 +75,11 @@ def test_each_line_of_a_scan_tells_which_sweep_it_is_about(
     def fails(*_: object, **__: object) -> None:
         raise BadRequest("no split")
 
-    monkeypatch.setattr(calls, "soup", fails)
+    monkeypatch.setattr(sweeps, "soup", fails)
     write_json()
     request = SoupRequest(model="m", task="t", sweep="1f0c")
     asked = Asked(request, Job(digest_of_bytes(b"job"), request), 0)
-    assert calls._done(asked, Lines(LOG.info)).exit_code == BadRequest.exit_code
+    assert sweeps._done(asked, Lines(LOG.info)).exit_code == BadRequest.exit_code
     about = ("m", "1f0c", asked.job.name)
     assert [(line["model"], line["sweep"], line["job"]) for line in told()] == [about] * 2
 
