@@ -91,6 +91,9 @@ def test_who_and_why_are_in_the_audit_with_what_the_gate_said(
     assert (move["by"], move["reason"], move["fact"]["seen"]) == ("anna@host", "better in fog", "promote")
     assert move["previous"] == decision["digest"]
     told = run("audit", MODEL)[1]
+    words = {*told.split()}  # of a table, whose cells are wrapped
+    assert "moved" in words
+    assert "seen" not in words
     assert "verdict passed, n 719" in told
     assert "better in fog" in told
 

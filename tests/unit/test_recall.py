@@ -410,7 +410,12 @@ def test_a_soup_that_was_registered_anew_under_the_same_number_is_reached(office
 
 
 @pytest.mark.parametrize(
-    ("by", "reason", "fault"), [(" ", "why", "--by is empty"), ("ann", "\udcff", "no database takes")]
+    ("by", "reason", "fault"),
+    [
+        (" ", "why", "--by is empty"),
+        ("ann", "\udcff", "no database takes"),
+        ("ann", "withdrawn: a paper", "would say on versions that nothing is recalled"),
+    ],
 )
 def test_who_recalls_and_why_are_said_in_words_that_can_be_kept(by: str, reason: str, fault: str) -> None:
     with pytest.raises(BadRequest, match=fault):

@@ -10,7 +10,7 @@ from stockpot.cli.options import Json
 from stockpot.cli.terminal import add_row, echo, new_table, out, plain, print_heading
 from stockpot.cli.watching import watched
 from stockpot.documents import to_document
-from stockpot.entities import TrailEntry, TrailKind, WatchEvent
+from stockpot.entities import Seen, TrailEntry, TrailKind, WatchEvent
 from stockpot.prose import counted, one_line
 from stockpot.workflow.promotion.auditing import Audited, require_whole
 from stockpot.workflow.promotion.watching import sentence
@@ -102,7 +102,8 @@ def _move(fact: Any) -> str:
         clauses.append("not made by Stockpot")
     if fact["unwatched_since"] is not None:
         clauses.append(f"at some time since {_when(fact['unwatched_since'])}")
-    return ", ".join([*clauses, f"seen by {fact['seen']}"])
+    known = "moved by Stockpot" if fact["seen"] == Seen.PROMOTE else f"seen by {fact['seen']}"
+    return ", ".join([*clauses, known])
 
 
 def _decision(fact: Any) -> str:
