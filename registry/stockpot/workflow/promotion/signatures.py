@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def check_signature(
     held: Contents, keys: Sequence[Path], tracker: "Tracker", supply: Supply, verifier: "Verifier"
 ) -> Check:
-    """Whether the version is signed with one of these keys, over all its files as they are downloaded now,
-    the weights that were measured among them. `keys`: none where its policy asks for no signature.
+    """Whether the version is signed with one of these keys, over all its files as they are downloaded now: of
+    a soup, the very weights that were measured. `keys`: none where its policy asks for no signature.
     """
     if not keys:
         return Check("signature", CheckOutcome.NOT_APPLICABLE, "its policy names no key")
