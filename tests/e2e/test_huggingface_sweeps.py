@@ -122,6 +122,7 @@ def log_in_shards(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute and a half, where nobody else works
 @pytest.mark.parametrize("log", [log_by_trainer, log_by_flavour, log_in_shards])
 def test_a_sweep_becomes_a_version_of_its_own_flavour_by_the_command_that_a_check_proposes(
     log: Callable[[Path, Path, pytest.MonkeyPatch], list[dict[str, Tensor]]],
