@@ -146,9 +146,12 @@ def planted(migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def tiny_sweep(planted: tuple[Path, str], experiment: str, tmp_path: Path, home: Path) -> SoupRequest:
     """A request for a sweep of five tiny models that were really logged; its home is fresh."""
+    from mlflow.tracking._tracking_service import utils
+
     assert experiment == "sweeps"
     assert not home.exists()
     folder, parent = planted
+    utils._artifact_repos_cache.clear()  # where the runs' files are, by run: there, or in the test before
     shutil.copytree(folder / "artifacts", tmp_path / "artifacts")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("ATTACH ? AS planted", [str(folder / "mlflow.db")])

@@ -136,7 +136,7 @@ def test_the_base_is_a_row_and_the_way_to_the_soup_is_measured_where_nothing_is_
     assert report.table[0] is report.base
     assert all(c.checkpoint not in report.base.recipe.checkpoints for c in report.candidates)
     text = client.get_model_version("tiny", "1").description or ""
-    assert "| base | 1 | 1 x |" in text
+    assert "| base&emsp; | 1&emsp; | 1 x&emsp; |" in text
     assert "interpolations between the base and the uniform soup" in text
     show_outcome(outcome, as_json=False)
     printed = capsys.readouterr().out
