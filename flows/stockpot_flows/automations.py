@@ -15,7 +15,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from stockpot_flows.address import Address
 from stockpot_flows.server import faults_told
 
-FLOWS = ["soup-sweep", "help-sweep", "scan-sweeps", "watch-models", "gate-versions"]
+FLOWS = ["soup-sweep", "help-sweep", "scan-sweeps", "watch-models", "gate-versions", "approve-version"]
 """Nobody else's runs are touched."""
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled")}
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -62,7 +62,11 @@ def ours(silent: int = SILENT_SECONDS, waiting: int = WAITING_SECONDS) -> tuple[
             "stockpot: no sign of life",
             f"No sign of life for {silent} s: its process is gone.",
             after={HEARTBEAT},
-            expect={HEARTBEAT, *ENDED},
+            expect={
+                HEARTBEAT,
+                "prefect.flow-run.Suspended",
+                *ENDED,
+            },  # what waits for a person has no process
             seconds=silent,
         ),
         _crash(

@@ -8,6 +8,7 @@ HELP = "help-sweep/help-sweep"
 SCAN = "scan-sweeps/scan"
 WATCH = "watch-models/watch-models"
 GATE = "gate-versions/gate"
+APPROVE = "approve-version/approve"
 
 
 def deployments_file() -> Path:

@@ -15,6 +15,7 @@ from stockpot.wiring import Workplace
 from stockpot.workflow.promotion.asking import answer, sentence
 from stockpot.workflow.promotion.policies import read_policies
 from stockpot.workflow.promotion.watching import look
+from stockpot_flows.approve_version import ask_person
 
 
 @flow(name="gate-versions", flow_run_name="gate")
@@ -33,7 +34,7 @@ def gate_versions(seen: Seen = Seen.POLL) -> State[Any]:
             return Completed(message=f"there are no policies yet: {file} is not there")
         policies = read_policies(file)
         look(place, models=policies.models, promised=place.settings.watch_every, seen=seen)
-        answered = answer(place, policies, place.promoter)
+        answered = answer(place, policies, place.promoter, ask_person)
         for one in answered:
             tell = get_run_logger().warning if one.fault else get_run_logger().info
             tell(one_line(one.told))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stockpot_flows.address import Address
-from stockpot_flows.deployments import GATE, HELP, SCAN, SOUP, WATCH, deployments_file
+from stockpot_flows.deployments import APPROVE, GATE, HELP, SCAN, SOUP, WATCH, deployments_file
 
 HERE = Address("", "")
 
@@ -50,6 +50,7 @@ def test_the_second_time_changes_nothing(none_yet: None) -> None:
     assert {each.actions[0].state.name for each in before} == {"CRASHED"}
     ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled")}
     assert all(ends < each.trigger.expect for each in before), "what has ended is not silent"
+    assert "prefect.flow-run.Suspended" in before[1].trigger.expect, "nor what waits for a person"
 
 
 def test_several_at_once_leave_one_of_each(none_yet: None) -> None:
@@ -92,5 +93,5 @@ def test_the_shipped_deployments_are_of_our_flows_and_send_the_sign_of_life(pref
         names.add(f"{flow.name}/{each['name']}")
         assert flow.name in FLOWS
         assert each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    assert {SOUP, HELP, SCAN, WATCH, GATE} == names
+    assert {SOUP, HELP, SCAN, WATCH, GATE, APPROVE} == names
     assert told["pull"] == []

@@ -35,6 +35,8 @@ class Ask:
     """Of a champion that was moved by hand: the version that it left, by its number."""
     by_hand: bool = False
     """Whether the alias has moved already: then the version is judged, and nothing moves."""
+    name: str = ""
+    """Of this very ask: by whichever entry of the trail an alias came, or by a tag, to whichever version."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,18 @@ def asks_of(place: Office, model: str, policy: Policy, approved: "Sequence[Model
     seen = known.aliases if known else {}
     if (seen.get(policy.alias), seen.get(policy.candidate)) != (champion, candidate):
         return  # somebody moved one since: the next look finds it, and then it is told when
-    wanted: dict[str, str] = {}
+    wanted: dict[str, tuple[str, str]] = {}  # by the version's number: why, and the ask's name
     asked = _moved(entries, policy.candidate, candidate)
     held = _version(place, model, candidate)
     if candidate and asked and held and not _answered(entries, policy, held, asked.number):
-        wanted[candidate] = f"alias {policy.candidate} in MLflow"
+        wanted[candidate] = f"alias {policy.candidate} in MLflow", f"{asked.digest} {held.created}"
     for version in approved:
         if version.name == model and not _answered(entries, policy, version, after=0):
-            wanted.setdefault(version.version, f"tag {tags.APPROVAL} in MLflow")
-    for number, why in wanted.items():
+            name = f"{found.born} {version.uri} {version.created}"
+            wanted.setdefault(version.version, (f"tag {tags.APPROVAL} in MLflow", name))
+    for number, (why, name) in wanted.items():
         if number != champion:
-            yield Ask(f"models:/{model}/{number}", why)
+            yield Ask(f"models:/{model}/{number}", why, name=name)
     moved = _moved(entries, policy.alias, champion)
     if moved is not None and moved.fact.get("seen") not in {None, Seen.PROMOTE}:
         held = _version(place, model, champion)
@@ -107,15 +110,31 @@ def _version(place: Office, model: str, number: str | None) -> "ModelVersion | N
     return None
 
 
-def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promoter]) -> tuple[Answered, ...]:
+def is_open(place: Office, model: str, policy: Policy, name: str) -> bool:
+    """Whether what is asked for under this name was answered by nobody yet. Looks at the trail alone."""
+    return any(ask.name == name for ask in asks_of(place, model, policy, _approved(place)))
+
+
+def _approved(place: Office) -> "Sequence[ModelVersion]":
+    return place.tracker.versions_tagged(tags.APPROVAL, APPROVED)
+
+
+def answer(
+    place: Office,
+    policies: Policies,
+    promoter: Callable[[Policy], Promoter],
+    ask_person: Callable[[Ask], str] | None = None,
+) -> tuple[Answered, ...]:
     """Judge what is asked for, by the policies' models, and move the alias to what passes. What was moved by
     hand is judged against whom it replaced, recorded, and never undone. A fault of one stops no other. A
-    model that another process answers for right now is left to that one.
+    model that another process answers for right now is left to that one. `ask_person`: where a policy wants
+    a person's word, told of each ask as long as it is open, and tells where it waits; without it those asks
+    stay.
 
     Raises Unreachable, StoreError and what is wrong with the machine.
     """
     answered: list[Answered] = []
-    approved = place.tracker.versions_tagged(tags.APPROVAL, APPROVED)
+    approved = _approved(place)
     for model, policy in policies.models.items():
         hold = Hold(place.store, f"answers {model}", f"what is asked for of {model}")
         if held := hold.attempt():
@@ -124,6 +143,10 @@ def answer(place: Office, policies: Policies, promoter: Callable[[Policy], Promo
         with hold.kept_alive():
             for ask in list(asks_of(place, model, policy, approved)):
                 try:
+                    if policy.confirm and not ask.by_hand:
+                        where = "Prefect" if ask_person is None else ask_person(ask)
+                        place.watch.say(f"{ask.uri}, {ask.why}: waits for a person's word in {where}")
+                        continue
                     answered.append(_answer(ask, promoter(policy), place))
                 except Unreachable:  # nor would it answer for the others
                     raise

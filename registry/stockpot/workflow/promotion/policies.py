@@ -28,6 +28,7 @@ max_latency = 1.2               # at most so many times the champion's; no limit
 max_size = 1.5                  # bytes of weights, in the same manner
 # signed_by = "/etc/stockpot/public.pem"   # whose signature it must have: a public key, or a list of them
 pyfunc = false                  # true: other models are measured by their pyfunc, which runs their code
+confirm = ""                    # "prefect": the deployment `gate` has a person confirm it in Prefect's UI
 """
 CHAMPION = "champion"
 """The alias that people rely on, where a policy names no other."""
@@ -64,6 +65,8 @@ class Policy:
     pyfunc: bool = False
     """Whether a version whose weights cannot be read, or do not fit the task's model, is measured as MLflow
     serves it. That runs the code that it brings, of whoever may register versions, as the worker's user."""
+    confirm: str = ""
+    """``prefect``: what was asked for in MLflow waits for a person's word in Prefect's UI, pass or fail."""
 
     def __post_init__(self) -> None:
         if faults := fit_fields(self) or self._faults():
@@ -75,6 +78,8 @@ class Policy:
             for name, alias in (("alias", self.alias), ("candidate", self.candidate))
             if not ALIAS.fullmatch(alias) or RESERVED.fullmatch(alias)
         ]
+        if self.confirm not in {"", "prefect"}:
+            faults.append(f'confirm must be "prefect" or be left out, got {self.confirm!r}')
         if self.alias == self.candidate:
             faults.append(f"alias and candidate must differ, got {self.alias!r} twice: whoever asks moves it")
         if self.alias == CHALLENGER:

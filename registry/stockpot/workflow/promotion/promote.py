@@ -1,7 +1,7 @@
 """An alias moves to a version that passed the gate: one at a time, and from the one it was judged against."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -99,12 +99,19 @@ class Promoter:
         other = champion if champion is None or champion.uri != version.uri else None
         return self.gate.judge(version, other, self.policy)
 
-    def promote(self, uri: str, who: Mover, watch: "Watcher") -> Promotion:
+    def promote(
+        self,
+        uri: str,
+        who: Mover,
+        watch: "Watcher",
+        is_meant: Callable[[Decision], bool] = lambda _: True,
+    ) -> Promotion:
         """Judge a version, and move the alias to it where it may have that. Waits for another process that
         does so. Where the alias was moved by hand meanwhile, the version is judged again, against who has it
-        now.
+        now. `is_meant`: whether it may be decided so: a person has seen another decision, perhaps.
 
-        Raises BadRequest for a version that is not there, Busy where the alias keeps moving, and StoreError
+        Raises BadRequest for a version that is not there, Busy where the alias keeps moving, or where what is
+        decided is not what is meant: then nothing is recorded, and nothing moves. Raises StoreError
         where another process took over.
         """
         named = self.tracker.version(uri)
@@ -117,6 +124,11 @@ class Promoter:
                     return self._told(version, before, moved=False)
                 decision = self.gate.judge(version, champion, self.policy, who.override)
                 hold.renew()
+                if not is_meant(decision):
+                    raise Busy(
+                        f"what was found of {version.uri} is another by now than what was shown",
+                        mend="look at it again, and answer that",
+                    )
                 still = _is_still(version, self.tracker.version(version.uri))  # gone, or another by now
                 still &= _is_still(champion, champion_of(version.name, self.policy, self.tracker))
                 if still and self._is_settled(version, champion, decision, who):
