@@ -1,11 +1,12 @@
 """Where a policy wants a person's word, nothing moves without it, and it counts for what he was shown."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
-from stockpot.entities import Decision, Seen, TrailEntry, TrailKind
+from stockpot.entities import Decision, Seen, TrailEntry, TrailKind, tags
 from stockpot.errors import BadRequest, Busy
 from stockpot.workflow.promotion.asking import Answered, Ask, answer, is_open
 from stockpot.workflow.promotion.persons import Word, form, name_of, settle
@@ -68,10 +69,12 @@ def test_nothing_moves_until_a_person_said_yes_who_then_stands_in_the_trail(site
 
 def test_a_no_is_kept_and_answers_until_it_is_asked_for_anew(site: Site) -> None:
     site.register(GOOD, alias="champion")
-    version = site.register(GOOD, alias="candidate")
+    version = site.register(GOOD, {tags.ROLE: "soup"}, alias="candidate")
     (ask,), _ = asked(site)
-    promotion = settle(site.promoter(POLICY), shown(site, version.uri), NO)
-    assert (promotion.moved, champion(site)) == (False, "1")
+    written: list[str] = []
+    promoter = replace(site.promoter(POLICY), show=lambda page: written.append(page.uri))
+    promotion = settle(promoter, shown(site, version.uri), NO)
+    assert (promotion.moved, champion(site), written) == (False, "1", [version.uri])
     (entry,) = entries(site, TrailKind.DECISION)
     assert (entry.by, entry.fact["verdict"]) == ("Bo", "failed")
     assert entry.fact["checks"][-1]["told"] == "Bo says no: not before May"

@@ -64,10 +64,11 @@ def settle(promoter: Promoter, decision: Decision, word: Word) -> Promotion:
             promoter.gate.watch,
             lambda now: name_of(now) == name_of(decision),
         )
-    promoter.tracker.version(decision.version.uri)
+    version = promoter.tracker.version(decision.version.uri)
     told = f"{word.who} says no: {word.reason}"
     refused = replace(decision, checks=(*decision.checks, Check(PERSON, CheckOutcome.FAILED, told)))
     record(promoter.gate, refused, word.who, word.reason)
+    promoter.show_anew(version, watch=promoter.gate.watch)
     before = decision.champion.uri if decision.champion else None
     return Promotion(
         decision.model, decision.alias, decision.version.uri, before, moved=False, decision=refused
