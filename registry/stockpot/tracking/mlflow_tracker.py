@@ -65,7 +65,6 @@ from stockpot.tracking.mlflow_runs import (
     soup_runs,
 )
 from stockpot.tracking.mlflow_server import require_database, require_version, servers
-from stockpot.tracking.mlflow_serving import served
 from stockpot.tracking.mlflow_weights import (
     card_of_version,
     companions,
@@ -414,6 +413,8 @@ class MlflowTracker(Tracker):
             return weights_of_version(self._client, version)
 
     def served(self, folder: Path) -> AbstractContextManager[Served]:
+        from stockpot.tracking.mlflow_serving import served
+
         return served(folder)
 
     def loaded(self, version: ModelVersion) -> tuple[str, ...]:
