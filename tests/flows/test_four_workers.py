@@ -116,8 +116,8 @@ def test_four_workers_share_a_sweep_and_its_answer_is_that_of_one(
 def test_forty_undebounced_triggers_are_one_job_and_one_version(
     site: Site, sweep: str, tasks: Path, one_thread: None
 ) -> None:
-    """Eight wait for the four workers; four processes, begun as those begin theirs, run eight each. EACH ==
-    23 they are a hundred, which takes five minutes on two cores, most of them in Prefect.
+    """Eight wait for the four workers; four processes, begun as those begin theirs, run EACH of them. At 23
+    they are a hundred, which takes five minutes on two cores, most of them in Prefect.
     """
     (tasks / "often.py").write_text(ON_FILE)
     (tasks / "data.txt").write_text("the same")
