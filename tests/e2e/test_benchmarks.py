@@ -45,7 +45,7 @@ ROWS = {  # of the table, by the goal or the words in its place: how many
     "no evaluation, download, average": 1,
     "": 14,
 }
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def bench(*arguments: str | Path) -> str:
