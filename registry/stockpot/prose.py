@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 _CONTROLS = (
@@ -29,6 +30,11 @@ def near(name: str, known: Collection[str]) -> str:
     """Behind a name that nobody knows: which one may be meant; empty where none is near."""
     close = get_close_matches(name, list(known), n=1)
     return f": did you mean {close[0]}?" if close else ""
+
+
+def minute(seconds: float) -> str:
+    """A moment, in seconds since the epoch, for people: in UTC, wherever they are."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def size(number: int) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stockpot.entities import digest_of_file
 from stockpot.errors import BadRequest, BadSignature
 from stockpot.ports import Signer, Verifier
 from stockpot.ports.signing import ADDED_BY_MLFLOW, SIGNATURE
@@ -120,9 +121,8 @@ def _differing(folder: Path) -> str:
         return ""
     odd = {*told} ^ found
     for path in found & {*told}:
-        with (folder / path).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != told[path]:
-                odd.add(path)
+        if digest_of_file(folder / path) != f"sha256:{told[path]}":
+            odd.add(path)
     return listed(sorted(odd), FILES_NAMED)
 
 

@@ -37,7 +37,10 @@ class Odd(PythonModel):
                 fcntl.flock(held, fcntl.LOCK_EX)
                 if os.fork() == 0:
                     time.sleep(100)
-            case 6: return {"environment": np.array([[name in os.environ for name in ("SECRET", "PATH")]])}
+            case 6:
+                ours = [os.path.exists(os.path.join(entry, "mlflow_serving.py")) for entry in sys.path]
+                given = [name in os.environ for name in ("SECRET", "PATH")]
+                return {"environment": np.array([given]), "modules": np.array([[any(ours)]])}
         return model_input * 2
 
 mlflow.models.set_model(Odd())
@@ -124,11 +127,14 @@ def test_a_model_that_fails_is_told_and_goes_on(code: ServedModel, first: int, w
     assert np.array_equal(code(np.full((2, 2), 9)), np.full((2, 2), 18))
 
 
-def test_it_is_given_none_of_our_variables(code: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_given_none_of_our_variables_nor_our_modules_by_their_bare_names(
+    code: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET", "word")
     with ServedModelClosing(code._folder) as model:
         found = model(np.full((1, 1), 6))
     assert found["environment"].tolist() == [[False, True]]
+    assert found["modules"].tolist() == [[False]]
 
 
 class ServedModelClosing(ServedModel):

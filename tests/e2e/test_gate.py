@@ -8,10 +8,11 @@ from urllib.parse import urlparse
 import pytest
 
 from stockpot import calls
-from stockpot.entities import Decision, PublishedSoup, SoupRequest
+from stockpot.entities import Decision, PublishedSoup, Recall, RecallKind, SoupRequest
 from stockpot.testing.tiny import weights
 from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.trace import snapshot_of
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ def test_the_split_that_chose_a_soup_judges_it_not(soup: PublishedSoup, home: Pa
     decision = calls.gate(soup.uri, watch=Silent())
     assert "failed: it cannot be used: split validation holds the data that chose" in told(decision, "suite")
     assert not decision.lets_pass
+
+
+def test_a_recall_that_marked_no_version_counts_by_the_ingredients(soup: PublishedSoup) -> None:
+    with Workplace() as place:
+        (one, *_) = snapshot_of(soup.uri, place.tracker)[1].ingredients
+        place.store.append_recall(Recall(RecallKind.RUN, one.run.run_id, "mislabelled", "ada"))
+    decision = calls.gate(soup.uri, watch=Silent())
+    assert told(decision, "recall") == f"failed: run {one.run.run_id} was recalled by ada: mislabelled"
+    assert [check.name for check in decision.failed] == ["recall"]
 
 
 def test_a_copy_by_mlflows_promote_button_is_the_soup_as_far_as_its_bytes_are(

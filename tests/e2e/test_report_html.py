@@ -1,6 +1,7 @@
 """The whole page of a version, from the walk that writes it to the command that writes it anew."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,25 @@ def test_what_a_task_measures_as_a_whole_has_barriers_too(tiny_sweep: SoupReques
     assert len(around.barriers) == 10
     assert all(barrier.difference is not None for barrier in around.barriers)
     assert all(influence.difference is not None for influence in around.influences)
+
+
+@pytest.mark.slow
+def test_where_the_weights_of_one_are_gone_the_others_are_compared_all_the_same(
+    tiny_sweep: SoupRequest, tmp_path: Path, home: Path
+) -> None:
+    (soup,) = calls.soup(replace(tiny_sweep, methods=("uniform",)), flow=False).registered
+    lost = calls.report(URI, out=tmp_path / "before.html").page.candidates[0].run
+    (tmp_path / "artifacts" / lost.run_id / "artifacts" / "model.safetensors").unlink()
+    shutil.rmtree(home / "cache")
+    said: list[str] = []
+    done = calls.report(URI, barriers=True, influence=True, watch=Lines(said.append))
+    around = done.page.neighbourhood
+    assert {(one.first, one.second) for one in around.barriers if one.midpoint is None} == {
+        (0, other) for other in range(1, 5)
+    }
+    assert [one.ingredient for one in around.influences if one.without is not None] == [0]
+    assert [lost.name in line for line in said if "weights are gone" in line] == [True]
+    assert "4 of 10 pairs have not been evaluated" in _page(soup.run_id)
 
 
 @pytest.mark.slow

@@ -165,6 +165,13 @@ def test_what_was_registered_without_a_key_is_signed_later_and_anew_with_another
         f"failed: it is signed with another key, {names[1][:12]}"
     )
 
+    (artifacts(client, soup) / "model.sig").write_bytes(b"{")
+    with pytest.raises(SystemExit, match="8"):
+        main(["verify", soup.uri])
+    damaged = " ".join(capsys.readouterr().err.split())
+    assert f"{soup.uri}: its model.sig is no signature" in damaged
+    assert f"stockpot sign {soup.uri}" in damaged
+
     weights = artifacts(client, soup) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(SystemExit, match="8"):

@@ -114,8 +114,8 @@ def test_every_claimed_gain_has_interval_n_and_split() -> None:
 
 def test_not_better_comes_with_its_reasons() -> None:
     said = list(reasons(_report(_row(-0.004, 0.02))))
-    assert "half-way between the two best candidates the held-out score is 0.8500" in said[0]
-    assert "that of the best single is 0.9000" in said[0]
+    assert "half-way between the two best candidates the held-out score is 85.00" in said[0]
+    assert "that of the best single is 90.00" in said[0]
     assert "greedy kept 0 of 1" in said[1]
     assert not list(reasons(_report(_row(0.001, 0.02))))
 

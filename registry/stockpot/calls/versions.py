@@ -16,7 +16,6 @@ from stockpot.entities import (
     SoupRequest,
     TrailKind,
 )
-from stockpot.errors import BadRequest
 from stockpot.person import person
 from stockpot.ports import Watcher
 from stockpot.wiring import Workplace
@@ -202,20 +201,11 @@ def recall(  # noqa: PLR0913 - one parameter per option
     Moves no alias. What fails is told in its place, and ends nothing; the same call again goes on from there.
     Raises the errors of `stockpot.errors`, each with its mend.
     """
-    from stockpot.workflow.gathering.recalled import WITHDRAWN
-    from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall
+    from stockpot.workflow.lineage.recall import Recalling, carry_out, plan_recall, require_reason
     from stockpot.workflow.trails import append_once
 
     watch = log_of(watch)
-    if not reason.strip():
-        raise BadRequest(
-            "a recall needs its reason", mend="give --reason TEXT: people read it beside versions"
-        )
-    if reason.startswith(WITHDRAWN):
-        raise BadRequest(
-            f"a reason that begins with {WITHDRAWN!r} would say on versions that nothing is recalled",
-            mend="begin it otherwise; what was recalled is taken back by --withdraw",
-        )
+    require_reason(reason)
     who = Mover(person() if by is None else by, reason)
     word = Recall(kind, name, who.reason, who.by, withdraw)
     with Workplace(watch=watch) as place:

@@ -168,7 +168,7 @@ def show_snapshot(
     names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
     for selection in snapshot.report.selections:
         if selection.method in row.methods:
-            _show_steps(selection, names)
+            _show_steps(selection, names, snapshot.report.unit)
     others = [one for one in reports if one.report != snapshot.report]
     if others:
         print_heading("Other requests", " that ended in this soup, oldest first")
@@ -298,12 +298,12 @@ def _brief(value: str) -> str:
         return value
 
 
-def _show_steps(selection: Selection, names: Mapping[Digest, str]) -> None:
+def _show_steps(selection: Selection, names: Mapping[Digest, str], unit: str | None) -> None:
     rule = f", accept={selection.rule}" if selection.rule else ""
     print_heading("Steps", f" of {selection.method}{rule}")
     table = new_table("tried", "held-out", "kept")
     for step in selection.steps:
         added = names.get(step.tried[-1], short(step.tried[-1]))
         tried = added if len(step.tried) == 1 else f"{len(step.tried) - 1} kept + {added}"
-        add_row(table, tried, score_of(step), "yes" if step.kept else "")
+        add_row(table, tried, score_of(step, unit), "yes" if step.kept else "")
     out.print(table)

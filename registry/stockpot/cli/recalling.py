@@ -1,7 +1,6 @@
 """The command that takes back what a soup was made of."""
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from stockpot.cli.watching import watched
 from stockpot.documents import to_document
 from stockpot.entities import Recall, RecallKind
 from stockpot.errors import BadRequest
-from stockpot.prose import counted, one_line
+from stockpot.prose import counted, minute, one_line
 from stockpot.wiring import Workplace
 from stockpot.workflow.lineage.recall import Reached, Recalling, Replacement
 from stockpot.workflow.publishing.alias import CHALLENGER
@@ -178,6 +177,5 @@ def _show_words(*, as_json: bool) -> None:
 
 
 def _line(word: Recall) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(word.at))
     did = "withdrawn" if word.withdrawn else "recalled"
-    return f"{when} UTC, {word.told} {did} by {word.by}: {word.reason}"
+    return f"{minute(word.at)}, {word.told} {did} by {word.by}: {word.reason}"

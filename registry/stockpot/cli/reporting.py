@@ -10,6 +10,7 @@ from stockpot.cli.options import Json
 from stockpot.cli.terminal import tell
 from stockpot.cli.watching import watched
 from stockpot.documents import to_document
+from stockpot.workflow.publishing.page import PAGE
 
 commands = typer.Typer()
 
@@ -33,10 +34,7 @@ def report(
     done = watched(
         lambda watch: calls.report(uri, out=out, barriers=barriers, influence=influence, watch=watch)
     )
-    where = f"  {done.place}" if done.place else ""
-    told = f"report.html of {done.page.version.uri} is beside it{where}"
-    tell(
-        to_document(done),
-        f"{out}: the report of {done.page.version.uri}" if out else told,
-        as_json=as_json,
-    )
+    version = done.page.version
+    where = done.place or "--out FILE writes it where a browser opens it without MLflow's UI"
+    told = f"{PAGE} of {version.uri} is among the artifacts of its run {version.run_id}: {where}"
+    tell(to_document(done), f"{out}: the report of {version.uri}" if out else told, as_json=as_json)

@@ -17,7 +17,7 @@ from stockpot.entities.decision import (
     JudgedVersion,
     Schema,
 )
-from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, short
+from stockpot.entities.digest import Digest, digest_of_bytes, digest_of_document, digest_of_file, short
 from stockpot.entities.discrepancy import Discrepancy, DiscrepancyKind
 from stockpot.entities.ensemble import Composition, Ensemble
 from stockpot.entities.evaluation import (
@@ -227,6 +227,7 @@ __all__ = [
     "WeightsSource",
     "digest_of_bytes",
     "digest_of_document",
+    "digest_of_file",
     "exact_mean",
     "model_files",
     "modules_in",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import NewType
 
 Digest = NewType("Digest", str)
@@ -11,6 +12,12 @@ Digest = NewType("Digest", str)
 def digest_of_bytes(content: bytes) -> Digest:
     """Name some bytes by their SHA-256."""
     return Digest("sha256:" + hashlib.sha256(content).hexdigest())
+
+
+def digest_of_file(path: Path) -> Digest:
+    """Name a file by the SHA-256 of its content. Raises OSError."""
+    with path.open("rb") as file:
+        return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 
 
 def digest_of_document(document: object) -> Digest:

@@ -1,13 +1,12 @@
 """A task's arguments as a question names them: files and folders by what they hold, not by where they lie."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
-from stockpot.entities import Digest, digest_of_document
+from stockpot.entities import Digest, digest_of_document, digest_of_file
 
 
 def how_to_mend() -> str:
@@ -97,8 +96,7 @@ def _digest_of_file(path: Path) -> Digest:
 @cache
 def _read_digest(path: Path, _looks: tuple[int, ...]) -> Digest:
     """Read once per process as long as the file looks the same."""
-    with path.open("rb") as file:
-        return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+    return digest_of_file(path)
 
 
 def _digest_of_folder(path: Path) -> Digest | None:

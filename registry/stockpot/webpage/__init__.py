@@ -15,6 +15,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from stockpot.entities import MEAN_OF_SHIFTS, short
+from stockpot.prose import minute
 from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.webpage import figures
 from stockpot.workflow.publishing import verdict
@@ -85,7 +86,7 @@ def _template() -> Template:
         "name": partial(folded, most=NAME),
         "short": short,
         "setting": _setting,
-        "when": figures.when,
+        "when": minute,
         "shell": lambda text: shlex.quote(folded(text, MOST)),
         "python": lambda text: repr(folded(text, MOST)),
     }

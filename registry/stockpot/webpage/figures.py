@@ -1,7 +1,6 @@
 """Where lines, dots and colours of the page's pictures are: numbers for the template."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -201,8 +200,3 @@ def _colour(share: float) -> str:
     colour = BELOW if share < 0 else ABOVE
     mixed = ", ".join(str(round(255 + (part - 255) * strength)) for part in colour)
     return f"background: rgb({mixed}); color: {'#fff' if strength > DARK else '#1b1b1b'}"
-
-
-def when(seconds: float) -> str:
-    """In UTC."""
-    return f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(seconds))} UTC"

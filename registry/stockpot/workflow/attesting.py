@@ -1,7 +1,7 @@
 """Proof to a stranger: a soup made again from its ingredients' bytes, its documents and its signature."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,17 +64,23 @@ def verify(
     proofs = _compared(version, snapshot, tracker)
     if not keys:
         signature = _content(version, SIGNATURE, tracker)
-        key = None if signature is None else verifier.named_in(signature)
+        with _faults_of(version):
+            key = None if signature is None else verifier.named_in(signature)
         return Verified(version, snapshot, proofs, key, checked=False)
-    with supply.room() as room:
-        try:
-            key = verifier.verify(tracker.download_version(version, room / "version"), keys)
-        except BadSignature as error:
-            raise BadSignature(
-                f"{version.uri}: {error.what}",
-                mend=f"where it is as it should be: stockpot sign {version.uri}",
-            ) from error
+    with supply.room() as room, _faults_of(version):
+        key = verifier.verify(tracker.download_version(version, room / "version"), keys)
     return Verified(version, snapshot, proofs, key, checked=True)
+
+
+@contextmanager
+def _faults_of(version: ModelVersion) -> Iterator[None]:
+    """What is wrong with a signature comes out with the version's name, and what mends it."""
+    try:
+        yield
+    except BadSignature as error:
+        raise BadSignature(
+            f"{version.uri}: {error.what}", mend=f"where it is as it should be: stockpot sign {version.uri}"
+        ) from error
 
 
 def sign(uri: str, tracker: "Tracker", supply: Supply, signer: "Signer") -> ModelVersion:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from stockpot.entities import (
@@ -21,7 +20,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.trail import UNKNOWN
 from stockpot.errors import Busy, NotPermitted, RegistryConflict, StockpotError
-from stockpot.prose import counted, one_line
+from stockpot.prose import counted, minute, one_line
 from stockpot.workflow import trails
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import CHALLENGER
@@ -265,7 +264,7 @@ class _Look:
         uri = f"models:/{row.model}/{row.version or '?'}"
         if row.state is not RegistrationState.REGISTERED:
             there = f"; {version.uri} is there already" if version is not None else ""
-            told = f"recipe {row.recipe}: it was begun, and stopped at {_when(row.updated_at)}{there}"
+            told = f"recipe {row.recipe}: it was begun, and stopped at {minute(row.updated_at)}{there}"
             yield (
                 Discrepancy(
                     DiscrepancyKind.UNFINISHED,
@@ -305,7 +304,7 @@ class _Look:
                 continue
             if self._is_at_work(run.tags):
                 continue
-            since = _when(run.started / 1000)
+            since = minute(run.started / 1000)
             told = f"{run.name} is {run.status} since {since}, and nobody here registers it"
             kind, old = DiscrepancyKind.RUN, self._now - run.started / 1000 > DAY
             ours = self._is_of_this_store(run.tags)
@@ -322,7 +321,7 @@ class _Look:
         for model in self._models:
             if model.model_id in made or self._is_at_work(model.tags):
                 continue
-            told = f"this LoggedModel of {_when(model.created / 1000)} has no version"
+            told = f"this LoggedModel of {minute(model.created / 1000)} has no version"
             old = self._now - model.created / 1000 > DAY
             remedy, mend = "", ""
             if not self._is_of_this_store(model.tags):
@@ -373,7 +372,3 @@ class _Look:
 
 def _key_of(told: Mapping[str, str]) -> Key:
     return told.get(tags.MODEL, ""), Digest(told.get(tags.RECIPE, ""))
-
-
-def _when(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

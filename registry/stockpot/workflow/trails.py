@@ -1,6 +1,6 @@
 """The one way to write to a registered model's trail, and to move an alias on record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +25,7 @@ from stockpot.prose import one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 
 if TYPE_CHECKING:
+    from stockpot.entities import ModelVersion
     from stockpot.ports import Store, Tracker, Watcher
 
 TRIES = 20
@@ -190,6 +191,18 @@ def append_once(
         if (entry.kind, entry.fact) == (kind, told):
             return entry
     return append(place, model, kind, fact, by=by, reason=reason)
+
+
+def decisions_about(entries: Sequence[TrailEntry], version: "ModelVersion") -> Iterator[TrailEntry]:
+    """The gate's decisions about this version, the newest first. MLflow gives the number of one that was
+    deleted to another: an entry that tells no time of its version is about whichever has the number.
+    """
+    for entry in reversed(entries):
+        told = entry.fact.get("version") if entry.kind is TrailKind.DECISION else None
+        if not isinstance(told, Mapping) or told.get("uri") != version.uri:
+            continue
+        if version.created == 0 or told.get("created", 0) in {0, version.created}:
+            yield entry
 
 
 def require_model(place: Office, model: str) -> RegisteredModel:

@@ -15,7 +15,7 @@ from stockpot.entities import (
     Standing,
     tags,
 )
-from stockpot.errors import StockpotError, Unexpected
+from stockpot.errors import BadRequest, StockpotError, Unexpected
 from stockpot.ports import Records
 from stockpot.prose import one_line
 from stockpot.workflow.gathering.recalled import WITHDRAWN, recalled
@@ -92,6 +92,19 @@ Answer = Callable[[SoupRequest], SoupOutcome]
 """Makes the soups of a request."""
 Record = Callable[[str, "Recalling"], None]
 """Tells the trail of a registered model of a recall that reaches its versions, once."""
+
+
+def require_reason(reason: str) -> None:
+    """Raises BadRequest for one that tells nothing, or that versions would be misread by."""
+    if not reason.strip():
+        raise BadRequest(
+            "a recall needs its reason", mend="give --reason TEXT: people read it beside versions"
+        )
+    if reason.startswith(WITHDRAWN):
+        raise BadRequest(
+            f"a reason that begins with {WITHDRAWN!r} would say on versions that nothing is recalled",
+            mend="begin it otherwise; what was recalled is taken back by --withdraw",
+        )
 
 
 def plan_recall(word: Recall, place: Records, watch: "Watcher") -> Plan:

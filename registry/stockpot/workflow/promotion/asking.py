@@ -1,6 +1,6 @@
 """What people ask for in MLflow, where nobody can type a command: found by the trail, and answered once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from stockpot.prose import counted, one_line
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.promote import Mover, Promoter, Promotion, record
-from stockpot.workflow.trails import Office, watch_of
+from stockpot.workflow.trails import Office, decisions_about, watch_of
 
 if TYPE_CHECKING:
     from stockpot.entities import ModelVersion
@@ -144,7 +144,7 @@ def answer(
             for ask in list(asks_of(place, model, policy, approved)):
                 try:
                     if policy.confirm and not ask.by_hand:
-                        where = "Prefect" if ask_person is None else ask_person(ask)
+                        where = ask_person(ask) if ask_person else "Prefect, where the deployment `gate` asks"
                         place.watch.say(f"{ask.uri}, {ask.why}: waits for a person's word in {where}")
                         continue
                     answered.append(_answer(ask, promoter(policy), place))
@@ -167,17 +167,8 @@ def _answer(ask: Ask, promoter: Promoter, place: Office) -> Answered:
 
 
 def _judged(entries: Sequence[TrailEntry], version: "ModelVersion", *, after: int) -> TrailEntry | None:
-    """The last decision about this version behind that entry. MLflow gives the number of one that was deleted
-    to another: an entry that does not tell when its version was made is about whichever has the number.
-    """
-
-    def is_about_it(entry: TrailEntry) -> bool:
-        told = entry.fact.get("version") if entry.kind is TrailKind.DECISION else None
-        if not isinstance(told, Mapping) or told.get("uri") != version.uri:
-            return False
-        return told.get("created", 0) in {0, version.created} or version.created == 0
-
-    return next((entry for entry in reversed(entries) if entry.number > after and is_about_it(entry)), None)
+    """The last decision about this version behind that entry."""
+    return next((entry for entry in decisions_about(entries, version) if entry.number > after), None)
 
 
 def _answered(entries: Sequence[TrailEntry], policy: Policy, version: "ModelVersion", after: int) -> bool:

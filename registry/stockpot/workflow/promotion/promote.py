@@ -1,6 +1,5 @@
 """An alias moves to a version that passed the gate: one at a time, and from the one it was judged against."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from stockpot.documents import to_document
 from stockpot.entities import Decision, ModelVersion, TrailEntry, TrailKind, tags
 from stockpot.errors import BadRequest, Busy, StockpotError
-from stockpot.prose import can_be_kept, one_line
+from stockpot.prose import can_be_kept, minute, one_line
 from stockpot.workflow.leases import Hold, holder, wait_for
 from stockpot.workflow.promotion.gate import Gate
 from stockpot.workflow.promotion.policies import Policy
@@ -197,8 +196,7 @@ def shown(decision: Decision, at: float) -> str:
     beside = f", beside {decision.champion.uri}" if decision.champion else ""
     faults = "; ".join(f"{check.name}: {check.told}" for check in decision.failed)
     why = f", since {decision.override}" if decision.override else ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
-    told = f"{decision.version.uri} {decision.verdict} for {decision.alias}{beside}, {when} UTC{why}"
+    told = f"{decision.version.uri} {decision.verdict} for {decision.alias}{beside}, {minute(at)}{why}"
     return one_line(f"{told}. {faults}" if faults else told)
 
 

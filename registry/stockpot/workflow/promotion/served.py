@@ -1,11 +1,10 @@
 """A version whose weights cannot be read, measured as MLflow serves it: by its pyfunc."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, ModelVersion, Recipe, Score, digest_of_document
+from stockpot.entities import Digest, ModelVersion, Recipe, Score, digest_of_document, digest_of_file
 from stockpot.errors import Incompatible
 from stockpot.workflow.gathering.supply import Supply
 
@@ -73,6 +72,5 @@ def digest_of_files(folder: Path) -> Digest:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise Incompatible(f"its {path.relative_to(folder)} is no regular file")
         if path.is_file():
-            with path.open("rb") as file:
-                found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[str(path.relative_to(folder))] = digest_of_file(path)
     return digest_of_document({"pyfunc": found})

@@ -1,11 +1,10 @@
 """Whose signature a registered version holds."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Check, CheckOutcome
+from stockpot.entities import Check, CheckOutcome, Digest, digest_of_file
 from stockpot.errors import BadSignature
 from stockpot.workflow.gathering.only_weights import SOUP_FILE
 from stockpot.workflow.gathering.supply import Supply
@@ -27,7 +26,7 @@ def check_signature(
         with supply.room() as room:
             folder = tracker.download_version(held.version, room / "version")
             name = verifier.verify(folder, keys)
-            if held.path == SOUP_FILE and _sha256(folder / SOUP_FILE) != held.sha256:
+            if held.path == SOUP_FILE and _name_of(folder / SOUP_FILE) != f"sha256:{held.sha256}":
                 raise BadSignature(
                     f"the {SOUP_FILE} that is signed is another than the one that was measured"
                 )
@@ -38,8 +37,6 @@ def check_signature(
     return Check("signature", CheckOutcome.PASSED, f"all its files are signed with the key {name}")
 
 
-def _sha256(file: Path) -> str:
-    if not file.is_file():
-        return ""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _name_of(file: Path) -> Digest | None:
+    """None where it has gone since the weights were read."""
+    return digest_of_file(file) if file.is_file() else None

@@ -3,7 +3,6 @@
 import json
 import math
 import platform
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed
@@ -26,6 +25,7 @@ from stockpot.entities import (
     short,
     tags,
 )
+from stockpot.prose import minute
 from stockpot.workflow.publishing.markdown import shown
 from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
 from stockpot.workflow.publishing.proofs import PROOFS, documents
@@ -133,14 +133,14 @@ def told(filed: FiledReport, recipe: Recipe) -> str:
     What tells requests apart comes first: a long line is cut at its end.
     """
     request = filed.report.request
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(filed.created_at))
     splits = f"split {request.report_on}"
     if request.shifts:
         splits += f" and under {', '.join(request.shifts)}"
     arguments = ", ".join(f"{name}={value}" for name, value in request.task_args.items())
     row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
     found = sentence(row, request.report_on, filed.report.unit)
-    return f"{when} UTC, on {splits}, {request.task}({arguments}), margin {_margin(request)}: {found}"
+    when = minute(filed.created_at)
+    return f"{when}, on {splits}, {request.task}({arguments}), margin {_margin(request)}: {found}"
 
 
 def _margin(request: SoupRequest) -> str:

@@ -148,28 +148,17 @@ class Publisher:
             if why and not (report.request.again and version is None):
                 return _absent(row, SoupState.WITHDRAWN, why)
             soup = None if version is None else self._verified(version, row.recipe, known)
-            ours = ruling = None
+            new, ruling = False, None
             if version is None or soup is None:
                 ruling = aliases.ruling(row)
-                with self.supply.building(row.recipe) as (built, file):
-                    publication = self._composed(report, row, ranking, built.digest)
-                    publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
-                    publication = with_note(publication, ruling.why)
-                    publication = replace(publication, tags={**publication.tags, **self.marks})
-                    ours = self._resume(publication, file, report, claim)
-                version, soup = self._settled(ours, publication)
-            new = ours is not None and version.uri == ours.uri
+                version, soup, new = self._registered(report, row, ranking, ruling.why, claim)
             if new and (word := self._recalled_meanwhile(row, ranking)):  # who recalled it found no version
                 self.tracker.tag_version(version, tags.RECALLED, word.reason)
                 ruling = Ruling(why=f"{told(word)}. {LOOK_AGAIN}")
             others = self._other_statistics(version, row.recipe)
             news = not new and self._is_news(report, row, version)
             if news:
-                later = with_note(self._composed(report, row, ranking, soup), others)
-                files = {name: content for name, content in later.files.items() if name not in OF_ITS_MAKING}
-                self.tracker.describe(version, replace(later, files=files))
-                if said := version.tags.get(tags.GATE):
-                    self.tracker.edit_description(version, partial(with_word_of_the_gate, told=said))
+                self._describe_anew(version, with_note(self._composed(report, row, ranking, soup), others))
             unfinished = claim.is_unfinished(version.run_id)
             if word is None and (new or unfinished or aliases.is_free_for(version)):
                 ruling = aliases.give(row, version, ruling)
@@ -199,6 +188,28 @@ class Publisher:
             SoupState.REGISTERED if new else SoupState.ADOPTED,
             " ".join(note for note in notes if note),
         )
+
+    def _registered(
+        self, report: SoupReport, row: ReportRow, ranking: "Ranking", note: str, claim: Claim
+    ) -> tuple[ModelVersion, Digest, bool]:
+        """Build the soup, and create what is missing in MLflow. Returns its version, its digest, and whether
+        that version is the one that was created here.
+        """
+        with self.supply.building(row.recipe) as (built, file):
+            publication = self._composed(report, row, ranking, built.digest)
+            publication = with_statistics(publication, self.store.overlay(row.recipe.digest))
+            publication = with_note(publication, note)
+            publication = replace(publication, tags={**publication.tags, **self.marks})
+            ours = self._resume(publication, file, report, claim)
+        version, soup = self._settled(ours, publication)
+        return version, soup, ours is not None and version.uri == ours.uri
+
+    def _describe_anew(self, version: ModelVersion, later: Publication) -> None:
+        """Have the page show a later report. What tells of the soup's making stays, and the gate's word."""
+        files = {name: content for name, content in later.files.items() if name not in OF_ITS_MAKING}
+        self.tracker.describe(version, replace(later, files=files))
+        if said := version.tags.get(tags.GATE):
+            self.tracker.edit_description(version, partial(with_word_of_the_gate, told=said))
 
     def _recalled_meanwhile(self, row: ReportRow, ranking: "Ranking") -> Recall | None:
         """Why this soup is called for no more; None where nothing of it was recalled since the look-up."""

@@ -1,6 +1,5 @@
 """Where a soup stands in the registry before a request registers it."""
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from stockpot.entities import (
     Registration,
     RegistrationState,
     digest_of_bytes,
+    digest_of_file,
     tags,
 )
 from stockpot.errors import BadRequest, RegistryConflict
@@ -124,8 +124,7 @@ def _held_by(version: ModelVersion, tracker: "Tracker", folder: Path) -> Digest 
         if source is None:
             return None
         folder.mkdir()
-        with tracker.fetch(source, folder).open("rb") as file:
-            return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+        return digest_of_file(tracker.fetch(source, folder))
     except BadRequest:
         return None
 

@@ -1,12 +1,11 @@
 """What is uploaded for a soup arrives as it was sent, and holds the soup's very tensors."""
 
 import filecmp
-import hashlib
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Publication, TensorSpec
+from stockpot.entities import Digest, Publication, TensorSpec, digest_of_file
 from stockpot.errors import RegistryConflict
 from stockpot.ports.signing import ADDED_BY_MLFLOW, SIGNATURE
 from stockpot.soup import canonical_names, open_pt2, open_safetensors, open_sharded
@@ -71,8 +70,7 @@ def _arrived(sent: Path, returned: Path, known: Digest | None) -> bool:
     """Whether the file came back as it was. The soup was hashed when it was built, and is once more now."""
     if known is None:
         return filecmp.cmp(sent, returned, shallow=False)
-    with returned.open("rb") as file:
-        return known == f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return known == digest_of_file(returned)
 
 
 def _differing(exported: Path, soup: Path) -> list[str]:

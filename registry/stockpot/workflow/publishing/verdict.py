@@ -167,9 +167,10 @@ def reasons(report: SoupReport) -> Iterator[str]:
         return
     tried = [step for step in search.steps if len(step.tried) > 1]
     if tried:
+        midpoint, best = score_of(tried[0], report.unit), score(single, report.unit)
         yield (
-            f"half-way between the two best candidates the held-out score is {score_of(tried[0])}, "
-            f"that of the best single is {single:.4f}"
+            f"half-way between the two best candidates the held-out score is {midpoint}, that of the best "
+            f"single is {best}"
         )
     yield f"greedy kept {sum(step.kept for step in tried)} of {counted(len(tried), 'further candidate')}"
     uniform = row_of(report, "uniform")
@@ -190,11 +191,11 @@ def _barrier(report: SoupReport, row: ReportRow) -> float:
     return (mean - row.scores[report.request.select_on]) / abs(mean) if mean else 0.0
 
 
-def score_of(step: Step) -> str:
+def score_of(step: Step, unit: str | None) -> str:
     """A step's score, or the bound at which its evaluation stopped."""
     if step.score is not None:
-        return f"{step.score:.4f}"
-    return "unknown" if step.bound is None else f"at most {step.bound:.4f}"
+        return score(step.score, unit)
+    return "unknown" if step.bound is None else f"at most {score(step.bound, unit)}"
 
 
 def columns(request: SoupRequest) -> tuple[str, ...]:

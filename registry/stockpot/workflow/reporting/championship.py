@@ -1,5 +1,6 @@
 """A version beside the champion: what the gate said on record, and what is different."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
@@ -11,12 +12,13 @@ from stockpot.entities import (
     ModelVersion,
     Snapshot,
     SoupReport,
-    TrailKind,
+    TrailEntry,
     tags,
 )
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.ports import Records
 from stockpot.workflow.trace import snapshot_of
+from stockpot.workflow.trails import decisions_about
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +101,20 @@ def championship(
     number = model.aliases.get(alias) if model else None
     champion = None if number is None else f"models:/{version.name}/{number}"
     reigns = champion == version.uri
-    judgement = _newest(version, place)
+    judgement = _newest(version, place.store.trail(model.trail)) if model else None
     before = judgement.decision.champion if judgement and reigns else None
     other = (before.uri if before else None) if reigns else champion
     changes, why = (None, "") if other is None else _since(other, snapshot, report, place)
     return Championship(alias, champion, reigns, judgement, changes, why)
 
 
-def _newest(version: ModelVersion, place: Records) -> Judgement | None:
-    """The gate's last word about these very weights under this number, which may have been another's."""
-    model = place.tracker.registered_model(version.name)
-    told = version.tags.get(tags.CHECKPOINT)
-    for entry in reversed(place.store.trail(model.trail) if model else ()):
-        if entry.kind is not TrailKind.DECISION:
-            continue
+def _newest(version: ModelVersion, entries: Sequence[TrailEntry]) -> Judgement | None:
+    """The gate's last word about these very weights: others may have lain there."""
+    for entry in decisions_about(entries, version):
         fact = {name: value for name, value in entry.fact.items() if name != "verdict"}
         with suppress(StockpotError):  # in another program's words
             decision = from_document(Decision, fact)
-            if decision.version.uri == version.uri and decision.version.checkpoint == told:
+            if decision.version.checkpoint == version.tags.get(tags.CHECKPOINT):
                 return Judgement(decision, entry.at, entry.by, entry.reason)
     return None
 

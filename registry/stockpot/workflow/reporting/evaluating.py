@@ -1,9 +1,10 @@
 """What the page lacks is evaluated as everything else is: leased, remembered, by however many processes."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
-from stockpot.entities import EvaluationProtocol, Recipe, SoupRequest
-from stockpot.errors import CannotHelp
+from stockpot.entities import Digest, EvaluationProtocol, Recipe, SoupRequest
+from stockpot.errors import BadCheckpoint, CannotHelp, NotArrived
 from stockpot.ports import Records
 from stockpot.prose import counted
 from stockpot.workflow.gathering.supply import Supply
@@ -42,8 +43,9 @@ def evaluate_neighbours(
 ) -> int:
     """Evaluate the recipes near a soup that nobody has evaluated yet. Returns how many this process began.
 
-    Says first how many passes that takes. Raises CannotHelp where this process would not give scores that can
-    be compared with those of the report, and what evaluating raises. Safe to kill: what is done stays.
+    Says first how many passes that takes, and which ingredients' weights are gone: recipes of those stay
+    unknown. Raises CannotHelp where this process would not give scores that can be compared with those of the
+    report, and what evaluating raises. Safe to kill: what is done stays.
     """
     soup, report = page.recipe, page.report
     pairs = midpoints(soup).values() if barriers else ()
@@ -51,6 +53,10 @@ def evaluate_neighbours(
     asked = list({recipe.digest: recipe for recipe in (*pairs, *rests)}.values())
     known = remembered(asked, report, place.store)
     missing = [recipe for recipe in asked if recipe.digest not in known]
+    if missing:
+        place.supply.offer(page.candidates)
+        gone = _gone({digest for recipe in missing for digest in recipe.checkpoints}, page, place, watch)
+        missing = [recipe for recipe in missing if gone.isdisjoint(recipe.checkpoints)]
     if not missing:
         return 0
     protocol = next(one for one in report.protocols if one.split == report.request.select_on)
@@ -60,7 +66,6 @@ def evaluate_neighbours(
         f"(n={protocol.n:,}); {len(asked) - len(missing)} of {len(asked)} are remembered"
     )
     bench = place.bench(report.request)
-    place.supply.offer(page.candidates)
     shared = SharedEvaluator(
         _opened(soup, report.request, protocol, bench), place.store, heed=bench.heed, say=watch.say
     )
@@ -68,6 +73,24 @@ def evaluate_neighbours(
     for _ in settled([Unit(recipe, shared) for recipe in missing]):
         watch.advance(STAGE)
     return shared.started
+
+
+def _gone(wanted: Collection[Digest], page: VersionPage, place: Range, watch: "Watcher") -> set[Digest]:
+    """Those of the ingredients whose weights cannot be had any more."""
+    gone = set()
+    for candidate in page.candidates:
+        digest = candidate.checkpoint.digest
+        if digest not in wanted:
+            continue
+        try:
+            with place.supply.open(digest):
+                pass
+        except NotArrived:  # the next time, perhaps
+            raise
+        except BadCheckpoint as error:
+            gone.add(digest)
+            watch.say(f"nothing is evaluated with {candidate.run.name}, whose weights are gone: {error.what}")
+    return gone
 
 
 def _opened(soup: Recipe, request: SoupRequest, protocol: EvaluationProtocol, bench: "Bench") -> "Evaluator":

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -20,7 +19,7 @@ from stockpot.entities import (
 )
 from stockpot.entities.tags import SOUP
 from stockpot.errors import BadRequest, Busy, NotPermitted, UnknownSweep
-from stockpot.prose import counted, listed
+from stockpot.prose import counted, listed, minute
 from stockpot.workflow.jobs import fault_line, job_of
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.scanning.aliases import AliasedVersion, aliased_versions, by_sweep
@@ -306,13 +305,13 @@ class _Scanner:
             again = (record.failed_at or 0.0) + backoff(record.attempts)
             if again > self._now:
                 tried = counted(record.attempts, "attempt")
-                told = f"{record.fault}; {tried}, the next one after {_time(again)}"
+                told = f"{record.fault}; {tried}, the next one after {minute(again)}"
                 return self._sighted(one, rule, Standing.FAILED, told, name), again
         if record and state is JobState.WAITING and record.asked_at is not None:
             # Ever later, too: where workers are busy for a day, it waits in their queue.
             again = record.asked_at + min(DAY, self._lost_after * 2 ** min(record.attempts, 20))
             if again > self._now:
-                told = f"since {_time(record.asked_at)}"
+                told = f"since {minute(record.asked_at)}"
                 return self._sighted(one, rule, Standing.WAITING, told, name), again
             lost = record.asked_at if self._lost_after else None
         counted_today = record and record.asked_at is not None and record.asked_at > self._now - DAY
@@ -368,7 +367,3 @@ def _predecessor(job: Job, records: Sequence[JobRecord]) -> JobRecord | None:
 
 def _told(run: Run) -> str:
     return f"{run.name} ({run.run_id})"
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
