@@ -70,6 +70,7 @@ _LATER = {
     "copy_of",
     "curve",
     "dtype",
+    "groups",
     "hint",
     "statistics",
     "statistics_on",

@@ -1,15 +1,16 @@
 """Average checkpoints in this process, or move and hash the same bytes; one JSON line of figures per call.
 
     prepare FOLDER MEGABYTES [COUNT] [DTYPE]
-    naive | known | hashed | read | write | move | sha256 FOLDER
+    naive | known | hashed | grouped | read | write | move | sha256 FOLDER
         {"s": seconds, "mib": peak MiB beyond the imports, "bytes": of inputs and output}
     sides FOLDER REPEATS
         {"known": [ratios to their limit], "hashed": [the same], "tight": [known to move],
-         "read_s": [seconds], "known_s": ...}
+         "grouped": [in pairs, to known], "read_s": [seconds], "known_s": ...}
     imports
         {"beyond_torch": seconds that the averaging core takes to import after torch}
 
-`known`: the soup's digest is known, nothing is hashed. `hashed`: inputs and output are, in the same pass.
+`known`: the soup's digest is known, nothing is hashed. `grouped`: nor is it there, but pairs of inputs are
+averaged first, by `grouped/1`. `hashed`: inputs and output are, in the same pass.
 The limit of the first is to read all inputs, and then to write as many bytes as the output has, each by two
 threads; the disk takes what is there meanwhile, and is waited for at the end (fsync), on both sides. The
 limit of the second is this and to hash as many bytes as inputs and output have by two threads. `move` is a
@@ -94,6 +95,13 @@ def hashed(folder: Path) -> None:
     assert build(Recipe.mean(names), CheckpointCache(folder)).digest == soup
 
 
+def grouped(folder: Path) -> None:
+    """As `known`, of pairs that count the same."""
+    names, soup = inputs(folder)
+    pairs = [names[begin : begin + 2] for begin in range(0, len(names), 2)]
+    build(Recipe.grouped(pairs), CheckpointCache(folder), known=soup)
+
+
 def read(folder: Path) -> None:
     """All inputs, by two threads."""
     _move(folder, reads=True, writes=False)
@@ -161,7 +169,7 @@ def _twice(work: Callable[[], None]) -> None:
             done.result()
 
 
-WAYS = {way.__name__: way for way in (naive, known, hashed, read, write, move, sha256)}
+WAYS = {way.__name__: way for way in (naive, known, hashed, grouped, read, write, move, sha256)}
 
 
 def seconds(way: str, folder: Path) -> float:
@@ -179,13 +187,17 @@ def seconds(way: str, folder: Path) -> float:
 def sides(folder: Path, repeats: int) -> dict[str, list[float]]:
     """Ours and the limits in turn; the first turn warms up."""
     turns = [
-        {way: seconds(way, folder) for way in ("read", "write", "move", "known", "sha256", "hashed")}
+        {
+            way: seconds(way, folder)
+            for way in ("read", "write", "move", "known", "grouped", "sha256", "hashed")
+        }
         for _ in range(repeats + 1)
     ][1:]
     return {
         "known": [turn["known"] / (turn["read"] + turn["write"]) for turn in turns],
         "hashed": [turn["hashed"] / (turn["read"] + turn["write"] + turn["sha256"]) for turn in turns],
         "tight": [turn["known"] / turn["move"] for turn in turns],
+        "grouped": [turn["grouped"] / turn["known"] for turn in turns],
     } | {f"{way}_s": [turn[way] for turn in turns] for way in turns[0]}
 
 

@@ -16,6 +16,7 @@ AT_ONCE = "to read and write them at once: two threads, fsync"
 COPIED = "a plain copy with its hash: one thread, fsync"
 AT_MOST_MEMORY = Goal("<=", 64, "MiB")
 LINEAR = Goal("<=", 1.25)  # linear within what the processor's and the system's caches do at other sizes
+GROUPED = Goal("<=", 1.3)  # both with the digest known: nothing is hashed
 SHARDED = 4  # checkpoints in shards
 SPARE = 3  # files beside the inputs: one while it is logged, the soup, and one more to be sure
 
@@ -87,6 +88,7 @@ def _limits(work: str, folder: Path, scale: Scale, goal: Goal) -> Iterable[Row]:
     sides = measured("averaging", "sides", folder, scale.repeats)
     yield Row(f"{work}, digest known", MOVED, goal, (*sides["known"],), "x")
     yield Row(f"{work}, digest known", AT_ONCE, "", (*sides["tight"],), "x")
+    yield Row(f"{work}, in pairs by grouped/1", "all at once by mean/1", GROUPED, (*sides["grouped"],), "x")
     yield Row(f"{work}, hashed", HASHED, goal, (*sides["hashed"],), "x")
 
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.hot_swap import GROUPS
 from tests.benchmarks.measuring import CUDA_SELECTION, Scale, measured
 from tests.benchmarks.table import Goal, Row, ratios
 
@@ -20,6 +21,8 @@ def hot_swap(_scratch: Path, scale: Scale) -> Iterable[Row]:
     yield Row(work, "a copy of as many bytes", "", copied, "x")
     yield Row(work, "a sum of two in memory, the least that it can be", Goal("<=", 1.5), added, "x")
     yield Row(work, "a new state dict, loaded", "", tuple(1 / each for each in plain), "x faster")
+    grouped = ratios(took["grouped"], took["ungrouped"])
+    yield Row(f"{work}, in one of {GROUPS} groups", "the same without groups, by mean/1", "", grouped, "x")
 
 
 def interval(_scratch: Path, scale: Scale) -> Iterable[Row]:

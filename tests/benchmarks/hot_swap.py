@@ -2,7 +2,8 @@
 
 Prints one line of JSON: for each way the seconds of every repeat, in turn in one process, page-cached. `add`
 is the least that a trial can be: two tensors in memory are read and one is written, where a copy reads one.
-The candidates were held by themselves before, as ranking does.
+The candidates were held by themselves before, as ranking does. `ungrouped`, `grouped`: a trial that adds to
+as many ingredients, by `mean/1` and by `grouped/1`, to one of their groups.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from stockpot.soup import CheckpointCache
 from stockpot.testing.checkpoints import CachedCheckpoints
 
 LAYERS, WIDTH = 27, 1280
+GROUPS = 4
 
 
 def model(width: int) -> nn.Module:
@@ -70,9 +72,10 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
     cache = CheckpointCache(folder)
     with torch.device("meta"):
         shapes = model(width).to(dtype)
-    first, *candidates = planted(cache, shapes, dtype, 3)
+    first, *others = planted(cache, shapes, dtype, 2 + GROUPS)
+    candidates, others = others[:2], others[2:]
     parameters = [torch.zeros_like(tensor, device="cpu") for tensor in shapes.parameters()]
-    source, other = ([torch.ones_like(tensor) for tensor in parameters] for _ in range(2))
+    source, added = ([torch.ones_like(tensor) for tensor in parameters] for _ in range(2))
     module = shapes.to_empty(device="cpu")
     live, plain = (
         LiveModule(module, CachedCheckpoints(cache), torch.device("cpu")),
@@ -84,10 +87,10 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
             target.copy_(tensor)
 
     def add() -> None:
-        for target, tensor, added in zip(parameters, source, other, strict=True):
-            torch.add(tensor, added, out=target)
+        for target, tensor, more in zip(parameters, source, added, strict=True):
+            torch.add(tensor, more, out=target)
 
-    for digest in (first, *candidates):
+    for digest in (first, *candidates, *others):
         live.hold(Recipe.mean([digest]))
     figures: dict[str, list[float]] = {"copy": [], "add": [], "trial": [], "single": [], "plain": []}
     for repeat in range(repeats + 1):
@@ -102,6 +105,13 @@ def measure(folder: Path, width: int, repeats: int, dtype: torch.dtype) -> dict[
         for name, figure in once.items():
             if repeat:
                 figures[name].append(figure)
+    alike: dict[str, Callable[[Digest], Recipe]] = {
+        "ungrouped": lambda candidate: Recipe.mean([first, *others, candidate]),
+        "grouped": lambda candidate: Recipe.grouped([[first, candidate], *([each] for each in others)]),
+    }
+    for name, recipe in alike.items():
+        made = [recipe(candidates[repeat % 2]) for repeat in range(repeats + 2)]  # two that do not count
+        figures[name] = [seconds(lambda r=each: live.hold(r)) for each in made][2:]  # type: ignore[misc]  # bound now
     return {
         "bytes": sum(tensor.nbytes for tensor in parameters),
         "tensors": len(parameters),

@@ -67,11 +67,14 @@ def test_averages_have_the_same_bits_as_on_the_cpu(
         for name, tensor in tiny.weights(kind).items()
     }
     by_tensor = Recipe.by_tensor(digests, write_coefficients(rows, cache).digest)
+    grouped = Recipe.grouped([digests[:2], digests[2:3], digests[3:]])
     module = tiny.MODELS[kind]().to(device, dtype)
-    held = LiveModule(module, CachedCheckpoints(cache), device).hold(by_tensor)
-    for name, tensor in averaged_tensors(by_tensor, cache):
-        assert torch.equal(held.state_dict()[name].cpu(), tensor.to(held.state_dict()[name].dtype)), name
-    for recipe in (by_tensor, *(Recipe.mean(digests[:count]) for count in range(1, 6))):
+    live = LiveModule(module, CachedCheckpoints(cache), device)
+    for recipe in (by_tensor, Recipe.grouped([digests[:1], digests[2:3], digests[3:]]), grouped):
+        held = live.hold(recipe)
+        for name, tensor in averaged_tensors(recipe, cache):
+            assert torch.equal(held.state_dict()[name].cpu(), tensor.to(held.state_dict()[name].dtype)), name
+    for recipe in (by_tensor, grouped, *(Recipe.mean(digests[:count]) for count in range(1, 6))):
         on_cpu = dict(averaged_tensors(recipe, cache))
         on_device = dict(averaged_tensors(recipe, cache, device))
         assert on_device.keys() == on_cpu.keys()
@@ -94,7 +97,7 @@ def test_swapped_weights_have_the_same_bits_as_on_the_cpu_prepared_or_not(
         live = LiveModule(tiny.MODELS[kind]().to(device), checkpoints, device)
         for walked in walk:
             if digest := prepared(walked):
-                live.prepare(digest)
+                live.prepare(Recipe.mean([digest]))
             recipe = Recipe.mean(walked)
             state = live.hold(recipe).state_dict()
             for name, tensor in averaged_tensors(recipe, cache):
@@ -112,10 +115,10 @@ def test_a_prepared_checkpoint_is_read_once_and_a_missing_one_is_told_when_it_is
         live.hold(Recipe.mean([digest]))
     live.hold(Recipe.mean([a, b]))
     checkpoints.opened.clear()
-    live.prepare(c)
+    live.prepare(Recipe.mean([a, c]))
     live.hold(Recipe.mean([a, c]))
     assert checkpoints.opened == [c]
-    live.prepare(nowhere)
+    live.prepare(Recipe.mean([a, nowhere]))
     with pytest.raises(BadCheckpoint, match="not in the cache"):
         live.hold(Recipe.mean([a, nowhere]))
     live.hold(Recipe.mean([a, c]))
@@ -130,9 +133,9 @@ def test_large_tensors_that_are_prepared_while_others_are_copied_are_whole(
         made.append(cache.ingest(tmp_path / "logged", WeightsFormat.SAFETENSORS)[0].digest)
     live = LiveModule(torch.nn.Linear(4000, 6000, bias=False).to(device), CachedCheckpoints(cache), device)
     for value in [*range(1, 4)] * 5:
-        live.prepare(made[value])
+        live.prepare(Recipe.mean([made[0], made[value]]))
         module = live.hold(Recipe.mean([made[0], made[value]]))
-        live.prepare(made[value % 3 + 1])  # overwrites what was just copied from
+        live.prepare(Recipe.mean([made[value % 3 + 1]]))  # overwrites what was just copied from
         assert bool((module.weight == value / 2).all())
 
 

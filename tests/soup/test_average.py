@@ -5,8 +5,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor
 from stockpot.entities import Checkpoint, Digest, Recipe, WeightsFormat, digest_of_bytes
 from stockpot.errors import BadCheckpoint, Incompatible, NotFinite
 from stockpot.soup import CheckpointCache, averaged_tensors, build
-from stockpot.soup.arithmetic import RunningSum, averaged
+from stockpot.soup.arithmetic import RunningSum, averaged, mean_of_groups
 from stockpot.soup.coefficients import write_coefficients
 from stockpot.soup.one_pass import OnePass
 from stockpot.soup.overlay import Overlay
@@ -55,6 +56,32 @@ def linear_oracle(ingredients: Sequence[Tensor], factors: Sequence[float]) -> Te
     for other in others:
         total = total + other
     return torch.from_numpy(np.asarray(total)).to(dtype)
+
+
+def grouped_oracle(ingredients: Sequence[Tensor], groups: Sequence[int]) -> Tensor:
+    """`grouped/1` in numpy: each group's sum as under `mean/1`, and each of the products, is rounded."""
+    dtype = ingredients[0].dtype
+    wide: Any = np.float64 if dtype == torch.float64 else np.float32
+    rest = [tensor.to(torch.float64).numpy().astype(wide) for tensor in ingredients]
+    total: Any = None
+    for size in groups:
+        added, rest = rest[0], rest[1:]
+        for _ in range(size - 1):
+            added, rest = added + rest[0], rest[1:]
+        product = added * wide(1 / (len(groups) * size))
+        total = product if total is None else total + product
+    return torch.from_numpy(np.asarray(total)).to(dtype)
+
+
+T = TypeVar("T")
+
+
+@st.composite
+def splits(draw: st.DrawFn, whole: Sequence[T]) -> list[Sequence[T]]:
+    """Two or more groups, in order."""
+    inner = st.lists(st.integers(1, len(whole) - 1), min_size=1, unique=True).map(sorted)
+    places = [0, *draw(inner), len(whole)]
+    return [whole[begin:end] for begin, end in pairwise(places)]
 
 
 def running_mean(ingredients: Sequence[Tensor]) -> Tensor:
@@ -109,8 +136,40 @@ def test_step_by_step_is_the_definition_of_linear_to_the_bit(
         expected = linear_oracle(ingredients[:n], recipe.factors[:n])
         assert same_bits(total.mean_with(tensor, 1.0, torch.empty_like(tensor), factor), expected)
         total.add(tensor, factor)
-        assert same_bits(total.mean(recipe.scale), expected)
+        assert same_bits(total.mean(1.0), expected)
     assert same_bits(averaged(ingredients, recipe), expected)
+
+
+@settings(deadline=None)
+@given(ingredient_lists(), st.data())
+def test_groups_in_memory_are_the_definition_to_the_bit(
+    ingredients: list[Tensor], data: st.DataObject
+) -> None:
+    names = [digest_of_bytes(b"%d" % place) for place in range(len(ingredients))]
+    recipe = Recipe.grouped(data.draw(splits(names)))
+    expected = grouped_oracle(ingredients, recipe.groups or ())
+    assert same_bits(averaged(ingredients, recipe), expected)
+    joins = data.draw(st.sampled_from([None, *range(len(recipe.sums))]))
+    scales = [scale for _, scale in recipe.sums]
+    last, sums = ingredients[0], list[RunningSum | None]()
+    for group, (places, _) in enumerate(recipe.sums):
+        *others, end = (ingredients[place] for place in places)
+        if group == joins:
+            last = end
+        else:
+            others = [*others, end]
+        running = RunningSum(others[0]) if others else None
+        for tensor in others[1:]:
+            assert running is not None
+            running.add(tensor)
+        sums.append(running)
+    kept = [(running.total, running.total.clone()) for running in sums if running is not None]
+    out = torch.empty_like(last)
+    assert mean_of_groups(sums, scales, joins, last, out) is out
+    assert same_bits(out, expected)
+    assert all(same_bits(total, before) for total, before in kept)
+    mean_of_groups(sums, scales, joins, (own := last.clone()), own)
+    assert same_bits(own, expected), "the tensor may be where the mean goes"
 
 
 @given(ingredient_lists(), st.sampled_from(["given", "allocated"]))
@@ -199,6 +258,7 @@ def test_streamed_is_tensor_by_tensor_is_the_definition(
         rows = st.lists(st.floats(-4, 4), min_size=count, max_size=count).map(tuple)
         by_tensor = {f"t{i}": data.draw(rows) for i in range(len(shapes))}
         recipes.append(Recipe.by_tensor(list(checkpoints), write_coefficients(by_tensor, cache).digest))
+        recipes.append(Recipe.grouped(data.draw(splits(list(checkpoints)))))
     for recipe in recipes:
         streamed = load_file(cache.path(build(recipe, cache).digest))
         live = dict(averaged_tensors(recipe, cache))
@@ -206,7 +266,9 @@ def test_streamed_is_tensor_by_tensor_is_the_definition(
         for name in tensors.keys() - {"step"}:
             given = [tensors[name] for tensors in checkpoints.values()]
             factors = by_tensor[name] if recipe.coefficients else recipe.factors
-            result = linear_oracle(given, factors) if recipe.scale == 1 else oracle(given)
+            result = linear_oracle(given, factors) if recipe.arithmetic == "linear/1" else oracle(given)
+            if recipe.groups:
+                result = grouped_oracle(given, recipe.groups)
             assert same_bits(streamed[name], result)
             assert same_bits(live[name], result)
         assert streamed["step"] == live["step"] == 7
@@ -244,10 +306,24 @@ def test_a_product_that_overflows_is_refused_by_tensor(cache: CheckpointCache, i
 def test_tensors_larger_than_a_part_are_the_definition_too(
     cache: CheckpointCache, ingest: Ingest, dtype: torch.dtype
 ) -> None:
-    made = [{"a": torch.randn(700, 1000).to(dtype), "b": torch.randn(77).to(dtype)} for _ in range(3)]
+    made = [{"a": torch.randn(700, 1000).to(dtype), "b": torch.randn(77).to(dtype)} for _ in range(4)]
     digests = [ingest(tensors).digest for tensors in made]
     streamed = load_file(cache.path(build(Recipe.mean(digests), cache).digest))
     assert all(same_bits(streamed[name], oracle([tensors[name] for tensors in made])) for name in "ab")
+    streamed = load_file(cache.path(build(Recipe.grouped([digests[:1], digests[1:]]), cache).digest))
+    for name in "ab":
+        assert same_bits(streamed[name], grouped_oracle([tensors[name] for tensors in made], (1, 3)))
+
+
+def test_groups_of_one_size_are_another_arithmetic_than_the_mean_of_all() -> None:
+    tensors = [torch.randn(1000) for _ in range(6)]
+    names = [digest_of_bytes(b"%d" % place) for place in range(6)]
+    found = [
+        averaged(tensors, recipe) for recipe in (Recipe.grouped([names[:3], names[3:]]), Recipe.mean(names))
+    ]
+    assert same_bits(found[0], grouped_oracle(tensors, (3, 3)))
+    assert not torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_a_uniform_soup_does_not_depend_on_the_order_of_its_candidates(
@@ -282,8 +358,9 @@ def test_tied_tensors_stay_tied(cache: CheckpointCache, ingest: Ingest) -> None:
     for _ in range(3):
         shared = torch.randn(50)
         digests.append(ingest({"embed": shared, "head": shared.clone(), "other": torch.randn(3)}).digest)
-    streamed = load_file(cache.path(build(Recipe.uniform(digests), cache).digest))
-    assert same_bits(streamed["embed"], streamed["head"])
+    for recipe in (Recipe.uniform(digests), Recipe.grouped([digests[:1], digests[1:]])):
+        streamed = load_file(cache.path(build(recipe, cache).digest))
+        assert same_bits(streamed["embed"], streamed["head"])
 
 
 def test_ingredients_that_do_not_go_together_are_refused_with_every_reason(
@@ -312,13 +389,14 @@ def test_a_sum_that_overflows_is_refused_by_tensor(
 ) -> None:
     huge = torch.full((3,), 3e38)
     made = [{"a": torch.ones(2) * i, "b": huge, "c": huge.clone()} for i in range(2)]
-    recipe = Recipe.mean([ingest(tensors).digest for tensors in made])
-    with pytest.raises(NotFinite) as caught:
-        build(recipe, cache)
-    assert caught.value.faults == ("b", "c")
-    with pytest.raises(NotFinite, match="tensor b"):
-        list(averaged_tensors(recipe, cache))
-    assert len(kept()) == 2
+    digests = [ingest(tensors).digest for tensors in (*made, {**made[0], "a": torch.ones(2) * 2})]
+    for recipe in (Recipe.mean(digests[:2]), Recipe.grouped([digests[2:], digests[:2]])):
+        with pytest.raises(NotFinite) as caught:
+            build(recipe, cache)
+        assert caught.value.faults == ("b", "c")
+        with pytest.raises(NotFinite, match="tensor b"):
+            list(averaged_tensors(recipe, cache))
+    assert len(kept()) == 3
 
 
 def test_every_tensor_that_overflows_is_named_wherever_its_parts_are_cut(
@@ -412,9 +490,10 @@ def test_a_crash_in_the_middle_leaves_nothing_behind(
         put(average, number, part, content)
 
     monkeypatch.setattr(OnePass, "_put", crash_at_the_third)
-    with pytest.raises(error):
-        build(Recipe.mean(digests), cache)
-    assert len(kept()) == 2
+    for recipe in (Recipe.mean(digests), Recipe.grouped([digests[:1], digests[1:]])):
+        with pytest.raises(error):
+            build(recipe, cache)
+        assert len(kept()) == 2
 
 
 @pytest.mark.timeout(60)

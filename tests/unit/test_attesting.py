@@ -97,6 +97,21 @@ def test_a_single_model_that_was_registered_is_called_no_merge() -> None:
     assert card.data.to_dict() == {"library_name": "pytorch", "base_model": ["runs:/0/best"]}
 
 
+def test_groups_are_told_by_their_sizes_beside_the_coefficients() -> None:
+    plain = snapshot("a", "b", "c")
+    recipe = Recipe.grouped([plain.recipe.checkpoints[:2], plain.recipe.checkpoints[2:]])
+    rows = tuple(replace(row, recipe=recipe) for row in plain.report.rows)
+    found = documents(MODEL, replace(plain, recipe=recipe, report=replace(plain.report, rows=rows)))
+    built = json.loads(found[STATEMENT])["predicate"]["buildDefinition"]
+    assert built["externalParameters"]["arithmetic"] == "grouped/1"
+    assert built["externalParameters"]["groups"] == [2, 1]
+    told = [one["annotations"]["coefficient"] for one in built["resolvedDependencies"]]
+    assert told == ["1/4", "1/4", "1/2"]
+    assert found[CARD].decode().count("| 1/4 |") == 2
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(found[MATERIALS].decode()) is None
+    assert b'"1/2"' in found[MATERIALS]
+
+
 def test_half_a_character_in_a_name_keeps_nothing_from_being_registered() -> None:
     found = documents(MODEL, snapshot("half \ud800", "whole"))
     assert all(content.decode() for content in found.values())

@@ -55,7 +55,8 @@ def test_ratios_survive_json_and_older_recipes_stay_as_they_are() -> None:
     linear = Recipe.linear({A: (3, 2), B: (-1, 2)})
     ones = Recipe.linear({A: (1, 1), B: (1, 1)})
     overlaid = replace(ones, overlay=OverlayRule("training", 512, "bn/1", A))
-    for recipe in (linear, replace(ones, coefficients=A), overlaid, replace(ones, overlay=A)):
+    grouped = Recipe.grouped([[A], [B]])
+    for recipe in (linear, replace(ones, coefficients=A), overlaid, replace(ones, overlay=A), grouped):
         assert from_document(Recipe, json.loads(json.dumps(to_document(recipe)))) == recipe
     assert to_document(Recipe.mean([A])).keys() == {"ingredients", "arithmetic", "overlay"}
 

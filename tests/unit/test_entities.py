@@ -25,7 +25,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadRequest
 
-A, B, C = (Digest(f"sha256:{letter * 64}") for letter in "abc")
+A, B, C, D = (Digest(f"sha256:{letter * 64}") for letter in "abcd")
 
 
 def test_a_uniform_recipe_has_one_digest_whatever_the_order() -> None:
@@ -98,7 +98,8 @@ def test_a_linear_recipe_has_reduced_ratios_and_a_name_of_its_own() -> None:
     assert task_arithmetic.digest == expected
     assert task_arithmetic == Recipe.linear({A: (1, 1), B: (3, 10), C: (3, -10)})
     assert task_arithmetic.factors == (1.0, 0.3, -0.3)
-    assert (task_arithmetic.scale, Recipe.mean([A, B]).scale, Recipe.mean([A, B]).factors) == (1, 0.5, (1, 1))
+    assert (task_arithmetic.sums, Recipe.mean([A, B]).sums) == (((range(3), 1.0),), ((range(2), 0.5),))
+    assert Recipe.mean([A, B]).factors == (1, 1)
     assert Recipe.linear({A: (1, 2), B: (1, 2)}).digest != Recipe.mean([A, B]).digest, "other last bits"
 
 
@@ -126,6 +127,81 @@ def test_a_linear_recipe_that_has_another_name_or_means_nothing_is_refused(
     ingredients = tuple(Ingredient(*pair) for pair in zip((A, B), coefficients, strict=False))
     with pytest.raises(ValueError, match=r"linear/1|each tensor"):
         Recipe(ingredients, Arithmetic.LINEAR_1, coefficients=by_tensor)
+
+
+def test_a_grouped_recipe_is_flattened_and_has_a_name_of_its_own() -> None:
+    # As above: a changed value here is a changed name.
+    expected = "sha256:526d650c39ec99611141afcd71cdd101004158dcb0f9d1cd7f5d41de55d860e6"
+    grouped = Recipe.grouped([[A, B], [C]])
+    assert grouped.digest == expected
+    assert [(i.checkpoint, i.coefficient) for i in grouped.ingredients] == [
+        (A, (1, 4)),
+        (B, (1, 4)),
+        (C, (1, 2)),
+    ]
+    assert list(grouped.sums) == [(range(2), 0.25), (range(2, 3), 0.5)]
+    assert list(grouped.factors) == [1, 1, 1]
+    others = [Recipe.grouped(g) for g in ([[B, A], [C]], [[C], [A, B]], [[A], [B, C]], [[A], [B], [C]])]
+    same = Recipe.linear({A: (1, 4), B: (1, 4), C: (1, 2)})
+    assert len({each.digest for each in (grouped, *others, same, Recipe.mean([A, B, C]))}) == 7
+    two_and_two, four = (Recipe.grouped(g) for g in ([[A, B], [C, D]], [[A], [B], [C], [D]]))
+    assert two_and_two.ingredients == four.ingredients
+    assert len({two_and_two.digest, four.digest, Recipe.mean([A, B, C, D]).digest}) == 3, "other last bits"
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ([], "at least one ingredient"),
+        ([[A, B]], "one group alone is mean/1"),
+        ([[A], []], "two or more groups"),
+        ([[A, B], [B]], "names each checkpoint once"),
+    ],
+)
+def test_groups_that_mean_nothing_are_refused(groups: list[list[Digest]], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Recipe.grouped(groups)
+
+
+GROUPED = Recipe.grouped([[A, B], [C]])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"groups": None},
+        {"groups": (1, 2)},
+        {"groups": (2, 2)},
+        {"groups": (3,)},
+        {"groups": (2, 1, 0)},
+        {"arithmetic": Arithmetic.MEAN_1},
+        {"arithmetic": Arithmetic.LINEAR_1},
+        {"coefficients": D},
+        {"ingredients": Recipe.mean([A, B, C]).ingredients},
+        {"ingredients": GROUPED.ingredients[::-1]},
+    ],
+    ids=str,
+)
+def test_a_grouped_recipe_that_does_not_hold_together_is_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"/1"):
+        replace(GROUPED, **other)
+
+
+def test_without_an_ingredient_it_stays_a_mean_of_its_kind() -> None:
+    grouped = replace(Recipe.grouped([[A, B], [C], [D]]), overlay=A)
+    assert grouped.without(0) == Recipe.grouped([[B], [C], [D]])
+    assert grouped.without(2) == Recipe.grouped([[A, B], [D]])
+    assert GROUPED.without(2) == Recipe.mean([A, B])
+    assert Recipe.mean([A, B, C]).without(1) == Recipe.mean([A, C])
+    for recipe in (Recipe.mean([A]), Recipe.linear({A: (1, 2), B: (1, 2)})):
+        with pytest.raises(ValueError, match="no recipe of its kind"):
+            recipe.without(0)
+
+
+def test_the_ensemble_like_a_soup_lets_its_groups_count_the_same() -> None:
+    assert Ensemble.like(Recipe.grouped([[A, B], [C]])).weights == (1, 1, 2)
+    assert Ensemble.like(Recipe.grouped([[A, B], [C, D]])) == Ensemble.of([A, B, C, D])
+    assert Ensemble.like(Recipe.mean([B, A])) == Ensemble.of([B, A])
 
 
 def test_a_rule_for_statistics_is_a_part_of_the_name() -> None:

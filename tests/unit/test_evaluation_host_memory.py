@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stockpot.evaluation.devices import device
 from stockpot.evaluation.devices.host_memory import available_memory
-from stockpot.evaluation.passes import batches
 
 GB = 1 << 30
 HOST = 256 * GB
@@ -86,5 +86,5 @@ def test_a_system_that_tells_nothing_gives_a_part_of_its_memory(tmp_path: Path) 
 
 
 def test_batches_are_kept_in_what_this_process_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "available_memory", lambda: 7)
-    assert batches._free(torch.device("cpu")) == 7
+    monkeypatch.setattr(device, "available_memory", lambda: 7)
+    assert device.free_memory(torch.device("cpu")) == 7

@@ -181,6 +181,56 @@ def test_every_recipe_has_the_bits_of_the_plain_average_whatever_came_before(
         require_average(module, recipe, cache)
 
 
+@st.composite
+def grouped_walks(draw: st.DrawFn) -> list[list[list[int]]]:
+    """Groups of seeds: each begins with one, others come to one of them, kept or not, in whatever order."""
+    order = draw(st.permutations(list(SEEDS)))
+    count = draw(st.integers(2, 4))
+    groups, walk = [[seed] for seed in order[:count]], list[list[list[int]]]()
+    for candidate in order[count:]:
+        place = draw(st.integers(0, count - 1))
+        tried = [[*g, candidate] if at == place else g for at, g in enumerate(groups)]
+        walk += [groups, tried] if draw(st.booleans()) else [tried]
+        groups = tried if draw(st.booleans()) else groups
+        others = st.sampled_from([groups[::-1], groups[1:], [g[::-1] for g in tried], groups])
+        walk += draw(st.lists(others, max_size=1))
+    return walk
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("free", [0, 1 << 40], ids=["no room", "room"])
+@pytest.mark.parametrize(
+    ("kind", "stored", "held"),
+    [("mixed", "F32", "F32"), ("mixed", "BF16", "BF16"), ("attention", "F16", "F32"), ("tied", "F64", "F64")],
+)
+def test_groups_have_the_bits_of_the_plain_average_whatever_came_before(
+    sweeps: Callable[[str, str], tuple[CheckpointCache, list[Digest]]],
+    kind: str,
+    stored: str,
+    held: str,
+    free: int,
+    data: st.DataObject,
+) -> None:
+    cache, digests = sweeps(kind, stored)
+    module = MODELS[kind]().to(DTYPES[held])
+    if kind == "mixed":
+        module.long.data = module.long.data.double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_module, "free_memory", lambda _: free)
+        live = LiveModule(module, CachedCheckpoints(cache), CPU)
+    for groups in data.draw(grouped_walks()):
+        if data.draw(st.integers(0, 9)) == 0:
+            live.forget()
+        if data.draw(st.integers(0, 4)) == 0:
+            live.hold(Recipe.mean([digests[seed] for seed in groups[0]]))
+        named = [[digests[seed] for seed in group] for group in groups]
+        recipe = Recipe.grouped(named) if len(named) > 1 else Recipe.mean(named[0])
+        live.prepare(recipe)
+        assert live.hold(recipe) is module
+        require_average(module, recipe, cache)
+
+
 def live_dense(
     folder: Path, states: Sequence[Mapping[str, Tensor]]
 ) -> tuple[LiveModule, CachedCheckpoints, list[Digest]]:
@@ -212,6 +262,62 @@ def test_a_trial_reads_its_candidate_once_and_an_accepted_one_once_more(tmp_path
     assert opened_for(a, c, d) == [c, d]
     assert opened_for(a, c, e) == [e]
     assert opened_for(b, e) == [b, e]
+
+
+def test_a_trial_in_any_group_reads_its_candidate_once(tmp_path: Path) -> None:
+    live, checkpoints, (a, b, c, d, e, f) = live_dense(tmp_path, dense(6))
+    for digest in (a, b, c, d, e, f):
+        live.hold(Recipe.mean([digest]))
+
+    def opened_for(*groups: list[Digest]) -> list[Digest]:
+        checkpoints.opened.clear()
+        checkpoints.prefetched.clear()
+        recipe = Recipe.grouped(groups)
+        live.prepare(recipe)
+        live.hold(recipe)
+        assert checkpoints.prefetched == checkpoints.opened[-1:]
+        return checkpoints.opened.copy()
+
+    assert opened_for([a], [b], [c]) == [b, c, a]
+    assert opened_for([a], [b, d], [c]) == [a, d], "what was read last is kept, so it joins its sum"
+    assert opened_for([a, d], [b], [c]) == [d]
+    assert opened_for([a], [b], [c, e]) == [e]
+    assert opened_for([a], [b], [c, e, f]) == [e, f]
+    assert opened_for([a, d], [b], [c, e]) == [d]
+    assert opened_for([a], [b, d, f], [c, e]) == [d, f]
+    assert opened_for([a], [b, d], [c, e]) == [e], "all of it is added already: one is read for the rest"
+
+
+def test_without_room_for_a_sum_of_each_group_they_are_read_again_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, told = CheckpointCache(tmp_path), list[str]()
+    digests = planted(cache, dense(6))
+    checkpoints = CachedCheckpoints(cache)
+    each = sum(tensor.nbytes for tensor in tiny.weights("dense").values())
+    room = [each]
+    monkeypatch.setattr(live_module, "free_memory", lambda _: room[0])
+    live = LiveModule(tiny.dense(), checkpoints, CPU, told.append)
+    for digest in digests:
+        live.hold(Recipe.mean([digest]))
+
+    def opened_for(*groups: str) -> str:
+        checkpoints.opened.clear()
+        recipe = Recipe.grouped([[digests["abcdef".index(one)] for one in group] for group in groups])
+        require_average(live.hold(recipe), recipe, cache)
+        return "".join("abcdef"[digests.index(digest)] for digest in checkpoints.opened if digest in digests)
+
+    assert opened_for("a", "b") == "ba", "two sums are needed in any case"
+    assert not told
+    assert opened_for("a", "b", "c") == "abc"
+    assert told == [
+        "no room to keep the sums of 3 groups of weights: most of them are read again for each recipe"
+    ]
+    assert opened_for("a", "b", "cd") == "cd", "what comes to the last group leaves the others alone"
+    assert opened_for("a", "be", "c") == "abec"
+    room[0] = 6 * each
+    assert opened_for("a", "b", "c") == "bca"
+    assert opened_for("a", "bd", "c") == "ad"
 
 
 def test_what_is_forgotten_is_made_anew_of_all_its_ingredients(tmp_path: Path) -> None:
@@ -293,7 +399,7 @@ def test_the_threads_end_with_the_live_module(tmp_path: Path) -> None:
 
 def test_preparing_asks_the_checkpoints_to_fetch_ahead(tmp_path: Path) -> None:
     live, checkpoints, digests = live_dense(tmp_path, dense(2))
-    live.prepare(digests[1])
+    live.prepare(Recipe.mean(digests))
     assert checkpoints.prefetched == [digests[1]]
 
 

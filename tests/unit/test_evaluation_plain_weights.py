@@ -46,7 +46,12 @@ def test_the_bits_are_the_hot_swaps(kind: str, stored: torch.dtype) -> None:
     ]
     for dtype in {stored, torch.promote_types(stored, torch.float32)}:
         means = [Recipe.mean(part) for part in (DIGESTS[:1], DIGESTS[:2], DIGESTS, DIGESTS[::-1])]
-        for recipe in (*means, Recipe.linear(dict(zip(DIGESTS, ((-1, 3), (1, 1), (5, 7)), strict=True)))):
+        grouped = Recipe.grouped([DIGESTS[:1], DIGESTS[1:]])
+        for recipe in (
+            *means,
+            grouped,
+            Recipe.linear(dict(zip(DIGESTS, ((-1, 3), (1, 1), (5, 7)), strict=True))),
+        ):
             plain = filled(tiny.KINDS[kind]().to(dtype), recipe, states)
             hot = LiveModule(tiny.KINDS[kind]().to(dtype), made(states), CPU).hold(recipe)
             assert bits(plain) == bits(hot)
@@ -82,7 +87,7 @@ def test_a_fault_of_the_hot_swap_is_none_of_it(monkeypatch: pytest.MonkeyPatch) 
     def fails(*_: object) -> None:
         raise AssertionError("used")
 
-    for name in ("_copy", "_copy_mean", "_add", "RunningSum", "LiveModule", "ThreadedFeed"):
+    for name in ("_copy", "_copy_mean", "mean_of_groups", "GroupSums", "LiveModule", "ThreadedFeed"):
         monkeypatch.setattr(live_module, name, fails)
     for name in ("RunningSum", "rounded"):
         monkeypatch.setattr(arithmetic, name, fails)

@@ -114,6 +114,16 @@ def _report(
     return SoupReport(request, (best, row), (found,), (), (), ()), row
 
 
+def test_groups_that_count_the_same_are_told() -> None:
+    report, row = _report()
+    assert "The average of 2 fine-tuned models, selected by greedy" in description(report, row, [], "f.png")
+    row = replace(row, recipe=Recipe.grouped([[A], [B, Digest(f"sha256:{'c' * 64}")]]))
+    told = description(replace(report, rows=(*report.rows[:1], row)), row, [], "f.png")
+    assert (
+        "The average of 3 fine-tuned models in 2 groups, each of which counts the same, selected by" in told
+    )
+
+
 def test_no_name_makes_a_link_a_heading_or_a_verdict_on_the_page() -> None:
     report, row = _report()
     innocent = description(report, row, [_candidate(n, f"tune-{n}") for n in range(len(HOSTILE))], "f.png")

@@ -548,6 +548,10 @@ def test_methods_are_merged_by_recipe_and_not_by_their_checkpoints() -> None:
     backwards = replace(found.recipe, ingredients=found.recipe.ingredients[::-1])
     overlaid = replace(found.recipe, overlay=Digest("sha256:head"))
     selections = [found]
-    selections += [replace(found, method=m, recipe=r) for m, r in (("back", backwards), ("over", overlaid))]
+    a, b, c, d = found.recipe.checkpoints
+    even, uneven = Recipe.grouped([[d, b], [a, c]]), Recipe.grouped([[d, b, a], [c]])
+    others = {"back": backwards, "over": overlaid, "even": even, "uneven": uneven}
+    selections += [replace(found, method=method, recipe=recipe) for method, recipe in others.items()]
     report = measure(REQUEST, ranking, selections, evaluators, bench, never, Silent())
-    assert [row.methods for row in report.rows] == [(), ("uniform", "back"), ("over",)]
+    assert [row.methods for row in report.rows] == [(), ("uniform", "back", "even"), ("over",), ("uneven",)]
+    assert report.rows[1].recipe == found.recipe, "the first one's name"

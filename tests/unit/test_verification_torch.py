@@ -26,7 +26,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadTask
 from stockpot.evaluation import TorchBench
-from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights import group_sums, live_module
 from stockpot.evaluation.weights.block_feed import Block
 from stockpot.selection.greedy import Greedy
 from stockpot.selection.uniform import Uniform
@@ -219,10 +219,10 @@ def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_ingredient_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add(block: Block, content: Tensor, factors: Factors, place: int) -> None:
-        block.sum = RunningSum(content * 0, factor=factors[block.name][place])
+    def add(block: Block, content: Tensor, factors: Factors, place: int, at: int) -> None:
+        block.sums[at] = RunningSum(content * 0, factor=factors[block.name][place])
 
-    monkeypatch.setattr(live_module, "_add", add)
+    monkeypatch.setattr(group_sums, "_add_to", add)
 
 
 def a_tensor_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

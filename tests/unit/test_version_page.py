@@ -21,10 +21,12 @@ from stockpot.entities import (
     CheckOutcome,
     Comparison,
     Decision,
+    Digest,
     Exclusion,
     ExclusionReason,
     JudgedVersion,
     ModelVersion,
+    OverlayRule,
     Recipe,
     ReportRow,
     Score,
@@ -320,6 +322,17 @@ def test_barriers_are_what_is_remembered_and_the_rest_names_its_command() -> Non
     for one in (*pairs.values(), *rests.values()):
         site.store.commit_score(one, VALIDATION, Score((1.0, 1.0, 1.0)))
     assert "--barriers" not in html(site.page(version)).text
+
+
+def test_without_one_of_its_ingredients_a_group_is_the_mean_of_the_others() -> None:
+    a, b, c = (Digest(f"sha256:{letter * 64}") for letter in "abc")
+    rule = OverlayRule("training", 8, "bn/1", a)
+    soup = replace(Recipe.grouped([[a, b], [c]]), overlay=rule)
+    assert without_each(soup) == {
+        0: replace(Recipe.grouped([[b], [c]]), overlay=rule),
+        1: replace(Recipe.grouped([[a], [c]]), overlay=rule),
+        2: replace(Recipe.mean([a, b]), overlay=rule),
+    }
 
 
 def test_of_two_ingredients_each_is_what_is_left_without_the_other() -> None:

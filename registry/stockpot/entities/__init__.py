@@ -54,7 +54,7 @@ from stockpot.entities.model_folder import (
 from stockpot.entities.protocol import Conditions, EvaluationProtocol, Question
 from stockpot.entities.pruned import Pruned
 from stockpot.entities.recall import Recall, RecallKind
-from stockpot.entities.recipe import Arithmetic, Ingredient, OverlayRule, Recipe
+from stockpot.entities.recipe import Arithmetic, GroupSum, Ingredient, OverlayRule, Recipe
 from stockpot.entities.registration import (
     LoggedSoup,
     Measurement,
@@ -163,6 +163,7 @@ __all__ = [
     "Found",
     "GateScore",
     "GateVerdict",
+    "GroupSum",
     "IngestedSource",
     "Ingredient",
     "Job",

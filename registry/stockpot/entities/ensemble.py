@@ -40,6 +40,14 @@ class Ensemble:
         """These checkpoints with equal weights, in this order."""
         return cls(tuple(Recipe.mean([checkpoint]) for checkpoint in checkpoints))
 
+    @classmethod
+    def like(cls, soup: Recipe) -> "Ensemble":
+        """The soup's ingredients, in its order: with equal weights, or so that its groups count the same."""
+        groups = soup.groups or (len(soup.ingredients),)
+        common = math.lcm(*groups)
+        weights = tuple(common // size for size in groups for _ in range(size))
+        return cls(cls.of(soup.checkpoints).members, weights if len(set(groups)) > 1 else ())
+
     @property
     def checkpoints(self) -> tuple[Digest, ...]:
         """Those of its members, in their order."""

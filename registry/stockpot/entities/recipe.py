@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 from stockpot.entities.digest import Digest, digest_of_document
 
@@ -20,6 +22,12 @@ class Arithmetic(StrEnum):
     LINEAR_1 = "linear/1"
     """Any coefficients: multiply each ingredient by its coefficient, rounded to that dtype; add the products
     one by one in recipe order, each product and each sum rounded; cast once. The rest as in ``mean/1``."""
+    GROUPED_1 = "grouped/1"
+    """The mean over groups of the mean of each group, in one go: add each group's ingredients as ``mean/1``
+    does; multiply each group's sum by its coefficient, rounded to that dtype; add the products one by one, in
+    the groups' order, each product and each sum rounded; cast once. The rest as in ``mean/1``. Also where
+    all groups are of one size, the bits are not those of ``mean/1``: products are rounded before they are
+    added."""
     PYFUNC_1 = "pyfunc/1"
     """No average: a registered model as MLflow serves it, named by all its files. See `Recipe.served`."""
 
@@ -34,7 +42,7 @@ class Ingredient:
 
     checkpoint: Digest
     coefficient: float | Ratio
-    """A number under ``mean/1``, a ratio under ``linear/1``."""
+    """A number under ``mean/1``, a ratio under ``linear/1`` and ``grouped/1``."""
 
     @property
     def factor(self) -> float:
@@ -43,6 +51,15 @@ class Ingredient:
             return self.coefficient
         numerator, denominator = self.coefficient
         return numerator / denominator
+
+
+class GroupSum(NamedTuple):
+    """Ingredients that are added up before anything else, and what their sum is multiplied by."""
+
+    places: range
+    """In the recipe, from 0."""
+    scale: float
+    """To be rounded to the sum's dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +99,23 @@ class Recipe:
     coefficients: Digest | None = None
     """Under ``linear/1``, a safetensors file that holds one for each tensor of each ingredient: for each
     tensor's name a vector, in recipe order. The ingredients' own are (1, 1) then."""
+    groups: tuple[int, ...] | None = None
+    """Under ``grouped/1``, how many ingredients each group has: they follow each other in recipe order."""
 
     def __post_init__(self) -> None:
         if not self.ingredients:
             raise ValueError("a recipe needs at least one ingredient")
         if len(set(self.checkpoints)) != len(self.ingredients):
             raise ValueError("a recipe names each checkpoint once")
+        if (self.groups is None) is (self.arithmetic is Arithmetic.GROUPED_1):
+            raise ValueError(
+                f"only {Arithmetic.GROUPED_1} has groups, got {self.groups} of {self.arithmetic}"
+            )
         found = {ingredient.coefficient for ingredient in self.ingredients}
         if self.arithmetic is Arithmetic.LINEAR_1:
             self._require_ratios()
+        elif self.groups is not None:
+            self._require_groups(self.groups)
         elif found != {1.0 / len(self.ingredients)} or self.coefficients is not None:
             raise ValueError(f"{self.arithmetic} takes equal coefficients that add up to one, got {found}")
 
@@ -106,6 +131,18 @@ class Recipe:
         if self.coefficients is not None and set(ratios) != {(1, 1)}:
             raise ValueError(
                 "where each tensor has coefficients of its own, those of the ingredients are (1, 1)"
+            )
+
+    def _require_groups(self, groups: tuple[int, ...]) -> None:
+        if len(groups) < 2 or min(groups) < 1 or sum(groups) != len(self.ingredients):
+            raise ValueError(
+                f"{self.arithmetic} takes two or more groups that hold all of its {len(self.ingredients)} "
+                f"ingredients, got groups of {groups}: one group alone is {Arithmetic.MEAN_1.value}"
+            )
+        given = [ingredient.coefficient for ingredient in self.ingredients]
+        if given != _ratios_of(groups) or self.coefficients is not None:
+            raise ValueError(
+                f"{self.arithmetic} takes 1/(groups x ingredients of the group) as coefficients, got {given}"
             )
 
     @classmethod
@@ -124,6 +161,19 @@ class Recipe:
         ratios = {checkpoint: Fraction(*ratio) for checkpoint, ratio in coefficients.items()}
         ingredients = (Ingredient(c, (r.numerator, r.denominator)) for c, r in ratios.items())
         return cls(tuple(ingredients), Arithmetic.LINEAR_1)
+
+    @classmethod
+    def grouped(cls, groups: Sequence[Sequence[Digest]]) -> "Recipe":
+        """Average the averages of these groups: each group counts the same, however many it holds. Groups and
+        what is in them stay in this order.
+
+        Raises ValueError for fewer than two groups (one group's average is `mean`), for an empty one, and for
+        a checkpoint that is named twice.
+        """
+        sizes = tuple(map(len, groups))
+        checkpoints = [checkpoint for group in groups for checkpoint in group]
+        pairs = zip(checkpoints, _ratios_of(sizes), strict=True)
+        return cls(tuple(Ingredient(*pair) for pair in pairs), Arithmetic.GROUPED_1, groups=sizes)
 
     @classmethod
     def by_tensor(cls, checkpoints: Sequence[Digest], coefficients: Digest) -> "Recipe":
@@ -157,16 +207,36 @@ class Recipe:
     @property
     def factors(self) -> tuple[float, ...]:
         """What each ingredient is multiplied by before it is added, to be rounded to the sum's dtype: ones
-        under ``mean/1``. Where coefficients are a file, it says so for each tensor.
+        but under ``linear/1``. Where coefficients are a file, it says so for each tensor.
         """
         if self.arithmetic is Arithmetic.LINEAR_1:
             return tuple(ingredient.factor for ingredient in self.ingredients)
         return (1.0,) * len(self.ingredients)
 
     @property
-    def scale(self) -> float:
-        """What the sum is multiplied by, to be rounded to its dtype: one under ``linear/1``."""
-        return 1.0 if self.arithmetic is Arithmetic.LINEAR_1 else 1.0 / len(self.ingredients)
+    def sums(self) -> tuple[GroupSum, ...]:
+        """What is added up by itself and multiplied then: each group under ``grouped/1``, else all at
+        once, with a scale of one under ``linear/1``.
+        """
+        count = len(self.ingredients)
+        if self.groups is None:
+            scale = 1.0 if self.arithmetic is Arithmetic.LINEAR_1 else 1.0 / count
+            return (GroupSum(range(count), scale),)
+        ends = accumulate(self.groups)
+        places = (range(end - size, end) for end, size in zip(ends, self.groups, strict=True))
+        return tuple(GroupSum(each, self.ingredients[each[0]].factor) for each in places)
+
+    def without(self, place: int) -> "Recipe":
+        """The same kind of mean of all ingredients but the one at this place, with nothing laid over it. A
+        group that is empty then is gone, and a single group that is left is a ``mean/1``.
+
+        Raises ValueError under other arithmetics, and for an only ingredient.
+        """
+        if self.arithmetic not in (Arithmetic.MEAN_1, Arithmetic.GROUPED_1) or not self.is_soup:
+            raise ValueError(f"without one of its ingredients, {self.digest} is no recipe of its kind")
+        rest = [[self.checkpoints[p] for p in each.places if p != place] for each in self.sums]
+        groups = [group for group in rest if group]
+        return Recipe.grouped(groups) if len(groups) > 1 else Recipe.mean(groups[0])
 
     @property
     def is_soup(self) -> bool:
@@ -188,7 +258,14 @@ class Recipe:
         }
         if self.coefficients is not None:  # a key that came later: what lacks it keeps its name
             document["coefficients"] = self.coefficients
+        if self.groups is not None:  # as is this one
+            document["groups"] = self.groups
         return digest_of_document(document)
+
+
+def _ratios_of(groups: Sequence[int]) -> list[Ratio]:
+    """Of each ingredient, in groups of these sizes."""
+    return [(1, len(groups) * size) for size in groups for _ in range(size)]
 
 
 def _is_reduced(ratio: Ratio) -> bool:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import Digest, Recipe, short
+from stockpot.entities import Composition, Recipe, short
 from stockpot.errors import BadTask, NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import choose_device, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
@@ -96,9 +96,9 @@ class TaskModels:
             lay(self._statistics.known(recipe), module)
         return module
 
-    def prepare(self, checkpoint: Digest) -> None:
-        """Say that the next recipe likely ends in this checkpoint: loaded ahead of time. Never fails."""
-        self._live.prepare(checkpoint)
+    def prepare(self, recipe: Composition) -> None:
+        """Say that this is likely evaluated next: its weights are loaded ahead of time. Never fails."""
+        self._live.prepare(recipe if isinstance(recipe, Recipe) else recipe.members[-1])
 
     def prove_swap(self, recipe: Recipe, answers: Callable[[nn.Module], Tensor], where: str) -> None:
         """That the live module, whose weights were swapped, answers as one made anew does.
@@ -165,7 +165,7 @@ class TaskModels:
     def _live(self) -> LiveModule:
         module = self.module
         with device_blamed(self.device, "before the first weights"):
-            return LiveModule(module, self._checkpoints, self.device)
+            return LiveModule(module, self._checkpoints, self.device, self._say)
 
     @cached_property
     def made(self) -> nn.Module:

@@ -177,7 +177,7 @@ class TorchEvaluator:
         if not self._plain:
             models.prove_swap(recipe, partial(self._first_outputs, where), where)
             if following is not None:
-                models.prepare(following.recipe.checkpoints[-1])
+                models.prepare(following.recipe)
         forward = Forward(
             self._shared.task,
             self._batches,

@@ -9,7 +9,8 @@ The one module of this package that imports torch, so that headers are read with
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, reduce
+from itertools import chain, islice
 from threading import Barrier
 from types import MappingProxyType
 
@@ -126,11 +127,13 @@ def averaged(tensors: Iterable[Tensor], recipe: Recipe, factors: Sequence[float]
     if not recipe.is_soup or not first.is_floating_point():
         return first
     dtype = accumulator(first.dtype)
-    coefficient, *others = (torch.tensor(factor, dtype=dtype) for factor in factors or recipe.factors)
-    total = first.to(dtype) * coefficient
-    for tensor, coefficient in zip(ingredients, others, strict=True):
-        total = total + tensor.to(dtype) * coefficient
-    return (total * torch.tensor(recipe.scale, dtype=dtype)).to(first.dtype)
+    each = zip(chain([first], ingredients), factors or recipe.factors, strict=True)
+    products = (tensor.to(dtype) * torch.tensor(factor, dtype=dtype) for tensor, factor in each)
+    groups = (
+        reduce(torch.add, islice(products, len(places))) * torch.tensor(scale, dtype=dtype)
+        for places, scale in recipe.sums
+    )
+    return reduce(torch.add, groups).to(first.dtype)
 
 
 class RunningSum:
@@ -195,6 +198,30 @@ class RunningSum:
         if factor == 1.0:
             return tensor
         return torch.mul(tensor, rounded(factor, self.total.dtype), out=self._wide)
+
+
+def mean_of_groups(
+    sums: Sequence[RunningSum | None], scales: Sequence[float], joins: int | None, tensor: Tensor, out: Tensor
+) -> Tensor:
+    """The fast way, of several groups: each group's sum times its scale, added in order, written into `out`.
+
+    `joins`: the place of the group that the tensor is added to before, or is the only one of, where that has
+    no sum yet; None for no group. The sums stay as they are. `out`: as in `RunningSum.mean_with`.
+    """
+    dtype = accumulator(tensor.dtype)
+    wide = tensor.to(dtype)
+
+    def product(place: int, room: Tensor | None) -> Tensor:
+        running, total = sums[place], wide
+        if running is not None:
+            total = torch.add(running.total, wide, out=room) if place == joins else running.total
+        return torch.mul(total, rounded(scales[place], dtype), out=room)
+
+    total, room = product(0, None), None
+    for place in range(1, len(sums)):
+        room = product(place, room)
+        total.add_(room)
+    return out.copy_(total)
 
 
 def plus_product(weight: Tensor, left: Tensor, right: Tensor, scale: float, dtype: torch.dtype) -> Tensor:

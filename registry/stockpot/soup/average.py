@@ -71,7 +71,7 @@ def build(
 
     with _fitting(recipe, cache, overlay) as files, cache.draft(files[0].file.size) as draft:
         factors = factors_by_tensor(recipe, files[0].tensors, cache.open)
-        average = OnePass(files, factors, recipe.scale, draft, overlay=overlay, hashing=known is None)
+        average = OnePass(files, factors, recipe.sums, draft, overlay=overlay, hashing=known is None)
         digests = average.run()
         found = dict(zip(recipe.checkpoints, digests, strict=False))  # the last is the soup's
         if wrong := {name: f"its bytes are {now}" for name, now in found.items() if name != now}:

@@ -16,7 +16,7 @@ from itertools import groupby
 from queue import SimpleQueue
 from threading import Condition, Event, Lock
 
-from stockpot.entities import Digest, TensorSpec
+from stockpot.entities import Digest, GroupSum, TensorSpec
 from stockpot.soup.canonical import FLOATS, ITEM_SIZES
 from stockpot.soup.coefficients import Factors
 from stockpot.soup.overlay import Overlay
@@ -65,14 +65,14 @@ class _OrderedSha256:
 
 class OnePass:
     """The average of files of one layout, written into a file of the same layout: by factors for each tensor
-    and `Recipe.scale`. `overlay`: what is laid over it.
+    and `Recipe.sums`. `overlay`: what is laid over it.
     """
 
     def __init__(
         self,
         files: Sequence[WeightsFile],
         factors: Factors,
-        scale: float,
+        sums: Sequence[GroupSum],
         target: UnfinishedFile,
         *,
         overlay: Overlay | None,
@@ -81,7 +81,7 @@ class OnePass:
         self.offenders: set[str] = set()
         """Afterwards: the tensors whose sums overflow."""
         self._files = [file.file for file in files]
-        self._scale = scale
+        self._sums = sums
         self._overlay, self._named = overlay, files[0].places
         self._target = target
         self._places = sorted(files[0].places.values(), key=lambda place: (place.offset, place.end))
@@ -121,7 +121,7 @@ class OnePass:
 
     def _work(self) -> None:
         try:
-            means = PartMeans(_PART, self._scale)
+            means = PartMeans(_PART, self._sums)
             while (numbered := self._next_part()) is not None:
                 number, (part, factors) = numbered
                 self._average(number, part, factors, means)

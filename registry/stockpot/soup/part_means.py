@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.entities import TensorSpec
+from stockpot.entities import GroupSum, TensorSpec
 from stockpot.soup.canonical import ITEM_SIZES
 
 WITH_TORCH = frozenset({"F16", "BF16"})
@@ -21,12 +21,13 @@ Take = Callable[[int, memoryview], None]
 
 
 class PartMeans:
-    """Means of parts of at most `limit` elements. One for each thread. `scale`: `Recipe.scale`."""
+    """Means of parts of at most `limit` elements. One for each thread. `sums`: `Recipe.sums`."""
 
-    def __init__(self, limit: int, scale: float) -> None:
-        # Pages that are never touched take no memory: 8 bytes per element are needed for F64 alone.
-        self._memory = [np.empty(limit * 8, dtype=np.uint8) for _ in range(3)]
-        self._scale = scale
+    def __init__(self, limit: int, sums: Sequence[GroupSum]) -> None:
+        # Pages that are never touched take no memory: 8 bytes per element are needed for F64 alone, and the
+        # last one where there is more than one sum.
+        self._memory = [np.empty(limit * 8, dtype=np.uint8) for _ in range(4)]
+        self._sums = sums
 
     def mean(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
         """The bytes of the mean, valid until the next is asked for, and whether all of it is finite.
@@ -37,7 +38,7 @@ class PartMeans:
 
     def copy(self, part: TensorSpec, take: Take, *, files: int) -> memoryview:
         """The bytes of the part in the first file; so many files are read."""
-        content, others, _ = (cut.data for cut in self._cut(part, ITEM_SIZES[part.dtype]))
+        content, others, *_ = (cut.data for cut in self._cut(part, ITEM_SIZES[part.dtype]))
         take(0, content)
         for index in range(1, files):
             take(index, others)
@@ -45,19 +46,23 @@ class PartMeans:
 
     def _wide(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
         dtype = np.float64 if part.dtype == "F64" else np.float32
-        incoming_bytes, total_bytes, _ = self._cut(part, ITEM_SIZES[part.dtype])
-        incoming, total = incoming_bytes.view(dtype), total_bytes.view(dtype)
-        take(0, total_bytes.data)
+        memory = self._cut(part, ITEM_SIZES[part.dtype])
+        incoming, total, _, another = (cut.view(dtype) for cut in memory)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported by name
-            _multiply(total, factors[0])
-            for index, factor in enumerate(factors[1:], start=1):
-                take(index, incoming_bytes.data)
-                _multiply(incoming, factor)
-                np.add(total, incoming, out=total)
-            _multiply(total, self._scale)
+            for group, (places, scale) in enumerate(self._sums):
+                own = another if group else total
+                for index in places:
+                    values = incoming if index > places.start else own
+                    take(index, values.view(np.uint8).data)
+                    _multiply(values, factors[index])
+                    if values is incoming:
+                        np.add(own, incoming, out=own)
+                _multiply(own, scale)
+                if group:
+                    np.add(total, own, out=total)
             # A sum stays NaN or infinite once it is. An infinite one may be an overflow: then look again.
             finite = math.isfinite(total.sum()) or bool(np.isfinite(total).all())
-        return total_bytes.data, finite
+        return total.view(np.uint8).data, finite
 
     def _narrow(self, part: TensorSpec, take: Take, factors: Sequence[float]) -> tuple[memoryview, bool]:
         import torch
@@ -66,13 +71,18 @@ class PartMeans:
 
         incoming_bytes = self._cut(part, ITEM_SIZES[part.dtype])[0]
         incoming = torch.from_numpy(incoming_bytes).view(DTYPES[part.dtype])
-        _, total, wide = (torch.from_numpy(cut).view(torch.float32) for cut in self._cut(part, 4))
-        take(0, incoming_bytes.data)
-        running = RunningSum(incoming, factor=factors[0], total=total, wide=wide)
-        for index, factor in enumerate(factors[1:], start=1):
-            take(index, incoming_bytes.data)
-            running.add(incoming, factor)
-        return incoming_bytes.data, is_finite(running.mean(self._scale, out=incoming))
+        _, total, wide, another = (torch.from_numpy(cut).view(torch.float32) for cut in self._cut(part, 4))
+        for group, (places, scale) in enumerate(self._sums):
+            take(places.start, incoming_bytes.data)
+            own = another if group else total
+            running = RunningSum(incoming, factor=factors[places.start], total=own, wide=wide)
+            for index in places[1:]:
+                take(index, incoming_bytes.data)
+                running.add(incoming, factors[index])
+            running.mean(scale, out=own)
+            if group:
+                total.add_(own)
+        return incoming_bytes.data, is_finite(incoming.copy_(total))
 
     def _cut(self, part: TensorSpec, size: int) -> list[NDArray[np.uint8]]:
         (count,) = part.shape

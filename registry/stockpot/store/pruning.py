@@ -11,7 +11,8 @@ def told_of(report: SoupReport) -> Iterator[Digest]:
     """The recipes whose evaluations this report rests on: a walk that finds it again asks for them."""
     for row in report.table:
         yield row.recipe.digest
-        yield Ensemble.of(row.recipe.checkpoints).digest
+        if isinstance(row.recipe, Recipe):
+            yield Ensemble.like(row.recipe).digest
     for point in report.curve.points if report.curve is not None else ():
         yield point.recipe
     for candidate in report.candidates:

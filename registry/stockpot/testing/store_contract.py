@@ -22,6 +22,7 @@ from stockpot.entities import (
     IngestedSource,
     Metric,
     OverlayRule,
+    Recipe,
     Registration,
     RegistrationState,
     Score,
@@ -228,7 +229,9 @@ class StoreContract(BoundsContract, JobsContract, LineageContract, PruningContra
         store.commit_score(evaluated, VALIDATION, Score((1.0,)))
         store.commit_selection(selection(selected), VALIDATION)
         store.begin_registration("digits", registered)
-        for recipe in (evaluated, selected, registered):
+        grouped = Recipe.grouped([soup("b", "a").checkpoints, soup("c").checkpoints])
+        store.commit_score(grouped, VALIDATION, Score((1.0,)))
+        for recipe in (evaluated, selected, registered, grouped):
             assert store.recipe(recipe.digest) == recipe
 
     def test_selections_are_found_by_the_recipe_they_ended_in_oldest_first(self, store: Store) -> None:

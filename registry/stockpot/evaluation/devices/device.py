@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from stockpot.errors import BadRequest
+from stockpot.evaluation.devices.host_memory import available_memory
 
 _Switch = tuple[Callable[[], object], Callable[[Any], object], object]
 """Reads it, writes it, and the value that makes float32 exact or a kernel deterministic."""
@@ -40,6 +41,14 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
             f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="name cpu, or leave it out"
         ) from error
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that may be taken there; on CUDA with what torch has kept for later use."""
+    if device.type != "cuda":
+        return available_memory()
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def device_names(names: str = "") -> tuple[str, ...]:

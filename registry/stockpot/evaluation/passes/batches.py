@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import OutOfDeviceMemory
-from stockpot.evaluation.devices.device import reproducible, seeded
+from stockpot.evaluation.devices.device import free_memory, reproducible, seeded
 from stockpot.evaluation.devices.device_faults import device_blamed
-from stockpot.evaluation.devices.host_memory import available_memory
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.tensor_nests import alike, each_tensor, leaves, shapes
 
@@ -140,7 +139,7 @@ class Batches:
             before = torch.get_rng_state()
             first = self._make(self.places(0))
             self._random = not torch.equal(before, torch.get_rng_state())
-            if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * _free(self._device):
+            if self.count * sum(leaf.nbytes for leaf in leaves(first)) > SHARE * free_memory(self._device):
                 return None
             rest = (self._make(self.places(batch)) for batch in range(1, self.count))
             return self._where_it_fits(lambda: [first, *rest])
@@ -215,8 +214,3 @@ class Batches:
                 made = self._make(self.places(batch))
                 states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, cuda)]
             yield made
-
-
-def _free(device: torch.device) -> int:
-    """Bytes of memory that may be taken."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -30,8 +30,8 @@ class Block:
     """A view of the module's own tensor, of as many elements; not always contiguous."""
     own: tuple[Tensor, memoryview] | None
     """The target, flat, and its bytes, where these are laid out as in the file, in this process's memory."""
-    sum: RunningSum | None = None
-    """Of the blocks added so far, in the target's shape."""
+    sums: list[RunningSum | None] = field(default_factory=list)
+    """Of the blocks added so far, in the target's shape; see `GroupSums`."""
 
     @property
     def size(self) -> int:

@@ -1,18 +1,20 @@
 """One module whose weights are swapped: from files and a running sum straight into its own tensors."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stockpot.entities import Digest, Recipe, TensorSpec, short
+from stockpot.evaluation.devices.device import free_memory
 from stockpot.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
 from stockpot.evaluation.weights.cuda_feed import CudaFeed
+from stockpot.evaluation.weights.group_sums import GroupSums, LastStep
 from stockpot.evaluation.weights.module_weights import Placement, placement, unfit
 from stockpot.ports import Checkpoints
-from stockpot.soup.arithmetic import DTYPES, RunningSum, accumulator, bytes_of
+from stockpot.soup.arithmetic import DTYPES, accumulator, bytes_of, mean_of_groups
 from stockpot.soup.checkpoint_cache import exact_digest
 from stockpot.soup.coefficients import Factors, factors_by_tensor
 from stockpot.soup.compatibility import Layout, misfits
@@ -28,12 +30,19 @@ class LiveModule:
     """A module on a device that holds one recipe's weights after another's. For one thread at a time.
 
     The weights have the bits that `stockpot.soup.build` writes, however they were reached. A sum of all
-    ingredients but the last is kept on the device, in float32 (float64 for such tensors): a recipe that
-    only adds to it, or puts another in the last one's place, costs one reading of what is new. That is a
-    greedy search: a rejected trial leaves the sum as it is, the first one after an acceptance adds to it.
+    ingredients but the last is kept on the device, in float32 (float64 for such tensors), of each group where
+    there are several: a recipe that only adds to it, or puts another in the last one's place, costs one
+    reading of what is new. That is a greedy search: a rejected trial leaves the sum as it is, the first one
+    after an acceptance adds to it. `say` is told where there is no room for a sum of each group.
     """
 
-    def __init__(self, module: nn.Module, checkpoints: Checkpoints, device: torch.device) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        checkpoints: Checkpoints,
+        device: torch.device,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._module = module
         self._checkpoints = checkpoints
         on_cuda = device.type == "cuda"
@@ -45,7 +54,7 @@ class LiveModule:
         self._peaks: dict[Digest, float] = {}  # the greatest absolute value, of those held by themselves
         self._tensors: tuple[TensorSpec, ...] = ()
         self._blocks: list[Block] = []  # of such tensors
-        self._summed: tuple[tuple[Digest, float | Digest], ...] = ()  # with a factor, or a file of them
+        self._sums = GroupSums(self._feed, partial(free_memory, device), say)
         self._held: Digest | None = None
 
     def hold(self, recipe: Recipe) -> nn.Module:
@@ -61,13 +70,14 @@ class LiveModule:
             self._held = recipe.digest
         return self._module
 
-    def prepare(self, digest: Digest) -> None:
-        """Say that the next recipe likely ends in this checkpoint. Never fails."""
-        self._feed.prepare(digest)
+    def prepare(self, recipe: Recipe) -> None:
+        """Say that this is likely the next recipe: what it has to read last is loaded ahead. Never fails."""
+        self._feed.prepare(self._sums.last_of(recipe))
 
     def forget(self) -> None:
         """Hold nothing, and let the next soup's sum start anew."""
-        self._held, self._summed = None, ()
+        self._held = None
+        self._sums.forget()
 
     def forget_held(self) -> None:
         """Hold nothing: somebody changes the module's tensors. The sum stays as it is."""
@@ -76,8 +86,8 @@ class LiveModule:
     def _put(self, recipe: Recipe) -> None:
         self._check(recipe)
         self._cut(self._layouts[recipe.checkpoints[0]][0])
-        *others, last = recipe.checkpoints
-        if not others:
+        if not recipe.is_soup:
+            (last,) = recipe.checkpoints
             peaks = self._feed.each(last, self._blocks, _copy_and_look, overwrites=True)
             self._peaks[last] = _greatest(peaks)
             return
@@ -85,10 +95,12 @@ class LiveModule:
         ties = self._placement(self._tensors).ties
         if torn := [f"{a} and {b}: {_TORN}" for a, b in ties if factors.get(a) != factors.get(b)]:
             raise unfit(self._module, torn)
-        self._sum(recipe, factors)
+        floats = [block for block in self._blocks if block.dtype.is_floating_point]
+        step = self._sums.bring(recipe, factors, floats)
         look = self._may_overflow(recipe, factors)
-        work = partial(_copy_mean, factors=factors, place=len(others), coefficient=recipe.scale, look=look)
-        if offenders := _not_finite(self._feed.each(last, self._blocks, work, overwrites=True)):
+        work = partial(_copy_mean, factors=factors, step=step, look=look)
+        read = recipe.checkpoints[step.place]
+        if offenders := _not_finite(self._feed.each(read, self._blocks, work, overwrites=True)):
             names = [spec.name for spec in self._tensors if spec.name in offenders]
             raise overflow(recipe, names, len(self._tensors))
 
@@ -101,27 +113,10 @@ class LiveModule:
         each = zip(recipe.checkpoints, greatest, strict=False)  # there are none where nothing is averaged
         return not sum(self._peaks.get(c, math.inf) * factor for c, factor in each) <= limit / 2
 
-    def _sum(self, recipe: Recipe, factors: Factors) -> None:
-        """Let the sum be that of all ingredients but the last, each times its factors: continued where it can
-        be.
-        """
-        each = zip(recipe.checkpoints[:-1], recipe.factors, strict=False)
-        ingredients = tuple((digest, recipe.coefficients or factor) for digest, factor in each)
-        floats = [block for block in self._blocks if block.dtype.is_floating_point]
-        if not self._summed or ingredients[: len(self._summed)] != self._summed:
-            self._summed = ()
-            for block in floats:
-                block.sum = None
-        for place in range(len(self._summed), len(ingredients)):
-            summed, self._summed = self._summed, ()  # an error in between leaves no sum
-            work = partial(_add, factors=factors, place=place)
-            self._feed.each(ingredients[place][0], floats, work, overwrites=False)
-            self._summed = (*summed, ingredients[place])
-
     def _cut(self, tensors: tuple[TensorSpec, ...]) -> None:
         """Cut the module's tensors into blocks, for checkpoints of this layout."""
         if self._tensors != tensors:
-            self._summed = ()
+            self._sums.forget()
             self._tensors = tensors
             targets = self._placement(tensors).targets
             specs = [spec for spec in tensors if spec.name in targets]
@@ -194,30 +189,27 @@ def _greatest(peaks: Sequence[tuple[Block, Tensor]]) -> float:
     return torch.stack([peak for _, peak in peaks]).max().item() if peaks else 0.0
 
 
-def _add(block: Block, content: Tensor, *, factors: Factors, place: int) -> None:
-    factor = factors[block.name][place]
-    content = content.view(block.target.shape)
-    if block.sum is None:
-        block.sum = RunningSum(content, factor=factor)
-    else:
-        block.sum.add(content, factor)
-
-
 def _copy_mean(
-    block: Block, content: Tensor, *, factors: Factors, place: int, coefficient: float, look: bool
+    block: Block, content: Tensor, *, factors: Factors, step: LastStep, look: bool
 ) -> Tensor | None:
-    """Put (sum + content x its factor) x coefficient into the module.
+    """Put the average into the module: what the sums lack is the content, times its factor.
 
     Returns, if it is to look, a sum that is not finite if any element is not.
     """
-    if block.sum is None:
+    if not block.sums:
         _copy(block, content)
         return None
-    target, content, factor = block.target, content.view(block.target.shape), factors[block.name][place]
-    if content.dtype == target.dtype:
-        block.sum.mean_with(content, coefficient, out=target, factor=factor)
-    else:  # it is rounded as the file holds it, and widened then
-        target.copy_(block.sum.mean_with(content, coefficient, out=content, factor=factor))
+    target, content = block.target, content.view(block.target.shape)
+    # What the file holds otherwise than the module is rounded as it holds it, and widened then.
+    out = target if content.dtype == target.dtype else content
+    factor = factors[block.name][step.place]
+    running = block.sums[0]
+    if len(block.sums) == 1 and running is not None and step.joins == 0:
+        running.mean_with(content, step.scales[0], out=out, factor=factor)
+    else:
+        mean_of_groups(block.sums, step.scales, step.joins, content, out=out)
+    if out is not target:
+        target.copy_(out)
     return target.sum(dtype=accumulator(target.dtype)) if look else None
 
 

@@ -195,7 +195,7 @@ class Supply:
         if None in bases or any(candidate.cast_from for candidate in candidates):
             raise Incompatible("not all of its ingredients are adapters, in the precision of their base")
         digests = {self.base(base) for base in bases if base is not None}
-        weights = [factor * recipe.scale for factor in recipe.factors]
+        weights = [ingredient.factor for ingredient in recipe.ingredients]
         if len(digests) > 1 or abs(sum(weights) - 1) > len(weights) * sys.float_info.epsilon:
             raise Incompatible("the soup is no mean of adapters of one base")
         (base,) = digests

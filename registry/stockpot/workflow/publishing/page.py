@@ -155,8 +155,11 @@ def _origin(report: SoupReport, row: ReportRow) -> str:
     rule = next((s.rule for s in report.selections if s.method in row.methods and s.rule), "")
     laid = row.recipe.overlay
     anew = f" Its BatchNorm has {shown(str(laid))}, estimated anew." if isinstance(laid, OverlayRule) else ""
+    groups, averaged = row.recipe.groups, f"{len(row.recipe.ingredients)} fine-tuned models"
+    if groups is not None:
+        averaged += f" in {len(groups)} groups, each of which counts the same"
     return (
-        f"The average of {len(row.recipe.ingredients)} fine-tuned models, selected by "
+        f"The average of {averaged}, selected by "
         f"{shown(' and '.join(row.methods))}{f' ({shown(rule)})' if rule else ''} on split "
         f"{shown(report.request.select_on)}.{anew}"
     )

@@ -45,6 +45,7 @@ def statement(model: str, snapshot: Snapshot) -> dict[str, Any]:
     recipe = snapshot.recipe
     overlay = {} if recipe.overlay is None else {"overlay": str(recipe.overlay)}
     tensors = {} if recipe.coefficients is None else {"coefficients": recipe.coefficients}
+    groups = {} if recipe.groups is None else {"groups": list(recipe.groups)}
     dependencies = [
         {
             "name": candidate.run.name,
@@ -69,6 +70,7 @@ def statement(model: str, snapshot: Snapshot) -> dict[str, Any]:
                     "arithmetic": recipe.arithmetic.value,
                     **overlay,
                     **tensors,
+                    **groups,
                 },
                 "resolvedDependencies": dependencies,
             },

@@ -42,7 +42,7 @@ class Influence:
     ingredient: int
     """Place in the recipe, from 0."""
     without: float | None
-    """The score of the equal average of the others; None where nobody has evaluated it."""
+    """The score of the others' average, of the same kind; None where nobody has evaluated it."""
     difference: float | None
     """The soup's score less that one: above zero where the ingredient helps."""
 
@@ -84,12 +84,12 @@ def midpoints(soup: Recipe) -> Mapping[tuple[int, int], Recipe]:
 
 
 def without_each(soup: Recipe) -> Mapping[int, Recipe]:
-    """The equal average of all ingredients but one, by that one's place in the recipe."""
+    """The average of all ingredients but one, by that one's place in the recipe: equal as before, or of
+    groups that count the same.
+    """
     if why_no_influences(soup):
         return {}
-    names = soup.checkpoints
-    others = {place: [name for name in names if name != left] for place, left in enumerate(names)}
-    return {place: _laid(Recipe.mean(rest), soup) for place, rest in others.items()}
+    return {place: _laid(soup.without(place), soup) for place in range(len(soup.ingredients))}
 
 
 def neighbourhood(soup: Recipe, report: SoupReport, store: "Store") -> Neighbourhood:
@@ -174,7 +174,7 @@ def why_no_influences(soup: Recipe) -> str:
     """Empty where the soup without one of its ingredients is a recipe of the same kind."""
     if why := why_no_barriers(soup):
         return why
-    if soup.arithmetic is not Arithmetic.MEAN_1:
+    if soup.arithmetic is Arithmetic.LINEAR_1:
         return "its coefficients are not equal: without an ingredient, the others' would be other ones"
     return ""
 

@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -171,16 +170,17 @@ def _scored(
 
 
 def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recipe]]:
-    """Methods whose recipes differ in the order of their ingredients alone made one soup: the first one's.
-    Ensembles are no soups.
+    """Methods whose recipes are the same weighted mean made one soup, the first one's: they differ in the
+    order of their ingredients and in last bits. Ensembles are no soups.
     """
-    found: dict[Recipe, tuple[tuple[str, ...], Recipe]] = {}
+    found: dict[object, tuple[tuple[str, ...], Recipe]] = {}
     for selection in selections:
         if isinstance(selection.recipe, Ensemble):
             continue
-        ingredients = sorted(selection.recipe.ingredients, key=lambda ingredient: ingredient.checkpoint)
-        key = replace(selection.recipe, ingredients=tuple(ingredients))
-        methods, recipe = found.get(key, ((), selection.recipe))
+        recipe = selection.recipe
+        parts = frozenset((ingredient.checkpoint, ingredient.factor) for ingredient in recipe.ingredients)
+        key = parts, recipe.overlay, recipe.coefficients
+        methods, recipe = found.get(key, ((), recipe))
         found[key] = ((*methods, selection.method), recipe)
     return list(found.values())
 
@@ -212,7 +212,7 @@ def _ensembles(
     report split are remembered. And what is missing.
     """
     wanted: list[tuple[str, Composition, Ensemble]] = [
-        (f"ensemble of the {row.label}", row.recipe, Ensemble.of(row.recipe.checkpoints))
+        (f"ensemble of the {row.label}", row.recipe, Ensemble.like(row.recipe))
         for row in rows
         if row.recipe.is_soup and row.recipe.coefficients is None  # else their shares are no model's
     ]
