@@ -13,7 +13,7 @@ from stockpot.entities import SoupRequest
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation.passes import forward
 from stockpot.evaluation.passes.forward import gaps
-from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights import group_sums
 from stockpot.testing.listener import Listener
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
@@ -110,7 +110,7 @@ def test_a_sum_of_weights_that_does_not_fit_halves_nothing(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     told = Listener()
-    monkeypatch.setattr(live_module, "RunningSum", too_large)
+    monkeypatch.setattr(group_sums, "RunningSum", too_large)
     with pytest.raises(NoRoomForWeights, match="into the model") as caught:
         walk(tiny_sweep, Workplace(), in_turn, told)
     assert "more memory" in caught.value.mend

@@ -530,7 +530,7 @@ def test_the_next_checkpoint_is_announced_once_the_weights_before_it_are_held(
         return holding(recipe, count)
 
     monkeypatch.setattr(bench.workspace.models, "holding", held)
-    monkeypatch.setattr(bench.workspace.models, "prepare", seen.append)
+    monkeypatch.setattr(bench.workspace.models, "prepare", lambda recipe: seen.append(recipe.checkpoints[-1]))
     trials = [Trial(recipe) for recipe in ALONE[:3]]
     bench.evaluator("validation").evaluate(trials[:2], then=trials[2:])
     assert seen == [digest for place in range(2) for digest in DIGESTS[place : place + 2]]

@@ -11,7 +11,7 @@ from stockpot.entities import Ensemble, Recipe, Score, Trial, digest_of_bytes, s
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.evaluation import TorchBench, outputs, task_models, torch_evaluator
 from stockpot.evaluation.passes import batches, forward
-from stockpot.evaluation.weights import live_module
+from stockpot.evaluation.weights import group_sums
 from stockpot.soup.arithmetic import RunningSum
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
@@ -136,14 +136,14 @@ def test_kept_batches_give_way_to_a_sum_of_weights(monkeypatch: pytest.MonkeyPat
         kept = vars(made.workspace.batches("validation")).get("_kept") is not None
         return full() if kept else RunningSum(content, factor=factor)
 
-    monkeypatch.setattr(live_module, "RunningSum", with_room)
+    monkeypatch.setattr(group_sums, "RunningSum", with_room)
     assert scores(made, [*ALONE, SOUP]) == expected
     assert said == ["cpu has no room to keep batches: they are made again for each pass"]
 
 
 def test_a_sum_of_weights_that_does_not_fit_is_no_matter_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench()
-    monkeypatch.setattr(live_module, "RunningSum", full)
+    monkeypatch.setattr(group_sums, "RunningSum", full)
     with pytest.raises(NoRoomForWeights, match=rf"weights of recipe {short(SOUP.digest)}") as raised:
         scores(made, [*ALONE, SOUP])
     assert "STOCKPOT_DEVICE" in raised.value.mend
