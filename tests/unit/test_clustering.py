@@ -1,0 +1,161 @@
+"""Groups of runs by their scores: planted ones are found, and none where none are."""
+
+import math
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stockpot.statistics.agreement import adjusted_rand
+from stockpot.statistics.clustering import ALONE, least_silhouette, partition
+from stockpot.testing.planted_scores import planted_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FIRST = 600_000
+"""No seed of the calibration (``tests/benchmarks/discovery.py``)."""
+
+
+@pytest.mark.parametrize("domains", range(2, 9))
+def test_domains_are_found_in_the_first_sweeps_where_they_are_clear(domains: int) -> None:
+    """Unequal numbers of runs, noise, and up to two hyperparameters that cost scores. Clear is what whoever
+    knows the answer can tell: each run has the silhouette that is asked of the mean.
+    """
+    drawn = (planted_scores(seed, domains=domains, examples=300) for seed in count(FIRST))
+    for planted in islice((one for one in drawn if one.clarity >= least_silhouette(len(one.domains))), 3):
+        found = partition(planted.scores)
+        assert found.chosen == domains
+        assert adjusted_rand(found.labels, planted.domains) >= 0.95
+
+
+@pytest.mark.parametrize("examples", [100, 1000])
+def test_no_domains_are_found_where_runs_differ_in_hyperparameters_alone(examples: int) -> None:
+    nulls = [planted_scores(FIRST + seed, domains=1, examples=examples) for seed in range(20)]
+    assert {planted.factors for planted in nulls} == {0, 1, 2}
+    assert {planted.leanings for planted in nulls} == {0, 2, 3, 5}
+    assert [planted for planted in nulls if partition(planted.scores).chosen] == []
+
+
+def two_domains(
+    runs: int = 4, examples: int = 200, noise: float = 0.3, seed: int = 0
+) -> "NDArray[np.float64]":
+    """Half of the runs are better by one on the first half of the examples, the others on the second."""
+    draw = np.random.default_rng(seed)
+    at_home = (np.arange(2 * runs)[:, None] >= runs) == (np.arange(examples) >= examples // 2)
+    return np.asarray(at_home + draw.normal(0, noise, at_home.shape))
+
+
+def test_two_learning_rates_are_no_domains_though_their_runs_fall_into_two_groups() -> None:
+    """Each run of the one is worse wherever examples are hard: as clear a cut as two domains leave. On easy
+    ones noise makes either the better one.
+    """
+    draw = np.random.default_rng(0)
+    hard = draw.exponential(1, 500) * (draw.random(500) < 0.25)
+    scores = draw.normal(0, 0.25, (8, 500)) - np.outer([0, 0, 0, 0, 1, 1, 1, 1], hard)
+    found = partition(scores)
+    assert found.chosen is None
+    assert found.labels == (ALONE,) * 8
+    assert "a matter of hyperparameters" in found.why
+    assert found.by_number[2] > 0.75
+    assert (
+        partition(draw.normal(0, 0.1, (8, 500)) + np.outer([1, -1, 1, -1, 1, -1, 1, -1], hard - 1)).chosen
+        == 2
+    )
+
+
+def test_a_group_s_typical_examples_are_those_on_which_it_is_ahead() -> None:
+    found = partition(two_domains())
+    assert found.labels == (0, 0, 0, 0, 1, 1, 1, 1)
+    first, second = found.typical
+    assert len(first) == len(second) == 10
+    assert max(first) < 100 <= min(second)
+    assert all(silhouette > 0.8 for silhouette in found.silhouettes)
+    assert found.silhouette == pytest.approx(found.by_number[2])
+    assert partition(two_domains()) == found, "always the same"
+
+
+def test_groups_are_numbered_in_the_order_of_their_first_runs() -> None:
+    scores = two_domains()
+    assert partition(scores[[7, 0, 4, 1, 5, 2, 6, 3]]).labels == (0, 1, 0, 1, 0, 1, 0, 1)
+
+
+def test_a_run_that_diverged_is_in_no_group_and_hides_no_other_run_s_domain() -> None:
+    scores = np.insert(two_domains(), 2, np.random.default_rng(1).normal(-50, 20, 200), axis=0)
+    assert partition(scores).labels == (0, 0, ALONE, 0, 0, 1, 1, 1, 1)
+
+
+def test_the_only_run_of_a_domain_is_in_no_group() -> None:
+    scores = np.insert(two_domains(), 8, 0.0, axis=0)
+    scores[8, 80:120] += 3
+    assert partition(scores).labels == (0, 0, 0, 0, 1, 1, 1, 1, ALONE)
+
+
+def test_one_strong_run_makes_no_domains_of_runs_that_have_none() -> None:
+    draw = np.random.default_rng(2)
+    scores = draw.normal(0, 1, (8, 500))
+    scores[3] += 5 * draw.exponential(1, 500)
+    assert partition(scores).chosen is None
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_run_with_a_score_that_is_no_number_is_in_no_group(wrong: float) -> None:
+    scores = two_domains()
+    scores[5, 17] = wrong
+    found = partition(scores)
+    assert found.labels == (0, 0, 0, 0, 1, ALONE, 1, 1)
+    assert found.silhouettes[5] == 0
+
+
+def test_a_run_that_scores_as_the_mean_does_is_in_no_group() -> None:
+    """All-data runs may: of equal domains their residuals vanish."""
+    scores = two_domains(noise=0.0)
+    scores += np.linspace(-0.1, 0.1, 8)[:, None]
+    scores = np.insert(scores, 8, scores.mean(axis=0), axis=0)
+    assert partition(scores).labels == (0, 0, 0, 0, 1, 1, 1, 1, ALONE)
+
+
+def test_runs_with_the_same_scores_count_once_and_are_in_one_group() -> None:
+    twice = np.repeat(two_domains(runs=2, noise=0.1), 2, axis=0)
+    assert partition(twice).labels == (0, 0, 0, 0, 1, 1, 1, 1)
+    lone = np.random.default_rng(3).normal(0, 1, (3, 200))
+    found = partition(np.repeat(lone, 4, axis=0))
+    assert "3 of 12 runs have scores of their own" in found.why, (
+        "what is there four times is no group for that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        ([], "need 4 runs, and 0 of 0"),
+        (two_domains()[[0, 1, 7]], "need 4 runs, and 3 of 3"),
+        (np.where(np.arange(8)[:, None] < 5, np.nan, two_domains()), "3 of 8 runs have scores of their own"),
+        (two_domains(examples=90), "90 examples are too few"),
+        (np.ones((6, 200)), "1 of 6 runs have scores of their own"),
+        (np.arange(6)[:, None] + np.random.default_rng(0).normal(0, 1, 200), "score all examples alike"),
+        (np.random.default_rng(0).normal(0, 1, (6, 1000)), "a mean silhouette of 0.0"),
+    ],
+)
+def test_why_nothing_was_found_is_told(scores: "NDArray[np.float64]", why: str) -> None:
+    found = partition(scores)
+    assert found.chosen is None
+    assert why in found.why
+    assert found.labels == (ALONE,) * len(scores)
+    assert found.silhouette == 0
+    assert found.typical == ()
+
+
+def test_scores_of_other_numbers_of_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"scores of \[100, 200\] examples"):
+        partition([[0.0] * 100, [0.0] * 200])
+
+
+def test_agreement_of_partitions() -> None:
+    assert adjusted_rand("aabb", [1, 1, 0, 0]) == 1
+    assert adjusted_rand("abab", [1, 1, 0, 0]) == pytest.approx(-0.5)
+    assert adjusted_rand("aaab", [1, 1, 0, 0]) == 0
+    assert adjusted_rand("aaaa", "bbbb") == adjusted_rand("abcd", "efgh") == adjusted_rand("", "") == 1
+    with pytest.raises(ValueError, match="shorter"):
+        adjusted_rand("aab", "ab")
