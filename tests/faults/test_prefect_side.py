@@ -32,6 +32,12 @@ def known(workers: Workers) -> Undisturbed:
             [[10, 0]],
         ),
         (
+            "taken-and-not-yet-started",  # between Prefect's word and the flow run's own process
+            [Strike("kill the worker", "soup-sweep Submitting", 0.0, "after", "")],
+            ["submit", "plain"],
+            [[10, 0]],
+        ),
+        (
             "scanned-and-registering",
             [Strike("kill the worker and the run", "creates", 0.5, "before", "")],
             ["scan"],
