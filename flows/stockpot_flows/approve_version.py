@@ -14,7 +14,7 @@ from prefect.states import Completed
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
-from stockpot.entities import Digest
+from stockpot.entities import Ask, Digest
 from stockpot.errors import BadRequest, telling_no_secrets
 from stockpot.prose import one_line
 from stockpot.secrets import without_secrets
@@ -22,7 +22,7 @@ from stockpot.settings import begin_log
 from stockpot.watching import Lines
 from stockpot.wiring import Workplace
 from stockpot.workflow.promotion import persons
-from stockpot.workflow.promotion.asking import Ask, is_open
+from stockpot.workflow.promotion.asking import is_open
 from stockpot.workflow.promotion.policies import read_policies
 from stockpot.workflow.promotion.watching import look
 from stockpot_flows.deployments import APPROVE, deploy_command

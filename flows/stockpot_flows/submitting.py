@@ -200,7 +200,8 @@ def _stranded(run: FlowRun, state: str) -> StockpotError:
     return PrefectUnreachable(
         f"Prefect says that the flow run is {state}, but nothing is heard of it for "
         f"{STRANDED_SECONDS / 60:.0f} min, and no process works on the request. It is {_page(run)}",
-        mend=f"{AGAIN}; what is left of the other one: prefect flow-run cancel {run.id}",
+        # Not to cancel it: that asks the worker that is gone to end it.
+        mend=f"{AGAIN}; what is left of the other one: prefect flow-run delete {run.id}",
     )
 
 

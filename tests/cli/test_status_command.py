@@ -10,7 +10,17 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from stockpot.cli import main
-from stockpot.entities import Job, KnownSweep, Opening, PublishedSoup, Score, SoupOutcome, SoupRequest
+from stockpot.entities import (
+    Digest,
+    FailedAsk,
+    Job,
+    KnownSweep,
+    Opening,
+    PublishedSoup,
+    Score,
+    SoupOutcome,
+    SoupRequest,
+)
 from stockpot.store import SqlStore
 from stockpot.testing.store_values import EVIDENCE, TEST, VALIDATION, job, report, soup
 from stockpot.workflow.check import command_of
@@ -133,6 +143,27 @@ def test_of_many_that_are_done_the_newest_are_told_and_all_on_request(
     words = run()
     assert "[bold]" in words
     assert "\x1b" not in words
+
+
+def test_what_was_asked_for_in_mlflow_and_could_not_be_answered_is_told_with_its_next_attempt(
+    home: Path, store: SqlStore, run: Run
+) -> None:
+    noon = 1_800_000_000.0
+    for number, fault in enumerate(["it broke off\x1b[2J", ""], start=1):
+        name = Digest(f"sha256:{number}")
+        uri, why = f"models:/birds/{number}", "alias candidate in MLflow"
+        store.keep_ask(FailedAsk(name, "birds", 7, uri, why, fault, 2, noon + number))
+    killed, broken = json.loads(run("--json"))["asks"]
+    assert (killed["uri"], broken["uri"]) == ("models:/birds/2", "models:/birds/1")
+    assert (broken["attempts"], broken["failed_at"]) == (2, noon + 1)
+    assert json.loads(run("--json"))["last_sign_of_life"] == noon + 2
+    words = " ".join(run().split())
+    again = "2 attempts, the next one after 2027-01-15 08:20 UTC, or as soon as it is asked for anew"
+    assert "not answered: models:/birds/1, alias candidate in MLflow: it broke off" in words
+    assert again in words
+    assert "\x1b" not in words
+    assert "models:/birds/2, alias candidate in MLflow: whoever judged it was stopped, or is at it;" in words
+    assert "stockpot_failed_asks 2" in run("--metrics")
 
 
 def test_metrics_are_read_by_a_monitors_own_reader(home: Path, store: SqlStore, run: Run) -> None:

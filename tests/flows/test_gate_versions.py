@@ -6,9 +6,9 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.torch import save_file
 
+from stockpot.entities import Ask
 from stockpot.errors import BadRequest
 from stockpot.testing.tiny import weights
-from stockpot.workflow.promotion.asking import Ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 POLICIES = """

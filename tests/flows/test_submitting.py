@@ -133,13 +133,17 @@ def said(told: Listener, what: str) -> str:
     return awaited(found, what)
 
 
+def run_of(told: Listener) -> UUID:
+    """The flow run that is followed."""
+    return UUID(said(told, "the flow run: ").rpartition("/")[2].rpartition(" ")[2])
+
+
 def end(told: Listener, state: "State[Any]") -> None:
     """The flow run, in this state."""
     from prefect.client.orchestration import get_client
 
-    run = UUID(said(told, "the flow run: ").rpartition("/")[2].rpartition(" ")[2])
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, state, force=True)
+        client.set_flow_run_state(run_of(told), state, force=True)
 
 
 def crash(told: Listener) -> None:
@@ -241,8 +245,26 @@ def test_a_run_that_no_worker_will_end_is_told_as_soon_as_nobody_works_on_the_re
         awaited(lambda: looks or None, "a look at who works on it")
         assert not following.done()
         give_back()
-        with pytest.raises(PrefectUnreachable, match=r"the flow run is Submitting, .* no process works on"):
+        with pytest.raises(
+            PrefectUnreachable, match=r"the flow run is Submitting, .* no process works on"
+        ) as caught:
             following.result(60)
+        assert caught.value.mend.endswith(f"prefect flow-run delete {run_of(told)}")
+
+
+def test_to_cancel_a_run_whose_worker_is_gone_would_not_end_it(prefect: None, deployed: str) -> None:
+    """Why the mend is to delete it: should this fail, Prefect has learnt to, and the mend may be kinder."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling, Pending
+
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(client.read_deployment_by_name(deployed).id).id
+        for state in (Pending(), Pending(name="Submitting"), Cancelling()):
+            client.set_flow_run_state(run, state)
+        left = client.read_flow_run(run).state
+        client.delete_flow_run(run)
+    assert left is not None
+    assert left.is_cancelling(), "a run that nobody had taken would be Cancelled"
 
 
 def test_what_waits_for_a_worker_or_for_a_person_may_do_so_for_days(monkeypatch: pytest.MonkeyPatch) -> None:

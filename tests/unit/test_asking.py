@@ -7,8 +7,9 @@ import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
 from stockpot.documents import to_document
-from stockpot.entities import Seen, TrailKind, WeightsSource, tags
-from stockpot.errors import NoRoomForWeights, NotArrived, NotPermitted, StockpotError, TrackingError
+from stockpot.entities import Digest, FailedAsk, Seen, TrailKind, WeightsSource, tags
+from stockpot.errors import Busy, NoRoomForWeights, NotArrived, NotPermitted, StockpotError, TrackingError
+from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
 from stockpot.watching import Silent
 from stockpot.workflow.promotion.asking import Answered, answer, sentence
@@ -22,9 +23,23 @@ POLICY = Policy(task="tiny", margin=-20)
 POLICIES = Policies(Path("policies.toml"), {"tiny": POLICY, "nowhere": POLICY})
 
 
+class MovedClock(MemoryStore):
+    """A store whose clock the test sets forward."""
+
+    ahead = 0.0
+
+    def clock(self) -> float:
+        return super().clock() + self.ahead
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+    return Site(tmp_path, store=MovedClock())
+
+
+def later(site: Site, seconds: float) -> None:
+    assert isinstance(site.store, MovedClock)
+    site.store.ahead += seconds
 
 
 def answers(site: Site) -> tuple[Answered, ...]:
@@ -137,6 +152,10 @@ def test_a_version_that_passed_gets_the_alias_although_whoever_judged_it_was_sto
         (refused,) = answer(site.gate, POLICIES, site.promoter)
         site.tracker.writable = True
         assert refused.fault
+        assert not refused.waits
+        for _ in range(5):  # somebody looks every few minutes
+            later(site, 300)
+            look(site.gate, models=["tiny"])
     assert (champion(site), decisions(site)) == ("1", 1)
     (one,) = answers(site)
     assert one.promotion is not None
@@ -191,28 +210,163 @@ def test_a_version_that_needs_a_larger_device_keeps_nobody_from_an_answer(site: 
     assert champion(site) == "2"
 
 
-@pytest.mark.parametrize("fault", [NotArrived, NotPermitted, TrackingError])
-def test_a_download_that_broke_off_is_no_answer(tmp_path: Path, fault: type[StockpotError]) -> None:
-    class Breaks(MemoryTracker):
-        """Hands out half of each file, until it is whole."""
+class Breaks(MemoryTracker):
+    """Hands out no weights, until `fault` is None. `fetched`: what was asked for."""
 
-        broken = True
+    def __init__(self, fault: BaseException | None) -> None:
+        super().__init__()
+        self.fault = fault
+        self.fetched: list[str] = []
 
-        def fetch(self, source: WeightsSource, into: Path) -> Path:
-            if self.broken:
-                raise fault(f"{source.path} broke off")
-            return super().fetch(source, into)
+    def fetch(self, source: WeightsSource, into: Path) -> Path:
+        self.fetched.append(source.uri)
+        if self.fault is not None:
+            raise self.fault
+        return super().fetch(source, into)
 
-    tracker = Breaks()
-    site = Site(tmp_path, tracker=tracker)
+
+def breaking(tmp_path: Path, fault: BaseException) -> tuple[Site, Breaks]:
+    """A site with a candidate whose weights do not arrive."""
+    tracker = Breaks(fault)
+    site = Site(tmp_path, tracker=tracker, store=MovedClock())
     site.register(GOOD, alias="candidate")
-    for _ in range(2):
+    return site, tracker
+
+
+@pytest.mark.parametrize("fault", [NotArrived, NotPermitted, TrackingError])
+def test_a_download_that_broke_off_is_no_answer_and_is_tried_again_after_a_pause_that_grows(
+    tmp_path: Path, fault: type[StockpotError]
+) -> None:
+    site, tracker = breaking(tmp_path, fault("it broke off"))
+    for attempts, pause in enumerate((600, 1200, 2400), start=1):
         (one,) = answers(site)
-        assert one.fault == "model.safetensors broke off"
+        assert (one.fault, one.waits, len(tracker.fetched)) == ("it broke off", False, attempts)
+        later(site, pause - 60)
+        for _ in range(2):  # whichever process looks
+            (one,) = answers(site)
+            assert (one.fault, one.waits, len(tracker.fetched)) == ("it broke off", True, attempts)
+            assert f"broke off; {attempts} attempt" in one.told
+            assert "or as soon as it is asked for anew" in one.told
+        assert sentence([one]) == "0 versions judged; 1 version will be tried again later"
+        later(site, 120)
     assert decisions(site) == 0
-    tracker.broken = False
+    tracker.fault = None
     assert [one.fault for one in answers(site)] == [""]
+    assert (champion(site), site.store.failed_asks()) == ("1", ())
+
+
+def test_what_is_asked_for_anew_is_tried_at_once(tmp_path: Path) -> None:
+    site, tracker = breaking(tmp_path, NotArrived("it broke off"))
+    approved = site.register(GOOD, {tags.APPROVAL: "approved"})
+    assert [(one.waits, one.ask.uri) for _ in range(2) for one in answers(site)] == [
+        (waits, f"models:/tiny/{number}") for waits in (False, True) for number in (1, 2)
+    ]
+    tracker.fault = None
+    for number in (None, "1"):
+        site.tracker.move_alias("tiny", "candidate", number)
+        found = {one.ask.uri: one.waits for one in answers(site)}
+        assert found.pop("models:/tiny/2")
+    assert found == {"models:/tiny/1": False}
     assert champion(site) == "1"
+    for word in ("", "approved"):
+        site.tracker.tag_version(approved, tags.APPROVAL, word)
+        again = answers(site)
+    assert [(one.ask.uri, one.waits) for one in again] == [("models:/tiny/2", False)]
+    assert site.store.failed_asks() == ()
+
+
+def test_another_policy_is_tried_at_once(tmp_path: Path) -> None:
+    site, tracker = breaking(tmp_path, NotArrived("it broke off"))
+    answers(site)
+    mended = Policies(Path("policies.toml"), {"tiny": replace(POLICY, margin=-30)})
+    (one,) = answer(site.gate, mended, site.promoter)
+    assert (one.waits, len(tracker.fetched), len(site.store.failed_asks())) == (False, 2, 1)
+
+
+def test_a_champion_by_hand_whose_weights_do_not_arrive_is_tried_again_after_a_pause(tmp_path: Path) -> None:
+    tracker = Breaks(NotArrived("it broke off"))
+    site = Site(tmp_path, tracker=tracker, store=MovedClock())
+    site.register(GOOD)
+    assert answers(site) == ()
+    site.tracker.move_alias("tiny", "champion", "1")
+    assert [[one.waits for one in answers(site)] for _ in range(2)] == [[False], [True]]
+    later(site, 601)
+    tracker.fault = None
+    (one,) = answers(site)
+    assert one.decision is not None
+
+
+def test_a_fault_of_the_machine_ends_one_look_and_not_all_that_follow(tmp_path: Path) -> None:
+    """The version that fills the disk each time keeps the others waiting for one look."""
+    site, tracker = breaking(tmp_path, OSError(28, "No space left on device"))
+    with pytest.raises(StockpotError, match="No space left on device"):
+        answers(site)
+    tracker.fault = None
+    site.register(GOOD, {tags.APPROVAL: "approved"})
+    full, other = answers(site)
+    assert full.waits
+    assert full.fault.endswith("cannot write a checkpoint: No space left on device")
+    assert other.promotion is not None
+    assert champion(site) == "2"
+
+
+def test_whoever_is_told_to_end_has_not_failed(tmp_path: Path) -> None:
+    site, _ = breaking(tmp_path, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        answers(site)
+    assert site.store.failed_asks() == ()
+
+
+def test_a_kill_costs_no_pause_and_a_second_one_does(tmp_path: Path) -> None:
+    """As a machine that has too little memory for a version: nobody is left to keep that he failed."""
+    site, tracker = breaking(tmp_path, NotArrived("told to nobody"))
+    kept: list[FailedAsk] = []
+
+    class Kept(MovedClock):
+        """Whoever is killed keeps nothing more."""
+
+        def keep_ask(self, ask: FailedAsk) -> None:
+            if not ask.fault:
+                kept.append(ask)
+                super().keep_ask(ask)
+
+    site.store = Kept()
+    for attempts in (1, 2):
+        (one,) = answers(site)
+        assert (one.waits, len(tracker.fetched)) == (False, attempts)
+    (one,) = answers(site)
+    assert (one.waits, len(tracker.fetched), len(kept)) == (True, 2, 2)
+    assert one.fault == "whoever judged it was stopped, or is at it"
+    later(site, 601)
+    assert [one.waits for one in answers(site)] == [False]
+
+
+def test_what_somebody_else_is_at_is_no_failure(site: Site) -> None:
+    site.register(GOOD, alias="candidate")
+    look(site.gate, models=["tiny"])
+
+    def busy(_: Policy) -> Promoter:
+        raise Busy("the alias keeps moving")
+
+    (one,) = answer(site.gate, POLICIES, busy)
+    assert (one.fault, one.failed, site.store.failed_asks()) == ("the alias keeps moving", None, ())
+    assert [one.fault for one in answers(site)] == [""]
+
+
+def test_a_failure_is_forgotten_when_the_version_is_gone_or_nobody_has_looked_for_days(
+    tmp_path: Path,
+) -> None:
+    site, _ = breaking(tmp_path, NotArrived("it broke off"))
+    answers(site)
+    (failed,) = site.store.failed_asks()
+    others = replace(failed, born=failed.born + 1, name=Digest("sha256:1"))  # in another MLflow
+    site.store.keep_ask(others)
+    site.tracker.remove_version("tiny", "1")
+    answers(site)
+    assert site.store.failed_asks() == (others,)
+    later(site, 4 * 24 * 3600)
+    answers(site)
+    assert site.store.failed_asks() == ()
 
 
 def test_a_version_that_got_the_number_of_a_deleted_one_asks_anew(site: Site) -> None:

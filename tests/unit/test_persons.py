@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
-from stockpot.entities import Decision, Seen, TrailEntry, TrailKind, tags
+from stockpot.entities import Ask, Decision, Seen, TrailEntry, TrailKind, tags
 from stockpot.errors import BadRequest, Busy
-from stockpot.workflow.promotion.asking import Answered, Ask, answer, is_open
+from stockpot.workflow.promotion.asking import Answered, answer, is_open
 from stockpot.workflow.promotion.persons import Word, form, name_of, settle
 from stockpot.workflow.promotion.policies import Policies, Policy
 from stockpot.workflow.promotion.watching import look

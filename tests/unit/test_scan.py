@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.entities import Job, JobRecord, JobState, ModelVersion, SoupOutcome, SoupRequest
+from stockpot.entities import Job, JobRecord, JobState, ModelVersion, SoupOutcome, SoupRequest, backoff
 from stockpot.errors import Busy, NotPermitted
 from stockpot.store import MemoryStore
 from stockpot.testing.store_values import EVIDENCE, report, soup
@@ -16,7 +16,7 @@ from stockpot.tracking import MemoryTracker
 from stockpot.workflow.jobs import job_of
 from stockpot.workflow.scanning.findings import Asked, Scan, Standing
 from stockpot.workflow.scanning.rules import Rule, Rules
-from stockpot.workflow.scanning.scan import DAY, HOUR, backoff, scan
+from stockpot.workflow.scanning.scan import DAY, HOUR, scan
 
 NOON = 1_800_000_000.0
 BIRDS = Rule("birds", ("birds*",), {"model": "birds", "task": "arrays"}, since=0.0)

@@ -47,6 +47,8 @@ def show_status(found: Status, *, as_json: bool) -> None:
     for job in found.jobs:
         if job.next:
             out.print(plain(f"{short(job.name)}: {one_line(job.next)}"), soft_wrap=True)
+    for ask in found.asks:
+        out.print(plain(f"not answered: {one_line(ask.told)}"), soft_wrap=True)
     last = _when(found.last_sign_of_life) if found.last_sign_of_life else "none yet"
     outputs = "" if found.outputs_bytes is None else f", outputs {size(found.outputs_bytes)}"
     out.print(

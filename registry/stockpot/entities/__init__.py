@@ -1,5 +1,6 @@
 """Frozen values that cross every wall. Standard library only; no I/O."""
 
+from stockpot.entities.ask import Ask, FailedAsk, backoff
 from stockpot.entities.checkpoint import (
     Checkpoint,
     CheckpointPlace,
@@ -131,6 +132,7 @@ __all__ = [
     "AliasMove",
     "Answer",
     "Arithmetic",
+    "Ask",
     "Blend",
     "Bound",
     "Candidate",
@@ -158,6 +160,7 @@ __all__ = [
     "Exclusion",
     "ExclusionReason",
     "Experiment",
+    "FailedAsk",
     "FileStamp",
     "FiledReport",
     "Found",
@@ -226,6 +229,7 @@ __all__ = [
     "Watermark",
     "WeightsFormat",
     "WeightsSource",
+    "backoff",
     "digest_of_bytes",
     "digest_of_document",
     "digest_of_file",

@@ -12,6 +12,7 @@ from stockpot.entities import (
     Digest,
     EvaluationProtocol,
     Evidence,
+    FailedAsk,
     FiledReport,
     IngestedSource,
     Job,
@@ -304,6 +305,18 @@ class Store(Descent, Protocol):
         """Keep that somebody looked at these models then, unless somebody looked later. Nothing is kept of
         one without a trail.
         """
+        ...
+
+    def keep_ask(self, ask: FailedAsk) -> None:
+        """Keep an ask that was tried, in place of what was kept under its name before."""
+        ...
+
+    def failed_asks(self) -> tuple[FailedAsk, ...]:
+        """Those that are kept, the one that was tried last coming last."""
+        ...
+
+    def drop_asks(self, names: Collection[Digest]) -> None:
+        """Forget those of these names: they were answered, or nobody asks any more."""
         ...
 
     def prune(self, seconds: float, *, really: bool) -> tuple[Pruned, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from stockpot.entities import Digest, TrailDraft, TrailEntry, TrailKind, TrailOf, Watch
+from stockpot.entities import Digest, FailedAsk, TrailDraft, TrailEntry, TrailKind, TrailOf, Watch
 from stockpot.store.trails import is_appended, next_entries
 
 
@@ -18,6 +18,7 @@ class MemoryTrails:
         self._one_writes = Lock()
         self._trails: dict[TrailOf, tuple[TrailEntry, ...]] = {}
         self._watches: dict[TrailOf, Watch] = {}
+        self._asks: dict[Digest, FailedAsk] = {}
 
     def append_trail(
         self, of: TrailOf, drafts: Sequence[TrailDraft], *, after: Digest | None
@@ -53,3 +54,16 @@ class MemoryTrails:
                 watch = self._watches.get(of)
                 if watch is not None and (watch.looked is None or watch.looked < at):
                     self._watches[of] = replace(watch, looked=at)
+
+    def keep_ask(self, ask: FailedAsk) -> None:
+        with self._one_writes:
+            self._asks[ask.name] = ask
+
+    def failed_asks(self) -> tuple[FailedAsk, ...]:
+        with self._one_writes:
+            return tuple(sorted(self._asks.values(), key=lambda ask: (ask.failed_at, ask.name)))
+
+    def drop_asks(self, names: Collection[Digest]) -> None:
+        with self._one_writes:
+            for name in names:
+                self._asks.pop(name, None)

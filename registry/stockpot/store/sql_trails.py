@@ -1,16 +1,16 @@
 """Trails of registered models, in SQL."""
 # ruff: noqa: D102 - the port's docstrings are the contract
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_, update
+from sqlalchemy import Select, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from stockpot.entities import Digest, TrailDraft, TrailEntry, TrailKind, TrailOf, Watch
+from stockpot.entities import Digest, FailedAsk, TrailDraft, TrailEntry, TrailKind, TrailOf, Watch
 from stockpot.store.sql_registrations import Clock
-from stockpot.store.tables import TrailRow, WatchRow
+from stockpot.store.tables import AskRow, Row, TrailRow, WatchRow
 from stockpot.store.trails import is_appended, next_entries
 from stockpot.store.transactions import Transactions, in_parts, insert, insert_once
 
@@ -59,6 +59,20 @@ class SqlTrails(Transactions):
                 )
                 session.execute(looked.values(looked=at), execution_options={"synchronize_session": False})
 
+    def keep_ask(self, ask: FailedAsk) -> None:
+        with self._transaction(self._writes) as session:
+            _put(session, AskRow, asdict(ask))
+
+    def failed_asks(self) -> tuple[FailedAsk, ...]:
+        with self._transaction(self._reads) as session:
+            rows = session.scalars(select(AskRow).order_by(AskRow.failed_at, AskRow.name))
+            return tuple(FailedAsk(**_fields(row, FailedAsk)) for row in rows)
+
+    def drop_asks(self, names: Collection[Digest]) -> None:
+        with self._transaction(self._writes) as session:
+            for some in in_parts(names):
+                session.execute(delete(AskRow).where(AskRow.name.in_(some)))
+
 
 def _entries(of: TrailOf) -> Select[TrailRow]:
     mine = (TrailRow.model == of.model) & (TrailRow.born == of.born)
@@ -68,10 +82,14 @@ def _entries(of: TrailOf) -> Select[TrailRow]:
 def _keep(session: Session, watch: Watch | None) -> None:
     if watch is None:  # nothing was drafted
         return
-    columns = asdict(watch)
-    wanted = insert(session, WatchRow).values(**columns)
-    key = ["model", "born"]
+    _put(session, WatchRow, asdict(watch))
+
+
+def _put(session: Session, table: type[Row], columns: Mapping[str, Any]) -> None:
+    """In place of the row that has its key."""
+    key = [column.name for column in table.__table__.primary_key]
     newer = {name: value for name, value in columns.items() if name not in key}
+    wanted = insert(session, table).values(**columns)
     session.execute(wanted.on_conflict_do_update(index_elements=key, set_=newer))
 
 
@@ -80,9 +98,13 @@ def _columns(entry: TrailEntry) -> dict[str, Any]:
 
 
 def _entry(row: TrailRow) -> TrailEntry:
-    columns = {field.name: getattr(row, field.name) for field in fields(TrailEntry)}
-    return TrailEntry(**{**columns, "kind": TrailKind(row.kind)})
+    return TrailEntry(**{**_fields(row, TrailEntry), "kind": TrailKind(row.kind)})
 
 
 def _watch(row: WatchRow) -> Watch:
-    return Watch(**{field.name: getattr(row, field.name) for field in fields(Watch)})
+    return Watch(**_fields(row, Watch))
+
+
+def _fields(row: Row, kind: Any) -> dict[str, Any]:
+    """What the row has of an entity of this kind."""
+    return {field.name: getattr(row, field.name) for field in fields(kind)}

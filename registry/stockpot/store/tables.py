@@ -358,6 +358,24 @@ class WatchRow(Row):
     gone: Mapped[bool]
 
 
+class AskRow(Row):
+    """What somebody asked for in MLflow, was tried, and has no answer yet."""
+
+    __tablename__ = "stockpot_asks"
+    name: Mapped[Digest] = mapped_column(primary_key=True)
+    """Of the ask and of the policy."""
+    model: Mapped[str]
+    born: Mapped[int] = mapped_column(BigInteger)
+    """As in the trail."""
+    uri: Mapped[str]
+    why: Mapped[str]
+    fault: Mapped[str]
+    """Empty where whoever tried was killed, or is at it."""
+    attempts: Mapped[int]
+    failed_at: Mapped[float]
+    """By the database's clock."""
+
+
 class VersionRow(Row):
     """A version that holds a soup, or did: a row never goes. Promoted copies have none."""
 

@@ -9,6 +9,7 @@ from stockpot.documents import to_document
 from stockpot.entities import (
     AliasMove,
     Digest,
+    FailedAsk,
     Seen,
     TrailDraft,
     TrailEntry,
@@ -168,3 +169,26 @@ class TrailContract:
     def test_watches_of_no_models_are_none(self, store: Store) -> None:
         appended(store, decision(1))
         assert store.watches([]) == ()
+
+    def test_asks_that_failed_are_kept_by_name_until_they_are_dropped(self, store: Store) -> None:
+        one, two, three = (Digest(f"sha256:{number:064x}") for number in range(3))
+        first = FailedAsk(
+            one, "birds", BIRDS.born, "models:/birds/3", "alias candidate", "it broke off", 1, 10.25
+        )
+        other = FailedAsk(two, "digits", 0, "models:/digits/1", "by hand", "", 1, 20.5)
+        for ask in (first, other, first):
+            store.keep_ask(ask)
+        assert store.failed_asks() == (first, other)
+        later = replace(first, fault="it is too large", attempts=2, failed_at=1_800_000_000.75)
+        store.keep_ask(later)
+        assert store.failed_asks() == (other, later), "the one that was tried last comes last"
+        store.drop_asks([two, three])
+        store.drop_asks([])
+        assert store.failed_asks() == (later,)
+
+    def test_many_that_keep_the_same_ask_at_once_leave_one(self, store: Store) -> None:
+        name = Digest("sha256:" + "a" * 64)
+        asks = [FailedAsk(name, "birds", 7, "models:/b/3", "tag", "", tried, 1.0) for tried in range(THREADS)]
+        at_once(lambda number: store.keep_ask(asks[number]))
+        (kept,) = store.failed_asks()
+        assert kept in asks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Job, JobRecord, JobState
+from stockpot.entities import Digest, FailedAsk, Job, JobRecord, JobState
 from stockpot.shelves import files_of as outputs_of
 from stockpot.shelves import folder_at
 from stockpot.soup.checkpoint_cache import files_of
@@ -63,6 +63,8 @@ class Status:
     """Those that run, wait or failed, and the newest that were stopped or are done: the last word first in
     each state. Those that were replaced where people ask for all.
     """
+    asks: tuple[FailedAsk, ...]
+    """What people asked for in MLflow, was tried and has no answer yet, the newest failure first."""
     evaluations: int
     """In the store."""
     last_sign_of_life: float | None
@@ -90,11 +92,13 @@ def status(store: "Store", cache: Path, outputs: str, *, all_jobs: bool = False)
     files, held = files_of(cache).held()
     folder = folder_at(outputs)
     leases = [record.lease.since for record in records if record.lease is not None]
-    signs = [_last_word(record) for record in records] + ([last] if last is not None else [])
+    asks = store.failed_asks()[::-1]
+    signs = [*map(_last_word, records), *(ask.failed_at for ask in asks), *([] if last is None else [last])]
     return Status(
         at=now,
         counts={**dict.fromkeys(map(str, ORDER), 0), **Counter(str(record.state) for record in records)},
         jobs=tuple(_job(record, store) for record in shown),
+        asks=asks,
         evaluations=evaluations,
         last_sign_of_life=max(signs, default=None),
         oldest_running=max([0.0, *(now - since for since in leases)]),
@@ -152,6 +156,7 @@ def metrics_of(found: Status) -> str:
     """The same for OpenMetrics, to be scraped or written to a file for a node exporter."""
     jobs = [f'stockpot_jobs{{state="{state}"}} {number}' for state, number in found.counts.items()]
     numbers: dict[str, tuple[str, float | None]] = {
+        "stockpot_failed_asks": ("Asked for in MLflow, tried, and not answered.", len(found.asks)),
         "stockpot_evaluations": ("Evaluations in the store.", found.evaluations),
         "stockpot_cache_bytes": ("Weights in this machine's cache.", found.cache_bytes),
         "stockpot_outputs_bytes": ("Outputs in this machine's folder.", found.outputs_bytes),

@@ -16,6 +16,7 @@ from stockpot.entities import (
     SoupRequest,
     SweepSelector,
     Watermark,
+    backoff,
 )
 from stockpot.entities.tags import SOUP
 from stockpot.errors import BadRequest, Busy, NotPermitted, UnknownSweep
@@ -40,8 +41,6 @@ is between two trials.
 """
 SOON = 600.0
 """Seconds until what others are about to change is looked at again."""
-BACKOFF = 600.0
-"""Seconds after a first failure, doubled with each further one, until a day."""
 
 
 def scan(rules: Rules, tracker: "Tracker", store: "Store", *, lost_after: float, dry: bool = False) -> Scan:
@@ -68,11 +67,6 @@ def scan(rules: Rules, tracker: "Tracker", store: "Store", *, lost_after: float,
         )
     with hold.kept_alive():
         return _Scanner(rules, tracker, store, lost_after, hold).run()
-
-
-def backoff(attempts: int) -> float:
-    """Seconds between a job's failure and its next attempt, after so many in all."""
-    return min(DAY, BACKOFF * 2 ** min(attempts - 1, 20)) if attempts > 0 else 0.0
 
 
 class _Scanner:
