@@ -259,7 +259,8 @@ def test_to_cancel_a_run_whose_worker_is_gone_would_not_end_it(prefect: None, de
 
     with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(client.read_deployment_by_name(deployed).id).id
-        for state in (Pending(), Pending(name="Submitting"), Cancelling()):
+        become: list[State[Any]] = [Pending(), Pending(name="Submitting"), Cancelling()]
+        for state in become:
             client.set_flow_run_state(run, state)
         left = client.read_flow_run(run).state
         client.delete_flow_run(run)

@@ -165,6 +165,21 @@ def test_a_version_that_passed_gets_the_alias_although_whoever_judged_it_was_sto
     assert champion(site) == "1", "a person's word is last"
 
 
+def test_the_last_decision_answers_where_an_earlier_one_had_let_the_version_pass(site: Site) -> None:
+    site.register(GOOD, alias="champion")
+    site.register(GOOD, alias="candidate")
+    look(site.gate, models=["tiny"])
+    site.tracker.writable = False
+    (stopped,) = answer(site.gate, POLICIES, site.promoter)
+    site.tracker.writable = True
+    assert stopped.fault
+    strict = Policies(Path("policies.toml"), {"tiny": replace(POLICY, margin=20)})
+    (failed,) = answer(site.gate, strict, site.promoter)
+    assert failed.promotion is not None
+    assert (failed.promotion.moved, decisions(site)) == (False, 2)
+    assert answer(site.gate, strict, site.promoter) == ()
+
+
 def test_what_moved_since_the_look_is_answered_after_the_next_one(site: Site) -> None:
     site.register(GOOD, alias="champion")
     site.register(WORSE)

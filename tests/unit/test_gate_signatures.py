@@ -113,8 +113,9 @@ def test_a_version_that_another_key_signed_fails_and_its_name_is_told(
     assert "signed with another key" in told(decision, "signature")
 
 
+@pytest.mark.parametrize("replaced", [content(WORSE), None], ids=["another", "missing"])
 def test_the_weights_that_were_measured_are_those_that_are_signed(
-    site: Site, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    site: Site, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch, replaced: bytes | None
 ) -> None:
     version = signed(site.register(FILES, tagged(GOOD)), site, keys["ours"])
     download = site.tracker.download_version
@@ -122,7 +123,9 @@ def test_the_weights_that_were_measured_are_those_that_are_signed(
     def served(version: ModelVersion, into: Path) -> Path:
         """What was signed; to whoever lists the weights, others."""
         folder = download(version, into)
-        (folder / "model.safetensors").write_bytes(content(WORSE))
+        (folder / "model.safetensors").unlink()
+        if replaced is not None:
+            (folder / "model.safetensors").write_bytes(replaced)
         PlainSigner(keys["ours"]).sign(folder)
         return folder
 

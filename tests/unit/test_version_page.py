@@ -385,6 +385,8 @@ def test_a_word_against_another_champion_or_about_other_weights_is_not_this_ones
     assert page.championship.judgement is not None
     assert not page.championship.is_current
     assert "That is not who has the alias now" in html(page).text
+    site.decide(version, now)
+    assert site.page(version).championship.is_current, "the last word counts"
 
 
 def test_of_the_champion_the_page_tells_by_which_word_it_came_and_since_whom() -> None:
