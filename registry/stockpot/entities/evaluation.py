@@ -95,4 +95,5 @@ class Comparison:
     mcnemar_p: float | None
     """Exact McNemar test, two-sided; None for metrics, and where the scores are not all 0 or 1."""
     method: str = ""
-    """Of the interval: tango, bootstrap, student, widened, jackknife, unmet or none. Empty in older ones."""
+    """Of the interval: tango, bootstrap, student, widened, jackknife, unmet, maximum or none. Empty in
+    older ones."""

@@ -2,5 +2,16 @@
 
 from stockpot.statistics.comparison import compare, compare_mean
 from stockpot.statistics.jackknife import blocks
+from stockpot.statistics.maximum import simultaneous
+from stockpot.statistics.mixture import compare_domains, compare_mixture, pairs_by_domain, routed
 
-__all__ = ["blocks", "compare", "compare_mean"]
+__all__ = [
+    "blocks",
+    "compare",
+    "compare_domains",
+    "compare_mean",
+    "compare_mixture",
+    "pairs_by_domain",
+    "routed",
+    "simultaneous",
+]

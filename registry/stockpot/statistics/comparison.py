@@ -61,7 +61,7 @@ def compare(
     Raises ValueError for examples or groups that are missing or differ in number, and where one score has
     a metric that the other has not, or has for other blocks.
     """
-    found, (examples,) = _compared(split, {split: (baseline, challenger, groups)}, level)
+    found, (examples,) = compared(split, {split: (baseline, challenger, groups)}, level)
     if baseline.metric is not None or found.n < len(baseline.examples):
         return found
     p = _mcnemar(examples)
@@ -100,23 +100,30 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
-    return _compared(name, pairs, level)[0]
+    return compared(name, pairs, level)[0]
 
 
-def _compared(name: str, pairs: Mapping[str, Pair], level: float) -> tuple[Comparison, list[_Examples]]:
+def compared(
+    name: str, pairs: Mapping[str, Pair], level: float, weights: Sequence[float] | None = None
+) -> tuple[Comparison, list[_Examples]]:
+    """The comparison of the mean over splits, or with `weights` of the weighted mean over the domains of a
+    mixture; and each pair as arrays.
+    """
     if not pairs:
         raise ValueError("no splits to compare")
     for pair in pairs.values():
         _require_pairs(*pair)
     scores = [(before, after) for before, after, _ in pairs.values()]
     examples = [_examples(*pair) for pair in scores]
-    places, n = _origins(pairs)
-    origins = _origins_of(examples, places, n)
-    difference = exact_mean([_difference(*each) for each in zip(scores, examples, strict=True)])
+    places, n = _origins(pairs, apart=weights is not None)
+    origins = _origins_of(examples, places, n, weights)
+    shares = origins.shares.tolist()
+    difference = _weighted([_difference(*each) for each in zip(scores, examples, strict=True)], shares)
     low, high, method = -math.inf, math.inf, NO_INTERVAL
     if math.isfinite(difference) and 2 * 0.5**origins.fewest <= 1 - level:
         if any(before.metric for before, _ in scores):
-            reach, method = jackknife(scores, [split.tolist() for split in places], level), "jackknife"
+            named = [split.tolist() for split in places]
+            reach, method = jackknife(scores, named, level, shares), "jackknife"
             low, high = difference - reach, difference + reach
         else:
             low, high, method = _interval(examples, origins, difference, level)
@@ -141,6 +148,12 @@ def _difference(scores: tuple[Score, Score], examples: _Examples) -> float:
     return exact_mean(examples.differences.tolist())
 
 
+def _weighted(values: Sequence[float], shares: Sequence[float]) -> float:
+    """Their mean, as `exact_mean` has it."""
+    parts = [share * value for share, value in zip(shares, values, strict=True)]
+    return exact_mean(parts) * (len(parts) / math.fsum(shares))
+
+
 def _examples(baseline: Score, challenger: Score) -> _Examples:
     import numpy as np
 
@@ -152,13 +165,16 @@ def _examples(baseline: Score, challenger: Score) -> _Examples:
         return _Examples(before, after, after - before)
 
 
-def _origins(pairs: Mapping[str, Pair]) -> tuple[list[Any], int]:
-    """The origin of each example of each split, an array of numbers from 0; and the count of origins."""
+def _origins(pairs: Mapping[str, Pair], *, apart: bool) -> tuple[list[Any], int]:
+    """The origin of each example of each split, an array of numbers from 0; and the count of origins.
+
+    `apart`: the splits have no example in common, also where their lengths agree.
+    """
     import numpy as np
 
     lengths = [len(baseline.examples) for baseline, _, _ in pairs.values()]
     if all(groups is None for _, _, groups in pairs.values()):
-        aligned = len(set(lengths)) == 1
+        aligned = len(set(lengths)) == 1 and not apart
         ends = [lengths[0]] * len(lengths) if aligned else np.cumsum(lengths).tolist()
         return [np.arange(end - n, end) for n, end in zip(lengths, ends, strict=True)], ends[-1]
     named = [
@@ -191,17 +207,24 @@ def _interval(
     if right_or_wrong and (alone or origins.fewest >= FEWEST_FOR_RESAMPLING):
         return (*_of_parts(origins, examples, reach, level), "tango")
     if origins.error < ROUNDING:
-        return (*unmet(difference, origins.fewest, reach, level), "unmet")
+        return (*unmet(difference, origins.telling, reach, level), "unmet")
     few = origins.fewest < FEWEST_FOR_RESAMPLING
-    if few or origins.many_kinds or origins.differing < FEWEST_THAT_DIFFER:
+    if few or origins.many_kinds or any(part.differing < FEWEST_THAT_DIFFER for part in origins.parts):
         low, high, method = *student(origins, difference, level), "student"
     else:
         low, high, method = *resampled(origins, level), "bootstrap"
-    carried_by_few = origins.carrying < min(FEWEST_FOR_RESAMPLING, origins.count / 2)
-    if not (right_or_wrong or carried_by_few):
+    if not right_or_wrong and all(map(carried_by_many, origins.parts)):
         return low, high, method
     lowest, highest = _of_parts(origins, examples, reach, level)
+    if not right_or_wrong and len(origins.parts) > 1:
+        apart = _part_by_part(origins, examples, reach, level)
+        lowest, highest = min((lowest, highest), apart, key=lambda ends: ends[1] - ends[0])
     return min(low, lowest), max(high, highest), "widened"
+
+
+def carried_by_many(part: Origins) -> bool:
+    """What Student's t and the bootstrap need."""
+    return part.carrying >= min(FEWEST_FOR_RESAMPLING, part.count / 2) and part.error >= ROUNDING
 
 
 def _of_parts(
@@ -218,7 +241,8 @@ def _of_parts(
     parts = [split.differences[split.differences != 0] / reach for split in examples]
 
     def mean(of: Callable[[Any], Any]) -> float:
-        return exact_mean([math.fsum(of(part).tolist()) / n for part, n in zip(parts, sizes, strict=True)])
+        means = [math.fsum(of(part).tolist()) / n for part, n in zip(parts, sizes, strict=True)]
+        return _weighted(means, origins.shares.tolist())
 
     gained, lost = mean(lambda part: np.maximum(part, 0)), mean(lambda part: np.maximum(-part, 0))
     variance = mean(np.square) - (gained - lost) ** 2
@@ -227,25 +251,64 @@ def _of_parts(
     return low * reach, high * reach
 
 
-def _origins_of(examples: Sequence[_Examples], places: Sequence[Any], n: int) -> Origins:
+def _part_by_part(
+    origins: Origins, examples: Sequence[_Examples], reach: float, level: float
+) -> tuple[float, float]:
+    """Of a mixture, from an interval of each domain: where few of a domain's origins carry its difference,
+    that domain alone has one of the worst scores.
+
+    Squares of the distances to the ends add up as variances do; of domains that share an origin, the
+    distances themselves, as if these were wrong together.
+
+    Source: Zou, Huang and Zhang, "A note on confidence interval estimation for a linear function of binomial
+    proportions", Computational Statistics and Data Analysis 53 (2009).
+    """
+    import numpy as np
+
+    middles = origins.sums.sum(axis=1) / origins.sizes.sum(axis=1)
+    ends = []
+    for middle, part, split in zip(middles, origins.parts, examples, strict=True):
+        low, high = student(part, float(middle), level)
+        if not carried_by_many(part):
+            lowest, highest = _of_parts(part, [split], reach, level)
+            low, high = min(low, lowest), max(high, highest)
+        ends.append((low, high))
+    shares = origins.shares / origins.shares.sum()
+    distances = np.abs(np.array(ends).T - middles) * shares
+    together = (origins.sizes > 0) @ (origins.sizes > 0).T
+    below, above = (math.sqrt(side @ together @ side) for side in distances)
+    middle = float(shares @ middles)
+    return middle - below, middle + above
+
+
+def origins_apart(pairs: Mapping[str, Pair]) -> Origins:
+    """Of domains, which have no example in common and weigh the same."""
+    places, n = _origins(pairs, apart=True)
+    examples = [_examples(before, after) for before, after, _ in pairs.values()]
+    return _origins_of(examples, places, n, [1.0] * len(examples))
+
+
+def _origins_of(
+    examples: Sequence[_Examples], places: Sequence[Any], n: int, weights: Sequence[float] | None
+) -> Origins:
     import numpy as np
 
     sums = [np.bincount(o, split.differences, n) for o, split in zip(places, examples, strict=True)]
-    return Origins(np.array(sums), np.array([np.bincount(o, minlength=n) for o in places], float))
+    return Origins(np.array(sums), np.array([np.bincount(o, minlength=n) for o in places], float), weights)
 
 
 def _as_many_pairs(origins: Origins, examples: int, variance: float) -> float:
     """Independent pairs of this variance that would have the standard error that the origins have.
 
-    One at least. No more than there are examples; no more than origins, where so few differ that the error is
-    a guess.
+    One at least. No more than there are examples; no more than origins tell (`Origins.telling`), where so few
+    differ that the error is a guess.
 
     Source: Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48 (1992).
     """
     error = origins.error * math.sqrt(1 - 1 / origins.count)  # as a mean of independent pairs has it
-    sparse = origins.differing < min(FEWEST_THAT_DIFFER, origins.count / 2)
-    most = float(origins.fewest if sparse else examples)
-    return max(1.0, min(most, variance / error**2)) if error > ROUNDING else float(origins.fewest)
+    sparse = any(part.differing < min(FEWEST_THAT_DIFFER, part.count / 2) for part in origins.parts)
+    most = origins.telling if sparse else float(examples)
+    return max(1.0, min(most, variance / error**2)) if error > ROUNDING else origins.telling
 
 
 def _range(examples: Sequence[_Examples]) -> float:

@@ -20,6 +20,8 @@ MOST_DISTINCT = 1000
 """Different origins that are resampled by count. The mean of more is as good as normal."""
 HALVINGS = 60
 """Of an interval of length 2: to the last bit."""
+FEWEST_OF_A_STRATUM = 10
+"""Origins. Resampling of n has (n - 1) / n of their variance: at least nine tenths of it."""
 _INTEGERS = 2**62
 """Below, products of numbers of kinds are exact."""
 
@@ -28,10 +30,17 @@ _INTEGERS = 2**62
 class Origins:
     """`sums` and `sizes`, arrays ``[splits, origins]``: of the differences of an origin's examples in a
     split, and how many those are. The difference is the mean over splits of each split's mean.
+
+    With `weights`, one a split, not all zero: the splits are domains of one mixture, and the difference is
+    their weighted mean. Each domain then has its own number of origins, which resampling keeps (`strata`),
+    and rare losses of its own, which others do not tell of (`parts`).
+
+    Source of strata: Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 3.2.
     """
 
     sums: Any
     sizes: Any
+    weights: Any = None
 
     @property
     def count(self) -> int:
@@ -43,7 +52,59 @@ class Origins:
         """Origins of the split that has the fewest."""
         return int((self.sizes > 0).sum(axis=1).min())
 
+    @cached_property
+    def shares(self) -> Any:
+        """Of each split in the difference, ``[splits]``. Those of no mixture are 1: nothing rounds."""
+        import numpy as np
+
+        return np.ones(len(self.sums)) if self.weights is None else np.asarray(self.weights, float)
+
+    @cached_property
+    def strata(self) -> Any:
+        """Of each origin the number of its stratum, from 0: those that are in the same domains. Strata of
+        fewer than FEWEST_OF_A_STRATUM are one, with the next larger one where they are still too few: that
+        can widen the interval, as single origins that stay in every resample would narrow it.
+        """
+        import numpy as np
+
+        if self.weights is None:
+            return np.zeros(self.count, int)
+        _, strata, counts = np.unique(self.sizes > 0, axis=1, return_inverse=True, return_counts=True)
+        merged, together = np.arange(1, len(counts) + 1), 0
+        for stratum in np.argsort(counts, kind="stable"):
+            if counts[stratum] < FEWEST_OF_A_STRATUM or 0 < together < FEWEST_OF_A_STRATUM:
+                merged[stratum], together = 0, together + counts[stratum]
+        return np.unique(merged[strata.ravel()], return_inverse=True)[1]
+
+    @cached_property
+    def parts(self) -> tuple["Origins", ...]:
+        """What must be known of each by itself: of each domain of a mixture; else of all splits together."""
+        if self.weights is None or len(self.sums) == 1:
+            return (self,)
+        return tuple(
+            Origins(sums[None, sizes > 0], sizes[None, sizes > 0])
+            for sums, sizes in zip(self.sums, self.sizes, strict=True)
+        )
+
     @property
+    def telling(self) -> float:
+        """So many origins of one split would leave as much open of what is rare and was not met.
+
+        Of a mixture, the least over strata of n / c: of n origins, which are c of the difference. A mean
+        where each is met by its own chance and has its own weight varies no more than that of fewer, which
+        all have the largest weight and are met by one chance.
+
+        Source: Hoeffding, "On the distribution of the number of successes in independent trials", Annals of
+        Mathematical Statistics 27 (1956), theorem 3.
+        """
+        import numpy as np
+
+        if self.weights is None:
+            return float(self.fewest)
+        parts = self._mean(self.sizes / self.sizes.sum(axis=1, keepdims=True))
+        return float((np.bincount(self.strata) / np.bincount(self.strata, parts)).min())
+
+    @cached_property
     def differing(self) -> int:
         """Origins whose means are not those of most of them, however many examples each has."""
         import numpy as np
@@ -64,7 +125,7 @@ class Origins:
         """
         import numpy as np
 
-        parts = np.abs((self.sums / self.sizes.sum(axis=1, keepdims=True)).sum(axis=0))
+        parts = np.abs(self._mean(self.sums / self.sizes.sum(axis=1, keepdims=True)))
         return float(parts.sum() ** 2 / np.square(parts).sum()) if parts.any() else 0.0
 
     @property
@@ -77,8 +138,8 @@ class Origins:
 
     @cached_property
     def error(self) -> float:
-        """The standard error of the difference: the delete-one-origin jackknife's. Infinite where an origin
-        is all that a split has.
+        """The standard error of the difference: the delete-one-origin jackknife's, within strata. Infinite
+        where an origin is all that a split has.
 
         Source: Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of Human
         Resources 50 (2015), section VI, for few clusters.
@@ -87,16 +148,42 @@ class Origins:
 
         sums, sizes = (part.sum(axis=1, keepdims=True) - part for part in (self.sums, self.sizes))
         with np.errstate(invalid="ignore", divide="ignore"):
-            without = (sums / sizes).mean(axis=0)
+            without = self._mean(sums / sizes)
         if not np.isfinite(without).all():
             return math.inf
-        return math.sqrt(float((self.count - 1) / self.count * np.square(without - without.mean()).sum()))
+        strata = (without[self.strata == stratum] for stratum in range(self.strata.max() + 1))
+        return math.sqrt(sum(float((len(s) - 1) / len(s) * np.square(s - s.mean()).sum()) for s in strata))
 
     @cached_property
     def kinds(self) -> tuple[Any, Any]:
         """Distinct ones, a row each: its sums, then its sizes; and how many origins have each."""
-        first, counts = _alike(self._columns)
+        first, counts = self._first
         return self._columns[:, first].T, counts
+
+    def drawn(self, table: Any) -> Any:
+        """Sums over RESAMPLES resamples of origins with replacement, as many of each stratum as there are; of
+        a table with a row for each of `kinds`.
+
+        Origins that are alike are drawn together, by one multinomial: the same distribution as drawing each,
+        in a thousandth of the time where scores are 0 or 1.
+        """
+        import numpy as np
+
+        first, counts = self._first
+        rng, strata = np.random.default_rng(SEED), self.strata[first]
+        totals: Any = 0.0
+        for stratum in range(strata.max() + 1):
+            of_it = strata == stratum
+            n = counts[of_it].sum()
+            totals = totals + rng.multinomial(n, counts[of_it] / n, size=RESAMPLES) @ table[of_it]
+        return totals
+
+    def _mean(self, of_splits: Any) -> Any:
+        return (self.shares[:, None] * of_splits).sum(axis=0) / self.shares.sum()
+
+    @cached_property
+    def _first(self) -> tuple[Any, Any]:
+        return _alike(self._columns)
 
     @cached_property
     def _columns(self) -> Any:
@@ -123,29 +210,16 @@ def _alike(columns: Any) -> tuple[Any, Any]:
     return np.unique(kind, return_index=True, return_counts=True)[1:]
 
 
-def _mean_over_splits(weights: Any, table: Any) -> Any:
-    import numpy as np
-
-    totals = weights @ table
-    splits = table.shape[1] // 2
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no example of some split
-        return (totals[..., :splits] / totals[..., splits:]).mean(axis=-1)
-
-
 def resampled(origins: Origins, level: float) -> tuple[float, float]:
-    """The percentile bootstrap: origins drawn with replacement, as counts of each distinct one.
-
-    Origins that are alike are drawn together, by one multinomial: the same distribution as drawing each, in a
-    thousandth of the time where scores are 0 or 1.
+    """The percentile bootstrap.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
     """
     import numpy as np
 
-    distinct, counts = origins.kinds
-    rng = np.random.default_rng(SEED)
-    drawn = rng.multinomial(origins.count, counts / origins.count, size=RESAMPLES)
-    means = _mean_over_splits(drawn, distinct)
+    sums, sizes = np.split(origins.drawn(origins.kinds[0]), 2, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no example of some split
+        means = (sums / sizes * origins.shares).sum(axis=1) / origins.shares.sum()
     low, high = np.quantile(means[np.isfinite(means)], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -203,7 +277,7 @@ def _score_statistic(gained: float, lost: float, n: float, difference: float) ->
     return math.copysign(math.inf, distance) if distance else 0.0
 
 
-def unmet(difference: float, n: int, reach: float, level: float) -> tuple[float, float]:
+def unmet(difference: float, n: float, reach: float, level: float) -> tuple[float, float]:
     """What `n` origins that all agree leave open: a share of others, each anywhere within `reach` of nothing.
 
     Source: Clopper and Pearson (1934), with no case in n.

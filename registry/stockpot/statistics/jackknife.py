@@ -45,14 +45,20 @@ def blocks(n: int, groups: Sequence[Hashable] | None = None, count: int = BLOCKS
     return [sorted(block) for block in made]
 
 
-def jackknife(pairs: Sequence[tuple[Score, Score]], origins: Sequence[Sequence[int]], level: float) -> float:
-    """Half the interval's width, for the mean over S splits of the difference of metrics.
+def jackknife(
+    pairs: Sequence[tuple[Score, Score]],
+    origins: Sequence[Sequence[int]],
+    level: float,
+    shares: Sequence[float],
+) -> float:
+    """Half the interval's width, for the mean over splits of the difference of metrics, weighted by `shares`.
 
-    With d[s, j] the difference on split s without block j of J, and t Student's quantile for the level::
+    With d[s, j] the difference on split s without block j of J, w[s] its share of all shares, and t Student's
+    quantile for the level::
 
         deviation[s, j] = d[s, j] - mean over j of d[s, j]
         covariance[s, t] = (J - 1) / J * sum over j of deviation[s, j] * deviation[t, j]
-        half width = t(J - 1) * sqrt(sum over s and t of covariance[s, t]) / S
+        half width = t(J - 1) * sqrt(sum over s and t of w[s] * w[t] * covariance[s, t])
 
     `origins` names the origin of each example of each split. Splits with the same origins in the same
     places have the same blocks, as the formula needs. Splits that share no origin have covariance 0; those
@@ -68,11 +74,11 @@ def jackknife(pairs: Sequence[tuple[Score, Score]], origins: Sequence[Sequence[i
     if fewest < 2 or not all(math.isfinite(d) for split in deviations for d in split):
         return math.inf
     covariances = [
-        _covariance(deviations[s], deviations[t], origins[s], origins[t])
+        shares[s] * shares[t] * _covariance(deviations[s], deviations[t], origins[s], origins[t])
         for s in range(len(pairs))
         for t in range(len(pairs))
     ]
-    error = math.sqrt(max(0.0, math.fsum(covariances))) / len(pairs)
+    error = math.sqrt(max(0.0, math.fsum(covariances))) / math.fsum(shares)
     return student_quantile((1 + level) / 2, fewest - 1) * error
 
 
