@@ -8,7 +8,7 @@ TORCH = $(shell grep '^torch==' constraints.txt)
 # with the fewest tests come last, which here are the longest, and one process would wait for the other.
 AT_ONCE = --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-slow faults check format bench bench-peers screenshots image-check clean
+.PHONY: install demo demo-domains test test-slow faults check format bench bench-peers screenshots image-check clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install  # ARGS=--no-flow runs it without Prefect
 	@$(BIN)/python -m stockpot.demo $(ARGS)
+
+demo-domains: install
+	@$(BIN)/python -m stockpot.demo.domains
 
 check: install
 	$(BIN)/ruff format --check .

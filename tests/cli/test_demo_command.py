@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.demo import __main__ as demo
+from stockpot.demo import command
 from stockpot.entities import SoupRequest
 from stockpot.errors import NothingToSoup, PrefectUnreachable
 
@@ -19,7 +20,7 @@ def test_where_prefect_fails_the_demo_names_a_mend_that_works_for_it(
     def walk(_: SoupRequest, *, flow: bool, watch: object) -> None:
         raise PrefectUnreachable("too late", mend="--no-flow") if flow else NothingToSoup("walked")
 
-    monkeypatch.setattr(demo, "soup", walk)
+    monkeypatch.setattr(command, "soup", walk)
     monkeypatch.setattr(demo, "train_sweep", lambda *_: "parent")
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "STOCKPOT_HOME"):
         monkeypatch.setenv(name, "")
@@ -34,4 +35,4 @@ def test_where_prefect_fails_the_demo_names_a_mend_that_works_for_it(
     (line,) = [line for line in told.stdout.splitlines() if "stockpot.demo " in line]
     called = line.partition("stockpot.demo ")[2].split()
     with pytest.raises(NothingToSoup, match="walked"):
-        demo.run(tmp_path, **vars(demo.arguments(called)))
+        demo.run(tmp_path, **vars(command.arguments(demo.COMMAND, called)))

@@ -140,3 +140,18 @@ def test_a_kept_row_is_over_its_goal_where_its_median_is(document: dict[str, Any
 def test_tiny_figures_are_never_kept_as_a_release_of_ours() -> None:
     with pytest.raises(AssertionError, match="full size"):
         bench("--save")
+
+
+def test_the_study_of_domains_tells_every_way_and_trains_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.domains", str(tmp_path), "--quick", "--seeds", "2"]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in first.splitlines() if line.startswith("| ")]
+    ways = {line.split(" | ")[0].removeprefix("| ") for line in lines}
+    assert {"base", "best single", "uniform", "specialists, routed", "all data, the sweep's compute"} <= ways
+    cells = [line.split(" | ") for line in lines if line.startswith("| best single")]
+    assert all(cell.count(" to ") == 1 for cell in cells[0][1:]), "each has the spread over seeds"
+    trained = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    assert len(trained) == 2 * (1 + 4 * 2 + 3)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert again == first
+    assert trained == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}

@@ -16,10 +16,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from stockpot.demo.data import scanned
+from stockpot.demo.kept import tracking_uri
 from stockpot.demo.model import make_digits_net
 from stockpot.demo.runs import EXPERIMENT
 from stockpot.demo.search import SweepConfig, plan
-from stockpot.demo.sweep import FULL, finished_sweep, tracking_uri, train_sweep
+from stockpot.demo.sweep import FULL, finished_sweep, train_sweep
 from stockpot.demo.training import accuracy
 from stockpot.entities import digest_of_bytes
 

@@ -1,17 +1,12 @@
 """The demo's sweep, trained and logged to MLflow run by run."""
 
-import logging
-import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import mlflow
 import numpy as np
 import torch
 from mlflow import MlflowClient
@@ -20,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stockpot.demo.data import load_splits, scanned
+from stockpot.demo.experiment import fresh_experiment, one_thread, quiet_mlflow
 from stockpot.demo.search import Hyperparameters, PlannedRun, SweepConfig, plan
 from stockpot.demo.training import accuracy, initialised, train
 from stockpot.entities import Digest, digest_of_bytes
@@ -36,7 +32,7 @@ def log_sweep(uri: str, artifacts: Path, config: SweepConfig, watch: Watcher) ->
     planned = list(plan(config))
     stage = "training the sweep"
     watch.start(stage, len(planned) + 1)
-    with _quiet_mlflow(uri), _one_thread():
+    with quiet_mlflow(uri), one_thread():
         sweep = _Sweep.started(MlflowClient(), artifacts, config)
         watch.advance(stage)
         for run in planned:
@@ -66,7 +62,7 @@ class _Sweep:
         clean = _tensors(*load_splits()["pretrain"])
         start = initialised(config.seed)
         train(start, *clean, Hyperparameters(2e-3, 1e-2, config.pretrain_epochs, seed=config.seed))
-        experiment = _fresh_experiment(client, artifacts)
+        experiment = fresh_experiment(client, EXPERIMENT, artifacts)
         parent = client.create_run(experiment, run_name="digits-sweep").info.run_id
         client.log_batch(parent, params=[Param(key, str(value)) for key, value in asdict(config).items()])
         with tempfile.TemporaryDirectory() as folder:
@@ -130,39 +126,3 @@ class _Sweep:
 
 def _tensors(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Images:
     return torch.from_numpy(x), torch.from_numpy(y)
-
-
-def _fresh_experiment(client: MlflowClient, artifacts: Path) -> str:
-    """An empty experiment: one that an interrupted sweep left is put away under another name."""
-    left = client.get_experiment_by_name(EXPERIMENT)
-    if left is not None:
-        client.rename_experiment(left.experiment_id, f"{EXPERIMENT}-interrupted-{left.experiment_id}")
-        client.delete_experiment(left.experiment_id)
-    experiment: str = client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri())
-    return experiment
-
-
-@contextmanager
-def _quiet_mlflow(uri: str) -> Iterator[None]:
-    """Point MLflow at `uri` and silence its log lines; afterwards as before."""
-    logger = logging.getLogger("mlflow")
-    before, level = os.environ.get("MLFLOW_TRACKING_URI"), logger.level
-    logger.setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        # MLflow mirrors its setting in the variable; None unsets both, which the annotation leaves out.
-        mlflow.set_tracking_uri(cast("str", before))
-        logger.setLevel(level)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Such a small network trains no faster on more threads, and other work has the rest."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
