@@ -258,7 +258,9 @@ def test_to_cancel_a_run_whose_worker_is_gone_would_not_end_it(prefect: None, de
     from prefect.states import Cancelling, Pending
 
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run_from_deployment(client.read_deployment_by_name(deployed).id).id
+        found = client.read_deployment_by_name(deployed).id
+        asked = {"request": to_document(REQUEST)}
+        run = client.create_flow_run_from_deployment(found, parameters=asked).id
         become: list[State[Any]] = [Pending(), Pending(name="Submitting"), Cancelling()]
         for state in become:
             client.set_flow_run_state(run, state)
