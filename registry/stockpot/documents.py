@@ -63,18 +63,29 @@ def _in_two_parts(document: Any) -> Any:
 
 _LATER = {
     "adapter",
+    "aim",
     "base",
     "cast",
     "cast_from",
     "coefficients",
+    "contrasts",
     "copy_of",
     "curve",
+    "domain_from",
+    "domains",
     "dtype",
     "groups",
     "hint",
+    "mix",
+    "mixture",
+    "objective",
+    "own",
+    "references",
     "statistics",
     "statistics_on",
     "unit",
+    "versus_base",
+    "versus_specialists",
 }
 """Fields of entities that are older than these."""
 

@@ -257,6 +257,7 @@ CHANGED_QUESTION: dict[str, Any] = {
     "n": 4,
     "modules": (("own", "1"),),
     "distributions": (("numpy", "2"),),
+    "aim": "mean of a=1, b=1",
 }
 CHANGED_CONDITIONS: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -282,12 +283,13 @@ def test_every_field_of_a_protocol_is_part_of_its_name() -> None:
 
 def test_a_protocol_keeps_the_name_that_it_had_before_it_had_two_parts() -> None:
     flat = {**asdict(QUESTION), **asdict(CONDITIONS)}
-    empty = {name: flat.pop(name) for name in ("modules", "distributions", "software")}
+    empty = {name: flat.pop(name) for name in ("modules", "distributions", "software", "aim")}
     assert not any(empty.values())
     assert EvaluationProtocol(QUESTION, CONDITIONS).digest == digest_of_document(flat)
     question = replace(QUESTION, modules=(("own", "1"),), distributions=(("numpy", "2"),))
     conditions = replace(CONDITIONS, software=(("CUDA", "12"),))
     whole = {**asdict(question), **asdict(conditions)}
+    del whole["aim"]  # not set
     assert EvaluationProtocol(question, conditions).digest == digest_of_document(whole)
 
 

@@ -31,8 +31,7 @@ class Decided(Aliases):
     """The soup is better than version 1, and than none, and not than any other."""
 
     def ruling(self, row: ReportRow) -> Ruling:
-        del row
-        holder = self._holder()
+        holder = self._holder(row)
         if holder is None:
             return Ruling(earned=True)
         is_better = holder.version == "1"

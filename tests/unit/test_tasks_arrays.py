@@ -113,6 +113,21 @@ def test_examples_that_share_an_origin_share_a_group(tmp_path: Path) -> None:
     assert task.groups("test") is None
 
 
+def test_examples_may_tell_their_domain(tmp_path: Path) -> None:
+    arrays = good(4) | {
+        "a_x": np.zeros((2, 3)),
+        "a_y": np.zeros(2, int),
+        "a_domain": np.array(["sea", "sky"]),
+    }
+    task = ArrayClassification(saved(tmp_path, **arrays), MODEL)
+    assert task.domains("a") == ["sea", "sky"]
+    assert task.domains("test") is None
+    numbers = ArrayClassification(saved(tmp_path, **arrays | {"a_domain": np.array([1, 2])}), MODEL)
+    with pytest.raises(BadTask) as error:
+        numbers.examples("a")
+    assert error.value.faults == ("a_domain must hold strings, got int64",)
+
+
 def test_a_split_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
     task = ArrayClassification(saved(tmp_path, **good(), train_x=1, train_y=1), MODEL)
     with pytest.raises(ValueError, match="no split 'tset'; it has test, train"):

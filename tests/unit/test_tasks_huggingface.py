@@ -447,6 +447,23 @@ def test_examples_of_one_document_share_an_origin(bert: str, tmp_path: Path) -> 
     assert TextClassification(data=str(tmp_path), model=bert, text="text").groups("test") is None
 
 
+def test_examples_are_of_the_domain_that_a_column_tells_or_their_folder(bert: str, tmp_path: Path) -> None:
+    rows = [{**row, "domain": "ab"[place % 2]} for place, row in enumerate(REVIEWS)]
+    lines(tmp_path / "told.jsonl", rows)
+    lines(tmp_path / "untold.jsonl", [*rows[:2], REVIEWS[2]])
+    for domain, place in (("sea", 0), ("sky", 1)):
+        (tmp_path / "foldered" / domain).mkdir(parents=True)
+        lines(tmp_path / "foldered" / domain / "x.jsonl", REVIEWS[place : place + 2])
+    lines(tmp_path / "none.jsonl", REVIEWS)
+    task = TextClassification(data=str(tmp_path), model=bert, text="text")
+    assert task.domains("told") == ["a", "b", "a", "b", "a", "b"]
+    assert task.domains("foldered") == ["sea", "sea", "sky", "sky"]
+    assert len(task.examples("foldered")) == 4
+    assert task.domains("none") is None
+    said = faults_of(lambda: task.examples("untold"))
+    assert "rows have no domain, where others have one: untold.jsonl, row 3" in said
+
+
 def test_regression_is_scored_by_minus_the_squared_error(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", num_labels=1)
     numbers = [0.5, -1, 2.25, 0, 3, 1e3]

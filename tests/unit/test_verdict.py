@@ -157,7 +157,7 @@ def test_reasons_tell_a_bound_as_a_bound() -> None:
     single, soup = selection.steps
     stopped = replace(selection, steps=(single, replace(soup, score=None, bound=0.875)))
     said = list(reasons(replace(report, selections=(stopped,))))
-    assert "the held-out score is at most 0.8750, that of the best single is 0.9000" in said[0]
+    assert "the held-out score is at most 87.50, that of the best single is 90.00" in said[0]
 
 
 def test_the_description_opens_with_the_verdict_and_fits_into_mlflow() -> None:
@@ -246,7 +246,7 @@ def test_of_scores_without_bounds_a_margin_is_a_part_of_the_best_singles(
     given: float | str, least: float
 ) -> None:
     report = _in_nats(least, 9.0, given)
-    assert least_gain(report) == least
+    assert least_gain(report, report.rows[1]) == least
     assert not earns_alias(report.rows[1], report), "it must lie above the margin"
     report = _in_nats(least + 0.01, 9.0, given)
     assert earns_alias(report.rows[1], report)
@@ -255,7 +255,9 @@ def test_of_scores_without_bounds_a_margin_is_a_part_of_the_best_singles(
 def test_a_margin_of_points_may_be_a_percentage_too() -> None:
     report = _report(_row(-0.007, 0.02))
     assert not earns_alias(report.rows[1], report)
-    assert margin(report) == "-0.5 points"
+    assert margin(report, report.rows[1]) == "-0.5 points"
     report = replace(report, request=replace(REQUEST, margin="-1%"))
     assert earns_alias(report.rows[1], report), "the best single scores 0.8, of which 1 % is 0.8 points"
-    assert margin(report) == "-0.80 points, which is -1 % of the best single candidate's score"
+    assert (
+        margin(report, report.rows[1]) == "-0.80 points, which is -1 % of the best single candidate's score"
+    )

@@ -118,6 +118,9 @@ def soup(  # noqa: PLR0913 - one parameter per option
     max_seconds: options.MaxSeconds = None,
     points: options.Points = "5",
     verify_exact: options.VerifyExact = False,
+    domain_from: options.DomainFrom = None,
+    mix: options.Mix = None,
+    objective: options.SelectBy = None,
     margin: options.Margin = "-0.5",
     register: options.Which = Register.NOT_WORSE,
     adapter: options.KeepAdapter = None,
@@ -162,6 +165,9 @@ def soup(  # noqa: PLR0913 - one parameter per option
         any_base=any_base,
         base=base,
         verify_exact=verify_exact,
+        domain_from=domain_from,
+        mix=options.weights(mix),
+        objective=objective,
         wait=not no_wait,
     )
     if dry_run:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stockpot.entities import Accept, Adapter, Direction, Dtype, Register
+from stockpot.entities import Accept, Adapter, Direction, Dtype, Objective, Register
 from stockpot.errors import BadRequest
 from stockpot.tasks.identity import TASKS, installed
 
@@ -62,6 +62,19 @@ Points = Annotated[
 ]
 VerifyExact = Annotated[
     bool, _in(_SEARCH, "Run the plain search as well, and compare everything.", "--verify-exact")
+]
+
+_DOMAINS = "Several domains"
+DomainFrom = Annotated[
+    str | None,
+    _in(_DOMAINS, "Where runs tell their domain: params.NAME or tags.NAME; else in the tag stockpot.domain."),
+]
+Mix = Annotated[
+    str | None, _in(_DOMAINS, "Weights of the mixture, such as python=2,man=1; equal ones by default.")
+]
+SelectBy = Annotated[
+    Objective | None,
+    _in(_DOMAINS, "Select by the mean over domains (the default), or the worst one.", "--objective"),
 ]
 
 _REGISTER = "What is registered"
@@ -129,3 +142,22 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
         twice = ", ".join(key for key, times in named.items() if times > 1)
         raise BadRequest(f"--task-arg gives more than one value to {twice}", mend=mend)
     return dict(split)
+
+
+def weights(text: str | None) -> dict[str, float] | None:
+    """A mixture's weights, of a text that reads python=2,man=1. Raises BadRequest."""
+    if text is None:
+        return None
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        label, equals, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            weight = float(number)
+        except ValueError:
+            equals = ""
+        if not (label and equals) or label in found:
+            raise BadRequest(
+                f"--mix takes each domain once, with a number: got {text!r}", mend="--mix python=2,man=1"
+            )
+        found[label] = weight
+    return found

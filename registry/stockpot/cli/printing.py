@@ -21,6 +21,7 @@ from stockpot.entities import (
     Exclusion,
     FiledReport,
     ModelVersion,
+    ReferenceRow,
     ReportRow,
     Selection,
     Snapshot,
@@ -36,6 +37,13 @@ from stockpot.secrets import without_secrets
 from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.publishing.domains_told import (
+    NOT_DOMINATED,
+    domain_cells,
+    domain_columns,
+    domain_rows,
+    domain_sentences,
+)
 from stockpot.workflow.publishing.publication import told
 from stockpot.workflow.publishing.verdict import (
     BESIDE_SCORES,
@@ -48,6 +56,7 @@ from stockpot.workflow.publishing.verdict import (
     sentence,
     signed,
 )
+from stockpot.workflow.selecting.rows import label as row_label
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
@@ -121,7 +130,7 @@ def show_outcome(outcome: SoupOutcome, *, as_json: bool) -> None:
     show_exclusions(report.exclusions)
     _show_report(report)
     for soup in outcome.soups:
-        label = f"{' and '.join(soup.methods)} soup" if soup.methods else "best single"
+        label = row_label(soup.methods) if soup.methods else "best single"
         if not soup.uri:
             out.print(plain(f"{label} is {soup.state}: {soup.why}"), soft_wrap=True)
             continue
@@ -233,8 +242,15 @@ def _show_report(report: SoupReport) -> None:
     if gains.row_count:
         out.print(gains)
     _show_curve(report)
+    if by_domain := domain_columns(report):
+        table = new_table(f"{request.report_on}, by domain", *by_domain)
+        for row in domain_rows(report):
+            add_row(table, *domain_cells(row, report))
+        out.print(table)
+        told = "no row as cheap is as good on each domain, and better on one"
+        out.print(plain(f"{NOT_DOMINATED} {told}"), highlight=False)
     verdicts = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
-    for line in (*verdicts, *reasons(report), *report.notes):
+    for line in (*verdicts, *domain_sentences(report), *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)
     out.print()
 
@@ -258,7 +274,9 @@ def _show_protocol(protocols: Sequence[EvaluationProtocol], given: Mapping[str, 
         out.print()
 
 
-def _add_gains(table: Table, row: ReportRow | EnsembleRow, splits: Iterable[str], unit: str | None) -> None:
+def _add_gains(
+    table: Table, row: ReportRow | EnsembleRow | ReferenceRow, splits: Iterable[str], unit: str | None
+) -> None:
     for split in splits:
         if split not in row.versus_best:
             continue

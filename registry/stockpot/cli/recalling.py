@@ -16,7 +16,7 @@ from stockpot.errors import BadRequest
 from stockpot.prose import counted, minute, one_line
 from stockpot.wiring import Workplace
 from stockpot.workflow.lineage.recall import Reached, Recalling, Replacement
-from stockpot.workflow.publishing.alias import CHALLENGER
+from stockpot.workflow.publishing.alias import is_earned
 
 commands = typer.Typer()
 NOTHING_DONE = 2
@@ -136,7 +136,7 @@ def _told(one: Reached, found: Recalling) -> str:
     instead = next((s.found[-1] for s in found.replacements if one.uri in s.replaces and s.found), None)
     for alias in one.aliases:
         how = f"to {instead or 'another version'}, or away, on the model's page in MLflow"
-        if alias != CHALLENGER:  # which no policy guards
+        if not is_earned(alias):  # which no policy guards
             command = f"stockpot promote {instead or 'URI'} --to {alias} --reason TEXT"
             how += f"; where a policy guards it, {command}"
         text += f". The alias {alias} points at it, and stays until somebody moves it: {how}"

@@ -1,5 +1,6 @@
 """Frozen values that cross every wall. Standard library only; no I/O."""
 
+from stockpot.entities.aim import Aim, exact_mean
 from stockpot.entities.ask import Ask, FailedAsk, backoff
 from stockpot.entities.checkpoint import (
     Checkpoint,
@@ -29,7 +30,6 @@ from stockpot.entities.evaluation import (
     Score,
     Threshold,
     Trial,
-    exact_mean,
 )
 from stockpot.entities.job import Answer, Evidence, FileStamp, Job, JobRecord, JobState, Opening
 from stockpot.entities.lease import Lease
@@ -67,11 +67,15 @@ from stockpot.entities.registration import (
 )
 from stockpot.entities.report import (
     CandidatePoint,
+    Contrast,
     Curve,
     CurvePoint,
+    DomainScore,
     EnsembleRow,
     FiledReport,
+    Mixture,
     PublishedSoup,
+    ReferenceRow,
     ReportRow,
     Snapshot,
     SoupOutcome,
@@ -86,6 +90,7 @@ from stockpot.entities.request import (
     Adapter,
     Direction,
     Dtype,
+    Objective,
     Register,
     SoupRequest,
 )
@@ -129,6 +134,7 @@ __all__ = [
     "UNKNOWN",
     "Accept",
     "Adapter",
+    "Aim",
     "AliasMove",
     "Answer",
     "Arithmetic",
@@ -145,6 +151,7 @@ __all__ = [
     "Composition",
     "Conditions",
     "Contender",
+    "Contrast",
     "Curve",
     "CurvePoint",
     "Decision",
@@ -152,6 +159,7 @@ __all__ = [
     "Direction",
     "Discrepancy",
     "DiscrepancyKind",
+    "DomainScore",
     "Dtype",
     "Ensemble",
     "EnsembleRow",
@@ -183,7 +191,9 @@ __all__ = [
     "LoggedSoup",
     "Measurement",
     "Metric",
+    "Mixture",
     "ModelVersion",
+    "Objective",
     "Opening",
     "Outcome",
     "OverlayRule",
@@ -196,6 +206,7 @@ __all__ = [
     "Recall",
     "RecallKind",
     "Recipe",
+    "ReferenceRow",
     "Register",
     "RegisteredModel",
     "Registration",

@@ -1,18 +1,10 @@
 """Scores, what is asked for them, and how two are compared."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stockpot.entities.aim import Aim, exact_mean
 from stockpot.entities.ensemble import Composition
-
-
-def exact_mean(values: Sequence[float]) -> float:
-    """From an exact sum. NaN where infinities of both signs, or a sum beyond the floats, leave none."""
-    try:
-        return math.fsum(values) / len(values)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +27,22 @@ class Score:
     gaps: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
     """Per example, between the two greatest outputs. A hint in which order a later trial meets the examples,
     and no part of any answer: kept in float32, and never compared."""
+    aim: Aim | None = field(default=None, compare=False, repr=False)
+    """How a request makes one number of them, where examples belong to domains. The same scores serve any."""
 
     @property
     def value(self) -> float:
-        """The metric's, where there is one; else the mean over examples, which is NaN as soon as one
-        example's score is NaN.
+        """The metric's, where there is one; else what they are aimed at, by default the mean over examples,
+        which is NaN as soon as one example's score is NaN.
         """
-        return exact_mean(self.examples) if self.metric is None else self.metric.value
+        if self.metric is not None:
+            return self.metric.value
+        return exact_mean(self.examples) if self.aim is None else self.aim.value(self.examples)
+
+    def part(self, places: Sequence[int]) -> "Score":
+        """Of the examples at these places alone, as a mean over them."""
+        gaps = None if self.gaps is None else tuple(self.gaps[i] for i in places)
+        return Score(tuple(self.examples[i] for i in places), gaps=gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Threshold:
     value: float
     strict: bool
     """True: must exceed the value. False: must not be below it."""
+    aim: Aim | None = field(default=None, compare=False, repr=False)
+    """As in `Score`: what the value is one of."""
 
     def met_by(self, score: float) -> bool:
         """Whether this score is accepted. NaN never is."""

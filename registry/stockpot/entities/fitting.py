@@ -36,7 +36,10 @@ def _fit(value: Any, wanted: Any) -> Any:
     if get_origin(wanted) is tuple:
         return tuple(_fit(part, arms[0]) for part in _sequence(value))
     if get_origin(wanted) is Mapping:
-        return {_fit(name, str): _text(part) for name, part in _items(value)}
+        return {
+            _fit(name, str): _text(part) if arms[1] is str else _fit(part, arms[1])
+            for name, part in _items(value)
+        }
     return wanted(value) if isinstance(wanted, EnumType) else _plain(value, wanted)
 
 

@@ -13,7 +13,12 @@ from stockpot.entities.report import SoupOutcome
 from stockpot.entities.request import SoupRequest
 from stockpot.entities.sweep import Run
 
-LATER = frozenset({"adapter", "base", "checkpoint_metric", "dtype", "statistics_on"})
+LATER = frozenset(
+    {
+        *("adapter", "base", "checkpoint_metric", "dtype", "statistics_on"),
+        *("domain_from", "mix", "objective"),
+    }
+)
 """Fields of a request that came later: where they are not set, a job keeps the name that it had before."""
 
 

@@ -1,7 +1,7 @@
 """Under which protocol a score was measured: what was asked, and how it was computed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,8 @@ class Question:
     """The user's own modules that the task consists of, each with a hash of its file."""
     distributions: tuple[tuple[str, str], ...] = ()
     """What is installed and imported by those, with its version."""
+    aim: str | None = None
+    """Of bounds on a number of several domains: how it is made of the scores, which have none themselves."""
 
     @cached_property
     def digest(self) -> Digest:
@@ -98,6 +100,10 @@ class EvaluationProtocol:
         """The question's."""
         return self.question.n
 
+    def aimed(self, aim: str) -> "EvaluationProtocol":
+        """What bounds on a number are kept under that is made in this way."""
+        return replace(self, question=replace(self.question, aim=aim))
+
     def differences(self, other: "EvaluationProtocol") -> tuple[str, ...]:
         """A clause for each thing that is not the same, such as "batch size: 256 here, 128 there".
 
@@ -110,7 +116,7 @@ class EvaluationProtocol:
 
 def _document(part: Question | Conditions) -> dict[str, Any]:
     """What is empty has no part in it: protocols that were stored before those fields keep their names."""
-    later = ("modules", "distributions", "software")
+    later = ("modules", "distributions", "software", "aim")
     return {name: value for name, value in asdict(part).items() if value or name not in later}
 
 

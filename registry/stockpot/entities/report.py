@@ -15,6 +15,15 @@ from stockpot.entities.sweep import Candidate, Exclusion
 
 
 @dataclass(frozen=True, slots=True)
+class DomainScore:
+    """Of one domain's examples of the report split."""
+
+    score: float
+    versus_best: Comparison | None
+    """Compared with the best single there; of all domains at once, by Holm. None for that one itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRow:
     """One line of the table: a recipe, its score on every split, its gain over the best single."""
 
@@ -28,6 +37,19 @@ class ReportRow:
     """By split, the paired comparison with the best single; empty for that one itself."""
     inference_cost: int = 1
     """Forward passes per input: an average of weights costs one."""
+    domains: Mapping[str, DomainScore] | None = None
+    """By domain, where the report split has several."""
+    own: Comparison | None = None
+    """Of a specialist: compared with the best of its domain's own runs, on that domain's examples."""
+    versus_base: Comparison | None = None
+    """Of a soup among domains, on the report split, where the base is known."""
+    versus_specialists: Mapping[str, Comparison] | None = None
+    """By domain, compared with that one's specialist there. The intervals hold all at once."""
+
+    @property
+    def models(self) -> int:
+        """Checkpoints that are averaged."""
+        return len(self.recipe.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +65,60 @@ class EnsembleRow:
     """As in `ReportRow`, for those splits."""
     inference_cost: int
     """Forward passes per input: one per model."""
+    domains: Mapping[str, DomainScore] | None = None
+    """As in `ReportRow`."""
+
+    @property
+    def models(self) -> int:
+        """That answer together."""
+        return len(self.recipe.checkpoints)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRow:
+    """A yardstick among domains, on the report split alone: never registered, never a winner."""
+
+    label: str
+    recipes: tuple[Recipe, ...]
+    """One, or of each domain that counts the one that answers there."""
+    scores: Mapping[str, float]
+    versus_best: Mapping[str, Comparison]
+    domains: Mapping[str, DomainScore] | None = None
+    inference_cost: int = 1
+    """Forward passes per input: somebody knows the domain, and asks its model alone."""
+
+    @property
+    def models(self) -> int:
+        """Checkpoints in all of them together."""
+        return len({checkpoint for recipe in self.recipes for checkpoint in recipe.checkpoints})
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One answer to whether averaging across hyperparameters and across domains can be combined."""
+
+    what: str
+    """What was averaged."""
+    before: str
+    after: str
+    """Labels of the rows that are compared."""
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What the domains of a request are, and how much each counts."""
+
+    shares: Mapping[str, float]
+    """Of the domains that count; they add up to one."""
+    examples: Mapping[str, int]
+    """Of the report split, by domain; also of those that do not count."""
+    unseen: tuple[str, ...]
+    """Domains that no run names: they do not count by themselves."""
+    runs: Mapping[str, str]
+    """What each run tells of its data, by its id."""
+    worst: bool = False
+    """Selected by the least of their scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +185,22 @@ class SoupReport:
     """Where the sweep started, if the request names it: never registered, never a winner."""
     curve: Curve | None = None
     """From there to the primary soup, if it was measured."""
+    mixture: Mixture | None = None
+    """Where the held-out examples are of several domains."""
+    references: tuple[ReferenceRow, ...] | None = None
+    """Beside them then: what a router by domain would do, and averages across domains alone."""
+    contrasts: tuple[Contrast, ...] | None = None
+    """What averaging across hyperparameters, across domains, and across both gave."""
     hint: str | None = field(default=None, compare=False)
     """What the weights themselves tell of why no soup is better. It depends on what lies in the cache: no
     report is another one for it.
     """
 
     @property
-    def table(self) -> tuple[ReportRow | EnsembleRow, ...]:
+    def table(self) -> tuple[ReportRow | EnsembleRow | ReferenceRow, ...]:
         """All lines, in their order."""
         start = () if self.base is None else (self.base,)
-        return (*start, *self.rows, *self.ensembles)
+        return (*start, *self.rows, *self.ensembles, *(self.references or ()))
 
 
 class SoupState(StrEnum):

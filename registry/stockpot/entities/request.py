@@ -58,6 +58,15 @@ class Adapter(StrEnum):
     """The merged model, and beside it the soup as one adapter."""
 
 
+class Objective(StrEnum):
+    """What selection looks at, where the held-out examples are of several domains."""
+
+    MEAN = "mean"
+    """The mean over domains, by their weights."""
+    WORST = "worst"
+    """The domain with the least score."""
+
+
 class Register(StrEnum):
     """Which soups are registered, by their comparison with the best single candidate on the report split."""
 
@@ -154,6 +163,16 @@ class SoupRequest:
     """Where the sweep started: models:/NAME/VERSION, models:/NAME@ALIAS, a run's id, or a file or folder of
     weights. It stands in the table, and the way from it to the soup is measured: never a candidate itself.
     """
+    domain_from: str | None = None
+    """Where a run tells the domain of its data: params.NAME or tags.NAME. Where nothing is said, in its tag
+    stockpot.domain: a label, several with commas, or * for all data.
+    """
+    mix: Mapping[str, float] | None = None
+    """Weights of the domains in the mixture. Where nothing is said, equal ones of the domains of runs."""
+    objective: Objective | None = None
+    """Where the held-out examples are of several domains: select by the mean over domains, as where nothing
+    is said, or by the worst of them. What is reported is the mean.
+    """
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
@@ -215,6 +234,19 @@ class SoupRequest:
                 math.isnan(self.margin_number),
                 f"margin must be a number, or a percentage such as '-1%', got {self.margin!r}",
             ),
+            (
+                self.domain_from is not None
+                and not re.fullmatch(r"(params|tags)\..+", self.domain_from, re.DOTALL),
+                f"domain_from must be params.NAME or tags.NAME, got {self.domain_from!r}",
+            ),
+            (
+                not all(math.isfinite(weight) and weight >= 0 for weight in (self.mix or {}).values()),
+                f"weights of a mix are numbers of zero or more, got {dict(self.mix or {})}",
+            ),
+            (
+                self.mix is not None and not any(self.mix.values()),
+                "mix has no weight above zero",
+            ),
         ]
         unwritable = [
             f"{name} holds {text!r}, with a NUL or half a character, which no database takes"
@@ -227,7 +259,7 @@ class SoupRequest:
         """All texts of the request, with the field's name."""
         for name, value in vars(self).items():
             if isinstance(value, Mapping):
-                yield from ((name, text) for pair in value.items() for text in pair)
+                yield from ((name, str(part)) for pair in value.items() for part in pair)
             elif isinstance(value, str):
                 yield name, value
             elif isinstance(value, tuple):

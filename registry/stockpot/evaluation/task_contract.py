@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stockpot.entities.domain import label_faults
 from stockpot.errors import BadTask
 from stockpot.evaluation.devices.device import all_seeded, reproducible, seeded
 from stockpot.evaluation.passes.batches import Batches, Split
@@ -130,6 +131,14 @@ def tells_origins(trial: TaskOnTrial) -> str:
     return "each example its own" if groups is None else counted(len(set(groups)), "origin")
 
 
+def tells_domains(trial: TaskOnTrial) -> str:
+    """One label of each example, where there are any."""
+    domains = trial.task.domains(trial.split, len(trial.examples))
+    if faults := [*label_faults(domains or ())]:
+        raise trial.broken(f"domains() tells odd labels: {'; '.join(faults)}", "name them anew")
+    return "none" if domains is None else counted(len(set(domains)), "domain")
+
+
 def makes_batches_of_one_shape(trial: TaskOnTrial) -> str:
     """The short last one is padded by Stockpot."""
     trial.batches.make()
@@ -206,6 +215,7 @@ PROMISES: Mapping[str, Callable[[TaskOnTrial], str]] = {
         gives_the_same_examples_in_the_same_order,
         names_its_data,
         tells_origins,
+        tells_domains,
         makes_batches_of_one_shape,
         predicts_and_scores_each_example,
         scores_numbers,

@@ -20,6 +20,7 @@ from stockpot.entities import (
     SourceIdentity,
     TensorSpec,
     digest_of_bytes,
+    digest_of_document,
     short,
 )
 from stockpot.errors import BadRequest
@@ -73,7 +74,7 @@ class TorchBench:
         self._identity = identity
         self._source = source
         self._task_args = task_args
-        self._evaluators: dict[tuple[str, bool, bool], TorchEvaluator] = {}
+        self._evaluators: dict[tuple[str, bool, bool, str | None], TorchEvaluator] = {}
         self._passes = 0.0
         """By evaluators that are gone."""
 
@@ -82,8 +83,15 @@ class TorchBench:
         """Forward work of all its evaluators so far, in full passes over a split, and of estimating
         statistics, in full passes over its examples.
         """
-        measured = sum(evaluator.passes for evaluator in self._evaluators.values())
-        return self._passes + measured + self.workspace.statistics.passes
+        return self._passes + self._measured + self.workspace.statistics.passes
+
+    @property
+    def _measured(self) -> float:
+        """By evaluators that are there. A pass over a part is that part of one."""
+        return sum(
+            evaluator.passes * evaluator.protocol.n / len(self.workspace.split(split).examples)
+            for (split, *_), evaluator in self._evaluators.items()
+        )
 
     def heed(self, recipe: Recipe, protocol: Digest, score: Score) -> None:
         """Let a score that was measured elsewhere, or earlier, help to foresee those of later trials."""
@@ -94,8 +102,10 @@ class TorchBench:
         """How a checkpoint's tensors differ from what the task's model takes; empty if they fit."""
         return fits(self.workspace.models.made, tensors)
 
-    def evaluator(self, split: str, *, compared: bool = True, plain: bool = False) -> TorchEvaluator:
-        """Scores recipes on this split; the same one each time.
+    def evaluator(
+        self, split: str, *, compared: bool = True, plain: bool = False, domain: str | None = None
+    ) -> TorchEvaluator:
+        """Scores recipes on this split, or on its examples of one domain; the same one each time.
 
         `compared`: a metric of the whole split has the replicates of the jackknife; without, it is another
         protocol. `plain`: always in full, in order, on batches made anew for each pass, from weights set anew
@@ -103,12 +113,18 @@ class TorchBench:
         split's content, which may read every example.
         """
         shared = self.workspace
+        if domain is not None and shared.task.measures_whole:
+            raise ValueError(f"split {split!r} is measured as a whole, and has no scores of parts")
         compared &= shared.task.measures_whole  # else it makes no difference
-        key = split, compared, plain
+        key = split, compared, plain, domain
         if key not in self._evaluators:
-            other = self._evaluators.get((split, compared, not plain))
+            other = self._evaluators.get((split, compared, not plain, domain))
             protocol = self._protocol(split, compared=compared) if other is None else other.protocol
-            batches = shared.batches(split, fresh=plain)
+            places = None
+            if domain is not None:
+                places = [i for i, label in enumerate(self.domains(split) or ()) if label == domain]
+                protocol = protocol if other else _of_part(protocol, domain, places)
+            batches = shared.batches(split, places, fresh=plain)
             whole = (
                 WholeSplit(shared.task, batches, compared=compared) if shared.task.measures_whole else None
             )
@@ -143,7 +159,7 @@ class TorchBench:
 
     def halve_batch(self) -> None:
         """Make the evaluators that are opened from now on take half as many examples at a time, or one."""
-        self._passes += sum(evaluator.passes for evaluator in self._evaluators.values())
+        self._passes += self._measured
         self._evaluators.clear()
         self.workspace.halve_batch()
 
@@ -184,6 +200,15 @@ class TorchBench:
     def groups(self, split: str) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells."""
         return self.workspace.task.groups(split, len(self.workspace.split(split).examples))
+
+    @property
+    def measures_whole(self) -> bool:
+        """Whether a metric of the whole split counts, which is no mean over its examples."""
+        return self.workspace.task.measures_whole
+
+    def domains(self, split: str) -> tuple[str, ...] | None:
+        """The domain of each example, where the task tells."""
+        return self.workspace.task.domains(split, len(self.workspace.split(split).examples))
 
     def example(self, split: str, n: int) -> Any:
         """The model's input for the split's first `n` examples, padded like a batch, on the CPU."""
@@ -251,6 +276,16 @@ class TorchBench:
             return "+metric"
         content = repr(blocks(len(groups), groups)).encode()
         return f"+metric-{short(digest_of_bytes(content))}"
+
+
+def _of_part(whole: EvaluationProtocol, domain: str, places: Sequence[int]) -> EvaluationProtocol:
+    """Under which the examples at these places are scored, as a split of its own."""
+    question = whole.question
+    part = digest_of_document([question.dataset, [*places]])
+    return replace(
+        whole,
+        question=replace(question, split=f"{question.split} of {domain}", dataset=part, n=len(places)),
+    )
 
 
 def _float_dtypes(module: nn.Module) -> str:

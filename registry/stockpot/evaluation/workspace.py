@@ -1,6 +1,6 @@
 """A task on a device: what the evaluators of its splits share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
@@ -45,8 +45,10 @@ class Workspace:
         self._tell = say
         self._said: set[str] = set()
         self._splits: dict[str, Split] = {}
-        self._batches: dict[tuple[str, int], Batches] = {}
-        """Of whole splits, and of those parts of which statistics are estimated, by their first example."""
+        self._batches: dict[tuple[str, Hashable], Batches] = {}
+        """Of whole splits; of those parts of which statistics are estimated, by their first example; and of
+        other parts, by the places of their examples.
+        """
         self._halvings = 0
 
     @property
@@ -71,11 +73,16 @@ class Workspace:
             self._splits[name] = Split(name, self.task.examples(name))
         return self._splits[name]
 
-    def batches(self, split: str, *, fresh: bool = False) -> Batches:
-        """The split's batches: the same each time, unless they are to be made `fresh` for each pass."""
+    def batches(self, split: str, places: Sequence[int] | None = None, *, fresh: bool = False) -> Batches:
+        """The batches of a split, or of its examples at some `places`: the same each time, unless they are to
+        be made `fresh` for each pass.
+        """
+        examples = self.split(split)
+        if places is not None:
+            examples = Split(split, Part(examples.examples, places))
         if fresh:
-            return Batches(self.split(split), self.batch_size, self.task, self.device, fresh=True)
-        return self._kept((split, -1), self.split(split), self.batch_size)
+            return Batches(examples, self.batch_size, self.task, self.device, fresh=True)
+        return self._kept((split, places and tuple(places)), examples, self.batch_size)
 
     def parts(self, split: str, *, fresh: bool = False) -> list[Batches]:
         """The examples of which statistics are estimated, in batches that hold no example twice."""
@@ -92,7 +99,7 @@ class Workspace:
             begin = end
         return found
 
-    def _kept(self, key: tuple[str, int], split: Split, size: int) -> Batches:
+    def _kept(self, key: tuple[str, Hashable], split: Split, size: int) -> Batches:
         if key not in self._batches:
             self._batches[key] = Batches(split, size, self.task, self.device)
         return self._batches[key]

@@ -51,12 +51,16 @@ class Bench(Protocol):
         """Evaluate half as many examples at a time from now on, at least one: under another protocol."""
         ...
 
-    def evaluator(self, split: str, *, compared: bool = True, plain: bool = False) -> "Evaluator":
+    def evaluator(
+        self, split: str, *, compared: bool = True, plain: bool = False, domain: str | None = None
+    ) -> "Evaluator":
         """`compared`: its scores will be compared in pairs, for which a metric has replicates; without them
         they are another protocol's. `plain`: always in full, in order, and remembering nothing, to check a
-        faster way against.
+        faster way against. `domain`: of the examples of that one alone, in the split's order, as of a split
+        of its own.
 
-        Raises BadTask for a split that does not exist or is empty.
+        Raises BadTask for a split that does not exist or is empty, and ValueError for a part of one that the
+        task measures as a whole.
         """
         ...
 
@@ -74,6 +78,15 @@ class Bench(Protocol):
 
     def groups(self, split: str) -> Sequence[Hashable] | None:
         """The origin of each example, where several share one."""
+        ...
+
+    @property
+    def measures_whole(self) -> bool:
+        """Whether a metric of the whole split counts, which is no mean over its examples."""
+        ...
+
+    def domains(self, split: str) -> Sequence[str] | None:
+        """The domain of each example, where the task tells."""
         ...
 
     def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:

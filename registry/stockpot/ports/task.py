@@ -17,6 +17,8 @@ class Task(Protocol):
     - ``digest(split) -> str``: names the split's content; without it every example is hashed once.
     - ``groups(split) -> Sequence[Hashable] | None``: the origin of each example, where several examples
       share one (crops of an image, sentences of a document); intervals resample origins.
+    - ``domains(split) -> Sequence[str] | None``: the domain of each example, a label such as "python" or
+      "prose". Of several, each counts alike by default, however many examples it has, and is told by itself.
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
       batch itself (a dict without its ``labels``), or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stockpot.entities import Digest, Ensemble, Opening, Pruned, Recipe, SoupReport
+from stockpot.entities import Digest, Ensemble, Opening, Pruned, Recipe, ReferenceRow, SoupReport
 
 
 def told_of(report: SoupReport) -> Iterator[Digest]:
     """The recipes whose evaluations this report rests on: a walk that finds it again asks for them."""
     for row in report.table:
-        yield row.recipe.digest
-        if isinstance(row.recipe, Recipe):
-            yield Ensemble.like(row.recipe).digest
+        for recipe in row.recipes if isinstance(row, ReferenceRow) else (row.recipe,):
+            yield recipe.digest
+            if isinstance(recipe, Recipe):
+                yield Ensemble.like(recipe).digest
     for point in report.curve.points if report.curve is not None else ():
         yield point.recipe
     for candidate in report.candidates:

@@ -31,6 +31,8 @@ class Split(Sequence[Example]):
     """``[n]``, integer: the class."""
     group: np.ndarray[Any, Any] | None
     """``[n]``: the origin of each example, where several share one."""
+    domain: np.ndarray[Any, Any] | None = None
+    """``[n]``: the domain of each example."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -44,7 +46,8 @@ class ArrayClassification:
 
     The file holds, for each split, ``<split>_x`` (``[n, ...]``, floating point or uint8, given to the
     model as float32, unscaled), ``<split>_y`` (``[n]``, integer) and, where several examples share an
-    origin, ``<split>_group`` (``[n]``, integers or strings). It is read without pickle.
+    origin, ``<split>_group`` (``[n]``, integers or strings); where they are of several domains,
+    ``<split>_domain`` (``[n]``, strings). It is read without pickle.
 
     Raises BadTask for a file, factory or batch size that cannot be used, with every fault.
     """
@@ -127,6 +130,12 @@ class ArrayClassification:
         origins: list[Hashable] | None = None if group is None else group.tolist()
         return origins
 
+    def domains(self, split: str) -> Sequence[str] | None:
+        """The domain of each example; None where the file names none."""
+        domain = self.examples(split).domain
+        labels: list[str] | None = None if domain is None else domain.tolist()
+        return labels
+
     def _load(self, split: str) -> Split:
         if not self._names & {f"{split}_x", f"{split}_y"}:
             known = sorted({name.removesuffix("_x") for name in self._names if name.endswith("_x")})
@@ -155,11 +164,11 @@ def _read_split(path: Path, split: str) -> Split:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     faults = []
     with np.load(path, allow_pickle=False) as file:
-        for name in (f"{split}_x", f"{split}_y", f"{split}_group"):
+        for name in (f"{split}_{part}" for part in ("x", "y", "group", "domain")):
             try:
                 if name in file.files:
                     arrays[name] = file[name]
-                elif not name.endswith("_group"):
+                elif not name.endswith(("_group", "_domain")):
                     faults.append(f"{name} is missing")
             except _UNREADABLE as error:
                 faults.append(f"{name} cannot be read: {error}")
@@ -169,7 +178,9 @@ def _read_split(path: Path, split: str) -> Split:
         faults.append(f"lengths differ: {', '.join(f'{name} has {n}' for name, n in lengths.items())}")
     if faults:
         raise BadTask(f"split {split!r} of {path} cannot be used", faults=faults, mend=_SAVE.format(split))
-    return Split(arrays[f"{split}_x"], arrays[f"{split}_y"], arrays.get(f"{split}_group"))
+    x, y, group, domain = (arrays.get(f"{split}_{part}") for part in ("x", "y", "group", "domain"))
+    assert x is not None and y is not None  # noqa: S101, PT018 - else there are faults
+    return Split(x, y, group, domain)
 
 
 _SAVE = "save it again: numpy.savez(path, {0}_x=..., {0}_y=..., ...), all arrays of one length"
@@ -181,6 +192,7 @@ def _array_faults(name: str, array: np.ndarray[Any, Any]) -> Iterator[str]:
         "x": ("f", "floating point or uint8"),
         "y": ("iu", "integers"),
         "group": ("iuUS", "integers or strings"),
+        "domain": ("U", "strings"),
     }[part]
     if array.dtype.kind not in kinds and not (part == "x" and array.dtype == np.uint8):
         yield f"{name} must hold {wanted}, got {array.dtype}"

@@ -75,7 +75,8 @@ def _first_bound(score: Score, threshold: Threshold, greatest: float) -> Bound |
     n = len(score.examples)
     for seen in range(1, n):
         # Rounding a sum is monotone, so this is never below the full score.
-        upper = math.fsum([*score.examples[:seen], *[greatest] * (n - seen)]) / n
+        examples = [*score.examples[:seen], *[greatest] * (n - seen)]
+        upper = math.fsum(examples) / n if threshold.aim is None else threshold.aim.value(examples)
         if math.isnan(upper):  # seen: then it is scored in full
             return None
         if not threshold.met_by(upper):

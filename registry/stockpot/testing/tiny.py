@@ -149,6 +149,48 @@ class TinyTask:
         return right.masked_fill(outputs.isnan().any(dim=1), torch.nan)
 
 
+LABELS = ("plants", "birds", "stones", "stars")
+"""Domains of `DomainTask`, the first ones first."""
+
+
+def domain_weights(domain: str, *, seed: int = 0, spread: float = 0.1, far: float = 0.1) -> dict[str, Tensor]:
+    """The state of a dense model that was fine-tuned on one domain of `DomainTask`: so `far` from the start
+    of all, and from what the domain's labels follow by `spread`.
+    """
+    teacher, run = weights(seed=1000 + LABELS.index(domain), spread=far), weights(seed=seed, spread=spread)
+    start = weights(spread=0.0)
+    return {name: teacher[name] + (run[name] - start[name]) for name in teacher}
+
+
+class DomainTask(TinyTask):
+    """Made-up data of several domains, each with labels of its own: by what `domain_weights` are near to.
+
+    `n`: examples in each split, dealt to the domains in turn, the last one left out at every second turn.
+    """
+
+    def __init__(self, n: str = "60", count: str = "3") -> None:
+        """`count`: domains, one to four."""
+        super().__init__("dense", n)
+        self._count = int(count)
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Raises ValueError for an unknown split."""
+        found = super().examples(split)
+        teachers = {label: dense() for label in LABELS[: self._count]}
+        for label, teacher in teachers.items():
+            teacher.load_state_dict(domain_weights(label, spread=0.0))
+        with torch.no_grad():
+            return [
+                (x, int(teachers[label](x)[:CLASSES].argmax()))
+                for (x, _), label in zip(found, self.domains(split), strict=True)
+            ]
+
+    def domains(self, split: str) -> Sequence[str]:  # noqa: ARG002 - the same in each
+        """The label of each example."""
+        turn = [*LABELS[: self._count], *LABELS[: self._count - 1]]
+        return [turn[place % len(turn)] for place in range(self._n)]
+
+
 class MeasuredTask(TinyTask):
     """The same data, measured as a whole: by the F1 of each class, averaged."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, Job, Opening, Recipe, SoupRequest
+from stockpot.entities import Digest, Job, Opening, OverlayRule, Recipe, SoupRequest
 from stockpot.errors import DeviceLost, NoRoomForWeights, OutOfDeviceMemory, StockpotError, StoreError
 from stockpot.logs import working_on
 from stockpot.ports import Interrupted
@@ -17,10 +17,12 @@ from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.leases import holder, pauses
 from stockpot.workflow.selecting.curve import curve_units
+from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, search
+from stockpot.workflow.selecting.specialists import search_specialists
 from stockpot.workflow.sharing.opening import halve_as_before, require_alike
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 from stockpot.workflow.sharing.units import settled
@@ -153,12 +155,14 @@ class _Help:
         try:
             splits, rule = open_splits(request, bench), overlay_rule(request, bench)
             require_alike(splits, self._opening, rule)
+            domains = domains_of(request, bench, prospects.runs)
             wanted = AtWork(place.store, self._job, self._opening)
             for split, evaluator in splits.items():
-                shared = SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=wanted)
+                aim = domains.aims.get(split)
+                shared = SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=wanted, aim=aim)
                 self._evaluators[split] = shared
             searched = overlaid(methods, rule)
-            _evaluate(request, prospects, searched, self._evaluators, bench, place, watch)
+            _evaluate(request, prospects, searched, self._evaluators, domains, rule, bench, place, watch)
         except Interrupted:
             watch.say(f"{self._helped()}: the request has ended, or was opened anew")
             return False
@@ -178,11 +182,13 @@ class _Help:
         return f"helped {self._job.request.model} with {counted(self.evaluations, 'evaluation')}"
 
 
-def _evaluate(
+def _evaluate(  # noqa: PLR0913, PLR0917 - as in the walk
     request: SoupRequest,
     prospects: Prospects,
     methods: Mapping[str, "MakeMethod"],
     evaluators: Mapping[str, SharedEvaluator],
+    domains: Domains,
+    rule: OverlayRule | None,
     bench: "Bench",
     place: "Place",
     watch: "Watcher",
@@ -203,7 +209,8 @@ def _evaluate(
         unit.attempt()
     methods, _ = around_base(methods, ranking, place.supply)
     selections = search(request, ranking, methods, held_out, stop, watch)
-    found = merged(selections)
+    specialists, _ = search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch)
+    found = merged([*selections, *(specialist.selection for specialist in specialists)])
     start = [Recipe.mean([base.checkpoint.digest])] if base else []
     for _ in settled(units_of([*(recipe for _, recipe in found), *start], evaluators)):
         pass

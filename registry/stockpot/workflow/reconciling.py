@@ -23,7 +23,7 @@ from stockpot.errors import Busy, NotPermitted, RegistryConflict, StockpotError
 from stockpot.prose import counted, minute, one_line
 from stockpot.workflow import trails
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.alias import CHALLENGER
+from stockpot.workflow.publishing.alias import is_earned
 from stockpot.workflow.publishing.claim import claimed
 from stockpot.workflow.publishing.standing import require_soup, standing, without_model
 from stockpot.workflow.trace import rebuilt
@@ -167,16 +167,17 @@ class _Look:
     ) -> Iterator[tuple[Discrepancy, Remedy | None]]:
         for other in others:
             aliases = self._tracker.version(other.uri).aliases
-            ours = CHALLENGER in aliases and other.tags.get(tags.ALIAS) == CHALLENGER
+            given = other.tags.get(tags.ALIAS, "")
+            ours = is_earned(given) and given in aliases
             ours = ours and other.tags.get(tags.CHECKPOINT) == lowest.tags.get(tags.CHECKPOINT)
-            theirs = [alias for alias in aliases if not (ours and alias == CHALLENGER)]
+            theirs = [alias for alias in aliases if not (ours and alias == given)]
             is_told = other.tags.get(tags.DUPLICATE_OF) == lowest.version
             told = f"it holds the same soup as {lowest.uri}, which is the one that counts"
             if theirs:
                 told += f"; a person gave it the alias {', '.join(theirs)}, which stays"
             remedies = [] if is_told else [f"the tag {tags.DUPLICATE_OF}={lowest.version}"]
             if ours:
-                remedies.append(f"the alias {CHALLENGER}, which Stockpot gave, moves to {lowest.uri}")
+                remedies.append(f"the alias {given}, which Stockpot gave, moves to {lowest.uri}")
             if remedies or theirs:
                 yield (
                     Discrepancy(
@@ -211,10 +212,11 @@ class _Look:
 
     def _move(self, holder: ModelVersion, lowest: ModelVersion) -> None:
         """Raises Busy where another version has the alias by now."""
+        alias = holder.tags[tags.ALIAS]
         moved = trails.move_alias(
             self._place,
             lowest.name,
-            CHALLENGER,
+            alias,
             lowest.version,
             expected=holder.version,
             by=self._by,
@@ -223,7 +225,7 @@ class _Look:
             promised=self._promised,
         )
         if moved is None:
-            raise Busy(f"{CHALLENGER} of {lowest.name} was moved meanwhile", mend="look again")
+            raise Busy(f"{alias} of {lowest.name} was moved meanwhile", mend="look again")
 
     def _without_row(self, key: Key, version: ModelVersion) -> tuple[Discrepancy, Remedy | None]:
         told = "this store does not know it: another store's process registered it, or this one's was lost"

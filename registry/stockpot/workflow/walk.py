@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stockpot.entities import Candidate, Job, Opening, Recipe, SoupOutcome, SoupReport, SoupRequest
+from stockpot.entities import (
+    Candidate,
+    Job,
+    Opening,
+    OverlayRule,
+    Recipe,
+    SoupOutcome,
+    SoupReport,
+    SoupRequest,
+)
 from stockpot.errors import NoRoomForWeights, OutOfDeviceMemory
 from stockpot.ports import Records
 from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
@@ -15,15 +24,18 @@ from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
-from stockpot.workflow.publishing.page import markdown_table
+from stockpot.workflow.publishing.page import domains_in_markdown, markdown_table
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
+from stockpot.workflow.selecting.by_domain import with_domains
+from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, require_base, search
+from stockpot.workflow.selecting.specialists import search_specialists
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -112,13 +124,16 @@ def walk(
         try:
             with reading:
                 splits, rule = open_splits(request, bench), overlay_rule(request, bench)
-            for sentence in () if said else told(request, rule):
+                domains = domains_of(request, bench, prospects.runs)
+            for sentence in () if said else (*told(request, rule), *domains.notes):
                 watch.say(sentence)
             said = True
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
             searched = overlaid(methods, rule)
-            return _walk(prospects, base, place, searched, bench, splits, stop, stage, watch, leader)
+            return _walk(
+                prospects, base, place, searched, bench, splits, domains, rule, stop, stage, watch, leader
+            )
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -149,6 +164,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     methods: Mapping[str, "MakeMethod"],
     bench: "Bench",
     splits: Mapping[str, "Evaluator"],
+    domains: Domains,
+    rule: OverlayRule | None,
     stop: Callable[[], bool],
     stage: Stage,
     watch: "Watcher",
@@ -166,7 +183,14 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
             place.start_helpers(leader.job)
 
     evaluators = {
-        split: SharedEvaluator(evaluator, place.store, before=before, heed=bench.heed, say=watch.say)
+        split: SharedEvaluator(
+            evaluator,
+            place.store,
+            before=before,
+            heed=bench.heed,
+            say=watch.say,
+            aim=domains.aims.get(split),
+        )
         for split, evaluator in splits.items()
     }
     held_out = evaluators[request.select_on]
@@ -180,8 +204,23 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
+    specialists, lacking = stage(
+        "select specialists",
+        lambda: search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch),
+    )
+    for specialist in specialists:
+        place.store.commit_selection(specialist.selection, specialist.protocol)
+    selections = (*selections, *(specialist.selection for specialist in specialists))
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
-    report = replace(report, notes=(*report.notes, *left_out))
+    report = with_domains(
+        report,
+        domains,
+        specialists,
+        evaluators[request.report_on],
+        bench.groups(request.report_on) if domains else None,
+        rule,
+    )
+    report = replace(report, notes=(*report.notes, *left_out, *domains.notes, *lacking))
     place.store.commit_report(report)
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):
@@ -197,7 +236,9 @@ def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
     except OutOfDeviceMemory:  # the walk begins again
         raise
     except BaseException:
-        table = markdown_table(report, columns(report.request), folded)
+        table = "\n".join(
+            (markdown_table(report, columns(report.request), folded), *domains_in_markdown(report, folded))
+        )
         watch.say("What was measured before this stopped, and is remembered:")
         for line in filter(None, table.splitlines()):
             watch.say(line)

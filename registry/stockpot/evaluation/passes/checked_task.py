@@ -110,17 +110,28 @@ class CheckedTask:
 
     def groups(self, split: str, n: int) -> tuple[Hashable, ...] | None:
         """The origin of each example, where the task tells: it may also return None."""
-        with self.blame(f"groups({split!r})"):
-            found = self._task.groups(split) if hasattr(self._task, "groups") else None
+        return self._of_each("groups", split, n, "origin")
+
+    def domains(self, split: str, n: int) -> tuple[str, ...] | None:
+        """The domain of each example, where the task tells: it may also return None."""
+        found = self._of_each("domains", split, n, "label")
+        odd = next((label for label in found or () if not isinstance(label, str)), None)
+        if odd is not None:
+            raise self._broken(f"domains({split!r}) holds {odd!r}", "return a text for each example")
+        return None if found is None else tuple(map(str, found))
+
+    def _of_each(self, method: str, split: str, n: int, what: str) -> tuple[Hashable, ...] | None:
+        with self.blame(f"{method}({split!r})"):
+            found = getattr(self._task, method)(split) if hasattr(self._task, method) else None
             if found is None:
                 return None
-            # Elements of tensors are hashed by identity: each would be an origin of its own.
-            groups = tuple(found.tolist() if hasattr(found, "tolist") else found)
-            hash(groups)
-        if len(groups) != n:
-            what = f"groups({split!r}) has length {len(groups)}, the split has {counted(n, 'example')}"
-            raise self._broken(what, "return one origin per example")
-        return groups
+            # Elements of tensors are hashed by identity: each would be one of its own.
+            each = tuple(found.tolist() if hasattr(found, "tolist") else found)
+            hash(each)
+        if len(each) != n:
+            told = f"{method}({split!r}) has length {len(each)}, the split has {counted(n, 'example')}"
+            raise self._broken(told, f"return one {what} per example")
+        return each
 
     def collate(self, examples: list[Any], where: str) -> Any:
         """Make a batch."""

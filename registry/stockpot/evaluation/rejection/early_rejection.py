@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stockpot.entities import Bound, Recipe, Score, Threshold
-from stockpot.evaluation.outputs import PassMemory
+from stockpot.evaluation.outputs import Floats, PassMemory
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.forward import Answers, Forward, Reading
 from stockpot.evaluation.rejection.forecast import (
@@ -23,7 +23,7 @@ from stockpot.evaluation.rejection.forecast import (
     next_batch,
     next_examples,
 )
-from stockpot.evaluation.rejection.tally import Tally
+from stockpot.evaluation.rejection.tally import Rough, Tally
 from stockpot.ports import OrderDependent
 
 Reorders = Literal["examples", "batches", "nothing"]
@@ -61,8 +61,10 @@ class EarlyPass:
         self._forecast = forecast
         self._mixes = mixes
         self._target = threshold.value * batches.n
+        self._weights: Floats | None = None
         if forecast is not None:
             self._target += forecast.half if threshold.strict else -forecast.half
+            self._weights = Rough(batches.n, threshold.aim).weights(forecast.mean)
         self._asked = np.zeros(batches.n, dtype=bool)
         self._left = np.ones(batches.count, dtype=bool)
         self._outputs: list[Tensor | None] = [None] * batches.count
@@ -90,7 +92,7 @@ class EarlyPass:
     def measure(self) -> Answers:
         """Evaluate the next canonical batch."""
         batches = self.forward.batches
-        batch = next_batch(self._forecast, ~self._asked, self._left, batches.size)
+        batch = next_batch(self._forecast, ~self._asked, self._left, batches.size, self._weights)
         self._left[batch] = False
         self._asked[batches.places(batch)] = True
         answers = self.forward.canonical(batch)
@@ -106,10 +108,13 @@ class EarlyPass:
     def _next(self) -> Answers | None:
         """Evaluate the next batch; None where every canonical one was."""
         if self._forecast is not None and self.left and not self._asked.all():
-            accepted = acceptance(self._forecast, self.tally.scores, self.tally.seen, self._target)
+            accepted = acceptance(
+                self._forecast, self.tally.scores, self.tally.seen, self._target, self._weights
+            )
             chosen = lead(accepted)
             if chosen is not Lead.CANONICAL and self._mixes(self) and not self._asked.all():
-                places = next_examples(self._forecast, ~self._asked, chosen, self.forward.batches.size)
+                size = self.forward.batches.size
+                places = next_examples(self._forecast, ~self._asked, chosen, size, self._weights)
                 self._asked[places] = True
                 return self.forward.gathered(places.tolist())
         return self.measure() if self.left else None

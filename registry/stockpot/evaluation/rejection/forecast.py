@@ -103,11 +103,18 @@ class Lead(Enum):
     LOW = "the examples of the lowest forecast scores: they prove the rejection"
 
 
-def acceptance(forecast: Forecast, scores: Floats, seen: Mask, target: float) -> float:
-    """The probability that the sum of all scores reaches the target: those seen, and forecast others."""
+def acceptance(
+    forecast: Forecast, scores: Floats, seen: Mask, target: float, weights: Floats | None = None
+) -> float:
+    """The probability that the sum of all scores reaches the target: those seen, and forecast others.
+    `weights`: how much each example counts, one on average.
+    """
     unseen = ~seen
-    excess = scores[seen].sum() + forecast.mean[unseen].sum() - target
-    deviation = math.sqrt(CAUTION * forecast.variance[unseen].sum())
+    known, mean, variance = scores, forecast.mean, forecast.variance
+    if weights is not None:
+        known, mean, variance = weights * scores, weights * mean, np.square(weights) * variance
+    excess = known[seen].sum() + mean[unseen].sum() - target
+    deviation = math.sqrt(CAUTION * variance[unseen].sum())
     if deviation == 0.0 or math.isnan(excess):
         return float(excess >= 0.0)
     return 0.5 * (1.0 + math.erf(excess / deviation / math.sqrt(2.0)))
@@ -120,21 +127,28 @@ def lead(accepted: float) -> Lead:
     return Lead.SWING if accepted > UNLIKELY else Lead.LOW
 
 
-def next_examples(forecast: Forecast, unseen: Mask, lead: Lead, size: int) -> Places:
+def next_examples(
+    forecast: Forecast, unseen: Mask, lead: Lead, size: int, weights: Floats | None = None
+) -> Places:
     """At most `size` unseen examples, those first that the lead asks for; ties in the split's order."""
     places = np.flatnonzero(unseen)
     swing = lead is Lead.SWING and forecast.half > 0.0  # else one variance stands for all
     keys = -forecast.variance if swing else forecast.mean
+    if weights is not None:
+        keys = -np.square(weights) * forecast.variance if swing else -weights * forecast.deficit
     return places[np.argsort(keys[places], kind="stable")[:size]]
 
 
-def next_batch(forecast: Forecast | None, unseen: Mask, left: Mask, size: int) -> int:
+def next_batch(
+    forecast: Forecast | None, unseen: Mask, left: Mask, size: int, weights: Floats | None = None
+) -> int:
     """The canonical batch, of those left, whose unseen examples are forecast to fall shortest.
 
     Without a forecast, or among equals, the first.
     """
     if forecast is None:
         return int(np.argmax(left))
-    short = np.where(unseen, forecast.deficit, 0.0)
+    deficit = forecast.deficit if weights is None else weights * forecast.deficit
+    short = np.where(unseen, deficit, 0.0)
     falls = np.add.reduceat(short, np.arange(0, len(short), size))
     return int(np.argmax(np.where(left, falls, -np.inf)))

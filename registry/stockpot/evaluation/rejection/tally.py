@@ -10,8 +10,42 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.entities import Bound, Score, Threshold, exact_mean
+from stockpot.entities import Aim, Bound, Score, Threshold, exact_mean
 from stockpot.ports import OrderDependent
+
+
+class Rough:
+    """What scores come to by numpy's sums, which are fast, and not exact."""
+
+    def __init__(self, n: int, aim: Aim | None) -> None:
+        self._n = n
+        self._aim = aim
+        if aim is None:
+            return
+        self._places = [np.array(aim.places(domain)) for domain in aim.counting]
+        self._weights = np.array([*aim.share.values()])
+
+    def value(self, scores: NDArray[np.float64]) -> float:
+        """Of scores ``[n]``, within a rounding of the exact value."""
+        if self._aim is None:
+            return float(scores.sum()) / self._n
+        means = np.array([scores[places].mean() for places in self._places])
+        return float(means.min() if self._aim.worst else self._weights @ means)
+
+    def weights(self, expected: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """How much each example counts, ``[n]``, one on average; None where all count the same. Of the worst
+        domain alone each one: which that will be is told by the `expected` scores.
+        """
+        if self._aim is None:
+            return None
+        shares = self._weights
+        if self._aim.worst:
+            least = int(np.argmin([expected[places].mean() for places in self._places]))
+            shares = np.eye(len(self._places))[least]
+        found = np.zeros(self._n)
+        for places, share in zip(self._places, shares, strict=True):
+            found[places] = share * self._n / len(places)
+        return found
 
 
 class Tally:
@@ -32,6 +66,7 @@ class Tally:
         self.seen: NDArray[np.bool_] = np.zeros(n, dtype=bool)
         self._measured: NDArray[np.bool_] = np.zeros(n, dtype=bool)
         self._threshold = threshold
+        self._roughly = Rough(n, threshold.aim)
 
     def add(
         self,
@@ -61,12 +96,14 @@ class Tally:
 
         The exact sum of the scores seen and the greatest possible ones of the unseen, rounded once and
         divided once as the full score is: both roundings are monotone, so the full score is never above.
+        Where the threshold has an aim, all its steps are monotone as well.
         """
-        rough = float(self.scores.sum()) / len(self.scores)
+        rough = self._roughly.value(self.scores)
         slack = 1e-9 * (1.0 + abs(rough))  # far above the rounding of a plain sum: spares the exact one
         if math.isnan(rough) or self._threshold.met_by(rough - slack):
             return None
-        upper = exact_mean(self.scores.tolist())
+        aim, scores = self._threshold.aim, self.scores.tolist()
+        upper = exact_mean(scores) if aim is None else aim.value(scores)
         if math.isnan(upper):  # beyond the floats, as the full score is
             return None
         return None if self._threshold.met_by(upper) else Bound(upper, mixed=self._mixed)

@@ -28,6 +28,8 @@ class Examples(Sequence[Example]):
     """``[n, ...]`` each: the model's input by name, and the labels where there are some."""
     origins: Sequence[Hashable] | None = None
     """Of each example, where several share one."""
+    domains: Sequence[str] | None = None
+    """Of each example, where the data tells."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -128,6 +130,13 @@ class FolderTask:
         """The origin of each example; None where no column was named for it."""
         origins: Sequence[Hashable] | None = self.examples(split).origins
         return origins
+
+    def domains(self, split: str) -> Sequence[str] | None:
+        """The domain of each example: the column ``domain``, or the folder of its file within the split's.
+        None where the data has neither.
+        """
+        found: Sequence[str] | None = self.examples(split).domains
+        return found
 
     def _model_faults(self, config: Any) -> list[str]:  # noqa: ARG002 - for those who look
         """Why the model is none for this task."""

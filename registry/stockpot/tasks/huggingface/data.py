@@ -13,6 +13,7 @@ from stockpot.prose import counted
 SUFFIXES = (".parquet", ".jsonl")
 SPLIT_COLUMN = "split"
 """In a data set of one file: the split that each row belongs to."""
+DOMAIN_COLUMN = "domain"
 SHOWN = 20
 """Faults, or names, that a message lists."""
 _SHARD = re.compile(r"-\d+-of-\d+$")
@@ -23,6 +24,7 @@ class Splits:
 
     - A folder holds ``validation.parquet``, ``test.jsonl``, ``test-00000-of-00002.parquet`` and so on, or
       subfolders ``validation/`` with such files of any name, which are read in the order of their names.
+    - In a split's folder, subfolders with such files hold a domain each: ``validation/python/``.
     - Of one file, the column ``split`` tells which split a row belongs to; without it, the file is the split
       that it is named after.
 
@@ -74,7 +76,7 @@ class Splits:
         files = [
             file
             for place in places
-            for file in (sorted(place.iterdir()) if place.is_dir() else [place])
+            for file in (_files_in(place) if place.is_dir() else [place])
             if file.suffix in SUFFIXES and file.is_file()
         ]
         if not files:
@@ -82,7 +84,17 @@ class Splits:
                 f"split {split!r} of {self.path} has no {' or '.join(SUFFIXES)} file",
                 mend="write one into it, or give a task that reads what is there",
             )
-        return Table.read(files)
+        split_itself = {self.path, *places}
+        return Table.read(files, ["" if f.parent in split_itself else f.parent.name for f in files])
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Those of the folder, then those of each subfolder, by name."""
+    inside = sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+    yield from (place for place in inside if place.is_file())
+    for place in inside:
+        if place.is_dir():
+            yield from sorted(place.iterdir())
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,11 @@ class Table:
     kept: Sequence[int] | None = None
     """Which rows of the files, if not all."""
 
+    folders: Sequence[str] = ()
+    """Of each file, the domain's folder that it lies in; empty for one in the split's own."""
+
     @staticmethod
-    def read(paths: Sequence[Path]) -> "Table":
+    def read(paths: Sequence[Path], folders: Sequence[str] = ()) -> "Table":
         """The rows of these files, one file after the other. Raises BadTask with every fault."""
         faults: list[str] = []
         files = [_opened(path, faults) for path in paths]
@@ -105,7 +120,29 @@ class Table:
                 faults.append(f"{file.name}: has no column {shown(lacking)}, which other files have")
         if faults:
             refuse(f"the data in {paths[0].parent} cannot be read", faults, "write these files again")
-        return Table(files)
+        return Table(files, folders=folders)
+
+    def domains(self) -> Sequence[str] | None:
+        """The domain of each row: the column ``domain``, else the folder of its file; None where there is
+        neither. Raises BadTask for rows without one among others.
+        """
+        if DOMAIN_COLUMN in self.names:
+            told = [value if isinstance(value, str) else "" for value in self.column(DOMAIN_COLUMN)]
+        elif any(self.folders):
+            told = [
+                folder
+                for folder, file in zip(self.folders, self.files, strict=True)
+                for _ in range(file.rows)
+            ]
+        else:
+            return None
+        lacking = [place for place, label in zip(self.places(), told, strict=True) if not label.strip()]
+        if lacking:
+            raise BadTask(
+                f"rows have no domain, where others have one: {shown(lacking)}",
+                mend=f"give each a text in the column {DOMAIN_COLUMN}, or its file a place in that folder",
+            )
+        return told
 
     @property
     def names(self) -> Sequence[str]:

@@ -67,6 +67,11 @@ class Prospects:
     told_bases: tuple[str, ...] = ()
     """Paths of this machine that adapters without a base tell as theirs, the most usual first."""
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those found."""
+        return tuple(prospect.run for prospect in self.found)
+
 
 @dataclass
 class _Group:

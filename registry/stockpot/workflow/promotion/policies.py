@@ -13,7 +13,7 @@ from stockpot.entities import Digest, SoupRequest, digest_of_document
 from stockpot.entities.fitting import fit_fields
 from stockpot.errors import BadRequest, StockpotError
 from stockpot.prose import listed, near
-from stockpot.workflow.publishing.alias import CHALLENGER
+from stockpot.workflow.publishing.alias import is_earned
 
 EXAMPLE = """\
 [model.birds]                   # the registered model; quote other names: [model."my birds"]
@@ -82,10 +82,10 @@ class Policy:
             faults.append(f'confirm must be "prefect" or be left out, got {self.confirm!r}')
         if self.alias == self.candidate:
             faults.append(f"alias and candidate must differ, got {self.alias!r} twice: whoever asks moves it")
-        if self.alias == CHALLENGER:
+        if is_earned(self.alias):
             faults.append(
-                f"alias must be another than {CHALLENGER}, which new soups get without the gate; "
-                f"candidate = {CHALLENGER!r} has the gate judge each of them"
+                f"alias must be another than {self.alias}, which new soups get without the gate; "
+                f"candidate = {self.alias!r} has the gate judge each of them"
             )
         faults += [
             f"{name} must be a positive number, got {limit!r}"

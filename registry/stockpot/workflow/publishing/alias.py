@@ -12,6 +12,7 @@ from stockpot.entities import (
     SoupReport,
     tags,
 )
+from stockpot.entities.domain import normalised
 from stockpot.errors import (
     BadCheckpoint,
     BadRequest,
@@ -21,10 +22,18 @@ from stockpot.errors import (
     TrackingError,
     Unreachable,
 )
-from stockpot.statistics import compare
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.gathering.version_weights import offer_version
-from stockpot.workflow.publishing.verdict import earns_alias, gain, least_gain, margin
+from stockpot.workflow.publishing.verdict import (
+    compared_told,
+    earns_alias,
+    gain,
+    least_gain,
+    margin,
+    short_of_base,
+    specialty,
+)
+from stockpot.workflow.selecting.compared import compared, compared_on
 from stockpot.workflow.selecting.watched import score_in_full
 from stockpot.workflow.trails import PROMISED, move_alias
 
@@ -32,8 +41,20 @@ if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
 
 CHALLENGER = "challenger"
+"""The alias of a generalist. A specialist's is followed by its domain, as in challenger-python."""
 TRIES = 5
 """To give it while somebody keeps moving it."""
+
+
+def alias_of(row: ReportRow) -> str:
+    """Which alias this soup may earn."""
+    domain = specialty(row)
+    return f"{CHALLENGER}-{normalised(domain)}" if domain else CHALLENGER
+
+
+def is_earned(alias: str) -> bool:
+    """Whether this is an alias that new soups earn without a gate."""
+    return alias == CHALLENGER or alias.startswith(f"{CHALLENGER}-")
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,7 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Aliases:
-    """Decides about the alias challenger for the soups of one report, and gives it."""
+    """Decides about the aliases that the soups of one report may earn, and gives them."""
 
     tracker: "Tracker"
     store: "Store"
@@ -68,10 +89,9 @@ class Aliases:
         """Whether this soup is shown not to be worse than the best single, nor than the holder. The best
         single itself, registered where no soup is, is compared with the holder alone.
         """
-        request = self.report.request
         if not _may_earn(row, self.report):
             return Ruling(why=_falls_short(row, self.report))
-        holder = self._holder()
+        alias, holder = alias_of(row), self._holder(row)
         if holder is None:
             return Ruling(earned=True)
         try:
@@ -82,40 +102,40 @@ class Aliases:
             why = "; ".join([error.what, *error.faults])
             return Ruling(
                 holder=holder.uri,
-                why=f"{CHALLENGER} stays with {holder.uri}, which cannot be measured: {why}",
+                why=f"{alias} stays with {holder.uri}, which cannot be measured: {why}",
             )
-        told = f"{gain(against, self.report.unit)} on split {request.report_on}"
-        if against.low > least_gain(self.report):
+        told = f"{gain(against, self.report.unit)} on split {against.split}"
+        if against.low > least_gain(self.report, row):
             return Ruling(
                 earned=True,
                 holder=holder.uri,
-                why=f"{CHALLENGER} was {holder.uri}: {told} compared with that one.",
+                why=f"{alias} was {holder.uri}: {told} compared with that one.",
             )
         return Ruling(
             holder=holder.uri,
-            why=f"{CHALLENGER} stays with {holder.uri}: {told} compared with that one, "
-            f"and the interval must lie above {margin(self.report)}.",
+            why=f"{alias} stays with {holder.uri}: {told} compared with that one, "
+            f"and the interval must lie above {margin(self.report, row)}.",
         )
 
-    def is_free_for(self, version: ModelVersion) -> bool:
-        """Whether a version that was registered before may still get the alias: nobody has it, and this
+    def is_free_for(self, version: ModelVersion, row: ReportRow) -> bool:
+        """Whether a version that was registered before may still get its alias: nobody has it, and this
         version never had it. A person, or a later sweep, may have given it away since.
         """
-        return _never_had(version) and self._holder() is None
+        return _never_had(version, alias_of(row)) and self._holder(row) is None
 
     def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None) -> Ruling:
         """Point the alias at the version if it earned it, on record. `ruling`: what was decided before, which
         is decided again where the holder is another now.
         """
         for _ in range(TRIES):
-            holder = self._holder()
+            holder = self._holder(row)
             if holder is not None and holder.uri == version.uri:
                 return ruling or Ruling()
             if ruling is None or ruling.holder != (holder and holder.uri):
                 ruling = self.ruling(row)
             if not ruling.earned or self._is_moved(row, version, holder, ruling):
                 return ruling
-        return Ruling(why=f"{CHALLENGER} was moved {TRIES} times while this was decided, and stays there.")
+        return Ruling(why=f"{alias_of(row)} was moved {TRIES} times while this was decided, and stays there.")
 
     def _is_moved(
         self, row: ReportRow, version: ModelVersion, holder: ModelVersion | None, ruling: Ruling
@@ -124,7 +144,7 @@ class Aliases:
         moved = move_alias(
             self,
             version.name,
-            CHALLENGER,
+            alias_of(row),
             version.version,
             expected=None if holder is None else holder.version,
             by=self.by,
@@ -134,15 +154,18 @@ class Aliases:
         )
         return moved is not None
 
-    def _holder(self) -> ModelVersion | None:
-        return _holder_of(self.report.request.model, self.tracker)
+    def _holder(self, row: ReportRow) -> ModelVersion | None:
+        return _holder_of(self.report.request.model, alias_of(row), self.tracker)
 
     def _against(self, holder: ModelVersion, row: ReportRow) -> Comparison:
         """The soup compared with the holder, on the report split, example by example."""
         split = self.report.request.report_on
         before = score_in_full(self._recipe_of(holder), self.evaluator)
         after = score_in_full(row.recipe, self.evaluator)
-        return compare(split, before, after, groups=self.bench.groups(split))
+        groups = self.bench.groups(split)
+        if domain := specialty(row):
+            return compared_on(domain, split, before, after, groups=groups)
+        return compared(split, before, after, groups=groups)
 
     def _recipe_of(self, holder: ModelVersion) -> Recipe:
         """What makes the holder's weights: a soup of this report, or the very file that the version holds.
@@ -164,12 +187,16 @@ def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: 
     and the soup earned it, and never had it.
     """
     rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report)]
-    return bool(rows) and _never_had(version) and _holder_of(version.name, tracker) is None
+    return any(
+        _never_had(version, alias_of(row)) and _holder_of(version.name, alias_of(row), tracker) is None
+        for row in rows
+    )
 
 
 def _may_earn(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
-    return not row.recipe.is_soup or ("greedy" in row.methods and earns_alias(row, report))
+    asked = "greedy" in row.methods or bool(specialty(row))
+    return not row.recipe.is_soup or (asked and earns_alias(row, report))
 
 
 def _worth(row: ReportRow, report: SoupReport) -> str:
@@ -178,30 +205,25 @@ def _worth(row: ReportRow, report: SoupReport) -> str:
     whose = f"{row.label} of sweep {asked.sweep or asked.experiment}"
     if not row.recipe.is_soup:
         return f"{whose}, registered as no soup was."
-    told = gain(row.versus_best[asked.report_on], report.unit)
-    return (
-        f"{whose}: {told} on split {asked.report_on} compared with the best single candidate, and the "
-        f"interval lies above {margin(report)}."
-    )
+    return f"{whose}: {compared_told(row, report)}, and the interval lies above {margin(report, row)}."
 
 
 def _falls_short(row: ReportRow, report: SoupReport) -> str:
-    """Why a soup by greedy is not called challenger. Nobody asks that of others."""
-    if "greedy" not in row.methods:
+    """Why a soup by greedy, or a specialist, does not have its alias. Nobody asks that of others."""
+    if not ("greedy" in row.methods or specialty(row)):
         return ""
-    split = report.request.report_on
-    return (
-        f"It is not called {CHALLENGER}: {gain(row.versus_best[split], report.unit)} on split {split} "
-        f"compared with the best single candidate, and the interval must lie above {margin(report)}."
-    )
+    told = f"It is not called {alias_of(row)}: {compared_told(row, report)}"
+    if worse := short_of_base(row, report):
+        told += f"; {worse}"
+    return f"{told}. The interval must lie above {margin(report, row)}."
 
 
-def _never_had(version: ModelVersion) -> bool:
-    return version.tags.get(tags.ALIAS) != CHALLENGER
+def _never_had(version: ModelVersion, alias: str) -> bool:
+    return version.tags.get(tags.ALIAS) != alias
 
 
-def _holder_of(model: str, tracker: "Tracker") -> ModelVersion | None:
+def _holder_of(model: str, alias: str, tracker: "Tracker") -> ModelVersion | None:
     try:
-        return tracker.version(f"models:/{model}@{CHALLENGER}")
+        return tracker.version(f"models:/{model}@{alias}")
     except BadRequest:
         return None

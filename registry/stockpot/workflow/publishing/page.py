@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ModelVersion, OverlayRule, ReportRow, SoupReport
 from stockpot.errors import StockpotError, Unexpected
+from stockpot.workflow.publishing.domains_told import (
+    domain_cells,
+    domain_columns,
+    domain_rows,
+    domain_sentences,
+)
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
 
@@ -64,11 +70,21 @@ def description(
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
         markdown_table(report, splits, spaced),
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
+        *_that_fit(domains_in_markdown(report, spaced), ROOM // 2),
         _beside(report),
         f"{_whole_page(experiment_id)}`stockpot show {uri}`, and stockpot.json beside the weights.",
     ]
     text = "\n\n".join(filter(None, parts)) + INGREDIENTS
     return text + _ingredient_links(ingredients, room=ROOM - len(text))
+
+
+def _that_fit(parts: Sequence[str], room: int) -> list[str]:
+    """Those that fit together, the last ones first: others are in `PAGE`."""
+    kept: list[str] = []
+    for part in reversed(parts):
+        room -= len(part)
+        kept[:0] = [part] if room >= 0 else []
+    return kept
 
 
 def _whole_page(experiment_id: str) -> str:
@@ -110,6 +126,17 @@ def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[st
         lines.append(_line([*cells(row, splits, report.unit), gained], cell))
     notes = "\n".join(f"- {cell(note, ROOM // 8)}" for note in report.notes)
     return "\n\n".join(filter(None, ("\n".join(lines), notes)))
+
+
+def domains_in_markdown(report: SoupReport, cell: Callable[[str, int], str] = shown) -> tuple[str, str]:
+    """The table by domain, and its words; both empty where there are not several."""
+    columns = domain_columns(report)
+    if not columns:
+        return "", ""
+    head = [f"{report.request.report_on}, by domain", *columns]
+    lines = [_line(head, cell), "|" + "---|" * len(head)]
+    lines += [_line(domain_cells(row, report), cell) for row in domain_rows(report)]
+    return "\n".join(lines), "\n".join(f"- {cell(told, ROOM // 8)}" for told in domain_sentences(report))
 
 
 def spaced(text: str, most: int) -> str:

@@ -29,7 +29,7 @@ from stockpot.prose import minute
 from stockpot.workflow.publishing.markdown import shown
 from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
 from stockpot.workflow.publishing.proofs import PROOFS, documents
-from stockpot.workflow.publishing.verdict import judge, sentence
+from stockpot.workflow.publishing.verdict import judge, sentence, specialty
 
 if TYPE_CHECKING:
     from stockpot.ports import Store
@@ -173,6 +173,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
         tags.VERDICT_SENTENCE: sentence(row, request.report_on, report.unit),
+        **({tags.DOMAIN: specialty(row)} if specialty(row) else {}),
         **({tags.STATISTICS: str(row.recipe.overlay)} if isinstance(row.recipe.overlay, OverlayRule) else {}),
     }
 

@@ -160,7 +160,7 @@ class Publisher:
             if news:
                 self._describe_anew(version, with_note(self._composed(report, row, ranking, soup), others))
             unfinished = claim.is_unfinished(version.run_id)
-            if word is None and (new or unfinished or aliases.is_free_for(version)):
+            if word is None and (new or unfinished or aliases.is_free_for(version, row)):
                 ruling = aliases.give(row, version, ruling)
                 version = self.tracker.version(version.uri)
             if known is None or not is_registered_as(known, version):

@@ -8,12 +8,14 @@ from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Comparison,
     EnsembleRow,
+    ReferenceRow,
     ReportRow,
     SoupReport,
     SoupRequest,
     Step,
 )
 from stockpot.prose import counted
+from stockpot.workflow.selecting.rows import SPECIALIST
 
 POINT = 0.01
 """Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
@@ -50,33 +52,61 @@ def row_of(report: SoupReport, method: str) -> ReportRow | None:
     return next((row for row in report.rows if method in row.methods), None)
 
 
+def specialty(row: ReportRow) -> str:
+    """The domain of a soup that was found as its specialist alone; empty for all others."""
+    alone = row.own is not None and all(method.startswith(SPECIALIST) for method in row.methods)
+    return row.methods[0].removeprefix(SPECIALIST) if alone else ""
+
+
 def judge(row: ReportRow, split: str) -> Verdict:
-    """Compare with zero: the interval lies above, below, or holds it."""
+    """Compare with zero: the interval lies above, below, or holds it. A specialist is judged on its domain,
+    and compared with the best run of that.
+    """
     if not row.recipe.is_soup:
         return Verdict.NO_SOUP
-    gain = row.versus_best[split]
+    return _verdict(_primary(row, split))
+
+
+def _verdict(gain: Comparison) -> Verdict:
     if gain.low > 0:
         return Verdict.BETTER
     return Verdict.WORSE if gain.high < 0 else Verdict.NOT_BETTER
 
 
+def _primary(row: ReportRow, split: str) -> Comparison:
+    return row.own if row.own is not None and specialty(row) else row.versus_best[split]
+
+
 def earns_alias(row: ReportRow, report: SoupReport) -> bool:
-    """Whether a soup may be called challenger: its interval's lower end lies above the margin."""
-    return row.recipe.is_soup and row.versus_best[report.request.report_on].low > least_gain(report)
+    """Whether a soup may have its alias: its interval's lower end lies above the margin. So must that of a
+    generalist among domains compared with the base, where that is known.
+    """
+    if not row.recipe.is_soup or short_of_base(row, report):
+        return False
+    return _primary(row, report.request.report_on).low > least_gain(report, row)
 
 
-def least_gain(report: SoupReport) -> float:
+def short_of_base(row: ReportRow, report: SoupReport) -> str:
+    """A clause, where a generalist is not shown to be as good as no fine-tuning at all; else empty."""
+    if specialty(row) or row.versus_base is None or row.versus_base.low > least_gain(report, row):
+        return ""
+    return f"compared with the base, {gain(row.versus_base, report.unit)} on split {row.versus_base.split}"
+
+
+def least_gain(report: SoupReport, row: ReportRow) -> float:
     """What an interval's lower end must exceed for the alias: the margin as a difference of scores."""
-    return margin_as_difference(report.request, report.unit, _best_single(report))
+    return margin_as_difference(report.request, report.unit, _best_single(report, row))
 
 
-def margin(report: SoupReport) -> str:
+def margin(report: SoupReport, row: ReportRow) -> str:
     """The same for people, with what it is a part of."""
-    return margin_told(report.request, report.unit, _best_single(report), "the best single candidate's score")
+    whose = "the best single candidate's score"
+    return margin_told(report.request, report.unit, _best_single(report, row), whose)
 
 
-def _best_single(report: SoupReport) -> float:
-    return report.rows[0].scores[report.request.report_on]
+def _best_single(report: SoupReport, row: ReportRow) -> float:
+    best, domain = report.rows[0], specialty(row)
+    return best.domains[domain].score if domain and best.domains else best.scores[report.request.report_on]
 
 
 def margin_as_difference(request: SoupRequest, unit: str | None, score: float) -> float:
@@ -104,15 +134,28 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
         return "no soup: the best single candidate alone"
-    told = (
-        f"{PHRASES[verdict]} than the best single candidate: "
-        f"{gain(row.versus_best[report_on], unit)} on split {report_on}"
-    )
+    told = f"{PHRASES[verdict]} than {_whom(row)}: {_gained(row, report_on, unit)}"
+    if specialty(row):
+        return told
     shifted = row.versus_best.get(MEAN_OF_SHIFTS)
     if shifted is None:
         return told
-    verdict = judge(row, MEAN_OF_SHIFTS)
+    verdict = _verdict(shifted)
     return f"{told}; {PHRASES[verdict]} under shift: {gain(shifted, unit)}, a secondary comparison"
+
+
+def compared_told(row: ReportRow, report: SoupReport) -> str:
+    """The comparison that a soup's verdict rests on."""
+    return f"{_gained(row, report.request.report_on, report.unit)} compared with {_whom(row)}"
+
+
+def _gained(row: ReportRow, report_on: str, unit: str | None) -> str:
+    found = _primary(row, report_on)
+    return f"{gain(found, unit)} on split {found.split}"
+
+
+def _whom(row: ReportRow) -> str:
+    return f"the best run of {specialty(row)}" if specialty(row) else "the best single candidate"
 
 
 def gain(comparison: Comparison, unit: str | None) -> str:
@@ -204,7 +247,7 @@ def columns(request: SoupRequest) -> tuple[str, ...]:
     return (request.select_on, request.report_on, *request.shifts, *mean)
 
 
-def cells(row: ReportRow | EnsembleRow, splits: Sequence[str], unit: str | None) -> list[str]:
+def cells(row: ReportRow | EnsembleRow | ReferenceRow, splits: Sequence[str], unit: str | None) -> list[str]:
     """A line of the table: label, `BESIDE_SCORES`, and the scores; empty where unknown."""
     scores = (score(row.scores[split], unit) if split in row.scores else "" for split in splits)
-    return [row.label, str(len(row.recipe.checkpoints)), f"{row.inference_cost} x", *scores]
+    return [row.label, str(row.models), f"{row.inference_cost} x", *scores]

@@ -23,7 +23,8 @@ from stockpot.entities import (
 from stockpot.errors import BadRequest
 from stockpot.prose import counted, listed
 from stockpot.soup import NAMES
-from stockpot.statistics import compare, compare_mean
+from stockpot.statistics import compare_mean
+from stockpot.workflow.selecting.compared import compared
 from stockpot.workflow.selecting.curve import measured_curve
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.rows import BASE, BEST_SINGLE, label, with_mean
@@ -193,7 +194,7 @@ def _compare(
         for split in (request.report_on, *request.shifts)
         if split in challenger
     }
-    found = {split: compare(split, a, b, groups=groups) for split, (a, b, groups) in pairs.items()}
+    found = {split: compared(split, a, b, groups=groups) for split, (a, b, groups) in pairs.items()}
     if request.shifts and pairs.keys() >= set(request.shifts):
         shifted = {split: pairs[split] for split in request.shifts}
         found[MEAN_OF_SHIFTS] = compare_mean(MEAN_OF_SHIFTS, shifted)

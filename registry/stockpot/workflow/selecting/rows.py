@@ -6,11 +6,16 @@ from stockpot.entities import MEAN_OF_SHIFTS, SoupRequest
 
 BEST_SINGLE = "best single"
 BASE = "base"
+SPECIALIST = "specialist:"
+"""What the names of methods begin with that look for a domain's soup; the domain follows."""
 
 
 def label(methods: tuple[str, ...]) -> str:
-    """Of the soup that these methods found."""
-    return f"{' and '.join(methods)} soup"
+    """Of the soup that these methods found: "greedy and uniform soup", "python specialist"."""
+    general = [method for method in methods if not method.startswith(SPECIALIST)]
+    told = [f"{' and '.join(general)} soup"] if general else []
+    told += [f"{method.removeprefix(SPECIALIST)} specialist" for method in methods if method not in general]
+    return " and ".join(told)
 
 
 def with_mean(request: SoupRequest, values: Mapping[str, float]) -> dict[str, float]:

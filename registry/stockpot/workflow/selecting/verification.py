@@ -13,6 +13,7 @@ from stockpot.workflow.selecting.watched import Heard, PlainEvaluator, score_in_
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, SelectionMethod, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
+    from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 
 class Verification:
@@ -21,8 +22,10 @@ class Verification:
     `fast` is the evaluator of the searches, which remembers what the candidates scored by themselves.
     """
 
-    def __init__(self, plain: "Evaluator", fast: "Evaluator", ranking: "Ranking", watch: "Watcher") -> None:
-        self._plain = PlainEvaluator(plain)
+    def __init__(
+        self, plain: "Evaluator", fast: "SharedEvaluator", ranking: "Ranking", watch: "Watcher"
+    ) -> None:
+        self._plain = PlainEvaluator(plain, fast.aim)
         self._watch = watch
         self._names = {c.checkpoint.digest: f"{c.run.name} ({c.run.run_id})" for c in ranking.candidates}
         self._alone: dict[Trial, Outcome] = {

@@ -1,9 +1,10 @@
 """Whole scores, and what a search has heard."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Composition, Outcome, Score, Trial
+from stockpot.entities import Aim, Composition, Outcome, Score, Trial
 from stockpot.ports import Wanted, always
 from stockpot.selection.telling import full_score
 
@@ -34,8 +35,10 @@ class Heard:
 class PlainEvaluator:
     """Scores in full whatever the threshold, and remembers nothing; `scores` holds the latest."""
 
-    def __init__(self, inner: "Evaluator") -> None:
+    def __init__(self, inner: "Evaluator", aim: Aim | None = None) -> None:
+        """`aim`: what the searches make of scores."""
         self.protocol = inner.protocol
+        self._aim = aim
         self.scores: dict[Composition, Score] = {}
         self._inner = inner
 
@@ -60,5 +63,5 @@ class PlainEvaluator:
 
     def score(self, recipe: Composition, *, then: Sequence[Trial] = ()) -> Score:
         """Score it anew."""
-        self.scores[recipe] = score_in_full(recipe, self._inner, then)
+        self.scores[recipe] = replace(score_in_full(recipe, self._inner, then), aim=self._aim)
         return self.scores[recipe]

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import monotonic
 
 from stockpot.entities import (
+    Aim,
     Bound,
     Composition,
     Digest,
@@ -55,19 +57,27 @@ class SharedEvaluator:
         heed: Callable[[Recipe, Digest, Score], object] = lambda _recipe, _protocol, _score: None,
         wanted: Wanted = always,
         say: Callable[[str], object] = lambda _: None,
+        aim: Aim | None = None,
+        derived: Callable[[Recipe], Score | None] = lambda _: None,
     ) -> None:
         """`before`: called with each recipe that the inner evaluator is about to be asked for. `heed`: with
         each recipe's score that the store answers, and its protocol. `wanted`: whether anything is wanted any
-        more; once it is not, every method raises Interrupted. `say`: told whom this process waits for.
+        more; once it is not, every method raises Interrupted. `say`: told whom this process waits for. `aim`:
+        how one number is made of examples of several domains. Scores of examples serve every aim, bounds
+        only their own. `derived`: a recipe's score without a pass, where another split's scores tell it.
         """
+        self.aim = aim
+        self._bounds_under = inner.protocol if aim is None else inner.protocol.aimed(aim.name)
         self.started = 0
-        """Evaluations that the inner evaluator was asked for."""
+        """Evaluations that the inner evaluator was asked for, and those of parts."""
+        self._whole: SharedEvaluator | None = None
         self._inner = inner
         self._store = store
         self._before = before
         self._heed = heed
         self._wanted = wanted
         self._say = say
+        self._derived = derived
         self._elsewhere: tuple[str, Lease] | None = None
         """What another process was last found to evaluate, in words, and its lease."""
         self._failed: set[Trial] = set()
@@ -83,6 +93,14 @@ class SharedEvaluator:
     def protocol(self) -> EvaluationProtocol:
         """The inner evaluator's."""
         return self._inner.protocol
+
+    def of_part(self, inner: Evaluator, derived: Callable[[Recipe], Score | None]) -> "SharedEvaluator":
+        """Of a part of the split, by an evaluator of that, for the same job. Its passes count here."""
+        part = SharedEvaluator(
+            inner, self._store, self._before, self._heed, self._wanted, self._say, derived=derived
+        )
+        part._whole = self
+        return part
 
     @property
     def order_dependent(self) -> bool:
@@ -119,7 +137,10 @@ class SharedEvaluator:
         score = self._store.score(recipe.digest, self.protocol.digest)
         if score is None and (found := scored()) is not None:
             score = self._store.commit_score(recipe, self.protocol, found)
-        return score
+        return None if score is None else self._aimed(score)
+
+    def _aimed(self, score: Score) -> Score:
+        return score if self.aim is None else replace(score, aim=self.aim)
 
     def confirm(self) -> None:
         """Make sure that no answer was a bound that somebody has withdrawn since. Raises OrderDependent."""
@@ -170,7 +191,8 @@ class SharedEvaluator:
             if monotonic() - looked < LOOK_SECONDS:
                 return True
             looked = monotonic()
-            return not _is_accepted(asked, self._store.score(asked.recipe.digest, self.protocol.digest))
+            score = self._store.score(asked.recipe.digest, self.protocol.digest)
+            return score is None or not _is_accepted(asked, self._aimed(score))
 
         return wanted
 
@@ -192,13 +214,15 @@ class SharedEvaluator:
     def _remembered(self, trial: Trial) -> Outcome | None:
         key = (trial.recipe.digest, self.protocol.digest)
         score = self._store.score(*key)
+        if score is None and isinstance(trial.recipe, Recipe) and (told := self._derived(trial.recipe)):
+            score = self._store.commit_score(trial.recipe, self.protocol, told)
         if score is not None:
             if isinstance(trial.recipe, Recipe):
                 self._heed(trial.recipe, key[1], score)
-            return score
+            return self._aimed(score)
         if trial.must_reach is None:
             return None
-        bound = self._store.bound(*key)
+        bound = self._store.bound(key[0], self._bounds_under.digest)
         return None if bound is None or trial.must_reach.met_by(bound.upper) else bound
 
     def _evaluated(self, trial: Trial, then: Sequence[Trial], wanted: Wanted, hold: Hold) -> Outcome:
@@ -208,22 +232,27 @@ class SharedEvaluator:
         if isinstance(trial.recipe, Recipe):
             self._before(trial.recipe)
         self.started += 1
+        if self._whole is not None:
+            self._whole.started += 1
 
         def goes_on() -> bool:
             hold.moved()
             return wanted() and self._wanted()
 
+        aimed = trial
+        if self.aim is not None and trial.must_reach is not None:
+            aimed = replace(trial, must_reach=replace(trial.must_reach, aim=self.aim))
         with self._withdrawing():
             (outcome,) = self._inner.evaluate(
-                [trial],
+                [aimed],
                 then=[later for later in following if later is not None],
                 wanted=goes_on,
             )
         lease = hold.lease
         if isinstance(outcome, Bound):
-            known: Outcome = self._store.commit_bound(trial.recipe, self.protocol, outcome, lease=lease)
+            known: Outcome = self._store.commit_bound(trial.recipe, self._bounds_under, outcome, lease=lease)
         else:
-            known = self._store.commit_score(trial.recipe, self.protocol, outcome, lease=lease)
+            known = self._aimed(self._store.commit_score(trial.recipe, self.protocol, outcome, lease=lease))
         hold.lease = None  # it was given up with that
         return known
 
@@ -251,21 +280,28 @@ class SharedEvaluator:
         try:
             yield
         except OrderDependent:
-            self._store.withdraw_mixed_bounds(self.protocol)
+            self._withdraw_mixed_bounds()
             self._doubtful = False
             raise
         except BaseException:
             if self.order_dependent and not known:  # found before it ended otherwise
-                self._store.withdraw_mixed_bounds(self.protocol)
+                self._withdraw_mixed_bounds()
             raise
         if self.order_dependent and not known:
-            self._store.withdraw_mixed_bounds(self.protocol)
+            self._withdraw_mixed_bounds()
             self._require_no_doubt()
 
     def _heed_others(self) -> None:
         if not self.order_dependent and self._store.mixed_bounds_withdrawn(self.protocol.digest):
             self.keep_batches()
+            if self.aim is not None:  # whoever found it may have had another one
+                self._store.withdraw_mixed_bounds(self._bounds_under)
         self._require_no_doubt()
+
+    def _withdraw_mixed_bounds(self) -> None:
+        """Of this aim, and those without: by these, who has another aim learns of it."""
+        for protocol in dict.fromkeys([self.protocol, self._bounds_under]):
+            self._store.withdraw_mixed_bounds(protocol)
 
     def _require_no_doubt(self) -> None:
         """Once: what is answered from then on does not rest on withdrawn bounds."""
@@ -276,5 +312,5 @@ class SharedEvaluator:
             )
 
 
-def _is_accepted(trial: Trial, score: Score | None) -> bool:
-    return score is not None and trial.must_reach is not None and trial.must_reach.met_by(score.value)
+def _is_accepted(trial: Trial, score: Score) -> bool:
+    return trial.must_reach is not None and trial.must_reach.met_by(score.value)

@@ -1,0 +1,106 @@
+"""A report's domains in words: the table by domain, and what each average gave."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
+from stockpot.prose import listed
+from stockpot.workflow.publishing.verdict import gain, score
+
+WORST = "worst of the mixture"
+UNSEEN = "mean of unseen"
+NOT_DOMINATED = "*"
+"""Behind the label of a row that no row with as few forward passes equals or beats on each domain."""
+GAVE = {
+    "hyperparameters": "Averaging across hyperparameters, within each domain",
+    "domains": "Averaging across domains, of each its best run",
+    "both": "Averaging across both",
+}
+Row = ReportRow | EnsembleRow | ReferenceRow
+
+
+def domain_columns(report: SoupReport) -> tuple[str, ...]:
+    """Of the table by domain: the domains that count, those that do not, and what is made of them. Empty
+    where there are not several.
+    """
+    if report.mixture is None:
+        return ()
+    counting = [*report.mixture.shares]
+    others = [domain for domain in report.mixture.examples if domain not in report.mixture.shares]
+    unseen = [UNSEEN] if _unseen(report) else []
+    return (*counting, *others, WORST, *unseen)
+
+
+def domain_cells(row: Row, report: SoupReport) -> list[str]:
+    """A line of that table: the label, and scores on the report split; empty where unknown."""
+    values = _values(row, report)
+    mark = f" {NOT_DOMINATED}" if not _is_dominated(row, report) else ""
+    told = (score(values[name], report.unit) if name in values else "" for name in domain_columns(report))
+    return [f"{row.label}{mark}", *told]
+
+
+def domain_rows(report: SoupReport) -> list[Row]:
+    """The lines of that table: those that have scores by domain."""
+    return [row for row in report.table if row.domains]
+
+
+def domain_sentences(report: SoupReport) -> Iterator[str]:
+    """What is selected by, and the answers: what each kind of average gave, and on which domain it cost."""
+    mixture = report.mixture
+    if mixture is None:
+        return
+    split, unit = report.request.report_on, report.unit
+    shares = ", ".join(f"{domain} {share:.3g}" for domain, share in mixture.shares.items())
+    by = "the worst of these domains" if mixture.worst else "their mean"
+    yield f"the mixture is {shares}; selected by {by}, reported by their mean"
+    if mixture.unseen:
+        yield f"no run names {listed(mixture.unseen)}: scores there are of unseen domains"
+    for contrast in report.contrasts or ():
+        told = f"{gain(contrast.comparison, unit)} on split {split}"
+        yield f"{GAVE[contrast.what]}: {told} ({contrast.after}, compared with: {contrast.before})"
+    for row in report.rows:
+        if row.versus_specialists:
+            worst = min(row.versus_specialists.values(), key=lambda found: found.difference)
+            domain = next(d for d, found in row.versus_specialists.items() if found is worst)
+            yield (
+                f"the {row.label} loses most on {domain}: {gain(worst, unit)} compared with that domain's "
+                "specialist there; the intervals of all domains hold at once"
+            )
+    if report.base is None:
+        yield "base unknown: this may be worse than no fine-tuning; --base tells"
+
+
+def _values(row: Row, report: SoupReport) -> dict[str, float]:
+    found = {domain: cell.score for domain, cell in (row.domains or {}).items()}
+    mixture = report.mixture
+    if mixture is not None and found.keys() >= mixture.shares.keys():
+        found[WORST] = min(found[domain] for domain in mixture.shares)
+    unseen = [found[domain] for domain in _unseen(report) if domain in found]
+    if unseen and len(unseen) == len(_unseen(report)):
+        found[UNSEEN] = sum(unseen) / len(unseen)
+    return found
+
+
+def _unseen(report: SoupReport) -> Sequence[str]:
+    mixture = report.mixture
+    return () if mixture is None else [domain for domain in mixture.unseen if domain in mixture.examples]
+
+
+def _is_dominated(row: Row, report: SoupReport) -> bool:
+    """Whether another row, with no more forward passes, is as good on each domain that counts, and better on
+    one.
+    """
+    counting = [*report.mixture.shares] if report.mixture else []
+    mine = _on(row.domains, counting)
+    if mine is None:
+        return True
+    rivals = (other for other in domain_rows(report) if other.inference_cost <= row.inference_cost)
+    others = (theirs for other in rivals if (theirs := _on(other.domains, counting)) is not None)
+    return any(
+        all(theirs >= ours for theirs, ours in zip(found, mine, strict=True)) and found != mine
+        for found in others
+    )
+
+
+def _on(cells: Mapping[str, DomainScore] | None, domains: Sequence[str]) -> list[float] | None:
+    found = cells or {}
+    return [found[domain].score for domain in domains] if found.keys() >= {*domains} else None

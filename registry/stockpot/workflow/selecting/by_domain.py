@@ -1,0 +1,176 @@
+"""What a report tells of domains: every row by domain, what a router would do, and what each average gave."""
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Aim,
+    Comparison,
+    Composition,
+    Contrast,
+    Digest,
+    DomainScore,
+    Ensemble,
+    Mixture,
+    OverlayRule,
+    Recipe,
+    ReferenceRow,
+    ReportRow,
+    Score,
+    SoupReport,
+)
+from stockpot.statistics import compare_domains, pairs_by_domain, simultaneous
+from stockpot.workflow.selecting.compared import compared, compared_on
+from stockpot.workflow.selecting.rows import BEST_SINGLE
+from stockpot.workflow.selecting.specialists import Specialist, whose
+from stockpot.workflow.selecting.watched import score_in_full
+
+if TYPE_CHECKING:
+    from stockpot.ports import Evaluator
+    from stockpot.workflow.selecting.domains import Domains
+
+ROUTED = "specialists, each asked about its domain"
+ROUTED_RUNS = "best run of each domain, each asked about its domain"
+MEAN_OF_RUNS = "mean of the best run of each domain"
+GENERALIST = "greedy"
+
+
+def with_domains(
+    report: SoupReport,
+    domains: "Domains",
+    specialists: Sequence[Specialist],
+    evaluator: "Evaluator",
+    groups: Sequence[Hashable] | None,
+    rule: OverlayRule | None,
+) -> SoupReport:
+    """The report, with what it tells of domains; the same where there are not several.
+
+    `evaluator`, `groups`: of the report split. Scores are read off what is remembered, but those of each
+    domain's best run and of the average of these. `rule`: what is laid over averages.
+    """
+    aim = domains.aims.get(report.request.report_on)
+    if aim is None:
+        return report
+    return _Telling(report, domains, specialists, evaluator, groups, rule, aim).told()
+
+
+@dataclass(frozen=True)
+class _Telling:
+    report: SoupReport
+    domains: "Domains"
+    specialists: Sequence[Specialist]
+    evaluator: "Evaluator"
+    groups: Sequence[Hashable] | None
+    rule: OverlayRule | None
+    aim: Aim
+    known: dict[Digest, Score] = field(default_factory=dict)
+
+    def told(self) -> SoupReport:
+        report, base = self.report, self.report.base
+        routed, runs = self._routed(), self._routed(runs=True)
+        return replace(
+            report,
+            rows=tuple(self._row(row, routed) for row in report.rows),
+            base=base and replace(base, domains=self._cells(self._score(base.recipe))),
+            ensembles=tuple(
+                replace(row, domains=self._cells(self._score(_together(row.recipe))))
+                for row in report.ensembles
+            ),
+            mixture=Mixture(
+                self.aim.share,
+                {domain: len(self.aim.places(domain)) for domain in self.aim.all_domains},
+                self.domains.unseen,
+                self.domains.runs,
+                any(aim.worst for aim in self.domains.aims.values()),
+            ),
+            references=tuple(self._references(routed, runs)),
+            contrasts=tuple(self._contrasts(routed, runs)),
+        )
+
+    @property
+    def _single(self) -> Score:
+        return self._score(self.report.rows[0].recipe)
+
+    def _score(self, recipe: Composition) -> Score:
+        if recipe.digest not in self.known:
+            self.known[recipe.digest] = score_in_full(recipe, self.evaluator)
+        return self.known[recipe.digest]
+
+    def _row(self, row: ReportRow, routed: Score | None) -> ReportRow:
+        score, own, versus = self._score(row.recipe), None, None
+        if domain := whose(row.methods):
+            best = next(s.best_run for s in self.specialists if s.domain == domain)
+            own = None if best == row.recipe else self._on(domain, self._score(best), score)
+        if GENERALIST in row.methods and routed is not None:
+            pairs = pairs_by_domain(routed, score, self.aim.domains, self.groups)
+            versus = simultaneous({domain: pairs[domain] for domain in self.aim.counting})
+        start = self.report.base
+        from_start = None if start is None else self._compared(self._score(start.recipe), score)
+        return replace(
+            row,
+            domains=self._cells(score),
+            own=own,
+            versus_specialists=versus,
+            versus_base=from_start if row.recipe.is_soup else None,
+        )
+
+    def _on(self, domain: str, before: Score, after: Score) -> Comparison:
+        return compared_on(domain, self.report.request.report_on, before, after, groups=self.groups)
+
+    def _cells(self, score: Score) -> Mapping[str, DomainScore]:
+        """Of each domain that it has scores of."""
+        means = {d: mean for d, mean in self.aim.by_domain(score.examples).items() if not math.isnan(mean)}
+        pairs = pairs_by_domain(self._single, score, self.aim.domains, self.groups)
+        gains = {} if score is self._single else compare_domains({d: pairs[d] for d in means})[0]
+        return {domain: DomainScore(mean, gains.get(domain)) for domain, mean in means.items()}
+
+    def _compared(self, before: Score, after: Score) -> Comparison:
+        return compared(self.report.request.report_on, before, after, groups=self.groups)
+
+    def _routed(self, *, runs: bool = False) -> Score | None:
+        """Each example by its domain's specialist, or by its best run: what a caller who knows the domain
+        gets. NaN for examples that do not count. None where a domain that counts has no run of its own.
+        """
+        by_domain = {s.domain: self._score(s.best_run if runs else s.recipe) for s in self.specialists}
+        if not by_domain.keys() >= {*self.aim.counting}:
+            return None
+        nothing = Score((math.nan,) * len(self.aim.domains))
+        examples = tuple(
+            by_domain.get(domain, nothing).examples[place] for place, domain in enumerate(self.aim.domains)
+        )
+        return Score(examples, aim=self.aim)
+
+    def _mean_of_runs(self) -> Recipe | None:
+        distinct = dict.fromkeys(s.best_run.checkpoints[0] for s in self.specialists)
+        return None if len(distinct) < 2 else replace(Recipe.mean([*distinct]), overlay=self.rule)
+
+    def _references(self, routed: Score | None, runs: Score | None) -> Iterator[ReferenceRow]:
+        if routed is not None and runs is not None:
+            yield self._reference(ROUTED_RUNS, [s.best_run for s in self.specialists], runs)
+            yield self._reference(ROUTED, [s.recipe for s in self.specialists], routed)
+        if (mean := self._mean_of_runs()) is not None:
+            yield self._reference(MEAN_OF_RUNS, [mean], self._score(mean))
+
+    def _reference(self, label: str, recipes: Sequence[Recipe], score: Score) -> ReferenceRow:
+        split = self.report.request.report_on
+        gains = {split: self._compared(self._single, score)}
+        return ReferenceRow(label, tuple(recipes), {split: score.value}, gains, self._cells(score))
+
+    def _contrasts(self, routed: Score | None, runs: Score | None) -> Iterator[Contrast]:
+        """What was averaged: hyperparameters within domains, domains alone, both."""
+        if routed is not None and runs is not None:
+            yield Contrast("hyperparameters", ROUTED_RUNS, ROUTED, self._compared(runs, routed))
+        if (mean := self._mean_of_runs()) is not None:
+            gain = self._compared(self._single, self._score(mean))
+            yield Contrast("domains", BEST_SINGLE, MEAN_OF_RUNS, gain)
+        for row in self.report.rows:
+            if GENERALIST in row.methods and row.recipe.is_soup:
+                gain = row.versus_best[self.report.request.report_on]
+                yield Contrast("both", BEST_SINGLE, row.label, gain)
+
+
+def _together(recipe: Composition) -> Composition:
+    """The ensemble of a row: a soup's ingredients, or the one that was searched for."""
+    return Ensemble.of(recipe.checkpoints) if isinstance(recipe, Recipe) else recipe

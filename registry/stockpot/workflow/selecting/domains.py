@@ -1,0 +1,117 @@
+"""The domains of a sweep: what its runs and the task's examples tell, and what scores are made of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stockpot.entities import Aim, Objective, Run, SoupRequest
+from stockpot.entities.domain import ALL, label_faults, labels
+from stockpot.errors import BadRequest, BadTask
+from stockpot.prose import counted, listed
+from stockpot.workflow.gathering.run_domains import domains_of_runs, told_by
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench
+
+METRIC = "the task measures splits by a metric, which is no mean over examples: nothing is told by domain"
+SEVERAL = "give the task a method domains(split), with a label for each example"
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Of one request, where the held-out examples are of several domains."""
+
+    aims: Mapping[str, Aim] = field(default_factory=dict)
+    """Of the held-out and the report split."""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """What each run tells, by its id; empty where none tells any."""
+    unseen: tuple[str, ...] = ()
+    """Domains of examples that no run names."""
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there are several."""
+        return bool(self.aims)
+
+
+def domains_of(request: SoupRequest, bench: "Bench", runs: Sequence[Run]) -> Domains:
+    """What counts how much on the held-out and the report split. Falsy where the task tells of no domains, or
+    of one alone.
+
+    In the mixture are, with equal weights, the domains that some run names, or all where no run names any;
+    or those that the request's `mix` names. Raises BadRequest for labels that nobody can tell apart or use, a
+    mix that names what is not there, and for a request about domains of a task that tells of none; BadTask
+    for a report split that lacks a domain that was selected on.
+    """
+    found = {split: bench.domains(split) for split in (request.select_on, request.report_on)}
+    held_out = found[request.select_on]
+    there = sorted({*held_out} if held_out else ())
+    if held_out is None or len(there) < 2:
+        told = f"only {there[0]}" if there else "none"
+        _require_no_wish(request, f"of examples of split {request.select_on}, the task tells {told}")
+        return Domains()
+    if bench.measures_whole:
+        _require_no_wish(request, METRIC)
+        return Domains(notes=(METRIC,))
+    of_runs = domains_of_runs(runs, request)
+    named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
+    faults = [*label_faults({label for each in found.values() for label in each or ()} | named)]
+    if faults and not (named or request.mix or request.objective):  # a column that only happens to be there
+        return Domains(notes=(f"nothing is told by domain: {listed(faults)}",))
+    _require_none(faults)
+    weights = _weights(request, there, named)
+    reported = found[request.report_on]
+    lacking = sorted(d for d, w in weights.items() if w > 0 and d not in (reported or ()))
+    if reported is None or lacking:
+        raise BadTask(
+            f"split {request.report_on} has no examples of {listed(lacking)}, on which was selected",
+            mend="give the report split examples of each domain, or leave those out with --mix",
+        )
+    worst = request.objective is Objective.WORST
+    aims = {
+        request.select_on: Aim(tuple(held_out), weights, worst=worst),
+        request.report_on: Aim(tuple(reported), weights),
+    }
+    unseen = tuple(sorted({*there, *reported} - named)) if named & {*there, *reported} else ()
+    return Domains(aims, of_runs, unseen, tuple(_notes(request, runs, of_runs, named, {*there, *reported})))
+
+
+def _require_no_wish(request: SoupRequest, why: str) -> None:
+    if request.mix is not None or request.objective is not None:
+        raise BadRequest(f"mix and objective are about several domains: {why}", mend=SEVERAL)
+
+
+def _require_none(faults: Sequence[str]) -> None:
+    if faults:
+        raise BadRequest(
+            "labels of domains cannot be used",
+            faults=faults,
+            mend="name them anew, in the task's domains() or in what runs tell",
+        )
+
+
+def _weights(request: SoupRequest, there: Sequence[str], named: Iterable[str]) -> dict[str, float]:
+    if request.mix is None:
+        seen = [domain for domain in there if domain in named] or there
+        return dict.fromkeys(seen, 1.0)
+    if strange := [domain for domain in request.mix if domain not in there]:
+        raise BadRequest(
+            f"mix names {listed(strange)}, and no example of split {request.select_on} is of that domain",
+            mend=f"name some of {listed(there)}",
+        )
+    return dict(request.mix)
+
+
+def _notes(
+    request: SoupRequest,
+    runs: Sequence[Run],
+    told: Mapping[str, str],
+    named: Iterable[str],
+    there: Iterable[str],
+) -> Iterable[str]:
+    silent = [run.name for run in runs if told and not labels(told_by(run, request))]
+    if silent:
+        yield f"these runs tell no domain, and count as runs of all data: {listed(silent)}"
+    for domain in sorted({*named} - {*there}):
+        of_it = sum(domain in labels(text) for text in told.values())
+        yield f"no example is of domain {domain}: no specialist of its {counted(of_it, 'run')}"

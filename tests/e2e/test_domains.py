@@ -1,0 +1,220 @@
+"""A sweep across domains: a generalist by the mixture, specialists by their own examples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stockpot.entities import (
+    Composition,
+    Digest,
+    Objective,
+    Recipe,
+    Register,
+    SoupOutcome,
+    SoupRequest,
+    tags,
+)
+from stockpot.errors import BadRequest, BadTask
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import LABELS, domain_weights
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
+from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, ROUTED, ROUTED_RUNS
+from stockpot.workflow.walk import in_turn, walk
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TASK = "stockpot.testing.tiny:DomainTask"
+USED = LABELS[:3]
+
+
+@pytest.fixture
+def client(mlflow_uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_uri)
+
+
+@pytest.fixture
+def request_(client: "MlflowClient", experiment: str, tiny_sweep: SoupRequest) -> SoupRequest:
+    """Three runs of each of three domains, tagged with it."""
+    runs = {
+        f"{domain}-{seed}": domain_weights(domain, seed=seed, spread=0.05 * (1 + seed % 3))
+        for domain in USED
+        for seed in range(3)
+    }
+    sweep = plant_sweep(client, experiment, runs)
+    for run in client.search_runs([client.get_run(sweep).info.experiment_id], "run_name != 'sweep'"):
+        if run.info.run_name in runs:
+            client.set_tag(run.info.run_id, tags.DOMAIN, run.info.run_name.rpartition("-")[0])
+    return replace(
+        tiny_sweep, sweep=sweep, task=TASK, task_args={"n": "300"}, shifts=(), register=Register.ALL
+    )
+
+
+def _walked(request: SoupRequest) -> SoupOutcome:
+    return walk(request, Workplace(), in_turn, Silent())
+
+
+class Plain:
+    """Per-example scores by full passes, and what the definitions make of them."""
+
+    def __init__(self, request: SoupRequest, split: str) -> None:
+        place = Workplace()
+        self.bench = place.bench(request)
+        self._evaluator = self.bench.evaluator(split, compared=False, plain=True)
+        self.labels = self.bench.domains(split) or ()
+
+    def scores(self, recipe: Composition) -> tuple[float, ...]:
+        from stockpot.workflow.selecting.watched import score_in_full
+
+        return score_in_full(recipe, self._evaluator).examples
+
+    def of(self, recipe: Composition, domain: str) -> float:
+        own = [s for s, label in zip(self.scores(recipe), self.labels, strict=True) if label == domain]
+        return math.fsum(own) / len(own)
+
+    def mixture(self, recipe: Composition) -> float:
+        return math.fsum(self.of(recipe, domain) for domain in USED) / len(USED)
+
+    def greedy(self, checkpoints: Sequence[Digest], domain: str | None = None) -> tuple[Digest, ...]:
+        """The published loop; by the mixture's score where no domain is named."""
+
+        def value(*one: Digest) -> float:
+            return self.mixture(Recipe.mean(one)) if domain is None else self.of(Recipe.mean(one), domain)
+
+        first, *others = sorted(checkpoints, key=lambda one: -value(one))
+        kept = [first]
+        for one in others:
+            if value(*kept, one) >= value(*kept):
+                kept.append(one)
+        return tuple(kept)
+
+
+def test_every_choice_is_the_plain_loops_on_the_mixture_and_on_each_domain(request_: SoupRequest) -> None:
+    outcome = _walked(replace(request_, verify_exact=True))
+    report, plain = outcome.report, Plain(request_, "validation")
+    names = {point.checkpoint: point.run_name for point in report.candidates}
+    greedy = next(s for s in report.selections if s.method == "greedy")
+    assert greedy.recipe.checkpoints == plain.greedy([*names])
+    assert greedy.score == plain.mixture(greedy.recipe)
+    for domain in USED:
+        own = [digest for digest, name in names.items() if name.startswith(domain)]
+        found = next(s for s in report.selections if s.method == f"specialist:{domain}")
+        assert found.recipe.checkpoints == plain.greedy(own, domain)
+        assert found.score == plain.of(found.recipe, domain)
+
+
+@pytest.mark.slow
+def test_the_report_tells_every_row_by_domain_and_what_each_average_gave(request_: SoupRequest) -> None:
+    report, plain = _walked(request_).report, Plain(request_, "test")
+    assert report.mixture is not None
+    assert report.mixture.shares == dict.fromkeys(sorted(USED), 1 / 3)
+    for row in report.rows:
+        assert row.scores["test"] == plain.mixture(row.recipe)
+        assert {d: cell.score for d, cell in (row.domains or {}).items()} == {
+            d: plain.of(row.recipe, d) for d in USED
+        }
+    single = report.rows[0]
+    greedy = next(row for row in report.rows if "greedy" in row.methods)
+    assert greedy.versus_best["test"].difference == pytest.approx(
+        plain.mixture(greedy.recipe) - plain.mixture(single.recipe), abs=1e-12
+    )
+    specialists = {
+        domain: next(row for row in report.rows if f"specialist:{domain}" in row.methods) for domain in USED
+    }
+    references = {row.label: row for row in report.references or ()}
+    routed = math.fsum(plain.of(specialists[d].recipe, d) for d in USED) / 3
+    assert references[ROUTED].scores["test"] == pytest.approx(routed, abs=1e-12)
+    assert {*references} == {ROUTED, ROUTED_RUNS, MEAN_OF_RUNS}
+    contrasts = {contrast.what: contrast for contrast in report.contrasts or ()}
+    assert {*contrasts} == {"hyperparameters", "domains", "both"}
+    assert contrasts["hyperparameters"].comparison.difference == pytest.approx(
+        references[ROUTED].scores["test"] - references[ROUTED_RUNS].scores["test"], abs=1e-12
+    )
+    assert contrasts["both"].comparison == greedy.versus_best["test"]
+
+
+@pytest.mark.slow
+def test_specialists_cost_a_full_pass_for_each_run_of_a_domain_at_most(
+    request_: SoupRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(request_, methods=("greedy",))
+    with Workplace() as place:
+        bench = place.bench(asked)
+        monkeypatch.setattr(place, "bench", lambda _: bench)  # to look at its evaluators afterwards
+        walk(asked, place, in_turn, Silent())
+        parts = [bench.evaluator("validation", compared=False, domain=domain) for domain in USED]
+        assert 0 < sum(part.passes * part.protocol.n / 300 for part in parts) <= 3
+    assert _walked(asked).passes == 0, "the second time everything is remembered"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [Objective.WORST, None])
+def test_the_worst_domain_may_be_what_counts(request_: SoupRequest, objective: Objective | None) -> None:
+    report = _walked(replace(request_, objective=objective, methods=("greedy",), verify_exact=True)).report
+    plain = Plain(request_, "validation")
+    greedy = next(s for s in report.selections if s.method == "greedy")
+    each = [plain.of(greedy.recipe, domain) for domain in USED]
+    assert greedy.score == (min(each) if objective else math.fsum(each) / 3)
+
+
+def test_each_specialist_is_a_version_with_an_alias_of_its_own(
+    request_: SoupRequest, client: "MlflowClient"
+) -> None:
+    outcome = _walked(replace(request_, methods=("greedy",), margin=-50.0))
+    rows = {row.recipe.digest: row for row in outcome.report.rows}
+    for soup in outcome.registered:
+        version = client.get_model_version("tiny", soup.uri.rpartition("/")[2])
+        row = rows[soup.recipe]
+        if "greedy" in soup.methods:
+            assert soup.aliases == ("challenger",)
+            assert tags.DOMAIN not in version.tags
+            continue
+        (domain,) = (method.removeprefix("specialist:") for method in soup.methods)
+        assert version.tags[tags.DOMAIN] == domain
+        assert soup.aliases == (f"challenger-{domain}",)
+        assert row.own is not None
+        assert f"compared with the best run of {domain}" not in version.tags[tags.VERDICT_SENTENCE]
+        assert f"than the best run of {domain}" in version.tags[tags.VERDICT_SENTENCE]
+    specialists = [s for s in outcome.registered if s.methods[0].startswith("specialist:")]
+    assert len(specialists) == sum(row.own is not None for row in outcome.report.rows)
+    assert specialists
+    again = _walked(replace(request_, methods=("greedy",), margin=-50.0))
+    assert [soup.uri for soup in again.registered] == [soup.uri for soup in outcome.registered]
+    assert all(soup.adopted for soup in again.registered)
+
+
+@pytest.mark.slow
+def test_a_mix_weighs_domains(request_: SoupRequest) -> None:
+    report = _walked(replace(request_, mix={"plants": 3, "birds": 1}, methods=("greedy",))).report
+    plain = Plain(request_, "test")
+    for row in report.rows:
+        expected = (3 * plain.of(row.recipe, "plants") + plain.of(row.recipe, "birds")) / 4
+        assert row.scores["test"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"mix": {"plants": 1, "fish": 1}}, BadRequest, "mix names fish"),
+        ({"task": "stockpot.testing.tiny:TinyTask", "objective": "worst"}, BadRequest, "the task tells none"),
+        ({"domain_from": "params.kind"}, None, ""),
+    ],
+)
+def test_what_contradicts_itself_is_told(
+    request_: SoupRequest, change: dict[str, object], error: type[Exception] | None, told: str
+) -> None:
+    if "task" in change:
+        change = {**change, "task_args": {}}
+    asked = replace(request_, methods=("greedy",), **change)  # type: ignore[arg-type]  # the request fits them
+    if error is None:
+        assert not _walked(asked).report.mixture.runs  # type: ignore[union-attr]  # there are several
+        return
+    with pytest.raises(error, match=told):
+        _walked(asked)
+    assert BadTask.exit_code != BadRequest.exit_code
