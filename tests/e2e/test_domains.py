@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stockpot import calls
 from stockpot.entities import (
     Composition,
     Digest,
@@ -218,3 +220,12 @@ def test_what_contradicts_itself_is_told(
     with pytest.raises(error, match=told):
         _walked(asked)
     assert BadTask.exit_code != BadRequest.exit_code
+
+
+def test_the_page_shows_the_domains(request_: SoupRequest, tmp_path: Path) -> None:
+    (soup, *_) = _walked(replace(request_, methods=("greedy",))).registered
+    page = calls.report(soup.uri, out=tmp_path / "report.html", watch=Silent())
+    assert page is not None
+    text = (tmp_path / "report.html").read_text()
+    for told in ("Across domains", *USED, ROUTED, "Averaging across both", "worst of the mixture"):
+        assert told in text

@@ -18,7 +18,7 @@ from stockpot.entities import MEAN_OF_SHIFTS, short
 from stockpot.prose import minute
 from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.webpage import figures
-from stockpot.workflow.publishing import verdict
+from stockpot.workflow.publishing import domains_told, verdict
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.reporting.version_page import VersionPage
 
@@ -51,6 +51,11 @@ def render(page: VersionPage, figure: bytes) -> str:
         protocol=next(iter(page.report.protocols), None),
         trajectories=[(one, figures.trajectory(one, unit)) for one in page.searches],
         heat=figures.heat(page, unit),
+        by_domain=figures.by_domain(page.report),
+        domain_columns=domains_told.domain_columns(page.report),
+        domains_told=list(domains_told.domain_sentences(page.report)),
+        not_dominated=domains_told.NOT_DOMINATED,
+        front=figures.front(page.report),
         conversion=CONVERSION,
         pickled=_lines_that_convert(page),
         bars=figures.bars(page),

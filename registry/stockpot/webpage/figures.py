@@ -4,6 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stockpot.entities import SoupReport
+from stockpot.workflow.publishing.domains_told import (
+    NOT_DOMINATED,
+    WORST,
+    domain_cells,
+    domain_columns,
+    domain_rows,
+    domain_values,
+)
 from stockpot.workflow.publishing.verdict import POINT, score, signed
 from stockpot.workflow.reporting.searches import Attempt, Search
 from stockpot.workflow.reporting.version_page import VersionPage
@@ -111,6 +120,76 @@ def trajectory(search: Search, unit: str | None) -> Trajectory:
         tuple(Tick(y(value), score(value, unit)) for value in _ticks(low, high)),
         tuple(Tick(x(value), f"{value:g}") for value in _ticks(0, last, whole=True)),
     )
+
+
+def by_domain(report: SoupReport) -> list[tuple[str, list[Cell]]]:
+    """Each line of the table by domain: its label, and scores on the colour of their gain."""
+    lines, names = domain_rows(report), domain_columns(report)
+    if not lines:
+        return []
+    values = [domain_values(row, report) for row in lines]
+    best = domain_values(report.rows[0], report)
+    gains = [{name: found[name] - best[name] for name in found if name in best} for found in values]
+    full = _full([gain for each in gains for gain in each.values()], [*best.values()])
+
+    def cell(row: int, name: str) -> Cell:
+        if name not in values[row]:
+            return Cell("", f"{lines[row].label} on {name}: not known", "", "unknown")
+        gain = gains[row].get(name)
+        title = f"{lines[row].label} on {name}"
+        if gain is not None:
+            title += f": {signed(gain, report.unit)} compared with the best single"
+        style = "" if gain is None else _colour(gain / full)
+        return Cell(score(values[row][name], report.unit), title, style)
+
+    return [
+        (domain_cells(row, report)[0], [cell(place, name) for name in names])
+        for place, row in enumerate(lines)
+    ]
+
+
+def front(report: SoupReport) -> Trajectory | None:
+    """Each of those lines as a dot: up its worst domain, across the mixture. None where there are none."""
+    values = [(row, domain_values(row, report)) for row in domain_rows(report)]
+    split = report.request.report_on
+    known = [
+        (domain_cells(row, report)[0], row.scores[split], found[WORST])
+        for row, found in values
+        if WORST in found and math.isfinite(row.scores.get(split, math.nan) + found[WORST])
+    ]
+    if not known:
+        return None
+    (left, right_most), (low, high) = (_around([one[at] for one in known]) for at in (1, 2))
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+
+    def x(value: float) -> float:
+        return round(LEFT + (right - LEFT) * (value - left) / (right_most - left), 1)
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - TOP) * (value - low) / (high - low), 1)
+
+    def told(label: str, mixture: float, worst: float) -> str:
+        return f"{label}: {score(mixture, report.unit)}, worst domain {score(worst, report.unit)}"
+
+    dots = [
+        Dot(
+            x(mixture),
+            y(worst),
+            "kept" if label.endswith(NOT_DOMINATED) else "rejected",
+            told(label, mixture, worst),
+        )
+        for label, mixture, worst in known
+    ]
+    up = tuple(Tick(y(value), score(value, report.unit)) for value in _ticks(low, high))
+    across = tuple(Tick(x(value), score(value, report.unit)) for value in _ticks(left, right_most))
+    return Trajectory(WIDTH, HEIGHT, LEFT, right, TOP, bottom, tuple(dots), "", up, across)
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """All of them, and some room."""
+    low, high = min(values), max(values)
+    room = 0.08 * max(high - low, max(map(abs, values)) / 1000, 1e-6)
+    return low - room, high + room
 
 
 def _value(one: Attempt) -> float | None:

@@ -32,7 +32,7 @@ def domain_columns(report: SoupReport) -> tuple[str, ...]:
 
 def domain_cells(row: Row, report: SoupReport) -> list[str]:
     """A line of that table: the label, and scores on the report split; empty where unknown."""
-    values = _values(row, report)
+    values = domain_values(row, report)
     mark = f" {NOT_DOMINATED}" if not _is_dominated(row, report) else ""
     told = (score(values[name], report.unit) if name in values else "" for name in domain_columns(report))
     return [f"{row.label}{mark}", *told]
@@ -69,7 +69,8 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
         yield "base unknown: this may be worse than no fine-tuning; --base tells"
 
 
-def _values(row: Row, report: SoupReport) -> dict[str, float]:
+def domain_values(row: Row, report: SoupReport) -> dict[str, float]:
+    """The numbers of that line, by column: those that are known."""
     found = {domain: cell.score for domain, cell in (row.domains or {}).items()}
     mixture = report.mixture
     if mixture is not None and found.keys() >= mixture.shares.keys():
