@@ -191,6 +191,30 @@ def test_each_specialist_is_a_version_with_an_alias_of_its_own(
     assert all(soup.adopted for soup in again.registered)
 
 
+def test_grouped_begins_with_each_domains_best_and_adds_by_the_mixture(request_: SoupRequest) -> None:
+    report = _walked(replace(request_, methods=("greedy", "grouped"), verify_exact=True)).report
+    plain = Plain(request_, "validation")
+    found = next(s for s in report.selections if s.method == "grouped")
+    names = {point.checkpoint: point.run_name.rpartition("-")[0] for point in report.candidates}
+    ranked = sorted(names, key=lambda one: -plain.mixture(Recipe.mean([one])))
+    kept: dict[str, list[Digest]] = {
+        domain: [next(one for one in ranked if names[one] == domain)] for domain in USED
+    }
+    order = sorted(USED)
+    best = plain.mixture(Recipe.grouped([kept[domain] for domain in order]))
+    trials = 1
+    for one in ranked:
+        if any(one in own for own in kept.values()):
+            continue
+        tried = {domain: [*own, one] if names[one] == domain else own for domain, own in kept.items()}
+        trials += 1
+        if (score := plain.mixture(Recipe.grouped([tried[domain] for domain in order]))) >= best:
+            kept, best = tried, score
+    assert found.recipe == Recipe.grouped([kept[domain] for domain in order])
+    assert found.score == best
+    assert len([step for step in found.steps if len(step.tried) > 1]) == trials == 3 * 2 + 1
+
+
 @pytest.mark.slow
 def test_a_mix_weighs_domains(request_: SoupRequest) -> None:
     report = _walked(replace(request_, mix={"plants": 3, "birds": 1}, methods=("greedy",))).report

@@ -51,7 +51,8 @@ Shift = Annotated[list[str] | None, _in(_TASK, "Split under distribution shift; 
 
 _SEARCH = "The search"
 Method = Annotated[
-    list[str] | None, _in(_SEARCH, "greedy, uniform, model-stock (with --base), ...; repeatable.")
+    list[str] | None,
+    _in(_SEARCH, "greedy, uniform, grouped (by domain), model-stock (with --base), ...; repeatable."),
 ]
 Keep = Annotated[Accept, _in(_SEARCH, "When greedy keeps an ingredient.")]
 MaxSeconds = Annotated[

@@ -100,4 +100,5 @@ MakeMethod = Callable[..., SelectionMethod]
 """An entry point of ``stockpot.selection_methods``: called with the contenders and ``accept=``. One that says
 ``around_base = True`` is called with ``base=``, the checkpoint that the sweep started from, and
 ``coefficients=`` besides: Model Stock's file for the contenders but the base, sorted by digest, and the base.
+One that says ``by_group = True`` is called with ``groups=``: of each domain the checkpoints of its own runs.
 A `Learner` may stand there one day; until then it is refused when it is loaded."""

@@ -9,7 +9,7 @@ from stockpot.entities import Outcome, Selection, Trial
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, SelectionMethod
 
-__all__ = ["FORESEEN", "is_around_base", "run_selection"]
+__all__ = ["FORESEEN", "is_around_base", "is_by_group", "run_selection"]
 
 
 FORESEEN = 16
@@ -19,6 +19,11 @@ FORESEEN = 16
 def is_around_base(make: "MakeMethod") -> bool:
     """Whether this method needs to know where the sweep started."""
     return getattr(make, "around_base", False) is True
+
+
+def is_by_group(make: "MakeMethod") -> bool:
+    """Whether this method needs to know of which domain each contender is."""
+    return getattr(make, "by_group", False) is True
 
 
 def _never() -> bool:

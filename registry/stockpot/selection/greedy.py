@@ -120,7 +120,7 @@ class Greedy:
     def _ranked(self) -> list[tuple[Contender, float]]:
         """The contenders measured so far, best first."""
         measured = zip(self._contenders, self._singles, strict=False)
-        return sorted(measured, key=lambda pair: _rank(*pair))
+        return sorted(measured, key=lambda pair: rank(*pair))
 
     def _best_single(self) -> _Incumbent:
         contender, score = self._ranked()[0]
@@ -146,5 +146,6 @@ class GreedyEnsemble(Greedy):
         return Ensemble.of(checkpoints)
 
 
-def _rank(contender: Contender, score: float) -> tuple[bool, float, int, str]:
+def rank(contender: Contender, score: float) -> tuple[bool, float, int, str]:
+    """The key by which contenders are tried, best first: NaN last, ties by the run's start, then its id."""
     return (math.isnan(score), 0.0 if math.isnan(score) else -score, contender.started, contender.run_id)

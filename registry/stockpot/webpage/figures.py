@@ -159,7 +159,8 @@ def front(report: SoupReport) -> Trajectory | None:
     ]
     if not known:
         return None
-    (left, right_most), (low, high) = (_around([one[at] for one in known]) for at in (1, 2))
+    left, right_most = _around([mixture for _, mixture, _ in known])
+    low, high = _around([worst for _, _, worst in known])
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def x(value: float) -> float:

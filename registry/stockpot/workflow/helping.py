@@ -21,7 +21,7 @@ from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import around_base, search
+from stockpot.workflow.selecting.search import around_base, by_group, search
 from stockpot.workflow.selecting.specialists import search_specialists
 from stockpot.workflow.sharing.opening import halve_as_before, require_alike
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
@@ -208,6 +208,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - as in the walk
     for unit in units_of(singles(request, ranking), evaluators):
         unit.attempt()
     methods, _ = around_base(methods, ranking, place.supply)
+    methods, _ = by_group(methods, ranking, domains)
     selections = search(request, ranking, methods, held_out, stop, watch)
     specialists, _ = search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch)
     found = merged([*selections, *(specialist.selection for specialist in specialists)])

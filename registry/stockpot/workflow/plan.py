@@ -14,6 +14,7 @@ from stockpot.entities import (
     Run,
     WeightsSource,
 )
+from stockpot.selection import is_by_group
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
 from stockpot.workflow.selecting.curve import SHARES, passes_of_base
@@ -78,7 +79,11 @@ def plan(
         return len(singles) - len(store.scored(singles, evaluators[split].protocol.digest))
 
     complete = with_base(methods, Digest("unread:base"), Digest("unread:coefficients"))
-    soups = sum(make(contenders, accept=request.accept).most_soups for make in complete.values())
+    # By group: of D domains of H runs D (H - 1) + 1, which is never more than one for each.
+    soups = sum(
+        len(contenders) if is_by_group(make) else make(contenders, accept=request.accept).most_soups
+        for make in complete.values()
+    )
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(

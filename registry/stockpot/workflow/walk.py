@@ -34,7 +34,7 @@ from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import around_base, require_base, search
+from stockpot.workflow.selecting.search import around_base, by_group, require_base, search
 from stockpot.workflow.selecting.specialists import search_specialists
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
@@ -201,6 +201,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         place.store.commit_candidates(leader.job, [*ranking.candidates, *of_runs])
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
     methods, left_out = around_base(methods, ranking, place.supply)
+    methods, not_grouped = by_group(methods, ranking, domains)
+    left_out = (*left_out, *not_grouped)
     selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)

@@ -173,4 +173,4 @@ class _Telling:
 
 def _together(recipe: Composition) -> Composition:
     """The ensemble of a row: a soup's ingredients, or the one that was searched for."""
-    return Ensemble.of(recipe.checkpoints) if isinstance(recipe, Recipe) else recipe
+    return Ensemble.like(recipe) if isinstance(recipe, Recipe) else recipe

@@ -29,6 +29,15 @@ class Domains:
     """Domains of examples that no run names."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def counting(self) -> tuple[str, ...]:
+        """The domains of the mixture, sorted."""
+        return next((aim.counting for aim in self.aims.values()), ())
+
+    def told(self, run: Run) -> str:
+        """What the run tells of its data; empty where no run tells any."""
+        return self.runs.get(run.run_id, "")
+
     def __bool__(self) -> bool:
         """Whether there are several."""
         return bool(self.aims)

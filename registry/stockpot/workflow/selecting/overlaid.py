@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.entities import Composition, Digest, Outcome, OverlayRule, Recipe, Selection, SoupRequest, Trial
 from stockpot.entities.request import TRAIN
 from stockpot.errors import BadRequest, BadTask, OutOfDeviceMemory
-from stockpot.selection import is_around_base
+from stockpot.selection import is_around_base, is_by_group
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench, MakeMethod, SelectionMethod
@@ -50,7 +50,9 @@ def overlaid(methods: "Mapping[str, MakeMethod]", rule: OverlayRule | None) -> "
     if rule is None:
         return methods
 
-    return {name: _Laid(make, rule, is_around_base(make)) for name, make in methods.items()}
+    return {
+        name: _Laid(make, rule, is_around_base(make), is_by_group(make)) for name, make in methods.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class _Laid:
     make: "MakeMethod"
     rule: OverlayRule
     around_base: bool
-    """As the method says."""
+    by_group: bool
+    """Both as the method says."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Overlaid":
         return Overlaid(self.make(*args, **kwargs), self.rule)

@@ -14,16 +14,19 @@ from stockpot.entities import (
     SoupRequest,
     Trial,
 )
+from stockpot.entities.domain import is_own
 from stockpot.errors import BadRequest, NothingToSoup
 from stockpot.ports import OrderDependent
-from stockpot.prose import counted
-from stockpot.selection import FORESEEN, is_around_base, run_selection
+from stockpot.prose import counted, listed
+from stockpot.selection import FORESEEN, is_around_base, is_by_group, run_selection
+from stockpot.workflow.selecting.domains import SEVERAL
 from stockpot.workflow.selecting.verification import Verification
 from stockpot.workflow.selecting.watched import Heard
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, SelectionMethod, Watcher
     from stockpot.workflow.gathering.supply import Supply
+    from stockpot.workflow.selecting.domains import Domains
     from stockpot.workflow.selecting.ranking import Ranking
     from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -70,6 +73,31 @@ def with_base(
     """The methods, those told both that ask for them."""
     told = partial(partial, base=base, coefficients=coefficients)
     return {name: told(make) if is_around_base(make) else make for name, make in methods.items()}
+
+
+def by_group(
+    methods: Mapping[str, "MakeMethod"], ranking: "Ranking", domains: "Domains"
+) -> tuple[Mapping[str, "MakeMethod"], tuple[str, ...]]:
+    """The methods, those told the candidates of each domain that ask for them. And which are left out, since
+    there are not two domains with candidates of their own: a sentence. Raises NothingToSoup where these are
+    all methods.
+    """
+    grouped = [name for name, make in methods.items() if is_by_group(make)]
+    if not grouped:
+        return methods, ()
+    groups = {
+        domain: [c.checkpoint.digest for c in ranking.candidates if is_own(domains.told(c.run), domain)]
+        for domain in domains.counting
+    }
+    if len(groups) > 1 and all(groups.values()):
+        told = partial(partial, groups=groups)
+        return {name: told(make) if name in grouped else make for name, make in methods.items()}, ()
+    others = {name: make for name, make in methods.items() if name not in grouped}
+    lacking = [domain for domain, own in groups.items() if not own]
+    why = f"no candidate is of {listed(lacking)} alone" if lacking else "there are not several domains"
+    if not others:
+        raise NothingToSoup(f"{', '.join(grouped)} averages across domains: {why}", mend=SEVERAL)
+    return others, (f"nothing by {', '.join(grouped)}: {why}",)
 
 
 def search(
