@@ -57,13 +57,15 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     for contrast in report.contrasts or ():
         told = f"{gain(contrast.comparison, unit)} on split {split}"
         yield f"{GAVE[contrast.what]}: {told} ({contrast.after}, compared with: {contrast.before})"
+    if all(contrast.what != "both" for contrast in report.contrasts or ()):
+        yield f"{GAVE['both']}: nothing, greedy found no soup that is as good as the best single candidate"
     for row in report.rows:
         if row.versus_specialists:
             worst = min(row.versus_specialists.values(), key=lambda found: found.difference)
             domain = next(d for d, found in row.versus_specialists.items() if found is worst)
             yield (
-                f"the {row.label} loses most on {domain}: {gain(worst, unit)} compared with that domain's "
-                "specialist there; the intervals of all domains hold at once"
+                f"beside each domain's specialist, the {row.label} does least well on {domain}: "
+                f"{gain(worst, unit)}; the intervals of all domains hold at once"
             )
     if report.base is None:
         yield "base unknown: this may be worse than no fine-tuning; --base tells"

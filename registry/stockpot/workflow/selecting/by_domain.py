@@ -103,7 +103,7 @@ class _Telling:
         if domain := whose(row.methods):
             best = next(s.best_run for s in self.specialists if s.domain == domain)
             own = None if best == row.recipe else self._on(domain, self._score(best), score)
-        if GENERALIST in row.methods and routed is not None:
+        if GENERALIST in row.methods and row.recipe.is_soup and routed is not None:
             pairs = pairs_by_domain(routed, score, self.aim.domains, self.groups)
             versus = simultaneous({domain: pairs[domain] for domain in self.aim.counting})
         start = self.report.base
