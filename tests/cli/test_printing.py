@@ -82,7 +82,7 @@ def test_steps_that_stopped_early_are_told_as_bounds(
     stopped = replace(old, report=replace(old.report, selections=(replace(search, steps=steps),)))
     version = ModelVersion("tiny", "1", "run", "m-1", {}, ())
     printing.show_snapshot(version, stopped, MemoryTracker(), as_json=False)
-    assert capsys.readouterr().out.count("at most 0.4375") >= len(steps)
+    assert capsys.readouterr().out.count("at most 43.75") >= len(steps)
 
 
 def test_show_prints_what_the_scores_were_measured_under(
