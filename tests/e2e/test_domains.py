@@ -22,7 +22,7 @@ from stockpot.entities import (
 from stockpot.errors import BadRequest, BadTask
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, domain_weights
-from stockpot.watching import Silent
+from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, ROUTED, ROUTED_RUNS
 from stockpot.workflow.walk import in_turn, walk
@@ -248,8 +248,10 @@ def test_what_contradicts_itself_is_told(
 
 def test_the_page_shows_the_domains(request_: SoupRequest, tmp_path: Path) -> None:
     (soup, *_) = _walked(replace(request_, methods=("greedy",))).registered
-    page = calls.report(soup.uri, out=tmp_path / "report.html", watch=Silent())
-    assert page is not None
+    told_lines: list[str] = []
+    said = Lines(told_lines.append)
+    calls.report(soup.uri, out=tmp_path / "report.html", barriers=True, influence=True, watch=said)
+    assert any("nothing is evaluated: scores are of a mixture of domains" in line for line in told_lines)
     text = (tmp_path / "report.html").read_text()
     for told in ("Across domains", *USED, ROUTED, "Averaging across both", "worst of the mixture"):
         assert told in text

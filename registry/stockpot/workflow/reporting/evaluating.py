@@ -8,7 +8,7 @@ from stockpot.errors import BadCheckpoint, CannotHelp, NotArrived
 from stockpot.ports import Records
 from stockpot.prose import counted
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.reporting.neighbours import midpoints, remembered, without_each
+from stockpot.workflow.reporting.neighbours import midpoints, remembered, why_not_by_domain, without_each
 from stockpot.workflow.reporting.version_page import VersionPage
 from stockpot.workflow.selecting.overlaid import overlay_rule
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
@@ -48,6 +48,9 @@ def evaluate_neighbours(
     report, and what evaluating raises. Safe to kill: what is done stays.
     """
     soup, report = page.recipe, page.report
+    if (barriers or influence) and (why := why_not_by_domain(report)):
+        watch.say(f"nothing is evaluated: {why}")
+        return 0
     pairs = midpoints(soup).values() if barriers else ()
     rests = without_each(soup).values() if influence else ()
     asked = list({recipe.digest: recipe for recipe in (*pairs, *rests)}.values())

@@ -94,7 +94,8 @@ def without_each(soup: Recipe) -> Mapping[int, Recipe]:
 
 def neighbourhood(soup: Recipe, report: SoupReport, store: "Store") -> Neighbourhood:
     """What is remembered under the protocol of the report's held-out split."""
-    pairs, rests = midpoints(soup), without_each(soup)
+    by_domain = why_not_by_domain(report)
+    pairs, rests = ({}, {}) if by_domain else (midpoints(soup), without_each(soup))
     known = remembered([*pairs.values(), *rests.values()], report, store)
     own = held_out_scores(report)
     ends = [own.get(Recipe.mean([checkpoint]).digest) for checkpoint in soup.checkpoints]
@@ -109,8 +110,8 @@ def neighbourhood(soup: Recipe, report: SoupReport, store: "Store") -> Neighbour
             for found in [known.get(recipe.digest)]
         ),
         left_out=max(0, len(soup.checkpoints) - MOST) if pairs else 0,
-        no_barriers=why_no_barriers(soup),
-        no_influences=why_no_influences(soup),
+        no_barriers=why_no_barriers(soup) or by_domain,
+        no_influences=why_no_influences(soup) or by_domain,
     )
 
 
@@ -159,6 +160,13 @@ def held_out_scores(report: SoupReport) -> dict[Digest, float]:
         **{Recipe.mean([one.checkpoint]).digest: one.held_out for one in report.candidates},
         **{row.recipe.digest: row.scores[split] for row in rows if split in row.scores},
     }
+
+
+def why_not_by_domain(report: SoupReport) -> str:
+    """Empty where the scores that the store keeps, of examples, are those that a report tells."""
+    if report.mixture is None:
+        return ""
+    return "scores are of a mixture of domains, and only the task knows which example is of which domain"
 
 
 def why_no_barriers(soup: Recipe) -> str:
