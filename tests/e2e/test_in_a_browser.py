@@ -124,6 +124,7 @@ def test_a_versions_page_shows_what_decides_and_runs_nothing_of_a_runs_name(page
     expect(description.locator("strong").first).to_contain_text("than the best single candidate")
     heads = description.locator("th").all_inner_texts()
     assert [head.strip() for head in heads[-4:]] == ["validation", "test", "mean of shifts", "gain on test"]
+    assert all(head.endswith("\N{EM SPACE}") for head in heads), "MLflow leaves no space between columns"
     rows = [row.split("\t") for row in description.locator("tbody tr").all_inner_texts()]
     assert [row[0].strip() for row in rows[:3]] == ["best single", "greedy soup", "uniform soup"]
     (picture,) = description.locator("img").all()
