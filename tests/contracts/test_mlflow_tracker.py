@@ -17,7 +17,7 @@ import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, Metric, Param, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, ViewType
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from moto.server import ThreadedMotoServer
@@ -139,9 +139,10 @@ class MlflowBackend:
             ]
         )
 
-    def add_dataset(self, run_id: str, digest: str) -> None:
-        dataset = Dataset("data", digest, source_type="test", source="{}")
-        self.client.log_inputs(run_id, [DatasetInput(dataset)])
+    def add_dataset(self, run_id: str, digest: str, name: str = "data", context: str = "") -> None:
+        dataset = Dataset(name, digest, source_type="test", source="{}")
+        told = [InputTag("mlflow.data.context", context)] if context else []
+        self.client.log_inputs(run_id, [DatasetInput(dataset, told)])
 
     def delete_run(self, run_id: str) -> None:
         self.client.delete_run(run_id)

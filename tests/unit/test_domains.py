@@ -200,6 +200,14 @@ def test_the_domains_of_runs_count_alike_and_others_are_unseen() -> None:
     assert told("", "", domain_from="params.kind").unseen == ()
 
 
+def test_the_datasets_that_runs_logged_may_tell_their_domain() -> None:
+    runs = [Run(str(i), f"run-{i}", "1", "FINISHED", i, {}, {}, {}) for i in range(3)]
+    asked = replace(REQUEST, domain_from="inputs")
+    bench = cast("Bench", Found(validation=["a", "b"], test=["a", "b"]))
+    found = domains_of(asked, bench, runs, {"0": ("a", "b"), "1": ("b",)})
+    assert found.runs == {"0": "a,b", "1": "b", "2": "*"}
+
+
 def test_a_run_that_tells_nothing_among_others_counts_as_one_of_all_data_and_is_told() -> None:
     found = told("a", "b", "")
     assert found.runs == {"0": "a", "1": "b", "2": "*"}
@@ -254,7 +262,7 @@ def test_what_cannot_be_is_told(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"domain_from": "kind"}, "domain_from must be params.NAME or tags.NAME"),
+        ({"domain_from": "kind"}, "domain_from must be params.NAME, tags.NAME or inputs"),
         ({"mix": {"a": -1}}, "zero or more"),
         ({"mix": {"a": 0}}, "no weight above zero"),
         ({"mix": {"a": "x"}}, "mix must be"),

@@ -68,7 +68,10 @@ VerifyExact = Annotated[
 _DOMAINS = "Several domains"
 DomainFrom = Annotated[
     str | None,
-    _in(_DOMAINS, "Where runs tell their domain: params.NAME or tags.NAME; else in the tag stockpot.domain."),
+    _in(
+        _DOMAINS,
+        "Runs tell their domain in params.NAME, tags.NAME, inputs; else the tag stockpot.domain.",
+    ),
 ]
 Mix = Annotated[
     str | None, _in(_DOMAINS, "Weights of the mixture, such as python=2,man=1; equal ones by default.")

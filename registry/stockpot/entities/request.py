@@ -22,6 +22,8 @@ BEST = "best"
 LAST = "last"
 """Checkpoints of a run that are asked for by these words, not by a pattern."""
 
+INPUTS = "inputs"
+"""Where a run's domain is told by the datasets that it logged."""
 MEND = "stockpot soup --help tells each option, and help(stockpot.SoupRequest) each field"
 
 
@@ -164,8 +166,9 @@ class SoupRequest:
     weights. It stands in the table, and the way from it to the soup is measured: never a candidate itself.
     """
     domain_from: str | None = None
-    """Where a run tells the domain of its data: params.NAME or tags.NAME. Where nothing is said, in its tag
-    stockpot.domain: a label, several with commas, or * for all data.
+    """Where a run tells the domain of its data: params.NAME, tags.NAME, or inputs, the names of the datasets
+    that it logged. Where nothing is said, in its tag stockpot.domain: a label, several with commas, or * for
+    all data.
     """
     mix: Mapping[str, float] | None = None
     """Weights of the domains in the mixture. Where nothing is said, equal ones of the domains of runs."""
@@ -235,9 +238,9 @@ class SoupRequest:
                 f"margin must be a number, or a percentage such as '-1%', got {self.margin!r}",
             ),
             (
-                self.domain_from is not None
-                and not re.fullmatch(r"(params|tags)\..+", self.domain_from, re.DOTALL),
-                f"domain_from must be params.NAME or tags.NAME, got {self.domain_from!r}",
+                self.domain_from not in {None, INPUTS}
+                and not re.fullmatch(r"(params|tags)\..+", self.domain_from or "", re.DOTALL),
+                f"domain_from must be params.NAME, tags.NAME or {INPUTS}, got {self.domain_from!r}",
             ),
             (
                 not all(math.isfinite(weight) and weight >= 0 for weight in (self.mix or {}).values()),

@@ -90,6 +90,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def datasets(self, run_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """By run, the names of the datasets that it logged among its inputs, in order: of those whose context
+        names training, where there are such. Without runs that logged none.
+        """
+        ...
+
     def runs_tagged(self, tag: str) -> tuple[Run, ...]:
         """The runs that have this tag (not empty), in whichever experiment, deleted ones too; without
         Stockpot's own. By id.

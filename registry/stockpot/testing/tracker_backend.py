@@ -90,8 +90,8 @@ class Backend(Protocol):
         """
         ...
 
-    def add_dataset(self, run_id: str, digest: str) -> None:
-        """Log that a run used a dataset."""
+    def add_dataset(self, run_id: str, digest: str, name: str = "data", context: str = "") -> None:
+        """Log that a run used a dataset, for what."""
         ...
 
     def delete_run(self, run_id: str) -> None:

@@ -697,6 +697,16 @@ class TrackerContract(RegistryContract):
         assert tracker.runs_on(digest) == tuple(sorted([first, second]))
         assert tracker.runs_on("nobody's") == ()
 
+    def test_a_run_is_asked_for_what_it_was_trained_on(self, backend: Backend, sweep: PlantedSweep) -> None:
+        first, second, third = sweep.children
+        for name in ("python", "man"):
+            backend.add_dataset(first, f"digest of {name}", name)
+        backend.add_dataset(second, "d1", "man", "training")
+        backend.add_dataset(second, "d2", "python", "validation")
+        found = backend.tracker.datasets([first, second, third, "nobody's"])
+        assert found == {first: ("man", "python"), second: ("man",)}
+        assert backend.tracker.datasets([]) == {}
+
     def test_runs_are_found_by_a_tag_deleted_ones_too_and_our_own_not(
         self, backend: Backend, sweep: PlantedSweep, publication: Publication
     ) -> None:

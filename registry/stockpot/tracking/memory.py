@@ -55,6 +55,7 @@ from stockpot.tracking.names import (
     note,
     noted,
     soup_tags,
+    trained_on,
 )
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ class MemoryTracker(MemoryRegistry, Tracker):
         self.models_kept[model_id] = KeptModel(name, run_id, tags or {}, dict(files))
         return model_id
 
-    def add_dataset(self, run_id: str, digest: str) -> None:
-        """Log that a run used a dataset."""
-        self.runs_kept[run_id].datasets.add(digest)
+    def add_dataset(self, run_id: str, digest: str, name: str = "data", context: str = "") -> None:
+        """Log that a run used a dataset, for what."""
+        self.runs_kept[run_id].datasets[digest] = name, context
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run, as people do: MLflow keeps it."""
@@ -209,6 +210,10 @@ class MemoryTracker(MemoryRegistry, Tracker):
     def runs_on(self, dataset: str) -> tuple[str, ...]:
         kept = self.runs_kept.items()
         return tuple(sorted(i for i, one in kept if dataset in one.datasets and ROLE not in one.run.tags))
+
+    def datasets(self, run_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        known = {one: self.runs_kept[one].datasets for one in run_ids if one in self.runs_kept}
+        return {one: trained_on(datasets.values()) for one, datasets in known.items() if datasets}
 
     def runs_tagged(self, tag: str) -> tuple[Run, ...]:
         runs = (kept.run for _, kept in sorted(self.runs_kept.items()))

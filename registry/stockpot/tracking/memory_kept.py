@@ -23,8 +23,8 @@ class KeptRun:
     outputs: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     deleted: bool = False
-    datasets: set[str] = field(default_factory=set)
-    """Digests of those that it used."""
+    datasets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By the digests of those that it used, their names and contexts."""
 
 
 @dataclass

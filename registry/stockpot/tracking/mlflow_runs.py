@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from sys import intern
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.entities import Experiment, Run, SweepSelector
 from stockpot.entities.tags import PARENT, ROLE
 from stockpot.errors import BadRequest, UnknownSweep
 from stockpot.tracking.mlflow_calls import asking, redacted, require_answer
+from stockpot.tracking.names import trained_on
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +24,8 @@ PER_QUESTION = 40
 """Runs that may be listed for nothing, to spare one question: so many cost about as much."""
 AT_ONCE = 8
 """Questions, where each run is asked for its children."""
+CONTEXT = "mlflow.data.context"
+"""The tag of an input that tells what a dataset was for."""
 NAMED = 500
 """Runs that one question names: databases take some thousand values at once."""
 
@@ -64,6 +67,25 @@ def select_runs(
 
 def runs_named(client: "MlflowClient", run_ids: Collection[str], size: int) -> Iterator[tuple[Run, bool]]:
     """The runs of these ids, each with whether it is deleted: those of deleted experiments, too."""
+    for run, active in _with_ids(client, run_ids, size):
+        yield _run(run), not active
+
+
+def datasets_of(client: "MlflowClient", run_ids: Collection[str], size: int) -> dict[str, tuple[str, ...]]:
+    """By run, the names of the datasets that it was trained on, as far as it logged them."""
+    found = {}
+    for run, _ in _with_ids(client, run_ids, size):
+        pairs = [
+            (str(one.dataset.name), next((t.value for t in one.tags if t.key == CONTEXT), ""))
+            for one in run.inputs.dataset_inputs
+        ]
+        if pairs:
+            found[str(run.info.run_id)] = trained_on(pairs)
+    return found
+
+
+def _with_ids(client: "MlflowClient", run_ids: Collection[str], size: int) -> Iterator[tuple[Any, bool]]:
+    """MLflow's runs of these ids, each with whether it and its experiment are active."""
     from mlflow.entities import ViewType
 
     if not run_ids:
@@ -75,8 +97,7 @@ def runs_named(client: "MlflowClient", run_ids: Collection[str], size: int) -> I
             with asking("looking for runs"):
                 page = client.search_runs([*stages], ids, ViewType.ALL, max_results=size, page_token=token)
             for run in page:
-                active = {run.info.lifecycle_stage, stages[run.info.experiment_id]} == {"active"}
-                yield _run(run), not active
+                yield run, {run.info.lifecycle_stage, stages[run.info.experiment_id]} == {"active"}
             token = page.token
             if not token:
                 break

@@ -54,6 +54,7 @@ from stockpot.tracking.mlflow_limits import MOST_TAG, cut
 from stockpot.tracking.mlflow_permissions import prove_experiment_writable, prove_model_writable
 from stockpot.tracking.mlflow_runs import (
     PAGE,
+    datasets_of,
     experiments_of,
     list_runs,
     oldest_experiment,
@@ -179,6 +180,9 @@ class MlflowTracker(Tracker):
 
     def runs_on(self, dataset: str) -> tuple[str, ...]:
         return runs_on(self._client, dataset, self._page_size)
+
+    def datasets(self, run_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        return datasets_of(self._client, run_ids, self._page_size)
 
     def runs_tagged(self, tag: str) -> tuple[Run, ...]:
         return runs_tagged(self._client, tag, self._page_size)

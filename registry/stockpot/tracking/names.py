@@ -74,3 +74,10 @@ def note(tags: Mapping[str, str], version: ModelVersion) -> str:
     """The same with this version, in place of an earlier one of its registered model."""
     others = [uri for uri in noted(tags) if uri.rpartition("/")[0] != version.uri.rpartition("/")[0]]
     return json.dumps([*others, version.uri])
+
+
+def trained_on(datasets: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Of names and contexts, the names of those for training; of all, where no context says so. In order."""
+    told = [*datasets]
+    training = [name for name, context in told if "train" in context.lower()]
+    return tuple(sorted(set(training or [name for name, _ in told])))

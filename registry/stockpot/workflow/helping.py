@@ -155,7 +155,7 @@ class _Help:
         try:
             splits, rule = open_splits(request, bench), overlay_rule(request, bench)
             require_alike(splits, self._opening, rule)
-            domains = domains_of(request, bench, prospects.runs)
+            domains = domains_of(request, bench, prospects.runs, prospects.datasets)
             wanted = AtWork(place.store, self._job, self._opening)
             for split, evaluator in splits.items():
                 aim = domains.aims.get(split)

@@ -124,7 +124,7 @@ def walk(
         try:
             with reading:
                 splits, rule = open_splits(request, bench), overlay_rule(request, bench)
-                domains = domains_of(request, bench, prospects.runs)
+                domains = domains_of(request, bench, prospects.runs, prospects.datasets)
             for sentence in () if said else (*told(request, rule), *domains.notes):
                 watch.say(sentence)
             said = True

@@ -66,6 +66,8 @@ class Prospects:
     """What no soup may hold."""
     told_bases: tuple[str, ...] = ()
     """Paths of this machine that adapters without a base tell as theirs, the most usual first."""
+    datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By run, what it was trained on, as MLflow's inputs tell: where the request asks for that."""
 
     @property
     def runs(self) -> tuple[Run, ...]:

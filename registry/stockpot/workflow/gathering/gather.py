@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stockpot.entities import ExclusionReason, Run, SoupRequest, TensorSpec, WeightsSource
+from stockpot.entities.request import INPUTS
 from stockpot.entities.weights_names import is_adapter
 from stockpot.errors import BadCheckpoint
 from stockpot.soup import CODES, cast_tensors
@@ -103,6 +104,7 @@ def find_prospects(
         len(shortlist.unfinished),
         recalled,
         adapters.paths,
+        tracker.datasets([one.run.run_id for one in found]) if request.domain_from == INPUTS else {},
     )
 
 

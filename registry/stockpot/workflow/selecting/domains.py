@@ -8,7 +8,7 @@ from stockpot.entities import Aim, Objective, Run, SoupRequest
 from stockpot.entities.domain import ALL, label_faults, labels
 from stockpot.errors import BadRequest, BadTask
 from stockpot.prose import counted, listed
-from stockpot.workflow.gathering.run_domains import domains_of_runs, told_by
+from stockpot.workflow.gathering.run_domains import Datasets, domains_of_runs, told_by
 
 if TYPE_CHECKING:
     from stockpot.ports import Bench
@@ -43,14 +43,16 @@ class Domains:
         return bool(self.aims)
 
 
-def domains_of(request: SoupRequest, bench: "Bench", runs: Sequence[Run]) -> Domains:
+def domains_of(
+    request: SoupRequest, bench: "Bench", runs: Sequence[Run], datasets: Datasets | None = None
+) -> Domains:
     """What counts how much on the held-out and the report split. Falsy where the task tells of no domains, or
     of one alone.
 
     In the mixture are, with equal weights, the domains that some run names, or all where no run names any;
     or those that the request's `mix` names. Raises BadRequest for labels that nobody can tell apart or use, a
     mix that names what is not there, and for a request about domains of a task that tells of none; BadTask
-    for a report split that lacks a domain that was selected on.
+    for a report split that lacks a domain that was selected on. `datasets`: by run, what it was trained on.
     """
     found = {split: bench.domains(split) for split in (request.select_on, request.report_on)}
     held_out = found[request.select_on]
@@ -62,7 +64,7 @@ def domains_of(request: SoupRequest, bench: "Bench", runs: Sequence[Run]) -> Dom
     if bench.measures_whole:
         _require_no_wish(request, METRIC)
         return Domains(notes=(METRIC,))
-    of_runs = domains_of_runs(runs, request)
+    of_runs = domains_of_runs(runs, request, datasets or {})
     named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
     faults = [*label_faults({label for each in found.values() for label in each or ()} | named)]
     if faults and not (named or request.mix or request.objective):  # a column that only happens to be there
@@ -82,7 +84,8 @@ def domains_of(request: SoupRequest, bench: "Bench", runs: Sequence[Run]) -> Dom
         request.report_on: Aim(tuple(reported), weights),
     }
     unseen = tuple(sorted({*there, *reported} - named)) if named & {*there, *reported} else ()
-    return Domains(aims, of_runs, unseen, tuple(_notes(request, runs, of_runs, named, {*there, *reported})))
+    silent = [run.name for run in runs if of_runs and not labels(told_by(run, request, datasets or {}))]
+    return Domains(aims, of_runs, unseen, tuple(_notes(silent, of_runs, named, {*there, *reported})))
 
 
 def _require_no_wish(request: SoupRequest, why: str) -> None:
@@ -112,13 +115,8 @@ def _weights(request: SoupRequest, there: Sequence[str], named: Iterable[str]) -
 
 
 def _notes(
-    request: SoupRequest,
-    runs: Sequence[Run],
-    told: Mapping[str, str],
-    named: Iterable[str],
-    there: Iterable[str],
+    silent: Sequence[str], told: Mapping[str, str], named: Iterable[str], there: Iterable[str]
 ) -> Iterable[str]:
-    silent = [run.name for run in runs if told and not labels(told_by(run, request))]
     if silent:
         yield f"these runs tell no domain, and count as runs of all data: {listed(silent)}"
     for domain in sorted({*named} - {*there}):
