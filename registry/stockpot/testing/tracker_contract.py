@@ -703,7 +703,7 @@ class TrackerContract(RegistryContract):
             backend.add_dataset(first, f"digest of {name}", name)
         backend.add_dataset(second, "d1", "man", "training")
         backend.add_dataset(second, "d2", "python", "validation")
-        found = backend.tracker.datasets([first, second, third, "nobody's"])
+        found = backend.tracker.datasets([first, second, third, "nobody"])
         assert found == {first: ("man", "python"), second: ("man",)}
         assert backend.tracker.datasets([]) == {}
 
