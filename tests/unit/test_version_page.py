@@ -25,6 +25,7 @@ from stockpot.entities import (
     Exclusion,
     ExclusionReason,
     JudgedVersion,
+    Mixture,
     ModelVersion,
     OverlayRule,
     Recipe,
@@ -296,6 +297,36 @@ def test_each_trial_is_told_in_order_with_what_it_had_to_beat() -> None:
     text = html(page).text
     assert "3. refused: at most 50.00, rejected" in text
     assert "1. two: 89.02, accepted" in text
+
+
+def across(found: SoupReport) -> SoupReport:
+    """The same, of a specialist: chosen on other examples than those that rank the candidates."""
+    (greedy,) = found.selections
+    singles = len([step for step in greedy.steps if len(step.tried) == 1])
+    steps = [
+        replace(step, score=None if step.score is None else (0.5 if place < singles else 0.52))
+        for place, step in enumerate(greedy.steps)
+    ]
+    own = replace(greedy, method="specialist:<b>owls", steps=tuple(steps), score=0.52)
+    rows = (found.rows[0], replace(found.rows[1], methods=(own.method,), label="owls specialist"))
+    mixture = Mixture({"<b>owls": 0.5, "mice": 0.5}, {"<b>owls": 40, "mice": 40}, (), {})
+    return replace(found, selections=(own,), rows=rows, mixture=mixture)
+
+
+def test_a_specialists_search_is_told_by_its_own_examples_alone() -> None:
+    site = Site()
+    ingredients = site.logs("one", "two", "three")
+    found = across(told(ingredients))
+    version = site.soup(
+        "soup", ingredients, told=replace(found, request=replace(found.request, model="birds"))
+    )
+    page = site.page(version)
+    (search,) = page.searches
+    assert (search.start, search.start_name) == (0.5, "one"), "not the 0.89 of the whole split"
+    assert [one.incumbent for one in search.attempts] == [0.52, 0.52, 0.52]
+    seen = html(page)
+    assert "one, the best run of <b>owls" in seen.text
+    assert "b" not in {tag for tag, _ in seen.elements}
 
 
 def test_barriers_are_what_is_remembered_and_the_rest_names_its_command() -> None:

@@ -98,7 +98,7 @@ def trajectory(search: Search, unit: str | None) -> Trajectory:
     def y(value: float) -> float:
         return round(bottom - (bottom - TOP) * (min(max(value, low), high) - low) / (high - low), 1)
 
-    start = f"{search.start_name}: {score(search.start, unit)}, the best single candidate"
+    start = f"{search.start_name}: {score(search.start, unit)}, {search.start_told}"
     dots = [Dot(x(0), y(search.start), "kept", start)]
     path = [f"M{x(0)} {y(search.start)}"]
     for number, one in enumerate(search.attempts, 1):

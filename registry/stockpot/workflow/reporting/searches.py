@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stockpot.entities import Digest, Selection, SoupReport
 from stockpot.prose import counted
+from stockpot.workflow.selecting.rows import SPECIALIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,17 @@ class Search:
     rule: str
     complete: bool
     start: float
-    """The score of the best single candidate, from which it began."""
+    """The score from which it began: of the best single candidate; of a specialist's own search, of its
+    domain's best run on the domain's examples alone.
+    """
     start_name: str
     attempts: tuple[Attempt, ...]
+
+    @property
+    def start_told(self) -> str:
+        """What it began with, in words."""
+        domain = self.method.removeprefix(SPECIALIST)
+        return "the best single candidate" if domain == self.method else f"the best run of {domain}"
 
 
 def searches(report: SoupReport) -> tuple[Search, ...]:
@@ -43,14 +52,18 @@ def searches(report: SoupReport) -> tuple[Search, ...]:
     if report.base is not None:
         names.setdefault(report.base.recipe.checkpoints[0], ("the base", ""))
     best = report.rows[0]
-    start = best.scores.get(report.request.select_on)
-    if start is None:
-        return ()
-    name, _ = names.get(best.recipe.checkpoints[0], (best.label, ""))
+    whole = best.scores.get(report.request.select_on)
     found = []
     for one in report.selections:
-        attempts = tuple(_attempts(one, start, best.recipe.checkpoints, names))
+        held, start = best.recipe.checkpoints, whole
+        if one.method.startswith(SPECIALIST):  # its scores are of other examples
+            held = one.recipe.checkpoints[:1]
+            start = next((step.score for step in one.steps if step.tried == held), None)
+        if start is None:
+            continue
+        attempts = tuple(_attempts(one, start, held, names))
         if len(attempts) > 1:
+            name, _ = names.get(held[0], (best.label, ""))
             found.append(Search(one.method, one.rule, one.complete, start, name, attempts))
     return tuple(found)
 
