@@ -455,11 +455,13 @@ def test_examples_are_of_the_domain_that_a_column_tells_or_their_folder(bert: st
         (tmp_path / "foldered" / domain).mkdir(parents=True)
         lines(tmp_path / "foldered" / domain / "x.jsonl", REVIEWS[place : place + 2])
     lines(tmp_path / "none.jsonl", REVIEWS)
+    lines(tmp_path / "numbered.jsonl", [{**row, "domain": 7} for row in REVIEWS])
     task = TextClassification(data=str(tmp_path), model=bert, text="text")
     assert task.domains("told") == ["a", "b", "a", "b", "a", "b"]
     assert task.domains("foldered") == ["sea", "sea", "sky", "sky"]
     assert len(task.examples("foldered")) == 4
     assert task.domains("none") is None
+    assert task.domains("numbered") is None, "another column of that name, of somebody who knows no domains"
     said = faults_of(lambda: task.examples("untold"))
     assert "rows have no domain, where others have one: untold.jsonl, row 3" in said
 

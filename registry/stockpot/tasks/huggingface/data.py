@@ -123,11 +123,12 @@ class Table:
         return Table(files, folders=folders)
 
     def domains(self) -> Sequence[str] | None:
-        """The domain of each row: the column ``domain``, else the folder of its file; None where there is
-        neither. Raises BadTask for rows without one among others.
+        """The domain of each row: the column ``domain`` where it holds texts, else the folder of its file;
+        None where there is neither. Raises BadTask for rows without one among others.
         """
-        if DOMAIN_COLUMN in self.names:
-            told = [value if isinstance(value, str) else "" for value in self.column(DOMAIN_COLUMN)]
+        column = self.column(DOMAIN_COLUMN) if DOMAIN_COLUMN in self.names else ()
+        if any(isinstance(value, str) for value in column):
+            told = [value if isinstance(value, str) else "" for value in column]
         elif any(self.folders):
             told = [
                 folder
