@@ -242,6 +242,7 @@ class Workplace:
         from stockpot.workflow.gathering.gather import gather
         from stockpot.workflow.gathering.starting_point import base_source
         from stockpot.workflow.plan import plan
+        from stockpot.workflow.selecting.domains import domains_of
         from stockpot.workflow.selecting.measure import open_splits
         from stockpot.workflow.selecting.overlaid import overlay_rule
 
@@ -249,7 +250,8 @@ class Workplace:
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
         base_source(request, self.tracker)  # raises where nothing is there
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
-        return plan(prospects, self.supply, methods, splits, self.store, rule)
+        domains = domains_of(request, bench, prospects.runs)
+        return plan(prospects, self.supply, methods, splits, self.store, rule, domains)
 
     def promoter(self, policy: "Policy") -> "Promoter":
         """What judges versions by this policy, and moves the alias that it guards."""

@@ -1,10 +1,12 @@
 """What a request would do, without downloading or evaluating anything."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
+    Candidate,
     Checkpoint,
     Digest,
     EvaluationProtocol,
@@ -12,14 +14,17 @@ from stockpot.entities import (
     OverlayRule,
     Recipe,
     Run,
+    SoupRequest,
     WeightsSource,
 )
 from stockpot.selection import is_by_group
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
 from stockpot.workflow.selecting.curve import SHARES, passes_of_base
+from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.overlaid import told
 from stockpot.workflow.selecting.search import contenders_of, with_base
+from stockpot.workflow.selecting.specialists import own_candidates
 
 if TYPE_CHECKING:
     from stockpot.ports import Evaluator, MakeMethod, Store
@@ -67,9 +72,10 @@ def plan(
     evaluators: Mapping[str, "Evaluator"],
     store: "Store",
     rule: OverlayRule | None = None,
+    domains: Domains | None = None,
 ) -> Plan:
     """Count the passes that a request needs beyond what is remembered. `rule`: by which soups get statistics.
-    Raises NothingToSoup.
+    `domains`: what specialists are looked for. Raises NothingToSoup.
     """
     request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
@@ -84,6 +90,7 @@ def plan(
         len(contenders) if is_by_group(make) else make(contenders, accept=request.accept).most_soups
         for make in complete.values()
     )
+    special = _of_specialists(request, sweep.candidates, domains)
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -91,12 +98,51 @@ def plan(
             PlannedCandidate(c.run, c.source, c.checkpoint if is_read(c) else None) for c in sweep.candidates
         ),
         sweep.exclusions,
-        (*prospects.notes, *told(request, rule), *doubts(prospects, sweep)),
+        (
+            *prospects.notes,
+            *told(request, rule),
+            *(domains.notes if domains else ()),
+            *doubts(prospects, sweep),
+        ),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        soups,
-        sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts)),
+        soups + special.selection,
+        sum(
+            min(missing(split), shown) + len(methods) + special.count
+            for split in (request.report_on, *request.shifts)
+        )
+        + special.references,
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),
-        0 if rule is None else soups + between,
+        0 if rule is None else soups + between + special.soups,
     )
+
+
+@dataclass(frozen=True)
+class _OfSpecialists:
+    """What they cost beside the request's methods, at most."""
+
+    count: int = 0
+    selection: int = 0
+    """Passes over the held-out split: searches take parts of one, and what they found is scored on all."""
+    references: int = 0
+    """Passes over the report split: of each domain's best run, and of the average of these."""
+    soups: int = 0
+    """That get statistics."""
+
+
+def _of_specialists(
+    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None
+) -> _OfSpecialists:
+    aim = None if domains is None else domains.aims.get(request.select_on)
+    if domains is None or aim is None:
+        return _OfSpecialists()
+    found = {domain: len(own_candidates(domain, candidates, domains.runs)) for domain in aim.counting}
+    own = {domain: count for domain, count in found.items() if count}
+    if not own:
+        return _OfSpecialists()
+    # Of H runs one pass shows that scores can be read off those of the whole split, and H - 1 are of soups.
+    parts = sum(len(aim.places(domain)) * count for domain, count in own.items()) / len(aim.domains)
+    mean = int(len(own) > 1)
+    soups = sum(count - 1 for count in own.values()) + mean
+    return _OfSpecialists(len(own), math.ceil(parts) + len(own), len(own) + mean, soups)
