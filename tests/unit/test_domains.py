@@ -229,6 +229,14 @@ def test_labels_that_nobody_asked_about_stop_nothing() -> None:
     assert found.notes == ("nothing is told by domain: A, a would all be 'a' in the name of an alias",)
 
 
+def test_a_report_split_without_a_domain_that_nobody_asked_about_stops_nothing() -> None:
+    for reported in (["a"], None):
+        found = told("", "", bench=Found(validation=["a", "b"], test=reported))
+        assert not found
+        (note,) = found.notes
+        assert note.startswith("nothing is told by domain: split test has no examples of")
+
+
 def test_one_domain_or_none_is_as_without() -> None:
     for labels in (None, ["a", "a"]):
         assert not told("a", bench=Found(validation=labels, test=["a"]))
@@ -265,6 +273,8 @@ def test_what_cannot_be_is_told(
         ({"domain_from": "kind"}, "domain_from must be params.NAME, tags.NAME or inputs"),
         ({"mix": {"a": -1}}, "zero or more"),
         ({"mix": {"a": 0}}, "no weight above zero"),
+        ({"mix": {"a": 1e308, "b": 1e308}}, "from 1e-15 to 1e\\+15"),
+        ({"mix": {"a": 5e-324}}, "from 1e-15 to 1e\\+15"),
         ({"mix": {"a": "x"}}, "mix must be"),
     ],
 )

@@ -18,6 +18,8 @@ MEAN_OF_SHIFTS = "mean of shifts"
 
 TRAIN = "train"
 """The split on which statistics are estimated where the request names none, as those of each run were."""
+HEAVIEST = 1e15
+"""Weight of a domain. Of these, sums and products with scores stay far within the floats."""
 BEST = "best"
 LAST = "last"
 """Checkpoints of a run that are asked for by these words, not by a pattern."""
@@ -243,8 +245,11 @@ class SoupRequest:
                 f"domain_from must be params.NAME, tags.NAME or {INPUTS}, got {self.domain_from!r}",
             ),
             (
-                not all(math.isfinite(weight) and weight >= 0 for weight in (self.mix or {}).values()),
-                f"weights of a mix are numbers of zero or more, got {dict(self.mix or {})}",
+                not all(w == 0 or 1 / HEAVIEST <= w <= HEAVIEST for w in (self.mix or {}).values()),
+                (
+                    f"weights of a mix are numbers of zero or more, and from {1 / HEAVIEST:g} to "
+                    f"{HEAVIEST:g} where they are not zero, got {dict(self.mix or {})}"
+                ),
             ),
             (
                 self.mix is not None and not any(self.mix.values()),

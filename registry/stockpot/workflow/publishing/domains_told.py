@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
+from stockpot.entities.domain import ALL, is_own
 from stockpot.prose import listed
-from stockpot.workflow.publishing.verdict import gain, score
+from stockpot.workflow.publishing.verdict import gain, row_of, score
+from stockpot.workflow.selecting.rows import GENERALIST
 
 WORST = "worst of the mixture"
 UNSEEN = "mean of unseen"
@@ -56,8 +58,11 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
         yield f"no run names {listed(mixture.unseen)}: scores there are of unseen domains"
     for contrast in report.contrasts or ():
         told = f"{gain(contrast.comparison, unit)} on split {split}"
-        yield f"{GAVE[contrast.what]}: {told} ({contrast.after}, compared with: {contrast.before})"
-    if all(contrast.what != "both" for contrast in report.contrasts or ()):
+        one = _only_domain(contrast.after, report) if contrast.what == "both" else ""
+        after = f"{contrast.after}, all of whose runs are of {one}" if one else contrast.after
+        yield f"{GAVE[contrast.what]}: {told} ({after}, compared with: {contrast.before})"
+    generalist = row_of(report, GENERALIST)
+    if generalist is not None and not generalist.recipe.is_soup:
         yield f"{GAVE['both']}: nothing, greedy found no soup that is as good as the best single candidate"
     for row in report.rows:
         if row.versus_specialists:
@@ -81,6 +86,16 @@ def domain_values(row: Row, report: SoupReport) -> dict[str, float]:
     if unseen and len(unseen) == len(_unseen(report)):
         found[UNSEEN] = sum(unseen) / len(unseen)
     return found
+
+
+def _only_domain(label: str, report: SoupReport) -> str:
+    """The one domain that all runs of this row name; empty where there are several, or some tell none."""
+    row = next(row for row in report.rows if row.label == label)
+    runs = {candidate.checkpoint: candidate.run_id for candidate in report.candidates}
+    named = report.mixture.runs if report.mixture else {}
+    told = {named.get(runs.get(checkpoint, ""), ALL) for checkpoint in row.recipe.checkpoints}
+    first = next(iter(told))
+    return first if len(told) == 1 and is_own(first, first) and first != ALL else ""
 
 
 def _unseen(report: SoupReport) -> Sequence[str]:

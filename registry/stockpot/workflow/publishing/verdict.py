@@ -14,7 +14,7 @@ from stockpot.entities import (
     SoupRequest,
     Step,
 )
-from stockpot.prose import counted
+from stockpot.prose import counted, listed
 from stockpot.workflow.selecting.rows import SPECIALIST
 
 POINT = 0.01
@@ -133,6 +133,9 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
     """The same, without what it is about."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
+        domains = [method.removeprefix(SPECIALIST) for method in row.methods if method.startswith(SPECIALIST)]
+        if domains and len(domains) == len(row.methods):
+            return f"no soup: the best run of {listed(domains)} alone"
         return "no soup: the best single candidate alone"
     told = f"{PHRASES[verdict]} than {_whom(row)}: {_gained(row, report_on, unit)}"
     if specialty(row):

@@ -23,7 +23,7 @@ from stockpot.entities import (
 )
 from stockpot.statistics import compare_domains, pairs_by_domain, simultaneous
 from stockpot.workflow.selecting.compared import compared, compared_on
-from stockpot.workflow.selecting.rows import BEST_SINGLE
+from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST
 from stockpot.workflow.selecting.specialists import Specialist, whose
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 ROUTED = "specialists, each asked about its domain"
 ROUTED_RUNS = "best run of each domain, each asked about its domain"
 MEAN_OF_RUNS = "mean of the best run of each domain"
-GENERALIST = "greedy"
 
 
 def with_domains(
@@ -129,12 +128,17 @@ class _Telling:
     def _compared(self, before: Score, after: Score) -> Comparison:
         return compared(self.report.request.report_on, before, after, groups=self.groups)
 
+    @property
+    def _all_have_one(self) -> bool:
+        """Whether each domain that counts has a specialist."""
+        return {s.domain for s in self.specialists} >= {*self.aim.counting}
+
     def _routed(self, *, runs: bool = False) -> Score | None:
         """Each example by its domain's specialist, or by its best run: what a caller who knows the domain
         gets. NaN for examples that do not count. None where a domain that counts has no run of its own.
         """
         by_domain = {s.domain: self._score(s.best_run if runs else s.recipe) for s in self.specialists}
-        if not by_domain.keys() >= {*self.aim.counting}:
+        if not self._all_have_one:
             return None
         nothing = Score((math.nan,) * len(self.aim.domains))
         examples = tuple(
@@ -143,8 +147,11 @@ class _Telling:
         return Score(examples, aim=self.aim)
 
     def _mean_of_runs(self) -> Recipe | None:
+        """None also where a domain that counts has no run of its own: it would be a mean of others' runs."""
         distinct = dict.fromkeys(s.best_run.checkpoints[0] for s in self.specialists)
-        return None if len(distinct) < 2 else replace(Recipe.mean([*distinct]), overlay=self.rule)
+        if not self._all_have_one or len(distinct) < 2:
+            return None
+        return replace(Recipe.mean([*distinct]), overlay=self.rule)
 
     def _references(self, routed: Score | None, runs: Score | None) -> Iterator[ReferenceRow]:
         if routed is not None and runs is not None:

@@ -66,16 +66,20 @@ def domains_of(
         return Domains(notes=(METRIC,))
     of_runs = domains_of_runs(runs, request, datasets or {})
     named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
+    asked = bool(named or request.mix or request.objective)  # else a column may only happen to be there
     faults = [*label_faults({label for each in found.values() for label in each or ()} | named)]
-    if faults and not (named or request.mix or request.objective):  # a column that only happens to be there
+    if faults and not asked:
         return Domains(notes=(f"nothing is told by domain: {listed(faults)}",))
     _require_none(faults)
     weights = _weights(request, there, named)
     reported = found[request.report_on]
     lacking = sorted(d for d, w in weights.items() if w > 0 and d not in (reported or ()))
     if reported is None or lacking:
+        what = f"split {request.report_on} has no examples of {listed(lacking)}"
+        if not asked:
+            return Domains(notes=(f"nothing is told by domain: {what}",))
         raise BadTask(
-            f"split {request.report_on} has no examples of {listed(lacking)}, on which was selected",
+            f"{what}, on which was selected",
             mend="give the report split examples of each domain, or leave those out with --mix",
         )
     worst = request.objective is Objective.WORST

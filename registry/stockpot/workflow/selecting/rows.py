@@ -6,6 +6,8 @@ from stockpot.entities import MEAN_OF_SHIFTS, SoupRequest
 
 BEST_SINGLE = "best single"
 BASE = "base"
+GENERALIST = "greedy"
+"""The method whose soup is the primary one: among domains, by the mixture's score."""
 SPECIALIST = "specialist:"
 """What the names of methods begin with that look for a domain's soup; the domain follows."""
 

@@ -1,0 +1,122 @@
+"""What a report says of domains, and of what it does not know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from stockpot.entities import (
+    Aim,
+    Candidate,
+    CandidatePoint,
+    Checkpoint,
+    Comparison,
+    Contrast,
+    Digest,
+    Mixture,
+    Recipe,
+    ReportRow,
+    Run,
+    Selection,
+    SoupReport,
+    SoupRequest,
+    WeightsFormat,
+    WeightsSource,
+)
+from stockpot.store import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
+from stockpot.workflow.plan import _of_specialists
+from stockpot.workflow.publishing.domains_told import domain_sentences
+from stockpot.workflow.publishing.verdict import sentence
+from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, with_domains
+from stockpot.workflow.selecting.domains import Domains
+from stockpot.workflow.selecting.specialists import Specialist
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
+
+A, B, C = (Digest(f"sha256:{letter * 64}") for letter in "abc")
+REQUEST = SoupRequest(model="birds", task="t", sweep="s")
+GAIN = Comparison("test", 540, 0.01, 0.002, 0.02, 0.95, None)
+SHARES = {"owls": 0.5, "mice": 0.5}
+
+
+def row(recipe: Recipe, *methods: str, label: str = "greedy soup") -> ReportRow:
+    return ReportRow(label, methods, recipe, {"validation": 0.9, "test": 0.8}, {"test": GAIN})
+
+
+def report(*rows: ReportRow, runs: Mapping[str, str] | None = None, **more: object) -> SoupReport:
+    points = tuple(
+        CandidatePoint(run, run, one, 0.5, None, None) for run, one in (("a", A), ("b", B), ("c", C))
+    )
+    mixture = Mixture(SHARES, {"owls": 40, "mice": 40}, (), runs or {})
+    best = replace(row(Recipe.mean([A]), label="best single"), versus_best={})
+    made = SoupReport(REQUEST, (best, *rows), (), points, (), (), mixture=mixture)
+    return replace(made, **more)  # type: ignore[arg-type]  # its fields
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (("specialist:owls",), "no soup: the best run of owls alone"),
+        (("specialist:owls", "specialist:mice"), "no soup: the best run of owls, mice alone"),
+        (("greedy", "specialist:owls"), "no soup: the best single candidate alone"),
+    ],
+)
+def test_a_specialist_of_one_run_is_not_called_the_best_single(methods: Sequence[str], said: str) -> None:
+    assert sentence(row(Recipe.mean([B]), *methods), "test", None).endswith(said)
+
+
+def test_what_both_gave_is_told_of_greedy_and_where_it_was_asked_alone() -> None:
+    """Nothing was found to be worse where nobody looked."""
+    alone, soup = Recipe.mean([A]), Recipe.mean([A, B])
+    assert "Averaging across both" not in " ".join(domain_sentences(report(row(soup, "uniform"))))
+    assert "Averaging across both: nothing" in " ".join(domain_sentences(report(row(alone, "greedy"))))
+
+
+@pytest.mark.parametrize(
+    ("runs", "one"),
+    [({"a": "owls", "b": "owls"}, True), ({"a": "owls", "b": "mice"}, False), ({"a": "*", "b": "*"}, False)],
+)
+def test_a_greedy_soup_of_one_domains_runs_is_told_to_be_one(runs: Mapping[str, str], *, one: bool) -> None:
+    both = Contrast("both", "best single", "greedy soup", GAIN)
+    found = report(row(Recipe.mean([A, B]), "greedy"), runs=runs, contrasts=(both,))
+    text = " ".join(domain_sentences(found))
+    assert ("greedy soup, all of whose runs are of owls, compared with" in text) is one
+    assert "Averaging across both: +1.00" in text
+
+
+LABELS = ("owls",) * 40 + ("mice",) * 40
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_the_mean_of_each_domains_best_run_is_that_of_each_domain(*, lacking: bool) -> None:
+    domains = ("owls", "mice", "newts") if lacking else ("owls", "mice")
+    aim = Aim((*LABELS, "newts"), dict.fromkeys(domains, 1.0))
+    inner = TableEvaluator(lambda _: [0.5] * 81, n=81, greatest=1.0)
+    evaluator = SharedEvaluator(inner, MemoryStore(), aim=aim)
+    specialists = [
+        Specialist(domain, Selection(f"specialist:{domain}", "", (), Recipe.mean([one]), 0.5), inner.protocol)
+        for domain, one in (("owls", B), ("mice", C))
+    ]
+    found = with_domains(
+        report(), Domains({"validation": aim, "test": aim}), specialists, evaluator, None, None
+    )
+    assert (MEAN_OF_RUNS in {one.label for one in found.references or ()}) is not lacking
+
+
+def test_a_plan_counts_what_specialists_cost() -> None:
+    runs = {"1": "owls", "2": "owls", "3": "owls", "4": "mice", "5": "owls,mice", "6": "*"}
+    found = [
+        Candidate(
+            Run(run, run, "7", "FINISHED", 1, {}, {}, {}),
+            WeightsSource(run, WeightsFormat.SAFETENSORS, "m.safetensors", "u", None, 1),
+            "",
+            Checkpoint(A, 1, (), A),
+        )
+        for run in runs
+    ]
+    aim = Aim(LABELS, dict.fromkeys(SHARES, 1.0))
+    cost = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs))
+    assert (cost.count, cost.selection) == (2, (4 + 2) / 2 + 2)
+    assert (cost.references, cost.soups) == (2 + 1, 3 + 1 + 1)
+    assert _of_specialists(REQUEST, found, Domains()) == _of_specialists(REQUEST, found, None)
+    assert _of_specialists(REQUEST, found, None).count == 0
