@@ -1,6 +1,6 @@
 """What the command does, for programs: the same settings, the same walk, the same errors."""
 
-from stockpot.calls.sweeps import check, check_rules, check_task, help_out, plan, scan, soup, submit
+from stockpot.calls.sweeps import check, check_rules, check_task, domains, help_out, plan, scan, soup, submit
 from stockpot.calls.versions import answer, audit, gate, promote, recall, report, watch
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "check",
     "check_rules",
     "check_task",
+    "domains",
     "gate",
     "help_out",
     "plan",

@@ -26,6 +26,7 @@ from stockpot.workflow.scanning.overview import RulesCheck
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding
+    from stockpot.workflow.discovering import Discovery
 
 
 def soup(request: SoupRequest, *, flow: bool | None = None, watch: Watcher | None = None) -> SoupOutcome:
@@ -175,6 +176,37 @@ def check(  # noqa: PLR0913 - one parameter per option
     watch = log_of(watch)
     with Workplace(watch=watch) as place:
         return check_sweep(request, place.tracker, place.supply, watch)
+
+
+def domains(
+    request: SoupRequest,
+    *,
+    rank: bool = False,
+    names: Sequence[str] = (),
+    write_tags: bool = False,
+    watch: Watcher | None = None,
+) -> "Discovery":
+    """Find groups among a sweep's runs that are good at the same held-out examples: domains that nobody told.
+
+    It reads the scores that an earlier request left. Changes nothing, unless told to.
+
+    Args:
+        request: Which sweep, task and split; what it says of soups and the registry does not matter.
+        rank: Evaluate the candidates that have no score yet, as `soup` would: that finds them remembered.
+        names: Of the groups, in their order. By default what their runs tell, or group-1 and so on.
+        write_tags: Tag each run with its group's name, in ``stockpot.domain``.
+        watch: Told of the progress; by default the log of the name "stockpot", at level INFO.
+
+    Raises the errors of `stockpot.errors`, each with its mend: BadRequest where scores are missing, and where
+    a run's tag says otherwise.
+    """
+    from stockpot.workflow.discovering import discover, write_tags_of
+
+    _require_request(request)
+    watch = log_of(watch)
+    with Workplace(watch=watch) as place:
+        found = discover(request, place, watch, ranks=rank, names=names)
+        return write_tags_of(found, place.tracker) if write_tags else found
 
 
 def scan(

@@ -15,6 +15,7 @@ from stockpot.cli import (
     attesting,
     automations,
     checking,
+    discovering,
     lineage,
     operations,
     options,
@@ -77,6 +78,7 @@ tasks = typer.Typer(help="What says how a model is scored.", no_args_is_help=Tru
 app.add_typer(tasks, name="task")
 
 scanning.add_commands(app)
+app.add_typer(discovering.commands)
 app.add_typer(operations.commands)
 app.add_typer(promoting.commands)
 app.add_typer(lineage.commands)

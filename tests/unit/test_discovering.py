@@ -1,0 +1,222 @@
+"""Domains of a sweep's runs: looked for in remembered scores, named, and written as tags."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from stockpot.documents import from_document, to_document
+from stockpot.entities import Composition, SoupRequest, TensorSpec, tags
+from stockpot.errors import BadRequest, NotPermitted, OutOfDeviceMemory
+from stockpot.soup import CheckpointCache
+from stockpot.store import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
+from stockpot.testing.listener import Listener
+from stockpot.tracking import MemoryTracker
+from stockpot.workflow.discovering import Discovery, discover, write_tags_of
+from stockpot.workflow.gathering.supply import Supply
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench
+
+N = 200
+REQUEST = SoupRequest(model="m", task="t", experiment="e")
+
+
+class Halving:
+    """As much of a bench as looking for domains needs: batches of eight, of which only `fitting` fit."""
+
+    def __init__(self, scores: Callable[[Composition], Sequence[float]], fitting: int = 8) -> None:
+        self._scores, self._fitting = scores, fitting
+        self.batch_size = 8
+
+    def fits(self, _: Sequence[TensorSpec]) -> Sequence[str]:
+        return []
+
+    def heed(self, *_: object) -> None:
+        return
+
+    def halve_batch(self) -> None:
+        self.batch_size //= 2
+
+    def evaluator(self, split: str, *, compared: bool) -> TableEvaluator:
+        assert not compared
+        found = TableEvaluator(self._told, n=N, split=split)
+        found.protocol = replace(
+            found.protocol, conditions=replace(found.protocol.conditions, batch_size=self.batch_size)
+        )
+        return found
+
+    def _told(self, recipe: Composition) -> Sequence[float]:
+        if self.batch_size > self._fitting:
+            raise OutOfDeviceMemory("no room", mend="a smaller model")
+        return self._scores(recipe)
+
+    def domains(self, split: str) -> Sequence[str]:
+        assert split == "validation"
+        return ["seen"] * (N // 2) + ["heard"] * (N // 2)
+
+
+@dataclass
+class Place:
+    """A sweep in memory whose runs, in turn, are good at the one half and at the other half of the
+    examples.
+    """
+
+    tracker: MemoryTracker
+    store: MemoryStore
+    supply: Supply
+    fitting: int = 8
+
+    @classmethod
+    def of(cls, folder: Path, told: Mapping[int, str], *, runs: int = 6) -> "Place":
+        """`told`: the tags of some of its runs, by their places."""
+        tracker, store = MemoryTracker(), MemoryStore()
+        experiment = tracker.add_experiment("e")
+        for number in range(runs):
+            tag = {tags.DOMAIN: told[number]} if number in told else {}
+            params = {"corpus": "ab"[number % 2], "lr": str(number // 2), "seed": str(number)}
+            run = tracker.add_run(experiment, f"tune-{number}", params=params, tags=tag)
+            tracker.add_file(run, "model.safetensors", save({"w": torch.full((2,), float(number))}))
+        return cls(tracker, store, Supply(tracker, store, CheckpointCache(folder)))
+
+    def bench(self, request: SoupRequest) -> "Bench":
+        assert request == REQUEST
+        return cast("Bench", Halving(self._scores, self.fitting))
+
+    def _scores(self, recipe: Composition) -> Sequence[float]:
+        (digest,) = recipe.checkpoints
+        with self.supply.open(digest) as file:
+            number = int(file.read("w")[0])
+        draw = np.random.default_rng(number)
+        at_home = (np.arange(N) < N // 2) == (number % 2 == 0)
+        scores: list[float] = (at_home + draw.normal(0, 0.3, N)).tolist()
+        return scores
+
+    def look(self, *, ranks: bool = False, names: Sequence[str] = ()) -> Discovery:
+        return discover(REQUEST, self, Listener(), ranks=ranks, names=names)
+
+    def tags(self) -> list[str]:
+        return [kept.run.tags.get(tags.DOMAIN, "") for kept in self.tracker.runs_kept.values()]
+
+
+def test_runs_are_grouped_and_programs_read_it(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {})
+    found = place.look(ranks=True)
+    assert [group.name for group in found.groups] == ["group-1", "group-2"]
+    assert [[run.run_name for run in group.runs] for group in found.groups] == [
+        ["tune-0", "tune-2", "tune-4"],
+        ["tune-1", "tune-3", "tune-5"],
+    ]
+    assert [{example.domain for example in group.examples} for group in found.groups] == [{"seen"}, {"heard"}]
+    assert [one.name for one in found.likewise] == ["params.corpus"]
+    assert found.agreement is None
+    assert from_document(Discovery, to_document(found)) == found
+    assert place.tags() == [""] * 6
+    assert place.look() == found, "remembered"
+
+
+def test_scores_are_found_that_were_measured_in_smaller_batches(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {})
+    place.fitting = 2
+    found = place.look(ranks=True)
+    assert found.groups
+    assert place.look() == found
+    place.fitting = 0
+    with pytest.raises(OutOfDeviceMemory):
+        Place.look(replace(place, store=MemoryStore()), ranks=True)
+
+
+def test_missing_scores_are_told_with_the_command_that_measures_them(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {})
+    with pytest.raises(
+        BadRequest, match="6 of 6 candidates have no remembered score on split validation"
+    ) as told:
+        place.look()
+    assert "--rank evaluates them (6 forward passes over validation, n=200)" in told.value.mend
+    place.look(ranks=True)
+    experiment = place.tracker.add_experiment("e")
+    run = place.tracker.add_run(experiment, "late")
+    place.tracker.add_file(run, "model.safetensors", save({"w": torch.full((2,), 6.0)}))
+    with pytest.raises(
+        BadRequest, match="1 of 7 candidates have no remembered score on split validation: late"
+    ):
+        place.look()
+
+
+def test_groups_have_the_names_that_their_runs_tell_where_those_agree(tmp_path: Path) -> None:
+    found = Place.of(tmp_path / "some", {0: "seen", 2: "seen", 3: "heard"}).look(ranks=True)
+    assert [group.name for group in found.groups] == ["seen", "heard"]
+    assert found.agreement == 1
+    found = Place.of(tmp_path / "one", {0: "seen", 2: "spoken", 3: "heard"}).look(ranks=True)
+    assert [group.name for group in found.groups] == ["group-1", "heard"]
+    found = Place.of(tmp_path / "same", {0: "all", 1: "all"}).look(ranks=True)
+    assert [group.name for group in found.groups] == ["group-1", "group-2"]
+    found = Place.of(tmp_path / "star", {0: "*", 2: "*", 4: "*"}).look(ranks=True)
+    assert [group.name for group in found.groups] == ["group-1", "group-2"], (
+        "no group is all data by its name"
+    )
+
+
+def test_names_are_the_groups_in_their_order_and_as_many(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {0: "seen"})
+    found = place.look(ranks=True, names=["left", "right"])
+    assert [group.name for group in found.groups] == ["left", "right"]
+    with pytest.raises(BadRequest, match="there are 2 groups, and 1 name for them"):
+        place.look(names=["left"])
+
+
+def test_tags_are_written_once_and_never_over_another_value(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {0: "seen"})
+    found = write_tags_of(place.look(ranks=True), place.tracker)
+    assert place.tags() == ["seen", "group-2", "seen", "group-2", "seen", "group-2"]
+    assert len(found.tagged) == 5
+    assert write_tags_of(place.look(), place.tracker).tagged == ()
+    with pytest.raises(
+        BadRequest, match=r"the tag stockpot\.domain of 3 runs has another value: nothing was written"
+    ) as told:
+        write_tags_of(place.look(names=["seen", "heard"]), place.tracker)
+    assert "run tune-1 (run-1) has 'group-2', and would get 'heard'" in told.value.faults
+    assert "--names" in told.value.mend
+    assert "heard" not in place.tags()
+
+
+def test_what_happened_meanwhile_counts(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {})
+    found = place.look(ranks=True)
+    place.tracker.delete_run("run-2")
+    place.tracker.tag_run("run-1", tags.DOMAIN, "group-2")
+    done = write_tags_of(found, place.tracker)
+    assert done.tagged == ("run-0", "run-4", "run-3", "run-5")
+    assert done.notes == ("deleted meanwhile, and not tagged: run-2",)
+    place.tracker.tag_run("run-5", tags.DOMAIN, "else")
+    with pytest.raises(BadRequest, match="of 1 run has another value"):
+        write_tags_of(found, place.tracker)
+
+
+def test_whoever_may_not_write_is_told(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {})
+    found = place.look(ranks=True)
+    place.tracker.writable = False
+    with pytest.raises(NotPermitted):
+        write_tags_of(found, place.tracker)
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", "*"], ["a", ""], ["a", "A"]])
+def test_names_that_no_group_can_have_are_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(BadRequest, match="these cannot be the groups' names"):
+        Place.of(tmp_path, {}).look(names=names)
+
+
+def test_where_no_domains_are_found_nothing_is_tagged(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {}, runs=3)
+    found = write_tags_of(place.look(ranks=True, names=["left", "right"]), place.tracker)
+    assert found.groups == ()
+    assert found.why.startswith("groups of two runs or more need 4 runs")
+    assert [run.run_name for run in found.alone] == ["tune-0", "tune-1", "tune-2"]
+    assert place.tags() == ["", "", ""]
