@@ -134,6 +134,9 @@ def test_domains_are_found_from_remembered_scores_and_written_as_tags_once(
     assert (
         told(client).items() >= {name: name.partition("-")[0] for name in told(client) if "-" in name}.items()
     )
+    code, out, _ = _run(capsys, *sweep, "--domain-from", "params.corpus")
+    assert code == 0
+    assert "Agreement with what the runs tell of their domain (adjusted Rand index): 1.00." in out
     code, out, _ = _run(capsys, *sweep, "--write-tags")
     assert code == 0, "groups have the names that their runs tell"
     assert "stockpot.domain: 0 runs tagged now, 9 as before." in out

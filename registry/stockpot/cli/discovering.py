@@ -45,6 +45,7 @@ def domains(  # noqa: PLR0913 - one parameter per option
     base: options.Base = None,
     task_arg: options.TaskArg = None,
     select_on: options.SelectOn = "validation",
+    domain_from: options.DomainFrom = None,
     rank: Annotated[
         bool, typer.Option("--rank", help="Evaluate the candidates that no request has scored yet.")
     ] = False,
@@ -77,6 +78,7 @@ def domains(  # noqa: PLR0913 - one parameter per option
         any_base=any_base,
         base=base,
         select_on=select_on,
+        domain_from=domain_from,
     )
     found = watched(
         lambda watch: calls.domains(
