@@ -161,8 +161,7 @@ def discover(
     candidates = sorted(scored.candidates, key=lambda candidate: order[candidate.run.run_id])
     found = partition(_rows(candidates, scored.protocol, place.store))
     labels = bench.domains(request.select_on) if found.chosen else None
-    made = _made(request, replace(scored, candidates=tuple(candidates)), found, labels, names)
-    return replace(made, notes=(*prospects.notes, *made.notes))
+    return _made(prospects, replace(scored, candidates=tuple(candidates)), found, labels, names)
 
 
 def _remembered(prospects: Prospects, bench: "Bench", place: Place, watch: "Watcher") -> _Scored:
@@ -242,15 +241,15 @@ def _rows(
 
 
 def _made(
-    request: SoupRequest,
+    prospects: Prospects,
     scored: _Scored,
     found: Partition,
     labels: Sequence[str] | None,
     names: Sequence[str],
 ) -> Discovery:
-    runs = [candidate.run for candidate in scored.candidates]
+    request, runs = prospects.request, [candidate.run for candidate in scored.candidates]
     members = [
-        Member(run.run_id, run.name, told_by(run, request), silhouette)
+        Member(run.run_id, run.name, told_by(run, request, prospects.datasets), silhouette)
         for run, silhouette in zip(runs, found.silhouettes or [0.0] * len(runs), strict=True)
     ]
     number = found.chosen or 0
@@ -281,7 +280,7 @@ def _made(
         agreement=_agreement(groups),
         likewise=tuple(_likewise(runs, found)),
         exclusions=scored.exclusions,
-        notes=(),
+        notes=prospects.notes,
     )
 
 
