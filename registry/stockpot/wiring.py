@@ -250,7 +250,7 @@ class Workplace:
         prospects = gather(request, self.tracker, self.supply, bench.fits, self.watch)
         base_source(request, self.tracker)  # raises where nothing is there
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
-        domains = domains_of(request, bench, prospects.runs)
+        domains = domains_of(request, bench, prospects.runs, prospects.datasets)
         return plan(prospects, self.supply, methods, splits, self.store, rule, domains)
 
     def promoter(self, policy: "Policy") -> "Promoter":

@@ -255,3 +255,14 @@ def test_the_page_shows_the_domains(request_: SoupRequest, tmp_path: Path) -> No
     text = (tmp_path / "report.html").read_text()
     for told in ("Across domains", *USED, ROUTED, "Averaging across both", "worst of the mixture"):
         assert told in text
+
+
+def test_a_plan_counts_specialists_and_refuses_what_a_walk_would(request_: SoupRequest) -> None:
+    asked = replace(request_, methods=("greedy",))
+    planned, untold = calls.plan(asked), calls.plan(replace(asked, domain_from="params.none"))
+    # Three runs for each part of the held-out split, and its specialist on the whole of it.
+    assert planned.selection_passes - untold.selection_passes == 3 + 3
+    # Each specialist, each domain's best run, and the mean of these.
+    assert planned.report_passes - untold.report_passes == 3 + 3 + 1
+    with pytest.raises(BadRequest, match="mix names fish"):
+        calls.plan(replace(asked, mix={"fish": 1}))

@@ -84,6 +84,14 @@ def test_a_greedy_soup_of_one_domains_runs_is_told_to_be_one(runs: Mapping[str, 
     assert "Averaging across both: +1.00" in text
 
 
+@pytest.mark.parametrize(("told", "known"), [("owls", True), ("*", False), ("owls,*", False)])
+def test_what_runs_of_all_data_may_have_seen_is_not_called_unseen(told: str, *, known: bool) -> None:
+    mixture = Mixture(SHARES, {"owls": 40, "mice": 40, "newts": 9}, ("newts",), {"a": told})
+    text = " ".join(domain_sentences(report(mixture=mixture)))
+    assert "no run names newts: scores there are of unseen domains" in text
+    assert ("unless runs of all data (*)" in text) is not known
+
+
 LABELS = ("owls",) * 40 + ("mice",) * 40
 
 

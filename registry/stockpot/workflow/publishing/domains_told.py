@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
-from stockpot.entities.domain import ALL, is_own
+from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
 from stockpot.workflow.publishing.verdict import gain, row_of, score
 from stockpot.workflow.selecting.rows import GENERALIST
@@ -55,7 +55,9 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     by = "the worst of these domains" if mixture.worst else "their mean"
     yield f"the mixture is {shares}; selected by {by}, reported by their mean"
     if mixture.unseen:
-        yield f"no run names {listed(mixture.unseen)}: scores there are of unseen domains"
+        of_all = any(ALL in labels(told) for told in mixture.runs.values())
+        but = f", unless runs of all data ({ALL}) were trained on them" if of_all else ""
+        yield f"no run names {listed(mixture.unseen)}: scores there are of unseen domains{but}"
     for contrast in report.contrasts or ():
         told = f"{gain(contrast.comparison, unit)} on split {split}"
         one = _only_domain(contrast.after, report) if contrast.what == "both" else ""
