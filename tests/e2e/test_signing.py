@@ -27,7 +27,7 @@ from stockpot.workflow.walk import in_turn, walk
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # five minutes and more where others work beside it
 SECURITY = (Path(__file__).parents[2] / "SECURITY.md").read_text()
 POLICY = """
 [model.tiny]
