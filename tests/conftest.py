@@ -21,8 +21,7 @@ from stockpot.entities import SoupRequest
 
 START_SECONDS = 120
 
-# A landing must not depend on luck; at home, new examples are drawn each time. Nor on how busy a machine is: the
-# time that one example takes says nothing of the code.
+# A landing must not depend on luck, nor on how busy a machine is; at home, new examples are drawn each time.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("home", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "home")

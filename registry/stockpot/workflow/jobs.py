@@ -25,7 +25,7 @@ from stockpot.prose import one_line
 from stockpot.workflow.gathering.recalled import recalled, told
 from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
-from stockpot.workflow.publishing.alias import is_owed
+from stockpot.workflow.publishing.alias import owed_alias
 from stockpot.workflow.publishing.standing import without_model
 from stockpot.workflow.walk import Leader, Place, Stage, walk
 
@@ -174,8 +174,8 @@ def _left_to_do(version: ModelVersion, soup: PublishedSoup, report: SoupReport, 
     same = (version.run_id, version.tags.get(tags.RECIPE)) == (soup.run_id, soup.recipe)
     if not same or tags.DUPLICATE_OF in version.tags:
         return f"{soup.uri} is another soup, or a duplicate of one"
-    if is_owed(version, soup.recipe, report, tracker):
-        return f"nobody holds the alias that {soup.uri} has earned"
+    if alias := owed_alias(version, soup.recipe, report, tracker):
+        return f"nobody holds the alias {alias}, which {soup.uri} has earned"
     return without_model(version, tracker)
 
 

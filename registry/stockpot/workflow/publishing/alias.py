@@ -182,14 +182,19 @@ class Aliases:
         return Recipe.mean([checkpoint.digest])
 
 
-def is_owed(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker") -> bool:
-    """Whether a walk that finds this report again would give the alias to the soup's version: nobody has it,
-    and the soup earned it, and never had it.
+def owed_alias(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker") -> str:
+    """The alias that a walk which finds this report again would give to the soup's version: nobody has it,
+    and the soup earned it, and never had it. Empty where there is none.
     """
     rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report)]
-    return any(
-        _never_had(version, alias_of(row)) and _holder_of(version.name, alias_of(row), tracker) is None
-        for row in rows
+    earned = (alias_of(row) for row in rows)
+    return next(
+        (
+            alias
+            for alias in earned
+            if _never_had(version, alias) and _holder_of(version.name, alias, tracker) is None
+        ),
+        "",
     )
 
 
