@@ -266,3 +266,31 @@ def test_a_plan_counts_specialists_and_refuses_what_a_walk_would(request_: SoupR
     assert planned.report_passes - untold.report_passes == 3 + 3 + 1
     with pytest.raises(BadRequest, match="mix names fish"):
         calls.plan(replace(asked, mix={"fish": 1}))
+
+
+SOMETIMES = """
+import torch
+from stockpot.testing.tiny import DomainTask
+
+class Sometimes(DomainTask):
+    '''Examples change places where the batch as a whole is taken for the first class.'''
+
+    batch_size = 16
+
+    def predict(self, model, batch):
+        outputs = super().predict(model, batch)
+        return torch.where(outputs[:, 0].mean() > outputs.mean(), outputs.roll(1, dims=0), outputs)
+"""
+
+
+@pytest.mark.slow
+def test_scores_that_depend_on_the_batch_of_some_candidates_alone_are_read_off_no_other_pass(
+    request_: SoupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one candidate's pass has shown, other trials had refuted before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sometimes.py").write_text(SOMETIMES)
+    report = _walked(
+        replace(request_, task="sometimes:Sometimes", methods=("greedy",), verify_exact=True)
+    ).report
+    assert sum(s.method.startswith("specialist:") for s in report.selections) == len(USED)

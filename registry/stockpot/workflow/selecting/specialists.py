@@ -142,7 +142,9 @@ class _Part:
         return self._shared
 
     def _derived(self, recipe: Recipe) -> Score | None:
-        return self._read(recipe) if self._alike and not recipe.is_soup else None
+        """What one pass has shown, another may refute: the trials of either evaluator."""
+        alike = self._alike and not (self._whole.order_dependent or self._shared.order_dependent)
+        return self._read(recipe) if alike and not recipe.is_soup else None
 
     def _read(self, recipe: Recipe) -> Score | None:
         whole = self._whole.committed(recipe, lambda: None)
