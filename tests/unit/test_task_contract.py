@@ -35,6 +35,12 @@ class TestMeasured(TaskContract):
         return tiny.MeasuredTask
 
 
+class TestLanguage(TaskContract):
+    @pytest.fixture
+    def make(self) -> Callable[[], Task]:
+        return tiny.LanguageTask
+
+
 class AnotherModel(tiny.TinyTask):
     def model(self) -> nn.Module:
         return nn.Linear(tiny.FEATURES, next(SERIAL) + tiny.CLASSES)
@@ -89,6 +95,19 @@ class Origins(tiny.TinyTask):
         return [1, 2, 3]
 
 
+class Squared(tiny.LanguageTask):
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return -super().score(outputs, batch).square()
+
+
+class OneNumber(tiny.LanguageTask):
+    def log_likelihood(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return super().log_likelihood(outputs, batch).sum(dim=1)
+
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.log_likelihood(outputs, batch)
+
+
 def findings(make: Callable[[], Task]) -> list[Finding]:
     return list(look(TaskOnTrial(make, "odd", "validation")))
 
@@ -104,6 +123,8 @@ def findings(make: Callable[[], Task]) -> list[Finding]:
         (Beyond, "predicts and scores each example", "returned 100.0 for example 0, outside [0.0, 1.0]"),
         (Undefined, "scores numbers", "score() is NaN for 16 examples"),
         (Dropping, "scores alike each time", "the same batch scores otherwise"),
+        (Squared, "tells log likelihoods", " times the sum of log_likelihood() for example 0, and "),
+        (OneNumber, "tells log likelihoods", "log_likelihood() returned a torch.float64 tensor of shape [8]"),
         (OfTheBatch, "scores an example alike in every batch", "it depends on its neighbours"),
         (lambda: tiny.TinyTask("mates"), "scores an example alike in every batch", "its neighbours"),
     ],

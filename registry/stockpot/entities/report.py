@@ -80,12 +80,12 @@ class ReferenceRow:
 
     label: str
     recipes: tuple[Recipe, ...]
-    """One, or of each domain that counts the one that answers there."""
+    """One, or of each domain that counts the one that answers there, or those that answer together."""
     scores: Mapping[str, float]
     versus_best: Mapping[str, Comparison]
     domains: Mapping[str, DomainScore] | None = None
     inference_cost: int = 1
-    """Forward passes per input: somebody knows the domain, and asks its model alone."""
+    """Forward passes per input: one where somebody knows the domain, and asks its model alone."""
 
     @property
     def models(self) -> int:

@@ -3,6 +3,7 @@
 `stockpot task check` tells what is broken; `stockpot.testing.task_contract` is the same as a suite of tests.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,21 @@ class TaskOnTrial:
     def scores(self) -> list[float]:
         """Of the first examples."""
         return torch.cat([scores for _, scores in self.answered])[: self.batches.n].tolist()
+
+    def initialised(self, seed: int) -> nn.Module:
+        """Another model, where making one draws random numbers."""
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            return self.task.model()
+
+    def factors(self, module: nn.Module) -> list[float]:
+        """Of the first batch's examples: a score by a sum of log likelihoods. NaN where both are zero."""
+        batch, size, where = self.batches[0], self.batches.size, self._where(0)
+        with reproducible(CPU), torch.inference_mode():
+            outputs = self.task.outputs(module, batch, size, where)
+            scores = self.task.scores(outputs, batch, size, where)
+            sums = self.task.log_likelihoods(outputs, batch, size, where)
+        return (scores / sums).tolist()
 
     def broken(self, what: str, mend: str) -> BadTask:
         """What is raised for this task."""
@@ -198,6 +214,27 @@ def scores_an_example_alike_in_every_batch(trial: TaskOnTrial) -> str:
     return ""
 
 
+def tells_log_likelihoods(trial: TaskOnTrial) -> str:
+    """Where it does: a score is their sum times what depends on the example, and not on the model."""
+    if not trial.task.has_log_likelihoods:
+        return "none"
+    made, other = trial.factors(trial.module), trial.factors(trial.initialised(seed=1))
+    wrong = [
+        place
+        for place, (one, two) in enumerate(zip(made, other, strict=True))
+        if not (math.isnan(one) or (one > 0 and abs(one - two) <= ROUNDING * one))
+    ]
+    if wrong:
+        what = (
+            f"score() is {made[wrong[0]]:.6g} times the sum of log_likelihood() for example {wrong[0]}, and "
+            f"{other[wrong[0]]:.6g} times with other weights"
+        )
+        mend = "let score() be their sum, or their mean over the example's positions"
+        raise trial.broken(what, mend)
+    told = [factor for factor in made if factor > 0] or [math.nan]
+    return f"scores are {min(told):.4g} to {max(told):.4g} times their sums"
+
+
 def measures_a_whole_split(trial: TaskOnTrial) -> str:
     """By its metric, where it has one."""
     if not trial.task.measures_whole:
@@ -221,6 +258,7 @@ PROMISES: Mapping[str, Callable[[TaskOnTrial], str]] = {
         scores_numbers,
         scores_alike_each_time,
         scores_an_example_alike_in_every_batch,
+        tells_log_likelihoods,
         measures_a_whole_split,
     )
 }

@@ -131,6 +131,15 @@ class TorchBench:
             self._evaluators[key] = TorchEvaluator(shared, batches, protocol, whole=whole, plain=plain)
         return self._evaluators[key]
 
+    @property
+    def has_log_likelihoods(self) -> bool:
+        """Whether the task tells how likely a model finds each position of an example."""
+        return self.workspace.task.has_log_likelihoods
+
+    def log_likelihoods(self, recipe: Recipe, split: str) -> tuple[float, ...]:
+        """Of each example, the sum over its positions."""
+        return self.evaluator(split, compared=False).log_likelihoods(recipe)
+
     def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
         """What the members score by the mean of their outputs, without a forward pass.
 

@@ -7,16 +7,27 @@ from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import Ensemble, EvaluationProtocol, Outcome, Recipe, Score, Threshold, Trial, short
+from stockpot.entities import (
+    Ensemble,
+    EvaluationProtocol,
+    Outcome,
+    Recipe,
+    Score,
+    Threshold,
+    Trial,
+    digest_of_document,
+    short,
+)
 from stockpot.errors import BadTask, NotFinite, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import random_state, reproducible
 from stockpot.evaluation.devices.device_faults import no_way_around
-from stockpot.evaluation.outputs import PassMemory
+from stockpot.evaluation.outputs import Floats, PassMemory
 from stockpot.evaluation.passes.batches import Batches
-from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model
+from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model, of_outputs
 from stockpot.evaluation.passes.served_module import ServedModule, require_alike
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.rejection.early_rejection import EarlyRejection, Reorders
@@ -51,7 +62,10 @@ class TorchEvaluator:
         self._batches = batches
         self._whole = whole
         self._plain = plain
-        self._memory = PassMemory(None if plain else shared.outputs, protocol.digest)
+        remembered = None if plain else shared.outputs
+        self._memory = PassMemory(remembered, protocol.digest)
+        self._likely = PassMemory(remembered, digest_of_document([protocol.digest, "log likelihoods"]))
+        """With sums of log likelihoods in the place of scores."""
         never = "" if plain else "the task measures the split as a whole" if whole is not None else None
         self._rejection = EarlyRejection(batches, shared.task.bounds, self._memory, self._say, never=never)
 
@@ -115,6 +129,32 @@ class TorchEvaluator:
         )
         with reproducible(device), torch.inference_mode():
             return self._measured(forward)
+
+    def log_likelihoods(self, recipe: Recipe) -> tuple[float, ...]:
+        """Of each example, the sum over its positions. Without a pass where outputs, or it, are remembered.
+
+        Raises BadTask, Incompatible and NotFinite, and what a device raises.
+        """
+        known = self._likely.known(recipe)
+        if known is not None:
+            return tuple(known.scores.tolist())
+        where = self._where(f"log likelihoods by recipe {short(recipe.digest)}")
+        sums = self._shared.on_device(partial(self._log_likelihoods, recipe, where), where)
+        self._likely.keep(recipe, sums, np.zeros_like(sums), [None])
+        return tuple(sums.tolist())
+
+    def _log_likelihoods(self, recipe: Recipe, where: str) -> Floats:
+        shared, size = self._shared, self._batches.size
+        forward = partial(Forward, shared.task, self._batches, where=where, keeps=lambda _: False)
+        self._batches.make()
+        known = self._memory.known(recipe, outputs=True)
+        if known is not None and known.outputs is not None:
+            with reproducible(shared.device), torch.inference_mode():
+                return forward(of_outputs(known.outputs, shared.device, size)).log_likelihoods()
+        module = shared.models.holding(recipe)
+        with self._settled(module, where):
+            count = partial(self._count, always)
+            return forward(of_model(shared.task, module, size), count=count).log_likelihoods()
 
     def served(self, served: Served) -> Score:
         """The score of a model that is served by other code, asked what the task asks its own. Nothing of it

@@ -89,6 +89,17 @@ class Bench(Protocol):
         """The domain of each example, where the task tells."""
         ...
 
+    @property
+    def has_log_likelihoods(self) -> bool:
+        """Whether the task tells how likely a model finds each position of an example."""
+        ...
+
+    def log_likelihoods(self, recipe: Recipe, split: str) -> Sequence[float]:
+        """Of each example, the sum over its positions. It takes a pass, unless the recipe's outputs on the
+        split, or these sums, are remembered.
+        """
+        ...
+
     def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
         """Its score, without a forward pass; None where its members' outputs are not all remembered under the
         protocol of ``evaluator(split, compared=compared)``.

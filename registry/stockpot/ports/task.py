@@ -19,6 +19,11 @@ class Task(Protocol):
       share one (crops of an image, sentences of a document); intervals resample origins.
     - ``domains(split) -> Sequence[str] | None``: the domain of each example, a label such as "python" or
       "prose". Of several, each counts alike by default, however many examples it has, and is told by itself.
+    - ``log_likelihood(outputs, batch) -> [examples, positions]``, of a model of texts: the natural logarithm
+      of how likely each position is behind those before it, and 0 where there is none. ``score`` is then the
+      sum over an example's positions, or that times what depends on the example alone: the mean over its
+      positions. With ``domains``, the report tells what the specialists score together, by the posterior of
+      each example's domain (Branch-Train-Merge).
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
       batch itself (a dict without its ``labels``), or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its

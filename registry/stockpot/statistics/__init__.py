@@ -4,14 +4,19 @@ from stockpot.statistics.comparison import compare, compare_mean
 from stockpot.statistics.jackknife import blocks
 from stockpot.statistics.maximum import simultaneous
 from stockpot.statistics.mixture import compare_domains, compare_mixture, pairs_by_domain, routed
+from stockpot.statistics.posterior import cached_prior, likeliest, together, uniform
 
 __all__ = [
     "blocks",
+    "cached_prior",
     "compare",
     "compare_domains",
     "compare_mean",
     "compare_mixture",
+    "likeliest",
     "pairs_by_domain",
     "routed",
     "simultaneous",
+    "together",
+    "uniform",
 ]

@@ -78,9 +78,22 @@ class Mates(nn.Module):
         return logits
 
 
+class Bigrams(nn.Module):
+    """A language model that looks at one token before: ``[n, t]`` int64 to ``[n, t, 16]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.following = nn.Embedding(VOCABULARY, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the tokens that follow."""
+        logits: Tensor = self.following(tokens)
+        return logits
+
+
 MODELS = {"dense": dense, "conv": conv, "normalised": normalised, "attention": Attention, "tied": Tied}
-KINDS = MODELS | {"mates": Mates}
-"""With one whose outputs depend on the batch that an example comes in."""
+KINDS = MODELS | {"mates": Mates, "bigrams": Bigrams}
+"""With one whose outputs depend on the batch that an example comes in, and a language model."""
 
 
 def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[str, Tensor]:
@@ -153,12 +166,14 @@ LABELS = ("plants", "birds", "stones", "stars")
 """Domains of `DomainTask`, the first ones first."""
 
 
-def domain_weights(domain: str, *, seed: int = 0, spread: float = 0.1, far: float = 0.1) -> dict[str, Tensor]:
-    """The state of a dense model that was fine-tuned on one domain of `DomainTask`: so `far` from the start
-    of all, and from what the domain's labels follow by `spread`.
+def domain_weights(
+    domain: str, *, seed: int = 0, spread: float = 0.1, far: float = 0.1, kind: str = "dense"
+) -> dict[str, Tensor]:
+    """The state of a model that was fine-tuned on one domain of `DomainTask`: so `far` from the start of all,
+    and from what the domain's labels follow by `spread`.
     """
-    teacher, run = weights(seed=1000 + LABELS.index(domain), spread=far), weights(seed=seed, spread=spread)
-    start = weights(spread=0.0)
+    teacher = weights(kind, seed=1000 + LABELS.index(domain), spread=far)
+    run, start = weights(kind, seed=seed, spread=spread), weights(kind, spread=0.0)
     return {name: teacher[name] + (run[name] - start[name]) for name in teacher}
 
 
@@ -189,6 +204,80 @@ class DomainTask(TinyTask):
         """The label of each example."""
         turn = [*LABELS[: self._count], *LABELS[: self._count - 1]]
         return [turn[place % len(turn)] for place in range(self._n)]
+
+
+def text_weights(domain: str, *, seed: int = 0, spread: float = 0.3, far: float = 1.0) -> dict[str, Tensor]:
+    """The state of a language model, fine-tuned on one domain of `LanguageTask`: as `domain_weights`."""
+    return domain_weights(domain, seed=seed, spread=spread, far=far, kind="bigrams")
+
+
+class LanguageTask:
+    """Made-up texts of several domains: drawn from the model that all `text_weights` of a domain are near to.
+
+    The score is the mean log likelihood of a text's tokens after the first. `n`: texts in each split, dealt
+    to the domains in turn, of three to eight tokens. `count`: domains, one to four.
+    """
+
+    version = "1"
+    bounds: tuple[float, float] | None = None
+    batch_size = 8
+    unit = "nats"
+    longest = 8
+
+    def __init__(self, n: str = "60", count: str = "3") -> None:
+        self._n = int(n)
+        self._labels = LABELS[: int(count)]
+
+    def model(self) -> nn.Module:
+        """A model of bigrams."""
+        return Bigrams()
+
+    def examples(self, split: str) -> Sequence[tuple[Tensor, int]]:
+        """Tokens, padded, and how many count. Raises ValueError for an unknown split."""
+        draw = torch.Generator().manual_seed(1 + ["validation", "test", "shifted"].index(split))
+        follow = {label: _follow(label) for label in self._labels}
+        lengths = torch.randint(3, self.longest + 1, (self._n,), generator=draw).tolist()
+        return [
+            (_text(follow[label], self.longest, draw), length)
+            for label, length in zip(self.domains(split), lengths, strict=True)
+        ]
+
+    def domains(self, split: str) -> Sequence[str]:  # noqa: ARG002 - the same in each
+        """The label of each text."""
+        return [self._labels[place % len(self._labels)] for place in range(self._n)]
+
+    def collate(self, examples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+        """Tokens and lengths."""
+        return torch.stack([text for text, _ in examples]), torch.tensor([length for _, length in examples])
+
+    def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits of each token after the first."""
+        logits: Tensor = model(batch[0])[:, :-1]
+        return logits
+
+    def log_likelihood(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Of each token after the first, 0 behind the text's end."""
+        tokens, lengths = batch
+        found = outputs.double().log_softmax(2).gather(2, tokens[:, 1:, None]).squeeze(2)
+        there = torch.arange(1, tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return found.masked_fill(~there, 0.0)
+
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The mean over a text's tokens after the first."""
+        return self.log_likelihood(outputs, batch).sum(dim=1) / (batch[1] - 1)
+
+
+def _follow(label: str) -> Tensor:
+    """The probability of each token behind each, in a domain's texts."""
+    return text_weights(label, spread=0.0)["following.weight"].softmax(1)
+
+
+def _text(follow: Tensor, length: int, draw: torch.Generator) -> Tensor:
+    """Tokens, the first one any."""
+    tokens = [int(torch.randint(VOCABULARY, (), generator=draw))]
+    while len(tokens) < length:
+        tokens.append(int(torch.multinomial(follow[tokens[-1]], 1, generator=draw)))
+    return torch.tensor(tokens)
 
 
 class MeasuredTask(TinyTask):

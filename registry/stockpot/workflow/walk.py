@@ -29,6 +29,7 @@ from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.by_domain import with_domains
+from stockpot.workflow.selecting.by_posterior import specialists_together
 from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
@@ -214,6 +215,9 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         place.store.commit_selection(specialist.selection, specialist.protocol)
     selections = (*selections, *(specialist.selection for specialist in specialists))
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
+    mixed, unmixed = specialists_together(
+        request, domains, [one.recipe for one in specialists], evaluators, bench, stop, watch
+    )
     report = with_domains(
         report,
         domains,
@@ -221,8 +225,9 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         evaluators[request.report_on],
         bench.groups(request.report_on) if domains else None,
         rule,
+        mixed,
     )
-    report = replace(report, notes=(*report.notes, *left_out, *domains.notes, *lacking))
+    report = replace(report, notes=(*report.notes, *left_out, *domains.notes, *lacking, *unmixed))
     place.store.commit_report(report)
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):

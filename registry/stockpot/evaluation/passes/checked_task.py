@@ -210,6 +210,20 @@ class CheckedTask:
         return scores.to(outputs.device, torch.float64)  # a task may have looked at them on the CPU
 
     @property
+    def has_log_likelihoods(self) -> bool:
+        """Whether it tells how likely a model finds each position of an example."""
+        return callable(getattr(self._task, "log_likelihood", None))
+
+    def log_likelihoods(self, outputs: Tensor, batch: Any, n: int, where: str) -> Tensor:
+        """Of each example of a batch of `n`, the sum over its positions: ``[n]``, float64; NaN passes."""
+        with self.blame("log_likelihood()", where):
+            found = self._task.log_likelihood(outputs, batch)
+        if not isinstance(found, Tensor) or (*found.shape[:1], found.ndim) != (n, 2) or found.is_complex():
+            what = f"log_likelihood() returned {_kind(found)} for a batch of {n}, {where}"
+            raise self._broken(what, f"return a real tensor of shape [{n}, positions], 0 where there is none")
+        return found.to(outputs.device, torch.float64).sum(dim=1)
+
+    @property
     def measures_whole(self) -> bool:
         """Whether a metric of the whole split is what counts, not the mean of scores."""
         metric = getattr(self._task, "metric", None)

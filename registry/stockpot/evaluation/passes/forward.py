@@ -73,6 +73,18 @@ class Forward:
         kept = outputs[: len(places)].clone() if self._keeps(outputs) else None
         return Answers(places, canonical, kept, readings[:, : len(places)])
 
+    def log_likelihoods(self) -> Floats:
+        """Of each example, the sum over its positions; by all canonical batches. Raises as `answers`."""
+        found, size = [], self.batches.size
+        for number, batch in enumerate(self.batches):
+            self._count()
+            places = self.batches.places(number)
+            where = f"examples {places[0]} to {places[0] + size - 1} of {self.where}"
+            outputs = self._answer(batch, places, where)
+            found.append(self._task.log_likelihoods(outputs, batch, size, where)[: len(places)])
+        sums: Floats = torch.cat(found).cpu().numpy()
+        return sums
+
     def checked(self, readings: Tensor, places: Sequence[int]) -> tuple[Floats, Floats]:
         """Scores and gaps, on the CPU. Raises BadTask for a score outside the task's bounds."""
         scores, gaps = readings.numpy()
@@ -100,10 +112,19 @@ def of_ensemble(
         mean = last[at].to(device)
         if total is not None:
             mean = total[at].to(device) + mean
-        mean = mean * coefficient
-        return torch.cat([mean, mean[-1:].expand(size - len(places), *mean.shape[1:])])
+        return _padded(mean * coefficient, size)
 
     return answer
+
+
+def of_outputs(outputs: Tensor, device: torch.device, size: int) -> Answer:
+    """What a model said to all examples, ``[n, ...]`` on the CPU."""
+    return lambda _, places, __: _padded(outputs[places[0] : places[-1] + 1].to(device), size)
+
+
+def _padded(said: Tensor, size: int) -> Tensor:
+    """Of a whole batch: the last example's is repeated."""
+    return torch.cat([said, said[-1:].expand(size - len(said), *said.shape[1:])])
 
 
 def gaps(outputs: Tensor) -> Tensor:

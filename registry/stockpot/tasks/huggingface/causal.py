@@ -46,9 +46,13 @@ class CausalLanguageModelling(TextTask):
         found = logits.gather(2, wanted.clamp(min=0)[:, :, None]).squeeze(2)
         return (found - logits.logsumexp(dim=2)).double().exp().masked_fill(wanted == IGNORED, 1.0)
 
-    def score(self, outputs: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002 - the task's contract
+    def log_likelihood(self, outputs: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002 - the task's contract
+        """Of each token after the first, ``[examples, tokens - 1]``, 0 for padding."""
+        return outputs.log()
+
+    def score(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The log likelihood of each document; NaN where an output is NaN."""
-        return outputs.log().sum(dim=1)
+        return self.log_likelihood(outputs, batch).sum(dim=1)
 
     def beside(self, split: str, score: float) -> dict[str, float]:
         """The perplexity: of each predicted token, the inverse of its geometric mean probability."""

@@ -33,11 +33,14 @@ def domain_columns(report: SoupReport) -> tuple[str, ...]:
 
 
 def domain_cells(row: Row, report: SoupReport) -> list[str]:
-    """A line of that table: the label, and scores on the report split; empty where unknown."""
+    """A line of that table: the label, behind its forward passes where it takes several, and scores on the
+    report split; empty where unknown.
+    """
     values = domain_values(row, report)
     mark = f" {NOT_DOMINATED}" if not _is_dominated(row, report) else ""
     told = (score(values[name], report.unit) if name in values else "" for name in domain_columns(report))
-    return [f"{row.label}{mark}", *told]
+    cost = "" if row.inference_cost == 1 else f"{row.inference_cost} x: "
+    return [f"{cost}{row.label}{mark}", *told]
 
 
 def domain_rows(report: SoupReport) -> list[Row]:

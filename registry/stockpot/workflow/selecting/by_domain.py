@@ -22,6 +22,7 @@ from stockpot.entities import (
     SoupReport,
 )
 from stockpot.statistics import compare_domains, pairs_by_domain, simultaneous
+from stockpot.workflow.selecting.by_posterior import Mixed
 from stockpot.workflow.selecting.compared import compared, compared_on
 from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST
 from stockpot.workflow.selecting.specialists import Specialist, whose
@@ -43,16 +44,18 @@ def with_domains(
     evaluator: "Evaluator",
     groups: Sequence[Hashable] | None,
     rule: OverlayRule | None,
+    mixed: Sequence[Mixed] = (),
 ) -> SoupReport:
     """The report, with what it tells of domains; the same where there are not several.
 
     `evaluator`, `groups`: of the report split. Scores are read off what is remembered, but those of each
-    domain's best run and of the average of these. `rule`: what is laid over averages.
+    domain's best run and of the average of these. `rule`: what is laid over averages. `mixed`: what answers
+    together, on the report split.
     """
     aim = domains.aims.get(report.request.report_on)
     if aim is None:
         return report
-    return _Telling(report, domains, specialists, evaluator, groups, rule, aim).told()
+    return _Telling(report, domains, specialists, evaluator, groups, rule, aim, mixed).told()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class _Telling:
     groups: Sequence[Hashable] | None
     rule: OverlayRule | None
     aim: Aim
+    mixed: Sequence[Mixed]
     known: dict[Digest, Score] = field(default_factory=dict)
 
     def told(self) -> SoupReport:
@@ -159,11 +163,16 @@ class _Telling:
             yield self._reference(ROUTED, [s.recipe for s in self.specialists], routed)
         if (mean := self._mean_of_runs()) is not None:
             yield self._reference(MEAN_OF_RUNS, [mean], self._score(mean))
+        for one in self.mixed:
+            yield self._reference(one.label, one.recipes, one.score, one.inference_cost)
 
-    def _reference(self, label: str, recipes: Sequence[Recipe], score: Score) -> ReferenceRow:
+    def _reference(
+        self, label: str, recipes: Sequence[Recipe], score: Score, inference_cost: int = 1
+    ) -> ReferenceRow:
         split = self.report.request.report_on
         gains = {split: self._compared(self._single, score)}
-        return ReferenceRow(label, tuple(recipes), {split: score.value}, gains, self._cells(score))
+        values, cells = {split: score.value}, self._cells(score)
+        return ReferenceRow(label, tuple(recipes), values, gains, cells, inference_cost)
 
     def _contrasts(self, routed: Score | None, runs: Score | None) -> Iterator[Contrast]:
         """What was averaged: hyperparameters within domains, domains alone, both."""

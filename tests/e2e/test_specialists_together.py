@@ -1,0 +1,47 @@
+"""A sweep of language models across domains, walked: what the report tells of specialists together."""
+
+from dataclasses import replace
+
+import pytest
+
+from stockpot.entities import SoupRequest, tags
+from stockpot.testing.sweeps import plant_sweep
+from stockpot.testing.tiny import LABELS, text_weights
+from stockpot.watching import Silent
+from stockpot.wiring import Workplace
+from stockpot.workflow.publishing.domains_told import domain_cells
+from stockpot.workflow.selecting.by_posterior import BY_CACHED_PRIOR, BY_POSTERIOR
+from stockpot.workflow.walk import in_turn, walk
+
+
+@pytest.fixture
+def request_(mlflow_uri: str, experiment: str, tiny_sweep: SoupRequest) -> SoupRequest:
+    """Two runs of each of two domains, tagged with it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    runs = {f"{domain}-{seed}": text_weights(domain, seed=seed) for domain in LABELS[:2] for seed in range(2)}
+    sweep = plant_sweep(client, experiment, runs)
+    for run in client.search_runs([client.get_run(sweep).info.experiment_id], "run_name != 'sweep'"):
+        if run.info.run_name in runs:
+            client.set_tag(run.info.run_id, tags.DOMAIN, run.info.run_name.rpartition("-")[0])
+    asked = replace(tiny_sweep, sweep=sweep, task="stockpot.testing.tiny:LanguageTask", shifts=())
+    return replace(asked, task_args={"n": "100", "count": "2"}, methods=("greedy",))
+
+
+def test_specialists_together_are_a_row_with_its_cost_and_no_pass_the_second_time(
+    request_: SoupRequest,
+) -> None:
+    first, second = (walk(request_, Workplace(), in_turn, Silent()) for _ in range(2))
+    report = first.report
+    rows = {row.label: row for row in report.references or ()}
+    blind, told = rows[BY_POSTERIOR], rows[BY_CACHED_PRIOR]
+    assert {*blind.recipes} == {s.recipe for s in report.selections if s.method.startswith("specialist:")}
+    assert (blind.inference_cost, blind.models) == (2, len({c for r in blind.recipes for c in r.checkpoints}))
+    gain = blind.versus_best["test"]
+    assert gain.difference == pytest.approx(blind.scores["test"] - report.rows[0].scores["test"], abs=1e-12)
+    assert gain.low > 0, "they answer in two domains, and a run in one"
+    assert told.scores["test"] > blind.scores["test"]
+    assert domain_cells(told, report)[0].startswith(f"2 x: {BY_CACHED_PRIOR}")
+    assert second.passes == 0 < first.passes
+    assert second.report == report

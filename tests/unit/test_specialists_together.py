@@ -1,0 +1,204 @@
+"""Language models, one of each domain, that answer together: against the definition, position by position."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stockpot.entities import Aim, Digest, Recipe, Score, SoupRequest, digest_of_bytes
+from stockpot.evaluation import RememberedOutputs, TorchBench
+from stockpot.store import MemoryStore
+from stockpot.testing.checkpoints import MadeCheckpoints
+from stockpot.testing.tiny import LABELS, DomainTask, LanguageTask, text_weights
+from stockpot.watching import Silent
+from stockpot.workflow.selecting.by_posterior import (
+    BY_CACHED_PRIOR,
+    BY_LIKELIEST,
+    BY_POSTERIOR,
+    Mixed,
+    specialists_together,
+)
+from stockpot.workflow.selecting.domains import Domains
+from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
+
+USED = LABELS[:3]
+N = 150
+REQUEST = SoupRequest(model="m", task="t", sweep="s")
+RUNS = {digest_of_bytes(f"{d} {seed}".encode()): (d, seed) for d in USED for seed in range(2)}
+SPECIALISTS = [Recipe.mean([digest for digest, (of, _) in RUNS.items() if of == domain]) for domain in USED]
+Positions = list[NDArray[np.float64]]
+"""Of each text, the log probabilities of its positions."""
+
+
+class Kitchen:
+    """A bench, and evaluators of two splits over a store in memory."""
+
+    def __init__(self, task: Any = None, outputs: RememberedOutputs | None = None) -> None:
+        self.task = task or LanguageTask(n=str(N))
+        self.bench = TorchBench(
+            self.task,
+            identity=("texts", "1"),
+            task_args={},
+            checkpoints=MadeCheckpoints(_weights),
+            device="cpu",
+            outputs=outputs,
+        )
+        aims = {
+            split: Aim(tuple(self.bench.domains(split) or ()), dict.fromkeys(USED, 1.0))
+            for split in ("validation", "test")
+        }
+        self.domains = Domains(aims)
+        self.evaluators = {
+            split: SharedEvaluator(self.bench.evaluator(split, compared=False), MemoryStore(), aim=aim)
+            for split, aim in aims.items()
+        }
+
+    def together(
+        self, specialists: Sequence[Recipe] = SPECIALISTS, *, late: bool = False
+    ) -> tuple[dict[str, Mixed], tuple[str, ...]]:
+        found, notes = specialists_together(
+            REQUEST, self.domains, specialists, self.evaluators, self.bench, lambda: late, Silent()
+        )
+        return {mixed.label: mixed for mixed in found}, notes
+
+    def score(self, recipe: Recipe, split: str = "test") -> Score:
+        return score_in_full(recipe, self.evaluators[split])
+
+    def positions(self, recipe: Recipe, split: str) -> Positions:
+        module, found = self.bench.module_with(recipe), []
+        for text, length in self.task.examples(split):
+            tokens = text[:length]
+            with torch.no_grad():
+                logs = module(tokens[None])[0, :-1].double().log_softmax(1)
+            found.append(logs.gather(1, tokens[1:, None])[:, 0].numpy())
+        return found
+
+
+def _weights(digest: Digest) -> dict[str, Tensor]:
+    domain, seed = RUNS[digest]
+    return text_weights(domain, seed=seed)
+
+
+def _mixed(experts: Sequence[Positions], text: int, prior: NDArray[np.float64]) -> float:
+    """A text's mean log likelihood, by the posterior of what came before each position."""
+    logs = np.stack([positions[text] for positions in experts])
+    weights, total = prior, 0.0
+    for likely in np.exp(logs.T):
+        mixed = float(weights @ likely)
+        total += math.log(mixed)
+        weights = weights * likely / mixed
+    return total / len(logs[0])
+
+
+def _learnt(experts: Sequence[Positions], texts: Sequence[int]) -> NDArray[np.float64]:
+    """The prior after these texts, two at a time."""
+    prior = np.full(len(experts), 1 / len(experts))
+    for start in range(0, len(texts), 2):
+        found = []
+        for text in texts[start : start + 2]:
+            joint = prior * np.exp([positions[text].sum() for positions in experts])
+            found.append(joint / joint.sum())
+        prior = 0.7 * prior + 0.3 * np.mean(found, axis=0)
+    return prior
+
+
+def test_specialists_together_score_what_the_definition_says() -> None:
+    kitchen = Kitchen()
+    rows, notes = kitchen.together()
+    told = [kitchen.positions(recipe, "test") for recipe in SPECIALISTS]
+    held_out = [kitchen.positions(recipe, "validation") for recipe in SPECIALISTS]
+    blind = np.full(3, 1 / 3)
+    priors = [_learnt(held_out, range(place, N, 3)) for place in range(3)]  # texts are dealt in turn
+    assert [int(prior.argmax()) for prior in priors] == [0, 1, 2], "each domain has an expert of its own"
+    few = [np.where(prior == prior.min(), 0.0, prior) for prior in priors]
+    expected = {
+        BY_POSTERIOR: [_mixed(told, text, blind) for text in range(N)],
+        BY_CACHED_PRIOR: [_mixed(told, text, priors[text % 3]) for text in range(N)],
+        BY_LIKELIEST: [_mixed(told, text, few[text % 3] / few[text % 3].sum()) for text in range(N)],
+    }
+    for label, scores in expected.items():
+        assert rows[label].score.examples == pytest.approx(scores, abs=1e-9)
+        by_domain = [np.mean(scores[place::3]) for place in range(3)]
+        assert rows[label].score.value == pytest.approx(np.mean(by_domain), abs=1e-9)
+    assert rows[BY_CACHED_PRIOR].score.value > rows[BY_POSTERIOR].score.value, "it knows more"
+    assert [rows[label].inference_cost for label in expected] == [3, 3, 2]
+    assert notes == ()
+
+
+def test_a_pass_for_each_specialist_and_split_is_enough_and_the_second_time_none() -> None:
+    kitchen = Kitchen()
+    kitchen.together(SPECIALISTS[:2])
+    # Each specialist on both splits, and on each the factors of score and log likelihood.
+    assert kitchen.bench.passes == 2 * 2 + 2
+    kitchen.together(SPECIALISTS[:2])
+    assert kitchen.bench.passes == 2 * 2 + 2
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_log_likelihoods_are_read_off_outputs_where_they_are_remembered(size: int) -> None:
+    kitchen = Kitchen(outputs=RememberedOutputs(bytes_per_example=size))
+    run = Recipe.mean([next(iter(RUNS))])
+    kitchen.score(run)
+    expected = [math.fsum(logs) for logs in kitchen.positions(run, "test")]
+    assert kitchen.bench.log_likelihoods(run, "test") == pytest.approx(expected, abs=1e-9)
+    assert kitchen.bench.passes == (1 if size else 2)
+    anew = Kitchen(outputs=RememberedOutputs(bytes_per_example=0)).bench.log_likelihoods(run, "test")
+    assert kitchen.bench.log_likelihoods(run, "test") == anew, "to the last bit"
+
+
+def test_when_time_is_up_no_prior_is_learnt() -> None:
+    kitchen = Kitchen()
+    rows, notes = kitchen.together(late=True)
+    assert [*rows] == [BY_POSTERIOR]
+    assert notes == ("no row for specialists together by a cached prior: time is up",)
+    assert kitchen.evaluators["validation"].started == 0
+
+
+def test_the_same_specialist_of_two_domains_weighs_once() -> None:
+    kitchen = Kitchen()
+    rows, _ = kitchen.together([SPECIALISTS[0], SPECIALISTS[1], SPECIALISTS[0]])
+    assert rows[BY_POSTERIOR].recipes == tuple(SPECIALISTS[:2])
+    assert rows[BY_POSTERIOR].score == kitchen.together(SPECIALISTS[:2])[0][BY_POSTERIOR].score
+    assert BY_LIKELIEST not in rows, "two of two are all"
+    assert kitchen.together([SPECIALISTS[0]] * 3) == ({}, ())
+
+
+class Empty(LanguageTask):
+    """Its first text of each split has nothing to predict."""
+
+    def examples(self, split: str) -> Sequence[tuple[Tensor, int]]:
+        (text, _), *others = super().examples(split)
+        return [(text, 1), *others]
+
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.log_likelihood(outputs, batch).sum(dim=1)
+
+
+def test_a_text_without_positions_scores_nothing_by_anybody() -> None:
+    rows, notes = Kitchen(Empty(n="30")).together()
+    assert notes == ()
+    assert rows[BY_POSTERIOR].score.examples[0] == 0.0
+    assert all(score < 0 for score in rows[BY_POSTERIOR].score.examples[1:])
+
+
+class Otherwise(LanguageTask):
+    def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return -super().score(outputs, batch)
+
+
+def test_scores_that_are_no_log_likelihoods_are_not_mixed() -> None:
+    rows, (note,) = Kitchen(Otherwise(n="30")).together()
+    assert rows == {}
+    assert "score() is not the sum of log_likelihood()" in note
+
+
+def test_a_task_without_likelihoods_has_no_such_row_and_it_is_said_why() -> None:
+    rows, (note,) = Kitchen(DomainTask(n="30")).together()
+    assert rows == {}
+    assert "the task gives no log_likelihood" in note
