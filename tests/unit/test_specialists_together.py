@@ -50,7 +50,7 @@ class Kitchen:
             outputs=outputs,
         )
         aims = {
-            split: Aim(tuple(self.bench.domains(split) or ()), dict.fromkeys(USED, 1.0))
+            split: Aim(tuple(self.bench.domains(split) or ()), dict.fromkeys(USED[:2], 1.0))
             for split in ("validation", "test")
         }
         self.domains = Domains(aims)
@@ -124,7 +124,7 @@ def test_specialists_together_score_what_the_definition_says() -> None:
     }
     for label, scores in expected.items():
         assert rows[label].score.examples == pytest.approx(scores, abs=1e-9)
-        by_domain = [np.mean(scores[place::3]) for place in range(3)]
+        by_domain = [np.mean(scores[place::3]) for place in range(2)]  # the third one has no weight
         assert rows[label].score.value == pytest.approx(np.mean(by_domain), abs=1e-9)
     assert rows[BY_CACHED_PRIOR].score.value > rows[BY_POSTERIOR].score.value, "it knows more"
     assert [rows[label].inference_cost for label in expected] == [3, 3, 2]
@@ -167,6 +167,23 @@ def test_the_same_specialist_of_two_domains_weighs_once() -> None:
     assert rows[BY_POSTERIOR].score == kitchen.together(SPECIALISTS[:2])[0][BY_POSTERIOR].score
     assert BY_LIKELIEST not in rows, "two of two are all"
     assert kitchen.together([SPECIALISTS[0]] * 3) == ({}, ())
+
+
+class Unseen(LanguageTask):
+    """Without held-out texts of the last domain."""
+
+    def domains(self, split: str) -> Sequence[str]:
+        found = super().domains(split)
+        return [label if label != USED[2] or split == "test" else USED[0] for label in found]
+
+
+def test_of_a_domain_without_held_out_texts_nothing_is_known_beforehand() -> None:
+    kitchen = Kitchen(Unseen(n="60"))
+    rows, _ = kitchen.together()
+    aim = kitchen.domains.aims["test"]
+    blind, told = (aim.by_domain(rows[label].score.examples) for label in (BY_POSTERIOR, BY_CACHED_PRIOR))
+    assert blind[USED[2]] == told[USED[2]]
+    assert blind[USED[1]] < told[USED[1]]
 
 
 class Empty(LanguageTask):

@@ -215,8 +215,10 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         place.store.commit_selection(specialist.selection, specialist.protocol)
     selections = (*selections, *(specialist.selection for specialist in specialists))
     report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
-    mixed, unmixed = specialists_together(
-        request, domains, [one.recipe for one in specialists], evaluators, bench, stop, watch
+    experts = [specialist.recipe for specialist in specialists]
+    mixed, unmixed = stage(
+        "mix specialists",
+        lambda: specialists_together(request, domains, experts, evaluators, bench, stop, watch),
     )
     report = with_domains(
         report,
