@@ -251,7 +251,8 @@ class Workplace:
         base_source(request, self.tracker)  # raises where nothing is there
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
         domains = domains_of(request, bench, prospects.runs, prospects.datasets)
-        return plan(prospects, self.supply, methods, splits, self.store, rule, domains)
+        told = bench.has_log_likelihoods
+        return plan(prospects, self.supply, methods, splits, self.store, rule, domains, likelihoods=told)
 
     def promoter(self, policy: "Policy") -> "Promoter":
         """What judges versions by this policy, and moves the alias that it guards."""

@@ -126,5 +126,7 @@ def test_a_plan_counts_what_specialists_cost() -> None:
     cost = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs))
     assert (cost.count, cost.selection) == (2, (4 + 2) / 2 + 2)
     assert (cost.references, cost.soups) == (2 + 1, 3 + 1 + 1)
+    mixed = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs), likelihoods=True)
+    assert (mixed.selection - cost.selection, mixed.references - cost.references) == (1, 1)
     assert _of_specialists(REQUEST, found, Domains()) == _of_specialists(REQUEST, found, None)
     assert _of_specialists(REQUEST, found, None).count == 0

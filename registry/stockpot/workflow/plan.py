@@ -73,9 +73,12 @@ def plan(
     store: "Store",
     rule: OverlayRule | None = None,
     domains: Domains | None = None,
+    *,
+    likelihoods: bool = False,
 ) -> Plan:
     """Count the passes that a request needs beyond what is remembered. `rule`: by which soups get statistics.
-    `domains`: what specialists are looked for. Raises NothingToSoup.
+    `domains`: what specialists are looked for. `likelihoods`: whether the task tells those of positions, by
+    which they answer together. Raises NothingToSoup.
     """
     request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
@@ -90,7 +93,7 @@ def plan(
         len(contenders) if is_by_group(make) else make(contenders, accept=request.accept).most_soups
         for make in complete.values()
     )
-    special = _of_specialists(request, sweep.candidates, domains)
+    special = _of_specialists(request, sweep.candidates, domains, likelihoods=likelihoods)
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -132,7 +135,11 @@ class _OfSpecialists:
 
 
 def _of_specialists(
-    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None
+    request: SoupRequest,
+    candidates: Sequence[Candidate],
+    domains: Domains | None,
+    *,
+    likelihoods: bool = False,
 ) -> _OfSpecialists:
     aim = None if domains is None else domains.aims.get(request.select_on)
     if domains is None or aim is None:
@@ -144,5 +151,6 @@ def _of_specialists(
     # Of H runs one pass shows that scores can be read off those of the whole split, and H - 1 are of soups.
     parts = sum(len(aim.places(domain)) * count for domain, count in own.items()) / len(aim.domains)
     mean = int(len(own) > 1)
+    factors = int(likelihoods and len(own) > 1)  # a pass that tells them, where outputs are not remembered
     soups = sum(count - 1 for count in own.values()) + mean
-    return _OfSpecialists(len(own), math.ceil(parts) + len(own), len(own) + mean, soups)
+    return _OfSpecialists(len(own), math.ceil(parts) + len(own) + factors, len(own) + mean + factors, soups)
