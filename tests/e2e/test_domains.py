@@ -229,7 +229,7 @@ def test_a_mix_weighs_domains(request_: SoupRequest) -> None:
     [
         ({"mix": {"plants": 1, "fish": 1}}, BadRequest, "mix names fish"),
         ({"task": "stockpot.testing.tiny:TinyTask", "objective": "worst"}, BadRequest, "the task tells none"),
-        ({"domain_from": "params.kind"}, None, ""),
+        ({"domain_from": "params.kind", "objective": "mean"}, None, ""),
     ],
 )
 def test_what_contradicts_itself_is_told(

@@ -196,8 +196,9 @@ def test_the_domains_of_runs_count_alike_and_others_are_unseen() -> None:
     assert (found.unseen, found.notes) == (("c",), ())
     assert told("a", "a,b").runs == {"0": "a", "1": "a,b"}
     assert told("a", "*").aims["validation"].counting == ("a",), "all data is no domain of its own"
-    assert told("", "").aims["validation"].counting == ("a", "b"), "nobody tells: all count"
-    assert told("", "", domain_from="params.kind").unseen == ()
+    found = told("", "", objective="mean")
+    assert found.aims["validation"].counting == ("a", "b"), "nobody tells: all count"
+    assert (found.unseen, found.runs) == ((), {})
 
 
 def test_the_datasets_that_runs_logged_may_tell_their_domain() -> None:
@@ -223,18 +224,16 @@ def test_the_worst_is_what_is_selected_by_and_the_mean_what_is_reported() -> Non
     assert (found.aims["validation"].worst, found.aims["test"].worst) == (True, False)
 
 
-def test_labels_that_nobody_asked_about_stop_nothing() -> None:
-    found = told("", "", bench=Found(validation=["a", "A", "b"], test=["a"]))
+@pytest.mark.parametrize("runs", [("", ""), ("owls", "mice")])
+@pytest.mark.parametrize("reported", [["a"], ["a", "b"], None])
+def test_labels_that_nobody_asked_about_change_nothing(
+    runs: tuple[str, ...], reported: Sequence[str] | None
+) -> None:
+    found = told(*runs, bench=Found(validation=["a", "A", ""], test=reported))
     assert not found
-    assert found.notes == ("nothing is told by domain: A, a would all be 'a' in the name of an alias",)
-
-
-def test_a_report_split_without_a_domain_that_nobody_asked_about_stops_nothing() -> None:
-    for reported in (["a"], None):
-        found = told("", "", bench=Found(validation=["a", "b"], test=reported))
-        assert not found
-        (note,) = found.notes
-        assert note.startswith("nothing is told by domain: split test has no examples of")
+    (note,) = found.notes
+    assert "each example counts alike" in note
+    assert "--objective mean" in note
 
 
 def test_one_domain_or_none_is_as_without() -> None:
@@ -250,8 +249,19 @@ def test_one_domain_or_none_is_as_without() -> None:
         ({"objective": "worst"}, Found(validation=["a"], test=["a"]), BadRequest, "tells only a"),
         ({}, Found(validation=["a", "b"], test=["a"]), BadTask, "split test has no examples of b"),
         ({}, Found(validation=["a", "b"], test=None), BadTask, "no examples of a, b"),
-        ({}, Found(validation=["a", "B"], test=["a", "B"]), BadRequest, "labels of domains cannot be used"),
+        (
+            {},
+            Found(validation=["a", "b", "B"], test=["a", "B"]),
+            BadRequest,
+            "labels of domains cannot be used",
+        ),
         ({"mix": {"B": 1}}, Found(validation=["b", "B"], test=["b"]), BadRequest, "labels of domains"),
+        (
+            {},
+            Found(validation=["a", "b", ""], test=["b", "a"]),
+            BadRequest,
+            "no label: 1 example of split validation",
+        ),
         (
             {"objective": "worst"},
             SimpleNamespace(measures_whole=True, domains=lambda _: ["a", "b"]),

@@ -67,7 +67,6 @@ class CausalLanguageModelling(TextTask):
         faults: list[str] = []
         names: list[str] = without_faults(lambda: text_columns(table, self._text, "")[:1], faults, [])
         origins = without_faults(lambda: self._origins(table), faults, None)
-        domains = without_faults(table.domains, faults, None)
         texts = [text for name in names for text in table.column(name)]
         faults += [fault for name in names for fault in missing_texts(table, name, texts)]
         if not faults:
@@ -76,4 +75,4 @@ class CausalLanguageModelling(TextTask):
         if faults:
             refuse(f"split {split!r} of {self._data.path} cannot be used", faults, "leave these rows out")
         wanted = self._table(encoded["input_ids"], IGNORED)
-        return Examples({**self._padded(encoded), LABELS: wanted}, origins, domains)
+        return Examples({**self._padded(encoded), LABELS: wanted}, origins, table.domains())

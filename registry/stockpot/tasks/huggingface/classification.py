@@ -66,7 +66,6 @@ class _TextsWithAnswer(TextTask):
         )
         label = without_faults(lambda: table.chosen("label", self._label, self.usual), faults, "")
         origins = without_faults(lambda: self._origins(table), faults, None)
-        domains = without_faults(table.domains, faults, None)
         mend = "correct what each names"
         texts = [table.column(name) for name in names]
         for name, column in zip(names, texts, strict=True):
@@ -80,7 +79,7 @@ class _TextsWithAnswer(TextTask):
             faults = empty_rows(table, encoded)
         if faults:
             refuse(f"split {split!r} of {self._data.path} cannot be used", faults, mend)
-        return Examples({**self._padded(encoded), LABELS: answers}, origins, domains)
+        return Examples({**self._padded(encoded), LABELS: answers}, origins, table.domains())
 
     def _answers(self, table: Table, label: str) -> tuple[Tensor, list[str], str]:
         """The labels, ``[n]``; what is wrong with them; what mends that."""

@@ -124,26 +124,15 @@ class Table:
 
     def domains(self) -> Sequence[str] | None:
         """The domain of each row: the column ``domain`` where it holds texts, else the folder of its file;
-        None where there is neither. Raises BadTask for rows without one among others.
+        None where there is neither. Empty for a row without one among others.
         """
         column = self.column(DOMAIN_COLUMN) if DOMAIN_COLUMN in self.names else ()
         if any(isinstance(value, str) for value in column):
-            told = [value if isinstance(value, str) else "" for value in column]
-        elif any(self.folders):
-            told = [
-                folder
-                for folder, file in zip(self.folders, self.files, strict=True)
-                for _ in range(file.rows)
-            ]
-        else:
+            return [value if isinstance(value, str) else "" for value in column]
+        if not any(self.folders):
             return None
-        lacking = [place for place, label in zip(self.places(), told, strict=True) if not label.strip()]
-        if lacking:
-            raise BadTask(
-                f"rows have no domain, where others have one: {shown(lacking)}",
-                mend=f"give each a text in the column {DOMAIN_COLUMN}, or its file a place in that folder",
-            )
-        return told
+        pairs = zip(self.folders, self.files, strict=True)
+        return [folder for folder, file in pairs for _ in range(file.rows)]
 
     @property
     def names(self) -> Sequence[str]:

@@ -128,7 +128,6 @@ class ImageClassification(FolderTask):
         image = without_faults(lambda: table.chosen("image", self._image, IMAGE), faults, "")
         label = without_faults(lambda: table.chosen("label", self._label, LABEL), faults, "")
         origins = without_faults(lambda: self._origins(table), faults, None)
-        domains = without_faults(table.domains, faults, None)
         stands = list(table.places())
         found = [_bytes_of(value) for value in table.column(image)] if image else []
         faults += [
@@ -137,7 +136,9 @@ class ImageClassification(FolderTask):
             if not value
         ]
         labels = self._classes.numbers(table.column(label), stands, faults, label) if label else []
-        return self._checked(split, Images(self._processor, found, labels, stands, origins, domains), faults)
+        return self._checked(
+            split, Images(self._processor, found, labels, stands, origins, table.domains()), faults
+        )
 
     def _checked(self, split: str, images: Images, faults: Sequence[str]) -> Images:
         if faults:

@@ -142,7 +142,6 @@ class SentenceSimilarity(TextTask):
         )
         column = without_faults(lambda: table.chosen("score", self._score, self.usual), faults, "")
         origins = without_faults(lambda: self._origins(table), faults, None)
-        domains = without_faults(table.domains, faults, None)
         if len(names) == 1:
             faults.append("one column with text, and none with a second: name it by --task-arg text_pair=")
         texts = [table.column(name) for name in names]
@@ -163,7 +162,7 @@ class SentenceSimilarity(TextTask):
         first, second = map(self._padded, encoded)
         wanted = torch.tensor(scores, dtype=torch.float64) / self._scale
         pairs = first | {f"{name}{SECOND}": tensor for name, tensor in second.items()}
-        return Examples({**pairs, LABELS: wanted}, origins, domains)
+        return Examples({**pairs, LABELS: wanted}, origins, table.domains())
 
 
 def _positive(text: str) -> float:

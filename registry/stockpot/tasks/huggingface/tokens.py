@@ -97,7 +97,6 @@ class TokenClassification(TextTask):
         tokens = without_faults(lambda: table.chosen("tokens", self._tokens, TOKENS), faults, "")
         tags = without_faults(lambda: table.chosen("tags", self._tags, TAGS), faults, "")
         origins = without_faults(lambda: self._origins(table), faults, None)
-        domains = without_faults(table.domains, faults, None)
         classes: list[list[int]] = []
         if not faults:
             classes = self._checked(table, tokens, tags, faults)
@@ -107,7 +106,9 @@ class TokenClassification(TextTask):
         if faults:
             refuse(f"split {split!r} of {self._data.path} cannot be used", faults, self._classes.mend)
         labels = [_of_first_parts(encoded.word_ids(row), found) for row, found in enumerate(classes)]
-        return Examples({**self._padded(encoded), LABELS: self._table(labels, IGNORED)}, origins, domains)
+        return Examples(
+            {**self._padded(encoded), LABELS: self._table(labels, IGNORED)}, origins, table.domains()
+        )
 
     def _checked(self, table: Table, tokens: str, tags: str, faults: list[str]) -> list[list[int]]:
         found = []

@@ -1,10 +1,10 @@
 """The domains of a sweep: what its runs and the task's examples tell, and what scores are made of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Aim, Objective, Run, SoupRequest
+from stockpot.entities import Aim, Objective, Run, SoupRequest, tags
 from stockpot.entities.domain import ALL, label_faults, labels
 from stockpot.errors import BadRequest, BadTask
 from stockpot.prose import counted, listed
@@ -49,10 +49,12 @@ def domains_of(
     """What counts how much on the held-out and the report split. Falsy where the task tells of no domains, or
     of one alone.
 
-    In the mixture are, with equal weights, the domains that some run names, or all where no run names any;
-    or those that the request's `mix` names. Raises BadRequest for labels that nobody can tell apart or use, a
-    mix that names what is not there, and for a request about domains of a task that tells of none; BadTask
-    for a report split that lacks a domain that was selected on. `datasets`: by run, what it was trained on.
+    Falsy, with a note, where neither a run nor the request is about domains: a column may only happen to have
+    that name. In the mixture are, with equal weights, the domains that some run names, or all where no run
+    names any; or those that the request's `mix` names. Raises BadRequest for labels that nobody can tell
+    apart or use, a mix that names what is not there, and for a request about domains of a task that tells of
+    none; BadTask for a report split that lacks a domain that was selected on. `datasets`: by run, what it was
+    trained on.
     """
     found = {split: bench.domains(split) for split in (request.select_on, request.report_on)}
     held_out = found[request.select_on]
@@ -66,20 +68,15 @@ def domains_of(
         return Domains(notes=(METRIC,))
     of_runs = domains_of_runs(runs, request, datasets or {})
     named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
-    asked = bool(named or request.mix or request.objective)  # else a column may only happen to be there
-    faults = [*label_faults({label for each in found.values() for label in each or ()} | named)]
-    if faults and not asked:
-        return Domains(notes=(f"nothing is told by domain: {listed(faults)}",))
-    _require_none(faults)
+    if not (named & {*there} or request.mix or request.objective):
+        return Domains(notes=(_left_alone(there, named),))
+    _require_none([*_faults(found, named)])
     weights = _weights(request, there, named)
     reported = found[request.report_on]
     lacking = sorted(d for d, w in weights.items() if w > 0 and d not in (reported or ()))
     if reported is None or lacking:
-        what = f"split {request.report_on} has no examples of {listed(lacking)}"
-        if not asked:
-            return Domains(notes=(f"nothing is told by domain: {what}",))
         raise BadTask(
-            f"{what}, on which was selected",
+            f"split {request.report_on} has no examples of {listed(lacking)}, on which was selected",
             mend="give the report split examples of each domain, or leave those out with --mix",
         )
     worst = request.objective is Objective.WORST
@@ -95,6 +92,24 @@ def domains_of(
 def _require_no_wish(request: SoupRequest, why: str) -> None:
     if request.mix is not None or request.objective is not None:
         raise BadRequest(f"mix and objective are about several domains: {why}", mend=SEVERAL)
+
+
+def _left_alone(there: Sequence[str], named: Iterable[str]) -> str:
+    """That nothing is made of the domains of examples, why, and what would."""
+    told = f"runs are of {listed(sorted(named))}" if named else f"no run tells its own (tag {tags.DOMAIN})"
+    return (
+        f"examples are of {counted(len(there), 'domain')}, {listed(there)}, and {told}: each example counts "
+        "alike. To have each domain count alike: --objective mean"
+    )
+
+
+def _faults(found: Mapping[str, Sequence[str] | None], named: Iterable[str]) -> Iterator[str]:
+    for split, told in found.items():
+        empty = [place for place, label in enumerate(told or ()) if not label.strip()]
+        if empty:
+            yield f"no label: {counted(len(empty), 'example')} of split {split}, first that at {empty[0]}"
+    everywhere = {label for told in found.values() for label in told or () if label.strip()}
+    yield from label_faults(everywhere.union(named))
 
 
 def _require_none(faults: Sequence[str]) -> None:
