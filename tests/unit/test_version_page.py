@@ -329,6 +329,29 @@ def test_a_specialists_search_is_told_by_its_own_examples_alone() -> None:
     assert "b" not in {tag for tag, _ in seen.elements}
 
 
+def test_a_specialist_is_judged_and_searched_on_its_own_examples() -> None:
+    site = Site()
+    ingredients = site.logs("a", "b")
+    found = told(ingredients, methods=("specialist:python",))
+    own = Comparison("test of python", 70, 0.002, -0.003, 0.007, 0.95, None)
+    (search,) = found.selections
+    best = Step(named("own"), (ingredients[0].checkpoint.digest,), 0.95, None, kept=True)
+    more = search.steps[-2:]
+    found = replace(
+        found,
+        rows=(found.rows[0], replace(found.rows[1], own=own)),
+        selections=(replace(search, method="specialist:python", steps=(best, *more)),),
+        request=replace(found.request, model="birds"),
+    )
+    page = html(site.page(site.soup("soup", ingredients, told=found))).text
+    assert "Than the best run of python not better on difference 95 % interval n test of python +0.20" in page
+    assert "Than the best single candidate" not in page
+    assert "The first is the one that decides" not in page
+    assert "greedy kept" not in page, "the generalist's reasons"
+    assert "a, the best run of python 95.00 95.00" in page
+    assert "on validation, its examples of python alone, in points" in page
+
+
 def test_barriers_are_what_is_remembered_and_the_rest_names_its_command() -> None:
     site = Site()
     version = soup(site, "one", "two", "three")

@@ -39,6 +39,7 @@ from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
 from stockpot.workflow.publishing.domains_told import (
     NOT_DOMINATED,
+    NOT_DOMINATED_IS,
     domain_cells,
     domain_columns,
     domain_rows,
@@ -247,8 +248,7 @@ def _show_report(report: SoupReport) -> None:
         for row in domain_rows(report):
             add_row(table, *domain_cells(row, report))
         out.print(table)
-        told = "no row as cheap is as good on each domain, and better on one"
-        out.print(plain(f"{NOT_DOMINATED} {told}"), highlight=False)
+        out.print(plain(f"{NOT_DOMINATED} {NOT_DOMINATED_IS}"), highlight=False, soft_wrap=True)
     verdicts = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
     for line in (*verdicts, *domain_sentences(report), *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)

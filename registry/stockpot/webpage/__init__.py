@@ -55,13 +55,16 @@ def render(page: VersionPage, figure: bytes) -> str:
         domain_columns=domains_told.domain_columns(page.report),
         domains_told=list(domains_told.domain_sentences(page.report)),
         not_dominated=domains_told.NOT_DOMINATED,
+        not_dominated_is=domains_told.NOT_DOMINATED_IS,
         front=figures.front(page.report),
         conversion=CONVERSION,
         pickled=_lines_that_convert(page),
         bars=figures.bars(page),
         sentence=verdict.clause(page.row, page.report.request.report_on, unit),
         judged=verdict.judge(page.row, page.report.request.report_on).value,
-        reasons=list(verdict.reasons(page.report)),
+        whom=verdict.whom(page.row),
+        gains=verdict.gains(page.row, page.report),
+        reasons=[] if verdict.specialty(page.row) else list(verdict.reasons(page.report)),
         **_words(unit),
     )
 

@@ -12,6 +12,10 @@ WORST = "worst of the mixture"
 UNSEEN = "mean of unseen"
 NOT_DOMINATED = "*"
 """Behind the label of a row that no row with as few forward passes equals or beats on each domain."""
+NOT_DOMINATED_IS = (
+    "no row as cheap is as good on each domain of the mixture, and better on one; rows whose models are each "
+    "asked about its domain are rivals of such rows only"
+)
 GAVE = {
     "hyperparameters": "Averaging across hyperparameters, within each domain",
     "domains": "Averaging across domains, of each its best run",
@@ -110,18 +114,27 @@ def _unseen(report: SoupReport) -> Sequence[str]:
 
 def _is_dominated(row: Row, report: SoupReport) -> bool:
     """Whether another row, with no more forward passes, is as good on each domain that counts, and better on
-    one.
+    one. One that must be told the domain is no rival of a row that need not: it would beat them all.
     """
     counting = [*report.mixture.shares] if report.mixture else []
     mine = _on(row.domains, counting)
     if mine is None:
         return True
-    rivals = (other for other in domain_rows(report) if other.inference_cost <= row.inference_cost)
+    rivals = (
+        other
+        for other in domain_rows(report)
+        if other.inference_cost <= row.inference_cost
+        and (_is_asked_by_domain(row) or not _is_asked_by_domain(other))
+    )
     others = (theirs for other in rivals if (theirs := _on(other.domains, counting)) is not None)
     return any(
         all(theirs >= ours for theirs, ours in zip(found, mine, strict=True)) and found != mine
         for found in others
     )
+
+
+def _is_asked_by_domain(row: Row) -> bool:
+    return isinstance(row, ReferenceRow) and len(row.recipes) > 1
 
 
 def _on(cells: Mapping[str, DomainScore] | None, domains: Sequence[str]) -> list[float] | None:

@@ -137,7 +137,7 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
         if domains and len(domains) == len(row.methods):
             return f"no soup: the best run of {listed(domains)} alone"
         return "no soup: the best single candidate alone"
-    told = f"{PHRASES[verdict]} than {_whom(row)}: {_gained(row, report_on, unit)}"
+    told = f"{PHRASES[verdict]} than {whom(row)}: {_gained(row, report_on, unit)}"
     if specialty(row):
         return told
     shifted = row.versus_best.get(MEAN_OF_SHIFTS)
@@ -147,9 +147,16 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
     return f"{told}; {PHRASES[verdict]} under shift: {gain(shifted, unit)}, a secondary comparison"
 
 
+def gains(row: ReportRow, report: SoupReport) -> list[Comparison]:
+    """The comparisons with that: the first is the one that decides. A specialist's is the only one."""
+    if row.own is not None and specialty(row):
+        return [row.own]
+    return [row.versus_best[split] for split in columns(report.request) if split in row.versus_best]
+
+
 def compared_told(row: ReportRow, report: SoupReport) -> str:
     """The comparison that a soup's verdict rests on."""
-    return f"{_gained(row, report.request.report_on, report.unit)} compared with {_whom(row)}"
+    return f"{_gained(row, report.request.report_on, report.unit)} compared with {whom(row)}"
 
 
 def _gained(row: ReportRow, report_on: str, unit: str | None) -> str:
@@ -157,7 +164,8 @@ def _gained(row: ReportRow, report_on: str, unit: str | None) -> str:
     return f"{gain(found, unit)} on split {found.split}"
 
 
-def _whom(row: ReportRow) -> str:
+def whom(row: ReportRow) -> str:
+    """What a row is compared with, for its verdict."""
     return f"the best run of {specialty(row)}" if specialty(row) else "the best single candidate"
 
 

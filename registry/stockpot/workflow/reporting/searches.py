@@ -40,10 +40,14 @@ class Search:
     attempts: tuple[Attempt, ...]
 
     @property
+    def domain(self) -> str:
+        """Of a specialist's search: all scores are of its examples alone."""
+        return self.method.removeprefix(SPECIALIST) if self.method.startswith(SPECIALIST) else ""
+
+    @property
     def start_told(self) -> str:
         """What it began with, in words."""
-        domain = self.method.removeprefix(SPECIALIST)
-        return "the best single candidate" if domain == self.method else f"the best run of {domain}"
+        return f"the best run of {self.domain}" if self.domain else "the best single candidate"
 
 
 def searches(report: SoupReport) -> tuple[Search, ...]:
