@@ -363,9 +363,9 @@ def test_without_remembered_outputs_the_report_says_so_and_is_otherwise_the_same
     report, _ = _measured(table_bench(forgotten=("test",)), {"uniform": Uniform})
     whole, _ = _measured(table_bench(), {"uniform": Uniform})
     assert (report.rows, report.ensembles) == (whole.rows, ())
+    why = "outputs of its models on test are not remembered"
     assert report.notes == (
-        "no row for the ensemble of the uniform soup: outputs of its models on test are not remembered",
-        "no row for the greedy ensemble: outputs of its models on test are not remembered",
+        f"no row for the ensemble of the uniform soup, the greedy ensemble: {why}",
         MORE_OUTPUTS,
     )
     everywhere = replace(REQUEST, points="all")

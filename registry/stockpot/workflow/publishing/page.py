@@ -2,18 +2,29 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from stockpot.entities import MEAN_OF_SHIFTS, Candidate, ModelVersion, OverlayRule, ReportRow, SoupReport
+from stockpot.entities import (
+    MEAN_OF_SHIFTS,
+    Candidate,
+    ModelVersion,
+    OverlayRule,
+    ReferenceRow,
+    ReportRow,
+    SoupReport,
+)
 from stockpot.errors import StockpotError, Unexpected
 from stockpot.workflow.publishing.domains_told import (
+    Row,
     domain_cells,
     domain_columns,
     domain_rows,
     domain_sentences,
 )
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
-from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence
+from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence, specialty
+from stockpot.workflow.selecting.by_domain import GENERALIST, ROUTED
 
 if TYPE_CHECKING:
     from stockpot.ports import Watcher
@@ -24,11 +35,13 @@ INGREDIENTS = "\n\n**Ingredients**\n"
 """Opens the last part of a version's description, which is cut where it is too long."""
 LIMIT = 5000
 """Characters of a description that MLflow takes."""
-ROOM = 3600
+ROOM = 3900
 """Characters. What is filled in or added later needs some."""
 PAGE = "report.html"
 """The artifact of the soup's run that has room for everything: `stockpot.workflow.reporting`."""
 GATE = "**The gate:** "
+OF_THE_GATE = (900, 300, 100)
+"""Characters of what it said: as many as fit."""
 RUN_ID, VERSION = "{run_id}", "{version}"
 """Filled in when the soup's run and its version exist. No name holds them: braces are escaped."""
 
@@ -58,32 +71,55 @@ def description(
 
     `requests`: how many were made on this report split so far, this one included. `experiment_id`: of the
     soup's run, beside which `PAGE` lies. Ingredients that do not fit are counted. Links are
-    relative to the page, so that they work wherever MLflow's UI is served.
+    relative to the page, so that they work wherever MLflow's UI is served. What is told of domains has its
+    room before ingredients and notes; specialists of other domains are in `PAGE`.
     """
     request = report.request
     uri = f"models:/{_literal(request.model)}/{VERSION}"
     splits = [s for s in (request.select_on, request.report_on, MEAN_OF_SHIFTS) if s in row.scores]
-    parts = [
+    links = partial(_ingredient_links, ingredients)
+    before = [
         f"**{shown(sentence(row, request.report_on, report.unit), most=ROOM // 4)}.**",
         " ".join(filter(None, (_standing(row), _count(requests, request.report_on)))),
         " ".join(filter(None, (_origin(report, row), _merging(ingredients)))),
         f'Load it: `mlflow.pyfunc.load_model("{uri}")`',
-        markdown_table(report, splits, spaced),
+        _table(report, [one for one in report.table if _concerns(one, row)], splits, spaced),
+    ]
+    after = [
         f"![candidates and soups](get-artifact?path={figure}&run_uuid={RUN_ID})",
-        *_that_fit(domains_in_markdown(report, spaced), ROOM // 2),
         _beside(report),
         f"{_whole_page(experiment_id)}`stockpot show {uri}`, and stockpot.json beside the weights.",
     ]
+    room = ROOM - sum(len(part) + 2 for part in (*before, *after, INGREDIENTS, links(room=ROOM // 12)))
+    few = [one for one in domain_rows(report) if one in (report.base, report.rows[0], row) or _answers(one)]
+    by_domain, words = domains_in_markdown(report, spaced, few)
+    *told, by_domain, notes = _that_fit([*words.splitlines(), by_domain, _notes(report, spaced)], room)
+    parts = [*before, notes, *after[:1], by_domain, "\n".join(filter(None, told)), *after[1:]]
     text = "\n\n".join(filter(None, parts)) + INGREDIENTS
-    return text + _ingredient_links(ingredients, room=ROOM - len(text))
+    return text + links(room=ROOM - len(text))
+
+
+def _concerns(one: Row, row: ReportRow) -> bool:
+    """Whether a line of the table has a place on the row's page: all but specialists of other domains, and
+    what the words on domains tell.
+    """
+    if isinstance(one, ReferenceRow):
+        return one.label == ROUTED
+    return one is row or not (isinstance(one, ReportRow) and specialty(one))
+
+
+def _answers(one: Row) -> bool:
+    """Whether a line is the generalist, or the specialists together."""
+    return one.label == ROUTED or (isinstance(one, ReportRow) and GENERALIST in one.methods)
 
 
 def _that_fit(parts: Sequence[str], room: int) -> list[str]:
-    """Those that fit together, the last ones first: others are in `PAGE`."""
-    kept: list[str] = []
-    for part in reversed(parts):
-        room -= len(part)
-        kept[:0] = [part] if room >= 0 else []
+    """Each that fits behind those before it, or nothing in its place: `PAGE` has room for it."""
+    kept = []
+    for part in parts:
+        fits = len(part) + 2 <= room
+        room -= len(part) + 2 if fits else 0
+        kept.append(part if fits else "")
     return kept
 
 
@@ -104,7 +140,7 @@ def with_word_of_the_gate(text: str, told: str) -> str:
     """
     kept = [part for part in text.split("\n\n") if not part.startswith(GATE)] if text else []
     ours = sum(part.startswith("**") for part in kept[:1])
-    for most in (ROOM // 4, ROOM // 12, ROOM // 36):
+    for most in OF_THE_GATE:
         whole = "\n\n".join([*kept[:ours], f"{GATE}{shown(told, most)}", *kept[ours:]])
         if len(whole) <= LIMIT:
             return whole
@@ -117,25 +153,36 @@ def markdown_table(report: SoupReport, splits: Sequence[str], cell: Callable[[st
     `cell`: what is made of a text of at most so many characters; `folded` for a terminal, `spaced` for
     MLflow's UI.
     """
+    return "\n\n".join(filter(None, (_table(report, report.table, splits, cell), _notes(report, cell))))
+
+
+def _table(
+    report: SoupReport, rows: Sequence[Row], splits: Sequence[str], cell: Callable[[str, int], str]
+) -> str:
     request = report.request
     head = ["", *BESIDE_SCORES, *splits, f"gain on {request.report_on}"]
     lines = [_line(head, cell), "|" + "---|" * len(head)]
-    for row in report.table:
+    for row in rows:
         comparison = row.versus_best.get(request.report_on)
         gained = interval(comparison, report.unit) if comparison else ""
         lines.append(_line([*cells(row, splits, report.unit), gained], cell))
-    notes = "\n".join(f"- {cell(note, ROOM // 8)}" for note in report.notes)
-    return "\n\n".join(filter(None, ("\n".join(lines), notes)))
+    return "\n".join(lines)
 
 
-def domains_in_markdown(report: SoupReport, cell: Callable[[str, int], str] = shown) -> tuple[str, str]:
-    """The table by domain, and its words; both empty where there are not several."""
+def _notes(report: SoupReport, cell: Callable[[str, int], str]) -> str:
+    return "\n".join(f"- {cell(note, ROOM // 8)}" for note in report.notes)
+
+
+def domains_in_markdown(
+    report: SoupReport, cell: Callable[[str, int], str] = shown, rows: Sequence[Row] | None = None
+) -> tuple[str, str]:
+    """The table by domain, of all rows or of these, and its words; both empty where there are not several."""
     columns = domain_columns(report)
     if not columns:
         return "", ""
     head = [f"{report.request.report_on}, by domain", *columns]
     lines = [_line(head, cell), "|" + "---|" * len(head)]
-    lines += [_line(domain_cells(row, report), cell) for row in domain_rows(report)]
+    lines += [_line(domain_cells(row, report), cell) for row in rows or domain_rows(report)]
     return "\n".join(lines), "\n".join(f"- {cell(told, ROOM // 8)}" for told in domain_sentences(report))
 
 

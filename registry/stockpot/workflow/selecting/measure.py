@@ -219,6 +219,7 @@ def _ensembles(
     ]
     wanted += [(s.method, s.recipe, s.recipe) for s in selections if isinstance(s.recipe, Ensemble)]
     ensembles, notes = [], []
+    without: dict[str, list[str]] = defaultdict(list)
     for name, recipe, ensemble in wanted:
         found = {
             split: Together(evaluator, bench, compared=split != request.select_on).score(ensemble)
@@ -228,13 +229,14 @@ def _ensembles(
         missing = ", ".join(split for split in found if split not in known)
         why = f"outputs of its models on {missing} are not remembered"
         if request.report_on not in known:
-            notes.append(f"no row for the {name}: {why}")
+            without[why].append(name)
             continue
         if missing:
             notes.append(f"the {name} has empty cells: {why}")
         values = with_mean(request, {split: score.value for split, score in known.items()})
         gains = _compare(request, bench, baseline, known)
         ensembles.append(EnsembleRow(name, recipe, values, gains, len(ensemble.members)))
+    notes += [f"no row for the {listed(names, between=', the ')}: {why}" for why, names in without.items()]
     if notes and request.points != "all":
         notes.append(MORE_OUTPUTS)
     return tuple(ensembles), tuple(notes)

@@ -1,0 +1,103 @@
+"""What a page tells of domains, and what it leaves to others."""
+
+from dataclasses import replace
+
+from stockpot.entities import (
+    Candidate,
+    Checkpoint,
+    Comparison,
+    Contrast,
+    Digest,
+    DomainScore,
+    Mixture,
+    Recipe,
+    ReferenceRow,
+    ReportRow,
+    Run,
+    Selection,
+    SoupReport,
+    SoupRequest,
+    WeightsFormat,
+    WeightsSource,
+)
+from stockpot.workflow.publishing.domains_told import NOT_DOMINATED, domain_cells
+from stockpot.workflow.publishing.page import INGREDIENTS, description
+from stockpot.workflow.selecting.by_domain import ROUTED, ROUTED_RUNS
+
+DOMAINS = ("man pages", "python", "sql")
+NAMES = [Digest(f"sha256:{number:064x}") for number in range(8)]
+
+
+def _gain(split: str = "test") -> Comparison:
+    return Comparison(split, 540, 0.008, -0.004, 0.02, 0.95, None)
+
+
+def _row(label: str, methods: tuple[str, ...], size: int, *scores: float) -> ReportRow:
+    cells = {domain: DomainScore(score, None) for domain, score in zip(DOMAINS, scores, strict=True)}
+    whole = {"validation": sum(scores) / 3, "test": sum(scores) / 3}
+    return ReportRow(label, methods, Recipe.mean(NAMES[:size]), whole, {"test": _gain()}, domains=cells)
+
+
+def _report() -> SoupReport:
+    single = replace(_row("best single", (), 1, 0.8, 0.8, 0.8), versus_best={})
+    greedy = _row("greedy soup", ("greedy",), 4, 0.82, 0.83, 0.81)
+    special = [
+        replace(
+            _row(
+                f"{domain} specialist",
+                (f"specialist:{domain}",),
+                2 + at,
+                *[0.9 - (at != n) / 2 for n in range(3)],
+            ),
+            own=_gain(f"test of {domain}"),
+        )
+        for at, domain in enumerate(DOMAINS)
+    ]
+    cells = {domain: DomainScore(0.9, None) for domain in DOMAINS}
+    recipes = tuple(row.recipe for row in special)
+    both = [
+        ReferenceRow(label, recipes, {"test": 0.9}, {"test": _gain()}, cells)
+        for label in (ROUTED_RUNS, ROUTED)
+    ]
+    told = Contrast("hyperparameters", ROUTED_RUNS, ROUTED, _gain())
+    request = SoupRequest(model="texts", task="t", sweep="s")
+    shares = dict.fromkeys(DOMAINS, 1 / 3)
+    return SoupReport(
+        request,
+        (single, greedy, *special),
+        (Selection("greedy", "not_worse", (), greedy.recipe, 0.9),),
+        (),
+        (),
+        tuple(
+            f"something that nobody will miss, number {number}, and it takes some room"
+            for number in range(12)
+        ),
+        mixture=Mixture(shares, dict.fromkeys(DOMAINS, 180), (), {}, worst=False),
+        references=tuple(both),
+        contrasts=(told, replace(told, what="domains"), replace(told, what="both")),
+    )
+
+
+def _candidate(number: int) -> Candidate:
+    run = Run(f"{number:032x}", f"tune-{number}", "7", "FINISHED", number, {}, {}, {})
+    source = WeightsSource(run.run_id, WeightsFormat.SAFETENSORS, "m.safetensors", "u", None, 1)
+    return Candidate(run, source, "", Checkpoint(NAMES[number], 1, (), NAMES[0]))
+
+
+def test_who_must_be_told_the_domain_beats_nobody_who_need_not() -> None:
+    report = _report()
+    single, greedy, *special = report.rows
+    marked = [NOT_DOMINATED in domain_cells(row, report)[0] for row in (single, greedy, *special)]
+    assert marked == [False, True, True, True, True], "the routed rows are better on each domain"
+    assert all(NOT_DOMINATED in domain_cells(row, report)[0] for row in report.references or ())
+
+
+def test_domains_and_ingredients_have_their_room_on_a_page_before_notes() -> None:
+    report = _report()
+    text = description(report, report.rows[3], [_candidate(n) for n in range(3)], "f.png", experiment_id="7")
+    assert "test, by domain" in text
+    assert "Averaging across hyperparameters" in text
+    assert text.partition(INGREDIENTS)[2].count("](#/experiments/7/runs/") == 3
+    assert "number 11" not in text, "all in report.html"
+    assert "python specialist" in text
+    assert "sql specialist" not in text, "another version's"
