@@ -68,13 +68,14 @@ def _report() -> SoupReport:
         (Selection("greedy", "not_worse", (), greedy.recipe, 0.9),),
         (),
         (),
-        tuple(
+        (),
+        notes=tuple(
             f"something that nobody will miss, number {number}, and it takes some room"
-            for number in range(12)
+            for number in range(40)
         ),
         mixture=Mixture(shares, dict.fromkeys(DOMAINS, 180), (), {}, worst=False),
         references=tuple(both),
-        contrasts=(told, replace(told, what="domains"), replace(told, what="both")),
+        contrasts=(told, replace(told, what="domains"), replace(told, what="both", after="greedy soup")),
     )
 
 

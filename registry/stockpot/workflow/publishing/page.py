@@ -24,7 +24,8 @@ from stockpot.workflow.publishing.domains_told import (
 )
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
 from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence, specialty
-from stockpot.workflow.selecting.by_domain import GENERALIST, ROUTED
+from stockpot.workflow.selecting.by_domain import ROUTED
+from stockpot.workflow.selecting.rows import GENERALIST
 
 if TYPE_CHECKING:
     from stockpot.ports import Watcher
