@@ -216,7 +216,7 @@ def test_a_run_that_tells_nothing_among_others_counts_as_one_of_all_data_and_is_
 
 
 def test_a_domain_of_runs_without_examples_is_told() -> None:
-    assert told("a", "b", "owls").notes == ("no example is of domain owls: no specialist of its 1 run",)
+    assert told("a", "b", "owls").notes == ("no example is of owls: no specialist of 1 run of that",)
 
 
 def test_the_worst_is_what_is_selected_by_and_the_mean_what_is_reported() -> None:
@@ -238,7 +238,12 @@ def test_labels_that_nobody_asked_about_change_nothing(
 
 def test_one_domain_or_none_is_as_without() -> None:
     for labels in (None, ["a", "a"]):
-        assert not told("a", bench=Found(validation=labels, test=["a"]))
+        assert not told("a", bench=Found(validation=labels, test=["a"])).notes
+        (note,) = told("a", "b", bench=Found(validation=labels, test=["a"])).notes
+        assert note.startswith(
+            f"runs are of a, b, and the task tells {'only a' if labels else 'none'} of its"
+        )
+        assert "domains(split)" in note
 
 
 @pytest.mark.parametrize(

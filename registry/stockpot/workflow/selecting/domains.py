@@ -62,7 +62,7 @@ def domains_of(
     if held_out is None or len(there) < 2:
         told = f"only {there[0]}" if there else "none"
         _require_no_wish(request, f"of examples of split {request.select_on}, the task tells {told}")
-        return Domains()
+        return Domains(notes=tuple(_lost(domains_of_runs(runs, request, datasets or {}), told)))
     if bench.measures_whole:
         _require_no_wish(request, METRIC)
         return Domains(notes=(METRIC,))
@@ -92,6 +92,16 @@ def domains_of(
 def _require_no_wish(request: SoupRequest, why: str) -> None:
     if request.mix is not None or request.objective is not None:
         raise BadRequest(f"mix and objective are about several domains: {why}", mend=SEVERAL)
+
+
+def _lost(of_runs: Mapping[str, str], told: str) -> Iterator[str]:
+    """That runs tell of domains, of which the task knows nothing."""
+    named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
+    if len(named) > 1:
+        yield (
+            f"runs are of {listed(sorted(named))}, and the task tells {told} of its examples: each counts "
+            f"alike. To have each domain count alike, {SEVERAL}"
+        )
 
 
 def _left_alone(there: Sequence[str], named: Iterable[str]) -> str:
@@ -138,6 +148,6 @@ def _notes(
 ) -> Iterable[str]:
     if silent:
         yield f"these runs tell no domain, and count as runs of all data: {listed(silent)}"
-    for domain in sorted({*named} - {*there}):
-        of_it = sum(domain in labels(text) for text in told.values())
-        yield f"no example is of domain {domain}: no specialist of its {counted(of_it, 'run')}"
+    if strange := {*named} - {*there}:
+        theirs = sum(bool(strange & labels(text)) for text in told.values())
+        yield f"no example is of {listed(sorted(strange))}: no specialist of {counted(theirs, 'run')} of that"

@@ -13,6 +13,7 @@ from stockpot.entities import (
     Selection,
     SoupRequest,
     Trial,
+    tags,
 )
 from stockpot.entities.domain import is_own
 from stockpot.errors import BadRequest, NothingToSoup
@@ -96,7 +97,10 @@ def by_group(
     lacking = [domain for domain, own in groups.items() if not own]
     why = f"no candidate is of {listed(lacking)} alone" if lacking else "there are not several domains"
     if not others:
-        raise NothingToSoup(f"{', '.join(grouped)} averages across domains: {why}", mend=SEVERAL)
+        mend = (
+            f"have runs of each tell that one alone: {tags.DOMAIN}, or --domain-from" if groups else SEVERAL
+        )
+        raise NothingToSoup(f"{', '.join(grouped)} averages across domains: {why}", mend=mend)
     return others, (f"nothing by {', '.join(grouped)}: {why}",)
 
 
