@@ -92,8 +92,8 @@ class Bigrams(nn.Module):
 
 
 MODELS = {"dense": dense, "conv": conv, "normalised": normalised, "attention": Attention, "tied": Tied}
-KINDS = MODELS | {"mates": Mates, "bigrams": Bigrams}
-"""With one whose outputs depend on the batch that an example comes in, and a language model."""
+KINDS = MODELS | {"mates": Mates}
+"""With one whose outputs depend on the batch that an example comes in."""
 
 
 def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ def weights(kind: str = "dense", *, seed: int = 0, spread: float = 0.1) -> dict[
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        module = KINDS[kind]()
+        module = (KINDS | {"bigrams": Bigrams})[kind]()
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in module.parameters():
