@@ -1,8 +1,10 @@
 """What all that is printed is made of: results on stdout, progress and errors on stderr."""
 
+import errno
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -11,12 +13,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stockpot.errors import StockpotError
 from stockpot.prose import one_line, visible
 
 WIDTH = None if sys.stdout.isatty() else 120
 """A terminal's own, else enough for the tables."""
-out = Console(width=WIDTH)
-err = Console(stderr=True)
+
+
+class _Results(Console):
+    """Standard output. A full disk behind it is told as what it is: the work itself is done and kept."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        with _written():
+            super().print(*objects, **how)
+
+
+class _Progress(Console):
+    """Standard error. Where it takes no more, the work goes on without a word: it may be that of hours."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        with suppress(OSError):
+            super().print(*objects, **how)
+
+
+out = _Results(width=WIDTH)
+err = _Progress(stderr=True)
 
 
 def plain(text: str) -> Text:
@@ -38,7 +59,28 @@ def tell(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 
 def echo(document: object, *, err: bool = False) -> None:
     """Not through rich, which would break long lines."""
-    typer.echo(json.dumps(document, indent=1), err=err)
+    text = json.dumps(document, indent=1)
+    if err:
+        with suppress(OSError):
+            typer.echo(text, err=True)
+        return
+    with _written():
+        typer.echo(text)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Raises StockpotError where standard output takes no more."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever reads has enough: no error, and whoever called us knows
+            raise
+        raise StockpotError(
+            f"what was found could not be printed: {error.strerror}",
+            mend="free some space where standard output goes, and run the same command again: what is done "
+            "is kept",
+        ) from error
 
 
 def print_heading(title: str, rest: str = "") -> None:
