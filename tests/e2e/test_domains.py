@@ -19,7 +19,7 @@ from stockpot.entities import (
     SoupRequest,
     tags,
 )
-from stockpot.errors import BadRequest, BadTask
+from stockpot.errors import BadRequest, BadTask, NothingToSoup
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, domain_weights
 from stockpot.watching import Lines, Silent
@@ -244,6 +244,24 @@ def test_what_contradicts_itself_is_told(
     with pytest.raises(error, match=told):
         _walked(asked)
     assert BadTask.exit_code != BadRequest.exit_code
+
+
+@pytest.mark.parametrize("task", ["TinyTask", "DomainTask"])
+def test_that_there_is_nothing_to_group_is_told_before_anything_is_ranked(
+    request_: SoupRequest, task: str
+) -> None:
+    said: list[str] = []
+    asked = replace(
+        request_,
+        task=f"stockpot.testing.tiny:{task}",
+        task_args={},
+        methods=("grouped",),
+        domain_from="params.nothing",
+    )
+    with pytest.raises(NothingToSoup, match="grouped averages across domains: there are not several"):
+        walk(asked, Workplace(), in_turn, Lines(said.append))
+    assert any(line.startswith("list runs") for line in said)
+    assert not any(line.startswith("rank") for line in said)
 
 
 def test_the_page_shows_the_domains(request_: SoupRequest, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The walk of one sweep, from its name to its registered soups."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from traceback import clear_frames
@@ -13,6 +13,7 @@ from stockpot.entities import (
     Opening,
     OverlayRule,
     Recipe,
+    Selection,
     SoupOutcome,
     SoupReport,
     SoupRequest,
@@ -35,8 +36,8 @@ from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import rank
-from stockpot.workflow.selecting.search import around_base, by_group, require_base, search
-from stockpot.workflow.selecting.specialists import search_specialists
+from stockpot.workflow.selecting.search import around_base, by_group, require_base, require_groups, search
+from stockpot.workflow.selecting.specialists import Specialist, search_specialists
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -91,6 +92,16 @@ class Leader:
     owner: str
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What there is to evaluate on, and how."""
+
+    splits: Mapping[str, "Evaluator"]
+    rule: OverlayRule | None
+    """By which soups get statistics."""
+    domains: Domains
+
+
 def walk(
     request: SoupRequest, place: Place, stage: Stage, watch: "Watcher", leader: Leader | None = None
 ) -> SoupOutcome:
@@ -129,12 +140,12 @@ def walk(
             for sentence in () if said else (*told(request, rule), *domains.notes):
                 watch.say(sentence)
             said = True
+            require_groups(methods, domains)
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
+            opened = _Opened(splits, rule, domains)
             searched = overlaid(methods, rule)
-            return _walk(
-                prospects, base, place, searched, bench, splits, domains, rule, stop, stage, watch, leader
-            )
+            return _walk(prospects, base, place, searched, bench, opened, stop, stage, watch, leader)
         except NoRoomForWeights:
             raise
         except OutOfDeviceMemory as error:
@@ -164,9 +175,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     place: Place,
     methods: Mapping[str, "MakeMethod"],
     bench: "Bench",
-    splits: Mapping[str, "Evaluator"],
-    domains: Domains,
-    rule: OverlayRule | None,
+    opened: _Opened,
     stop: Callable[[], bool],
     stage: Stage,
     watch: "Watcher",
@@ -190,9 +199,9 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
             before=before,
             heed=bench.heed,
             say=watch.say,
-            aim=domains.aims.get(split),
+            aim=opened.domains.aims.get(split),
         )
-        for split, evaluator in splits.items()
+        for split, evaluator in opened.splits.items()
     }
     held_out = evaluators[request.select_on]
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
@@ -202,39 +211,52 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         place.store.commit_candidates(leader.job, [*ranking.candidates, *of_runs])
     plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
     methods, left_out = around_base(methods, ranking, place.supply)
-    methods, not_grouped = by_group(methods, ranking, domains)
-    left_out = (*left_out, *not_grouped)
-    selections = stage("select", lambda: search(request, ranking, methods, held_out, stop, watch, plain))
+    methods, not_grouped = by_group(methods, ranking, opened.domains)
+
+    def select() -> tuple[tuple[Selection, ...], tuple[Specialist, ...], tuple[str, ...]]:
+        found = search(request, ranking, methods, held_out, stop, watch, plain)
+        return found, *search_specialists(
+            request, ranking, opened.domains, bench, held_out, opened.rule, stop, watch
+        )
+
+    def measured() -> SoupReport:
+        whole = measure(request, ranking, [*selections, *own], evaluators, bench, stop, watch)
+        return _with_domains(whole, specialists, evaluators, bench, opened, stop, watch)
+
+    selections, specialists, lacking = stage("select", select)
+    own = [specialist.selection for specialist in specialists]
     for selection in selections:
         place.store.commit_selection(selection, held_out.protocol)
-    specialists, lacking = stage(
-        "select specialists",
-        lambda: search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch),
-    )
     for specialist in specialists:
         place.store.commit_selection(specialist.selection, specialist.protocol)
-    selections = (*selections, *(specialist.selection for specialist in specialists))
-    report = stage("measure", lambda: measure(request, ranking, selections, evaluators, bench, stop, watch))
-    experts = [specialist.recipe for specialist in specialists]
-    mixed, unmixed = stage(
-        "mix specialists",
-        lambda: specialists_together(request, domains, experts, evaluators, bench, stop, watch),
-    )
-    report = with_domains(
-        report,
-        domains,
-        specialists,
-        evaluators[request.report_on],
-        bench.groups(request.report_on) if domains else None,
-        rule,
-        mixed,
-    )
-    report = replace(report, notes=(*report.notes, *left_out, *domains.notes, *lacking, *unmixed))
+    report = stage("measure", measured)
+    notes = (*report.notes, *left_out, *not_grouped, *opened.domains.notes, *lacking)
+    report = replace(report, notes=notes)
     place.store.commit_report(report)
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):
         soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
     return SoupOutcome(report, soups, sum(e.started for e in evaluators.values()), bench.passes)
+
+
+def _with_domains(
+    report: SoupReport,
+    specialists: Sequence[Specialist],
+    evaluators: Mapping[str, SharedEvaluator],
+    bench: "Bench",
+    opened: _Opened,
+    stop: Callable[[], bool],
+    watch: "Watcher",
+) -> SoupReport:
+    """The report, with what it tells of domains, where there are several."""
+    request, domains = report.request, opened.domains
+    if not domains:
+        return report
+    experts = [specialist.recipe for specialist in specialists]
+    mixed, missing = specialists_together(request, domains, experts, evaluators, bench, stop, watch)
+    groups, evaluator = bench.groups(request.report_on), evaluators[request.report_on]
+    told = with_domains(report, domains, specialists, evaluator, groups, opened.rule, mixed)
+    return replace(told, notes=(*told.notes, *missing))
 
 
 @contextmanager

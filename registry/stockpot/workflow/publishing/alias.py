@@ -34,6 +34,7 @@ from stockpot.workflow.publishing.verdict import (
     specialty,
 )
 from stockpot.workflow.selecting.compared import compared, compared_on
+from stockpot.workflow.selecting.rows import GENERALIST
 from stockpot.workflow.selecting.watched import score_in_full
 from stockpot.workflow.trails import PROMISED, move_alias
 
@@ -200,8 +201,12 @@ def owed_alias(version: ModelVersion, recipe: Digest, report: SoupReport, tracke
 
 def _may_earn(row: ReportRow, report: SoupReport) -> bool:
     """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
-    asked = "greedy" in row.methods or bool(specialty(row))
-    return not row.recipe.is_soup or (asked and earns_alias(row, report))
+    return not row.recipe.is_soup or (_has_alias(row) and earns_alias(row, report))
+
+
+def _has_alias(row: ReportRow) -> bool:
+    """Whether there is one for such soups."""
+    return GENERALIST in row.methods or bool(specialty(row))
 
 
 def _worth(row: ReportRow, report: SoupReport) -> str:
@@ -215,7 +220,7 @@ def _worth(row: ReportRow, report: SoupReport) -> str:
 
 def _falls_short(row: ReportRow, report: SoupReport) -> str:
     """Why a soup by greedy, or a specialist, does not have its alias. Nobody asks that of others."""
-    if not ("greedy" in row.methods or specialty(row)):
+    if not _has_alias(row):
         return ""
     told = f"It is not called {alias_of(row)}: {compared_told(row, report)}"
     if worse := short_of_base(row, report):

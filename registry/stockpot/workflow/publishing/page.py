@@ -201,7 +201,7 @@ def _standing(row: ReportRow) -> str:
     """Which comparison was declared, and so proves something."""
     if not row.recipe.is_soup:
         return ""
-    if "greedy" in row.methods:
+    if GENERALIST in row.methods:
         return "This is the primary comparison: it was declared before anything was measured."
     return "This is a secondary comparison: the declared one is that of the greedy soup."
 

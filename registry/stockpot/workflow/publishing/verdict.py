@@ -15,7 +15,7 @@ from stockpot.entities import (
     Step,
 )
 from stockpot.prose import counted, listed
-from stockpot.workflow.selecting.rows import SPECIALIST
+from stockpot.workflow.selecting.rows import GENERALIST, domain_of
 
 POINT = 0.01
 """Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
@@ -54,8 +54,8 @@ def row_of(report: SoupReport, method: str) -> ReportRow | None:
 
 def specialty(row: ReportRow) -> str:
     """The domain of a soup that was found as its specialist alone; empty for all others."""
-    alone = row.own is not None and all(method.startswith(SPECIALIST) for method in row.methods)
-    return row.methods[0].removeprefix(SPECIALIST) if alone else ""
+    alone = row.own is not None and all(map(domain_of, row.methods))
+    return domain_of(row.methods[0]) if alone else ""
 
 
 def judge(row: ReportRow, split: str) -> Verdict:
@@ -133,8 +133,8 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
     """The same, without what it is about."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
-        domains = [method.removeprefix(SPECIALIST) for method in row.methods if method.startswith(SPECIALIST)]
-        if domains and len(domains) == len(row.methods):
+        domains = [*map(domain_of, row.methods)]
+        if domains and all(domains):
             return f"no soup: the best run of {listed(domains)} alone"
         return "no soup: the best single candidate alone"
     told = f"{PHRASES[verdict]} than {whom(row)}: {_gained(row, report_on, unit)}"
@@ -215,8 +215,8 @@ def reasons(report: SoupReport) -> Iterator[str]:
     """Cheap reasons why the greedy soup is not better, from what was measured anyway."""
     held_out = report.request.select_on
     single = report.rows[0].scores[held_out]
-    search = next((s for s in report.selections if s.method == "greedy"), None)
-    row = row_of(report, "greedy")
+    search = next((s for s in report.selections if s.method == GENERALIST), None)
+    row = row_of(report, GENERALIST)
     if search is None or row is None or judge(row, report.request.report_on) is Verdict.BETTER:
         return
     tried = [step for step in search.steps if len(step.tried) > 1]

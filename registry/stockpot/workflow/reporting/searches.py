@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stockpot.entities import Digest, Selection, SoupReport
 from stockpot.prose import counted
-from stockpot.workflow.selecting.rows import SPECIALIST
+from stockpot.workflow.selecting.rows import domain_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Search:
     @property
     def domain(self) -> str:
         """Of a specialist's search: all scores are of its examples alone."""
-        return self.method.removeprefix(SPECIALIST) if self.method.startswith(SPECIALIST) else ""
+        return domain_of(self.method)
 
     @property
     def start_told(self) -> str:
@@ -60,7 +60,7 @@ def searches(report: SoupReport) -> tuple[Search, ...]:
     found = []
     for one in report.selections:
         held, start = best.recipe.checkpoints, whole
-        if one.method.startswith(SPECIALIST):  # its scores are of other examples
+        if domain_of(one.method):  # its scores are of other examples
             held = one.recipe.checkpoints[:1]
             start = next((step.score for step in one.steps if step.tried == held), None)
         if start is None:

@@ -46,15 +46,13 @@ def with_domains(
     rule: OverlayRule | None,
     mixed: Sequence[Mixed] = (),
 ) -> SoupReport:
-    """The report, with what it tells of domains; the same where there are not several.
+    """The report, with what it tells of domains, of which there are several.
 
     `evaluator`, `groups`: of the report split. Scores are read off what is remembered, but those of each
     domain's best run and of the average of these. `rule`: what is laid over averages. `mixed`: what answers
     together, on the report split.
     """
-    aim = domains.aims.get(report.request.report_on)
-    if aim is None:
-        return report
+    aim = domains.aims[report.request.report_on]
     return _Telling(report, domains, specialists, evaluator, groups, rule, aim, mixed).told()
 
 

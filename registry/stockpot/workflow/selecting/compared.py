@@ -11,7 +11,7 @@ def compared(
 ) -> Comparison:
     """Of the two scores' values: of the mixture of domains, where they have an aim."""
     aim = baseline.aim
-    if aim is None or baseline.metric is not None:
+    if aim is None:
         return compare(split, baseline, challenger, groups=groups)
     pairs = pairs_by_domain(baseline, challenger, aim.domains, groups)
     return compare_mixture(split, {domain: pairs[domain] for domain in aim.counting}, aim.share)

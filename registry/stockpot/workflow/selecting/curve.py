@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Candidate, Curve, CurvePoint, Digest, OverlayRule, Recipe, SoupRequest
 from stockpot.soup.compatibility import is_counter
-from stockpot.workflow.selecting.rows import label, with_mean
+from stockpot.workflow.selecting.rows import GENERALIST, domain_of, label, with_mean
 from stockpot.workflow.sharing.units import Unit, settled
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def _has_a_file(recipe: Recipe) -> bool:
 
 
 def primary(found: Found) -> tuple[tuple[str, ...], Recipe] | None:
-    """Of what was found, what the curve leads to: the greedy soup, else the first method's."""
-    plain = [one for one in found if not _has_a_file(one[1])]
-    return next((one for one in plain if "greedy" in one[0]), next(iter(plain), None))
+    """Of what was found, what the curve leads to: the greedy soup, else the first method's. No specialist."""
+    plain = [one for one in found if not (_has_a_file(one[1]) or all(map(domain_of, one[0])))]
+    return next((one for one in plain if GENERALIST in one[0]), next(iter(plain), None))
 
 
 def recipes_of(ranking: "Ranking", found: Found) -> dict[Fraction, Recipe]:

@@ -1,6 +1,6 @@
 """What the lines of a report have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stockpot.entities import MEAN_OF_SHIFTS, SoupRequest
 
@@ -12,11 +12,16 @@ SPECIALIST = "specialist:"
 """What the names of methods begin with that look for a domain's soup; the domain follows."""
 
 
-def label(methods: tuple[str, ...]) -> str:
+def domain_of(method: str) -> str:
+    """Whose specialist this method looks for; empty where it looks for none."""
+    return method.removeprefix(SPECIALIST) if method.startswith(SPECIALIST) else ""
+
+
+def label(methods: Sequence[str]) -> str:
     """Of the soup that these methods found: "greedy and uniform soup", "python specialist"."""
-    general = [method for method in methods if not method.startswith(SPECIALIST)]
+    general = [method for method in methods if not domain_of(method)]
     told = [f"{' and '.join(general)} soup"] if general else []
-    told += [f"{method.removeprefix(SPECIALIST)} specialist" for method in methods if method not in general]
+    told += [f"{domain} specialist" for domain in map(domain_of, methods) if domain]
     return " and ".join(told)
 
 

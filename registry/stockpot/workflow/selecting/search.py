@@ -76,6 +76,17 @@ def with_base(
     return {name: told(make) if is_around_base(make) else make for name, make in methods.items()}
 
 
+def require_groups(methods: Mapping[str, "MakeMethod"], domains: "Domains") -> None:
+    """Raises NothingToSoup where all methods average across domains, and there are not several: known before
+    anything is ranked.
+    """
+    if len(domains.counting) < 2 and all(map(is_by_group, methods.values())):
+        raise NothingToSoup(
+            f"{', '.join(methods)} averages across domains: there are not several",
+            mend=f"{SEVERAL}, and have runs tell theirs: {tags.DOMAIN}, or --domain-from",
+        )
+
+
 def by_group(
     methods: Mapping[str, "MakeMethod"], ranking: "Ranking", domains: "Domains"
 ) -> tuple[Mapping[str, "MakeMethod"], tuple[str, ...]]:
@@ -97,9 +108,7 @@ def by_group(
     lacking = [domain for domain, own in groups.items() if not own]
     why = f"no candidate is of {listed(lacking)} alone" if lacking else "there are not several domains"
     if not others:
-        mend = (
-            f"have runs of each tell that one alone: {tags.DOMAIN}, or --domain-from" if groups else SEVERAL
-        )
+        mend = f"have runs of each tell that one alone: {tags.DOMAIN}, or --domain-from"
         raise NothingToSoup(f"{', '.join(grouped)} averages across domains: {why}", mend=mend)
     return others, (f"nothing by {', '.join(grouped)}: {why}",)
 

@@ -22,7 +22,7 @@ from stockpot.entities.domain import labels
 from stockpot.prose import counted
 from stockpot.selection.greedy import Greedy
 from stockpot.workflow.selecting.overlaid import overlaid
-from stockpot.workflow.selecting.rows import SPECIALIST
+from stockpot.workflow.selecting.rows import SPECIALIST, domain_of
 from stockpot.workflow.selecting.search import search
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -33,16 +33,11 @@ if TYPE_CHECKING:
     from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 
-def name_of(domain: str) -> str:
-    """The method that finds this domain's specialist."""
-    return f"{SPECIALIST}{domain}"
-
-
 def whose(methods: Sequence[str]) -> str:
     """The domain whose specialist one of these methods found; empty where none did. Of several, which may
     have runs in common, the first.
     """
-    return next((name.removeprefix(SPECIALIST) for name in methods if name.startswith(SPECIALIST)), "")
+    return next(filter(None, map(domain_of, methods)), "")
 
 
 def own_candidates(domain: str, candidates: Sequence[Candidate], runs: Mapping[str, str]) -> list[Candidate]:
@@ -84,14 +79,12 @@ def search_specialists(
 ) -> tuple[tuple[Specialist, ...], tuple[str, ...]]:
     """One for each domain that has examples to be chosen on and candidates of its own; and what is missing.
 
-    `rule`: what is laid over averages. With the request's `verify_exact` each search is
-    compared with the plain one. Raises what `search` raises.
+    `rule`: what is laid over averages. With the request's `verify_exact` each search is compared with the
+    plain one. Raises what `search` raises.
     """
     aim = domains.aims.get(request.select_on)
     if aim is None or not domains.runs:
         return (), ()
-    if bench.measures_whole:
-        return (), ("no specialists: the task measures a split as a whole, and no part of it",)
     found, notes = [], []
     for domain in aim.counting:
         own = own_candidates(domain, ranking.candidates, domains.runs)
@@ -105,9 +98,10 @@ def search_specialists(
             if request.verify_exact
             else None
         )
-        methods = overlaid({name_of(domain): Greedy}, rule)
-        (selection,) = search(request, mine, methods, part.evaluator(own), stop, watch, plain)
-        found.append(Specialist(domain, replace(selection, method=name_of(domain)), part.protocol))
+        name = f"{SPECIALIST}{domain}"
+        searched = overlaid({name: Greedy}, rule)
+        (selection,) = search(request, mine, searched, part.evaluator(own), stop, watch, plain)
+        found.append(Specialist(domain, replace(selection, method=name), part.protocol))
     return tuple(found), tuple(notes)
 
 
@@ -148,7 +142,7 @@ class _Part:
 
     def _read(self, recipe: Recipe) -> Score | None:
         whole = self._whole.committed(recipe, lambda: None)
-        return None if whole is None or whole.metric is not None else whole.part(self._places)
+        return None if whole is None else whole.part(self._places)
 
 
 def _bits(score: Score) -> bytes:
