@@ -112,6 +112,8 @@ def test_scores_serve_every_aim_and_bounds_their_own() -> None:
     (bound,) = by_mean.evaluate([reached])
     assert not isinstance(bound, Score)
     assert bound.upper < 0.8
+    assert by_mean.evaluate([reached]) == [bound]
+    assert len(inner.trials) == 1, "it answers its own aim the second time"
     (score,) = by_python.evaluate([reached])
     assert isinstance(score, Score)
     assert score.value == 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.gate_site import GOOD, NAN, WORSE, Site, content, outcomes, tagged, told
+from tests.unit.gate_site import GOOD, NAN, POLICY, WORSE, Site, content, outcomes, tagged, told
 
 from stockpot.documents import from_document, to_document
 from stockpot.entities import (
@@ -30,7 +30,7 @@ from stockpot.entities import (
 from stockpot.errors import BadTask, GateFailed, NoRoomForWeights, OutOfDeviceMemory, UnknownPlugin
 from stockpot.evaluation import TorchBench
 from stockpot.statistics import compare
-from stockpot.testing.tiny import TinyTask, weights
+from stockpot.testing.tiny import DomainTask, TinyTask, weights
 from stockpot.workflow.promotion.comparing import Match
 from stockpot.workflow.promotion.pace import pace
 
@@ -126,6 +126,62 @@ def test_what_is_not_shown_is_not_enough_however_equal_it_looks() -> None:
 
     assert (primary(-0.5), primary(-30)) == (FAILED, PASSED)
     assert primary(-0.5, champion=None) == NOT_APPLICABLE
+
+
+LABELS = ("man",) * 500 + ("python",) * 500
+
+
+def by_domain(mine: Sequence[float], labels: Sequence[str] | None = LABELS, margin: float = 0) -> Match:
+    request = SoupRequest(model="m", task="t", sweep="s", margin=margin)
+    right, score = Score((1.0,) * 1000), Score(tuple(mine))
+    return Match(
+        request, None, lambda _: None, {"test": score}, {"test": right}, "models:/m/1", lambda _: labels
+    )
+
+
+def test_a_domain_on_which_it_is_shown_to_be_worse_fails_it() -> None:
+    match = by_domain((0.0,) * 60 + (1.0,) * 940)
+    found = {check.name: check for check in match.checks()}
+    assert found["domains"].outcome is CheckOutcome.FAILED
+    assert "on split test of man, compared with models:/m/1" in found["domains"].told
+    assert "python" not in found["domains"].told
+    assert match.comparisons["test of man"].high < 0
+    spared = {check.name: check for check in by_domain((0.0,) * 60 + (1.0,) * 940, margin=-20).checks()}
+    assert spared["domains"].outcome is CheckOutcome.PASSED, "the margin is what may be lost, in each"
+    assert "on none of 2 domains of split test is it shown to be worse" in spared["domains"].told
+
+
+def test_of_many_domains_one_may_seem_worse_by_chance() -> None:
+    """Six losses among five hundred are shown at 95 %, and not where ten domains are looked at."""
+    loss = Score((0.0,) * 6 + (1.0,) * 494)
+    assert compare("man", Score((1.0,) * 500), loss).high < 0
+    labels = ("man",) * 500 + tuple(f"other {place % 9}" for place in range(500))
+    (_, check) = by_domain((0.0,) * 6 + (1.0,) * 994, labels).checks()
+    assert check.outcome is CheckOutcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("mine", "labels", "told"),
+    [
+        ((1.0,) * 1000, None, "the task tells no domains of split test"),
+        ((math.nan,) * 1000, LABELS, "its score on split test is nan"),
+    ],
+)
+def test_domains_that_cannot_be_compared_fail_it(
+    mine: Sequence[float], labels: Sequence[str] | None, told: str
+) -> None:
+    check = next(check for check in by_domain(mine, labels).checks() if check.name == "domains")
+    assert check.outcome is CheckOutcome.FAILED
+    assert told in check.told
+
+
+def test_a_policy_asks_for_domains_or_leaves_them(site: Site) -> None:
+    site.task = DomainTask("80")
+    site.register(GOOD, alias="champion")
+    version = site.register(GOOD, tagged(GOOD))
+    assert "domains" not in outcomes(site.judge(version, margin=-10))
+    assert outcomes(site.judge(version, margin=-10, domains=True))["domains"] == PASSED
+    assert POLICY.digest == replace(POLICY, domains=False).digest != replace(POLICY, domains=True).digest
 
 
 def test_a_margin_that_asks_for_a_gain_asks_for_none_on_shifted_splits() -> None:

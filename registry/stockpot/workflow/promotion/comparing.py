@@ -1,12 +1,13 @@
-"""A version beside the champion, on the same examples: not worse, and on no shifted split shown to be."""
+"""A version beside the champion: not worse, and not shown to be on any shifted split or domain."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from stockpot.entities import Check, CheckOutcome, Comparison, Score, SoupRequest
-from stockpot.statistics import compare
+from stockpot.prose import counted, listed
+from stockpot.statistics import compare, compare_domains, pairs_by_domain
 from stockpot.statistics.holm import holm
 from stockpot.workflow.publishing import verdict
 
@@ -21,6 +22,14 @@ class Groups(Protocol):
         ...
 
 
+class Labels(Protocol):
+    """Tells the domain of each example."""
+
+    def __call__(self, split: str, /) -> Sequence[str] | None:
+        """Of the split; None where the task tells of none."""
+        ...
+
+
 @dataclass
 class Match:
     """The comparison of a version's scores with the champion's. `champion`: its URI, and None for nobody."""
@@ -32,11 +41,15 @@ class Match:
     mine: Mapping[str, Score]
     its: Mapping[str, Score]
     champion: str | None
+    domains: Labels | None = None
+    """Where the policy asks for each domain of the primary split."""
     comparisons: dict[str, Comparison] = field(default_factory=dict)
 
     def checks(self) -> Iterator[Check]:
-        """Of the primary split, then of each shifted one."""
+        """Of the primary split, of its domains, then of each shifted one."""
         yield self._primary()
+        if self.champion is not None and self.domains is not None:
+            yield self._by_domain(self.domains)
         if self.champion is not None and self.request.shifts:
             yield from self._shifted()
 
@@ -55,6 +68,30 @@ class Match:
         if found.low > self._margin(split):
             return Check("score", CheckOutcome.PASSED, f"{told}, and the interval lies above {margin}")
         return Check("score", CheckOutcome.FAILED, f"{told}, and the interval must lie above {margin}")
+
+    def _by_domain(self, domains: Labels) -> Check:
+        """Of several domains one may seem worse by chance: levels are Holm's, as of shifted splits. One of
+        few origins has no verdict.
+        """
+        split = self.request.report_on
+        labels, mine, its = domains(split), self.mine[split], self.its[split]
+        broken = self._broken(split)
+        if labels is None:
+            broken = f"the task tells no domains of split {split}, which the policy asks for"
+        elif mine.metric is not None:
+            broken = f"the task measures split {split} as a whole, and no domain of it"
+        if broken or labels is None:
+            return Check("domains", CheckOutcome.FAILED, broken)
+        found, _ = compare_domains(pairs_by_domain(its, mine, labels, self.groups(split)))
+        told = [replace(one, split=f"{split} of {domain}") for domain, one in found.items()]
+        self.comparisons |= {one.split: one for one in told}
+        worse = [one for one in told if one.high < min(0.0, self._margin(split))]  # at the levels that decide
+        if not worse:
+            clause = f"on none of {counted(len(found), 'domain')} of split {split} is it shown to be worse"
+            return Check("domains", CheckOutcome.PASSED, f"{clause} than {self.champion}")
+        where = listed([f"{verdict.gain(one, self.unit)} on split {one.split}" for one in worse])
+        clause = f"it is shown to be worse: {where}, compared with {self.champion}"
+        return Check("domains", CheckOutcome.FAILED, clause)
 
     def _shifted(self) -> Iterator[Check]:
         """Of several splits one may seem worse by chance: levels are Holm's. A margin above zero asks for a

@@ -244,6 +244,7 @@ class Gate:
             mine=measured[0].scores,
             its=measured[-1].scores,
             champion=its.version.uri if its else None,
+            domains=suite.bench.domains if policy.domains else None,
         )
         checks = (*_by_pyfunc(zip(filter(None, (mine, its)), measured, strict=True)), *match.checks())
         return Findings(checks, suite, tuple(measured), tuple(match.comparisons.values()))

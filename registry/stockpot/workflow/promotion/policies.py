@@ -27,6 +27,7 @@ candidate = "candidate"         # the alias by which a person asks for it in MLf
 max_latency = 1.2               # at most so many times the champion's; no limit where it is left out
 max_size = 1.5                  # bytes of weights, in the same manner
 # signed_by = "/etc/stockpot/public.pem"   # whose signature it must have: a public key, or a list of them
+domains = false                 # true: on no domain of the split may it be shown to be worse
 pyfunc = false                  # true: other models are measured by their pyfunc, which runs their code
 confirm = ""                    # "prefect": the deployment `gate` has a person confirm it in Prefect's UI
 """
@@ -56,6 +57,8 @@ class Policy:
     """The alias that is guarded: who has it is the champion."""
     candidate: str = "candidate"
     """The alias by which a person asks the gate, in MLflow."""
+    domains: bool | None = None
+    """Whether it may be shown to be worse on no domain of the primary split, as the task tells them."""
     max_latency: float | None = None
     """Times the champion's."""
     max_size: float | None = None
@@ -71,6 +74,7 @@ class Policy:
     def __post_init__(self) -> None:
         if faults := fit_fields(self) or self._faults():
             raise BadRequest("; ".join(faults), faults=faults)
+        object.__setattr__(self, "domains", self.domains or None)  # policies without it keep their names
 
     def _faults(self) -> list[str]:
         faults = [
