@@ -7,7 +7,8 @@ import pytest
 from tests.unit.gate_site import GOOD, WORSE, Site
 
 from stockpot.documents import to_document
-from stockpot.entities import Digest, FailedAsk, Seen, TrailKind, WeightsSource, tags
+from stockpot.entities import Digest, FailedAsk, Seen, TrailKind, WeightsSource, backoff, tags
+from stockpot.entities.ask import DAY
 from stockpot.errors import Busy, NoRoomForWeights, NotArrived, NotPermitted, StockpotError, TrackingError
 from stockpot.store import MemoryStore
 from stockpot.tracking import MemoryTracker
@@ -270,6 +271,14 @@ def test_a_download_that_broke_off_is_no_answer_and_is_tried_again_after_a_pause
     assert (champion(site), site.store.failed_asks()) == ("1", ())
 
 
+def test_pauses_are_a_day_at_most_and_a_clock_that_was_set_back_makes_none_longer() -> None:
+    assert [backoff(attempts) for attempts in (0, 1, 2, 8)] == [0, 600, 1200, 76800]
+    assert backoff(9) == backoff(10**6) == DAY
+    failed = FailedAsk(Digest("sha256:1"), "tiny", 1, "models:/tiny/1", "tag", "it broke off", 1, 9 * DAY)
+    waits = [failed.waits(failed.failed_at + later) for later in (0, 599, 600, -DAY / 2, -DAY)]
+    assert waits == [True, True, False, True, False]
+
+
 def test_what_is_asked_for_anew_is_tried_at_once(tmp_path: Path) -> None:
     site, tracker = breaking(tmp_path, NotArrived("it broke off"))
     approved = site.register(GOOD, {tags.APPROVAL: "approved"})
@@ -330,6 +339,28 @@ def test_whoever_is_told_to_end_has_not_failed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         answers(site)
     assert site.store.failed_asks() == ()
+
+
+def test_what_failed_stays_where_an_alias_was_moved_since_the_look(tmp_path: Path) -> None:
+    site, _ = breaking(tmp_path, NotArrived("it broke off"))
+    site.register(GOOD, {tags.APPROVAL: "approved"})
+    answers(site)
+    before = site.store.failed_asks()
+    assert len(before) == 2
+    site.tracker.move_alias("tiny", "candidate", None)
+    assert answer(site.gate, POLICIES, site.promoter) == ()
+    assert site.store.failed_asks() == before
+
+
+def test_whoever_is_told_to_end_leaves_what_had_failed_before(tmp_path: Path) -> None:
+    site, tracker = breaking(tmp_path, NotArrived("it broke off"))
+    answers(site)
+    (before,) = site.store.failed_asks()
+    later(site, 601)
+    tracker.fault = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        answers(site)
+    assert site.store.failed_asks() == (before,)
 
 
 def test_a_kill_costs_no_pause_and_a_second_one_does(tmp_path: Path) -> None:

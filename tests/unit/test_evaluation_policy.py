@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from stockpot.entities import Aim
 from stockpot.evaluation.outputs import Remembered
 from stockpot.evaluation.rejection.forecast import (
+    CAUTION,
     Forecast,
     Forecaster,
     Lead,
@@ -15,6 +17,7 @@ from stockpot.evaluation.rejection.forecast import (
     next_batch,
     next_examples,
 )
+from stockpot.evaluation.rejection.tally import Rough
 
 RNG = np.random.default_rng(0)
 NONE = np.zeros(8, dtype=bool)
@@ -123,3 +126,36 @@ def test_what_is_not_a_number_teaches_nothing() -> None:
     forecaster.learn(known, np.full(8, math.nan), np.full(8, math.nan), ~NONE)
     again = forecaster.forecast(remembered(MARGINS), remembered(MARGINS), 2)
     assert np.isfinite(again.mean).all()
+
+
+def test_examples_lead_by_what_they_weigh() -> None:
+    known, weights = forecast(MARGINS), np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 4.0])
+    assert next_examples(known, ~NONE, Lead.LOW, 2, weights).tolist() == [7, 3]
+    assert next_examples(known, ~NONE, Lead.SWING, 1, weights).tolist() == [5]
+    left = np.ones(4, dtype=bool)
+    assert next_batch(known, ~NONE, left, 2, weights) == 3
+    assert next_batch(known, ~NONE, left, 2, weights[::-1].copy()) == 0
+
+
+def test_acceptance_is_of_what_examples_weigh() -> None:
+    known, scores, weights = forecast(MARGINS), np.array([1.0, 0.0] * 4), np.array([2.0, 0.0] * 4)
+    assert acceptance(known, scores, ~NONE, 8.0, weights) == 1.0
+    assert acceptance(known, scores, ~NONE, 8.5, weights) == 0.0
+    assert acceptance(known, scores, NONE, float(weights @ known.mean), weights) == pytest.approx(0.5)
+    spread = math.sqrt(CAUTION * float(weights**2 @ known.variance))
+    one_below = acceptance(known, scores, NONE, float(weights @ known.mean) - spread, weights)
+    assert one_below == pytest.approx(0.8413, abs=1e-4), "one deviation of the weighted sum"
+
+
+def test_an_aim_weighs_each_example_and_the_worst_domain_alone() -> None:
+    labels = ("a", "a", "a", "b", "b", "c")
+    scores = np.array([1.0, 0.0, 1.0, 0.5, 0.0, 1.0])
+    aim = Aim(labels, {"a": 1.0, "b": 3.0})
+    weights = Rough(6, aim).weights(scores)
+    assert weights is not None
+    assert weights @ scores / 6 == pytest.approx(aim.value(scores.tolist()))
+    assert (weights.sum(), weights[5]) == (pytest.approx(6.0), 0.0)
+    worst = Rough(6, Aim(labels, {"a": 1.0, "b": 3.0}, worst=True)).weights(scores)
+    assert worst is not None
+    assert worst.tolist() == [0, 0, 0, 3, 3, 0]
+    assert Rough(6, None).weights(scores) is None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tests.unit.gate_site import GOOD, WORSE, Site, outcomes, tagged, told
 
-from stockpot.entities import ModelVersion, Recipe, SoupRequest
+from stockpot.entities import ModelVersion, Recipe, SoupRequest, digest_of_document
 from stockpot.errors import BadRequest
 from stockpot.evaluation import TorchBench
 from stockpot.ports.signing import SIGNATURE
@@ -18,6 +19,7 @@ from stockpot.statistics import compare
 from stockpot.testing.signers import PlainSigner, plain_key
 from stockpot.testing.tiny import TinyTask, dense, weights
 from stockpot.workflow.promotion.policies import Policy
+from stockpot.workflow.promotion.served import digest_of_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,6 +65,14 @@ def test_a_champion_that_only_its_pyfunc_can_measure_is_compared_with_and_it_is_
     assert same.champion.scores[0].value == same.version.scores[0].value
     assert same.comparisons["test"].difference == 0
     assert same.version.files is None
+
+
+def test_files_keep_the_name_that_stores_and_trails_know_them_by(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    for path in ("MLmodel", "inside/model.onnx"):
+        (tmp_path / path).write_text(path)
+    hashes = {path: sha256(path.encode()).hexdigest() for path in ("MLmodel", "inside/model.onnx")}
+    assert digest_of_files(tmp_path) == digest_of_document({"pyfunc": hashes})
 
 
 def test_its_scores_are_kept_by_all_its_files_and_found_again(site: Site) -> None:

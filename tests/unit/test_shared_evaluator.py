@@ -11,6 +11,7 @@ import pytest
 
 from stockpot.entities import (
     Accept,
+    Aim,
     Bound,
     Contender,
     Digest,
@@ -233,6 +234,52 @@ def test_what_others_have_found_is_heeded_before_anything_is_evaluated(store: St
     late = Mixes(scores, n=2, greatest=1.0)
     early(store, late).evaluate([asked(RECIPES[0], 0.9)])
     assert late.order_dependent
+
+
+def test_what_others_have_found_is_heeded_after_evaluations_of_a_part_too(store: Store) -> None:
+    early(store, LearnsAtTheLast(scores, n=2, greatest=1.0)).evaluate([asked(RECIPES[1], 0.9)])
+    late = Mixes(scores, n=2, greatest=1.0)
+    whole = early(store, late)
+    part = whole.of_part(TableEvaluator(scores, n=2, split="validation of fish"), lambda _: None)
+    part.evaluate(TRIALS[:1])
+    assert (part.started, whole.started) == (1, 1)
+    whole.evaluate([asked(RECIPES[0], 0.9)])
+    assert late.order_dependent
+
+
+def by_aim(store: Store, inner: TableEvaluator, aim: Aim) -> tuple[SharedEvaluator, Digest]:
+    """One that makes a number in this way, and what its bounds are kept under."""
+    return SharedEvaluator(inner, store, aim=aim), inner.protocol.aimed(aim.name).digest
+
+
+def test_bounds_answer_whoever_has_their_aim_and_nobody_else(store: Store) -> None:
+    one, two = Aim(("a", "b"), {"a": 1.0, "b": 1.0}), Aim(("a", "b"), {"a": 3.0, "b": 1.0})
+    store.commit_bound(RECIPES[0], early(store).protocol, Bound(0.5))
+    for aim, started in ((one, 1), (one, 0), (two, 1), (two, 0)):
+        evaluator, _ = by_aim(store, TableEvaluator(scores, n=2, greatest=1.0), aim)
+        (bound,) = evaluator.evaluate([asked(RECIPES[0], 0.9)])
+        assert (bound, evaluator.started) == (Bound(0.5 if aim is one else 0.25), started)
+
+
+def test_a_failed_probe_withdraws_bounds_of_every_aim_as_soon_as_somebody_asks_for_them(store: Store) -> None:
+    one, two = Aim(("a", "b"), {"a": 1.0, "b": 1.0}), Aim(("a", "b"), {"a": 3.0, "b": 1.0})
+    before = [by_aim(store, Mixes(scores, n=2, greatest=1.0), aim) for aim in (one, two)]
+    for first, under in before:
+        first.evaluate([asked(RECIPES[0], 0.9)])
+        assert store.bound(RECIPES[0].digest, under) is not None
+    plain = early(store, Mixes(scores, n=2, greatest=1.0))
+    plain.evaluate([asked(RECIPES[0], 0.9)])
+    finds, _ = by_aim(store, LearnsAtTheLast(scores, n=2, greatest=1.0), one)
+    finds.evaluate([asked(RECIPES[1], 0.9)])
+    of_one, of_two = (store.bound(RECIPES[0].digest, under) for _, under in before)
+    assert of_one is None
+    assert of_two is not None, "nobody knows all aims that there are"
+    assert store.bound(RECIPES[0].digest, plain.protocol.digest) is None
+    second, under = before[1]
+    with pytest.raises(OrderDependent):
+        second.confirm()
+    assert store.bound(RECIPES[0].digest, under) is None
+    second.confirm()
 
 
 def test_bounds_given_under_an_assumption_that_failed_are_withdrawn_and_scores_stay(store: Store) -> None:

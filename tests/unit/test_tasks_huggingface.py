@@ -454,6 +454,7 @@ def test_examples_are_of_the_domain_that_a_column_tells_or_their_folder(bert: st
     for domain, place in (("sea", 0), ("sky", 1)):
         (tmp_path / "foldered" / domain).mkdir(parents=True)
         lines(tmp_path / "foldered" / domain / "x.jsonl", REVIEWS[place : place + 2])
+        (tmp_path / "foldered" / domain / "._x.jsonl").write_bytes(b"left by some archivers")
     lines(tmp_path / "none.jsonl", REVIEWS)
     lines(tmp_path / "numbered.jsonl", [{**row, "domain": 7} for row in REVIEWS])
     task = TextClassification(data=str(tmp_path), model=bert, text="text")

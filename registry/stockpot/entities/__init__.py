@@ -1,4 +1,4 @@
-"""Frozen values that cross every wall. Standard library only; no I/O."""
+"""Frozen values that cross every wall. Standard library only; no I/O, but reading a file to name it."""
 
 from stockpot.entities.aim import Aim, exact_mean
 from stockpot.entities.ask import Ask, FailedAsk, backoff

@@ -16,6 +16,8 @@ from stockpot.entities import (
     Opening,
     OverlayRule,
     Pruned,
+    Recipe,
+    ReferenceRow,
     Score,
     SoupOutcome,
     SoupReport,
@@ -104,6 +106,18 @@ class PruningContract:
         assert all(is_scored(store, recipe) for recipe in reported)
         assert not is_scored(store, soup("c"))
         assert len(store.reports(soup("a", "b").digest)) == 1
+
+    def test_references_and_ensembles_like_grouped_soups_stay(self, store: Store) -> None:
+        """The ensemble of a grouped soup lets groups count alike: it is another than that of all alike."""
+        grouped = Recipe.grouped([soup("a").checkpoints, soup("b", "c").checkpoints])
+        routed = ReferenceRow("by domain", (soup("d"), soup("e")), {}, {})
+        told = report(grouped)
+        store.commit_report(replace(told, references=(routed,)))
+        reported: list[Composition] = [grouped, Ensemble.like(grouped), soup("d"), soup("e")]
+        for recipe in (*reported, Ensemble.of(grouped.checkpoints)):
+            store.commit_score(recipe, VALIDATION, Score((1.0,)))
+        assert pruned(store)["evaluations"] == 1
+        assert all(is_scored(store, recipe) for recipe in reported)
 
     @pytest.mark.parametrize("side", ["version", "champion"])
     def test_what_a_decision_of_the_gate_rests_on_stays(self, store: Store, side: str) -> None:

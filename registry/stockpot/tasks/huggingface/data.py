@@ -89,12 +89,16 @@ class Splits:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Those of the folder, then those of each subfolder, by name."""
-    inside = sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+    """Those of the folder, then those of each subfolder, by name; none that is hidden."""
+    inside = _seen_in(folder)
     yield from (place for place in inside if place.is_file())
     for place in inside:
         if place.is_dir():
-            yield from sorted(place.iterdir())
+            yield from _seen_in(place)
+
+
+def _seen_in(folder: Path) -> list[Path]:
+    return sorted(place for place in folder.iterdir() if not place.name.startswith("."))
 
 
 @dataclass(frozen=True)

@@ -72,5 +72,6 @@ def digest_of_files(folder: Path) -> Digest:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise Incompatible(f"its {path.relative_to(folder)} is no regular file")
         if path.is_file():
-            found[str(path.relative_to(folder))] = digest_of_file(path)
+            # Without its kind, as in the names that stores and trails know versions by.
+            found[str(path.relative_to(folder))] = digest_of_file(path).removeprefix("sha256:")
     return digest_of_document({"pyfunc": found})

@@ -71,6 +71,8 @@ class SharedEvaluator:
         self.started = 0
         """Evaluations that the inner evaluator was asked for, and those of parts."""
         self._whole: SharedEvaluator | None = None
+        self._heeds = False
+        """Whether it was asked what others have found, as it is before its own first evaluation."""
         self._inner = inner
         self._store = store
         self._before = before
@@ -227,8 +229,9 @@ class SharedEvaluator:
 
     def _evaluated(self, trial: Trial, then: Sequence[Trial], wanted: Wanted, hold: Hold) -> Outcome:
         following = [next(filter(self._is_free, then), None)]
-        if self.started == 0:
+        if not self._heeds:  # not `started`: that of a part tells nothing about the whole
             self._heed_others()
+            self._heeds = True
         if isinstance(trial.recipe, Recipe):
             self._before(trial.recipe)
         self.started += 1
