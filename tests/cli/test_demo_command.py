@@ -35,4 +35,4 @@ def test_where_prefect_fails_the_demo_names_a_mend_that_works_for_it(
     (line,) = [line for line in told.stdout.splitlines() if "stockpot.demo " in line]
     called = line.partition("stockpot.demo ")[2].split()
     with pytest.raises(NothingToSoup, match="walked"):
-        demo.run(tmp_path, **vars(command.arguments(demo.COMMAND, called)))
+        demo.run(tmp_path, **vars(command.arguments(demo.COMMAND, demo.__doc__, called)))

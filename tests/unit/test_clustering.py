@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stockpot.statistics.agreement import adjusted_rand
-from stockpot.statistics.clustering import ALONE, least_silhouette, partition
+from stockpot.statistics.clustering import ALONE, MOST, least_silhouette, partition
 from stockpot.testing.planted_scores import planted_scores
 
 if TYPE_CHECKING:
@@ -76,6 +76,44 @@ def test_a_group_s_typical_examples_are_those_on_which_it_is_ahead() -> None:
     assert partition(two_domains()) == found, "always the same"
 
 
+def test_an_example_on_which_two_groups_are_ahead_is_typical_of_the_better_one() -> None:
+    at_home = (np.arange(9)[:, None] // 3) == np.arange(300) // 100
+    scores = at_home + np.random.default_rng(0).normal(0, 0.1, (9, 300))
+    scores[:3, :20] += 5
+    scores[3:6, :20] += 8
+    first, second, third = partition(scores).typical
+    assert min(first) >= 20
+    assert max(second) < 20
+    assert min(third) >= 200
+
+
+def test_no_example_is_typical_of_a_group_that_is_not_ahead_on_it() -> None:
+    places = np.arange(200)
+    one, other = np.where(places < 100, 1.0, 0.5), np.where((places >= 100) & (places < 106), 3.0, 0.0)
+    scores = np.repeat([one, other], 4, axis=0) + np.random.default_rng(0).normal(0, 0.05, (8, 200))
+    assert sorted(partition(scores).typical[1]) == [100, 101, 102, 103, 104, 105]
+
+
+def test_the_fewer_runs_the_clearer_must_their_groups_be() -> None:
+    few, more = (partition(two_domains(runs=runs, noise=0.4)) for runs in (2, 4))
+    assert 0.7 < few.by_number[2] < more.by_number[2] < 0.8
+    assert few.chosen is None
+    assert "chance brings so few runs up to 0.85" in few.why
+    assert more.chosen == 2
+
+
+def test_each_two_groups_cross_or_are_one() -> None:
+    """Two domains, of which the first has runs of two learning rates: three groups are the clearest cut."""
+    draw = np.random.default_rng(0)
+    second = np.arange(500) >= 250
+    hard = draw.exponential(2, 500) * (draw.random(500) < 0.5) * np.where(second, 0.2, 1)
+    scores = draw.normal(0, 0.15, (12, 500)) - np.outer([0] * 4 + [1] * 4 + [0] * 4, hard)
+    scores += 2 * ((np.arange(12)[:, None] >= 8) == second)
+    found = partition(scores)
+    assert found.by_number[3] > found.by_number[2]
+    assert found.labels == (0,) * 8 + (1,) * 4
+
+
 def test_groups_are_numbered_in_the_order_of_their_first_runs() -> None:
     scores = two_domains()
     assert partition(scores[[7, 0, 4, 1, 5, 2, 6, 3]]).labels == (0, 1, 0, 1, 0, 1, 0, 1)
@@ -84,6 +122,29 @@ def test_groups_are_numbered_in_the_order_of_their_first_runs() -> None:
 def test_a_run_that_diverged_is_in_no_group_and_hides_no_other_run_s_domain() -> None:
     scores = np.insert(two_domains(), 2, np.random.default_rng(1).normal(-50, 20, 200), axis=0)
     assert partition(scores).labels == (0, 0, ALONE, 0, 0, 1, 1, 1, 1)
+
+
+def test_a_run_that_diverged_does_not_count_among_few_that_are_clear() -> None:
+    scores = np.insert(two_domains(runs=2, noise=0.1), 2, np.random.default_rng(1).normal(-50, 20, 200), 0)
+    found = partition(scores)
+    assert found.labels == (0, 0, ALONE, 1, 1)
+    assert found.by_number[2] > least_silhouette(4) > found.silhouette
+
+
+@pytest.mark.parametrize(("runs", "labels"), [(3, (ALONE,) * 8), (4, (0,) * 4 + (1,) * 4 + (ALONE,) * 2)])
+def test_one_run_of_five_may_stand_alone_and_no_more(runs: int, labels: tuple[int, ...]) -> None:
+    lone = np.random.default_rng(3).normal(0, 0.1, (2, 200))
+    lone[0, 80:100] += 5
+    lone[1, 100:120] += 5
+    assert partition(np.concatenate([two_domains(runs=runs, noise=0.1), lone])).labels == labels
+
+
+def test_beside_as_many_groups_as_can_be_runs_may_stand_alone() -> None:
+    pairs = np.arange(2 * MOST) // 2
+    at_home = 2 * (pairs[:, None] == np.arange(400) // 50)
+    lone = np.random.default_rng(5).normal(0, 1, (2, 400))
+    scores = np.concatenate([at_home + np.random.default_rng(0).normal(0, 0.1, at_home.shape), lone])
+    assert partition(scores).labels == (*pairs, ALONE, ALONE)
 
 
 def test_the_only_run_of_a_domain_is_in_no_group() -> None:

@@ -204,7 +204,7 @@ def test_a_batch_takes_its_texts_in_equal_parts_and_all_of_each() -> None:
 
 def _planned(seed: int = 0, **changed: Any) -> PlannedRun:
     how = {"lr": 1e-2, "weight_decay": 0.0, "steps": 30, "batch": 8, "seed": seed} | changed
-    return PlannedRun("run", "a", Hyperparameters(**how), ("a",))
+    return PlannedRun("run", "a", Hyperparameters(**how))
 
 
 def test_training_learns_and_is_the_same_each_time(file: Path) -> None:

@@ -19,7 +19,7 @@ from stockpot.statistics import (
     simultaneous,
 )
 from stockpot.statistics.comparison import Pair, origins_apart
-from stockpot.statistics.intervals import RESAMPLES, Origins, tango
+from stockpot.statistics.intervals import RESAMPLES, Origins, tango, unmet
 
 
 def score(examples: Sequence[float]) -> Score:
@@ -127,6 +127,33 @@ def test_labels_that_weigh_as_many_as_they_are_cost_nothing(gained: int, lost: i
     found = compare_mixture("m", pairs, dict.fromkeys(pairs, 1))
     assert found.method == "tango"
     assert (found.low, found.high) == pytest.approx(tango(gained, lost, 800, 0.95), abs=1e-9)
+
+
+def halved(pair: Pair) -> Pair:
+    """No scores of 0 and 1 any more."""
+    before, after, groups = pair
+    return score([x / 2 for x in before.examples]), score([x / 2 for x in after.examples]), groups
+
+
+def test_labels_that_weigh_as_many_as_they_are_cost_other_scores_nothing_either() -> None:
+    same = {str(k): halved(right_or_wrong(100)) for k in range(8)}
+    found = compare_mixture("m", same, dict.fromkeys(same, 1))
+    assert (found.low, found.high, found.method) == (*unmet(0.0, 800, 0.5, 0.95), "unmet")
+    rare = {**same, "0": halved(right_or_wrong(100, 1))}
+    found = compare_mixture("m", rare, dict.fromkeys(rare, 1))
+    assert found.method == "widened"
+    assert (found.low, found.high) == pytest.approx([end / 2 for end in tango(1, 0, 800, 0.95)], abs=1e-9)
+
+
+def test_a_domain_where_all_differ_alike_is_not_known_to_the_last_bit() -> None:
+    before = score([-2 - place / 64 for place in range(60)])
+    alike: Pair = (before, score([one + 0.125 for one in before.examples]), None)
+    pairs = {"alike": alike, "other": graded(80, 0.1, 0.2, 1), "third": halves(300, 1)}
+    found = compare_mixture("m", pairs, dict.fromkeys(pairs, 1))
+    assert found.method == "widened"
+    alone = compare("alike", *alike[:2])
+    assert found.difference - found.low > (alone.difference - alone.low) / 3 > 0.01
+    assert [one.method for one in simultaneous(pairs).values()] == ["unmet", "maximum", "maximum"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
@@ -242,6 +269,28 @@ def test_disjoint_domains_hold_at_once_with_the_quantile_of_independent_ones() -
         assert (one.high - one.difference) / error == pytest.approx(by_hand, rel=0.03)
 
 
+def test_domains_that_are_drawn_together_have_each_its_own_freedom() -> None:
+    pairs = {str(k): graded(60, 0.5, 0.1, k) for k in range(20)}
+    by_hand = stats.t.ppf((1 - 0.025) ** (1 / 20), 59)
+    for domain, one in simultaneous(pairs).items():
+        before, after, _ = pairs[domain]
+        error = np.std(np.subtract(after.examples, before.examples)) / math.sqrt(60)
+        assert one.method == "maximum"
+        assert (one.difference - one.low) / error == pytest.approx(by_hand, rel=0.02)
+
+
+def test_where_differences_have_a_long_tail_the_interval_is_longer_on_its_side() -> None:
+    def tailed(seed: int, side: int) -> Pair:
+        gains = np.random.default_rng(seed).exponential(1, 200)
+        return score([0.0] * 200), score((side * gains).tolist()), None
+
+    for side in (1, -1):
+        for one in simultaneous({str(k): tailed(k, side) for k in range(3)}).values():
+            below, above = one.difference - one.low, one.high - one.difference
+            assert one.method == "maximum"
+            assert (above / below) ** side > 1.2
+
+
 def halves(n: int, seed: int, groups: Sequence[Hashable] | None = None) -> Pair:
     rng = np.random.default_rng(seed)
     before, after = (score((rng.integers(0, 3, n) / 2).tolist()) for _ in range(2))
@@ -296,6 +345,8 @@ def test_each_example_is_routed_to_its_domains_specialist() -> None:
     scores = {"python": score([1, 2, 3, 4]), "man": score([10, 20, 30, 40]), "unused": score([0])}
     found = routed(scores, ["man", "python", "python", "man"])
     assert found == score([10, 2, 3, 40])
+    hinted = {name: Score(one.examples, gaps=one.examples) for name, one in scores.items()}
+    assert routed(hinted, ["man"] * 4).gaps is None, "of several models none is a hint"
 
 
 @pytest.mark.parametrize(

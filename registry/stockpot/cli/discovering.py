@@ -123,7 +123,7 @@ def show_discovery(found: Discovery, *, write_tags: bool, as_json: bool) -> None
     if not found.groups:
         return
     if write_tags:
-        already = len(runs) - len(found.alone) - len(found.tagged)
+        already = len(runs) - len(found.alone) - len(found.tagged) - len(found.gone)
         _print(f"{tags.DOMAIN}: {counted(len(found.tagged), 'run')} tagged now, {already} as before.")
     else:
         _print(f"Nothing was changed: --write-tags writes these names into {tags.DOMAIN}, --names others.")

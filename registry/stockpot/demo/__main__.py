@@ -31,4 +31,4 @@ def run(home: Path = HOME, *, flow: bool = True) -> SoupOutcome:
 
 if __name__ == "__main__":
     with printing.errors_told(as_json=False):
-        run(**vars(arguments(COMMAND)))
+        run(**vars(arguments(COMMAND, __doc__)))

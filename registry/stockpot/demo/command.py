@@ -58,8 +58,8 @@ def say_where(home: Path, *outcomes: SoupOutcome) -> None:
     )
 
 
-def arguments(command: str, told: Sequence[str] | None = None) -> argparse.Namespace:
-    """Of the command line: what a demo's `run` takes by name."""
-    parser = argparse.ArgumentParser(prog=command)
+def arguments(command: str, about: str | None, told: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line: what a demo's `run` takes by name. `about`: what its --help says of it."""
+    parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument(NO_FLOW, action="store_false", dest="flow", help="run the walk without Prefect")
     return parser.parse_args(told)

@@ -7,8 +7,6 @@ from stockpot.demo.kept import alone_in, keep_sweep, kept_sweep, tracking_uri
 from stockpot.demo.search import SweepConfig
 from stockpot.ports import Watcher
 
-__all__ = ["FULL", "data_path", "finished_sweep", "tracking_uri", "train_sweep"]
-
 FULL = SweepConfig()
 
 

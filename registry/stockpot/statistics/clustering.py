@@ -70,7 +70,9 @@ class Partition:
     silhouettes: tuple[float, ...] = ()
     """Of each run, from -1 to 1; 0 for one in no group. Empty where nothing was found."""
     by_number: Mapping[int, float] = field(default_factory=dict)
-    """The greatest mean silhouette of a cut into so many groups, crossing or not."""
+    """The greatest mean silhouette of a cut into so many groups, crossing or not: over the runs among which
+    groups were looked for last, each of other scores.
+    """
     typical: tuple[tuple[int, ...], ...] = ()
     """Of each group, the places of the examples on which it is ahead of every other group by most, `TYPICAL`
     at most, first the clearest.
@@ -143,8 +145,7 @@ def _look(scores: "Floats", spare: int) -> tuple[Partition, "Labels"]:
     from scipy.spatial.distance import squareform
 
     rest = scores - scores.mean(axis=0)
-    offsets = rest.mean(axis=1)
-    rest -= offsets[:, None]
+    rest -= rest.mean(axis=1, keepdims=True)
     lengths = np.sqrt(np.einsum("re,re->r", rest, rest))
     still = lengths <= 1e-9 * max(1.0, float(np.abs(scores).max())) * np.sqrt(scores.shape[1])
     if still.any():
@@ -198,13 +199,12 @@ class _Cut:
 
 
 def _cuts(tree: "Floats", distances: "Floats", spare: int) -> Iterator[_Cut]:
-    """Those with 2 to 8 groups, of half as many as runs at most, and no more than `spare` runs alone."""
+    """Those with 2 to `MOST` groups, and no more than `spare` runs alone."""
     import numpy as np
     from scipy.cluster.hierarchy import fcluster
 
     runs = len(distances)
-    most = min(MOST, runs // 2)
-    for count in range(2, most + spare + 1):
+    for count in range(2, MOST + spare + 1):
         parts = fcluster(tree, count, "maxclust").astype(np.intp) - 1
         sizes = np.bincount(parts)
         together = sizes[parts] > 1
@@ -212,7 +212,7 @@ def _cuts(tree: "Floats", distances: "Floats", spare: int) -> Iterator[_Cut]:
             return  # cutting further leaves more of them
         labels = np.full(runs, ALONE)
         labels[together] = _in_order(parts[together])
-        if 2 <= (number := int(labels.max()) + 1) <= most:
+        if 2 <= (number := int(labels.max()) + 1) <= MOST:
             yield _Cut(labels, number, _silhouettes(distances, labels, number))
 
 

@@ -32,8 +32,8 @@ def pairs_by_domain(
         places[domain].append(place)
     return {
         domain: (
-            Score(tuple([baseline.examples[place] for place in places[domain]])),
-            Score(tuple([challenger.examples[place] for place in places[domain]])),
+            baseline.part(places[domain]),
+            challenger.part(places[domain]),
             None if groups is None else tuple([groups[place] for place in places[domain]]),
         )
         for domain in sorted(places)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from stockpot.entities import (
@@ -78,7 +79,9 @@ class RunGroup:
     """Runs that are good at the same examples."""
 
     name: str
-    """The label that its runs tell alike, if no other group's do; else ``group-1`` and so on."""
+    """The label that its runs tell alike, if no other group's do; else ``group-1`` and so on, by its place,
+    or the next number that no group has.
+    """
     runs: tuple[Member, ...]
     """In the sweep's order."""
     examples: tuple[TypicalExample, ...]
@@ -117,7 +120,7 @@ class Discovery:
     why: str
     """A clause: why none were found. Empty where some were."""
     silhouettes: Mapping[int, float]
-    """The mean silhouette over all runs of the best cut into so many groups."""
+    """The mean silhouette of the best cut into so many groups, over the runs that did not stand alone."""
     agreement: float | None
     """With what the runs in groups tell themselves, by the adjusted Rand index; None where fewer than two
     tell, or no groups were found.
@@ -127,6 +130,8 @@ class Discovery:
     notes: tuple[str, ...]
     tagged: tuple[str, ...] = ()
     """Ids of the runs whose tag was written, which had none."""
+    gone: tuple[str, ...] = ()
+    """Ids of runs of groups that were deleted before a tag could be written."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,7 @@ def _ranked(prospects: Prospects, bench: "Bench", place: Place, watch: "Watcher"
     """Scored as `walk` scores them: leased, remembered, in smaller batches where they do not fit the
     device.
     """
-    base = None
-    if prospects.request.base is not None:
-        base = find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
+    base = find_base(prospects, place.tracker, place.supply, bench.fits, watch.say)
     while True:
         inner = bench.evaluator(prospects.request.select_on, compared=False)
         evaluator = SharedEvaluator(inner, place.store, heed=bench.heed, say=watch.say)
@@ -290,7 +293,10 @@ def _named(parts: Sequence[Sequence[Member]]) -> list[str]:
     usual = [next(iter(one)) if len(one) == 1 else "" for one in told]
     times = Counter(usual)
     names = [name if times[name] == 1 and not [*label_faults([name])] else "" for name in usual]
-    return [name or f"group-{place}" for place, name in enumerate(names, start=1)]
+    for place, name in enumerate(names):
+        if not name:  # and no group gets a number that another's runs tell since an earlier --write-tags
+            names[place] = next(one for one in map("group-{}".format, count(place + 1)) if one not in names)
+    return names
 
 
 def _agreement(groups: Sequence[RunGroup]) -> float | None:
@@ -341,6 +347,6 @@ def write_tags_of(found: Discovery, tracker: "Tracker") -> Discovery:
     written = tuple(run_id for run_id in names if run_id in there and not has[run_id])
     for run_id in written:
         tracker.tag_run(run_id, tags.DOMAIN, names[run_id])
-    gone = [run_id for run_id in names if run_id not in there]
+    gone = tuple(run_id for run_id in names if run_id not in there)
     notes = (f"deleted meanwhile, and not tagged: {listed(gone, 3)}",) if gone else ()
-    return replace(found, tagged=written, notes=(*found.notes, *notes))
+    return replace(found, tagged=written, gone=gone, notes=(*found.notes, *notes))

@@ -4,7 +4,7 @@ Rates and steps were chosen by *validation* text alone. All sizes are for two co
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stockpot.demo.domains.texts import DOMAINS, TextsConfig
 from stockpot.entities.domain import ALL
@@ -55,21 +55,24 @@ class PlannedRun:
     domain: str
     """A label, or ``*`` for all data."""
     how: Hyperparameters
-    domains: tuple[str, ...] = field(default=())
-    """What it is trained on, in equal parts."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """What it is trained on, in equal parts."""
+        return DOMAINS if self.domain == ALL else (self.domain,)
 
 
 def base(config: DomainsConfig) -> PlannedRun:
     """The start of all others."""
     how = Hyperparameters(3e-3, 0.01, config.base_steps, config.batch, config.seed)
-    return PlannedRun("base", ALL, how, DOMAINS)
+    return PlannedRun("base", ALL, how)
 
 
 def branches(config: DomainsConfig) -> Iterator[PlannedRun]:
     """Each domain under each setting."""
     for place, domain in enumerate(DOMAINS):
         for setting, how in enumerate(settings(config, place)):
-            yield PlannedRun(f"{domain}-{setting}", domain, how, (domain,))
+            yield PlannedRun(f"{domain}-{setting}", domain, how)
 
 
 def all_data(config: DomainsConfig) -> Iterator[PlannedRun]:
@@ -78,11 +81,11 @@ def all_data(config: DomainsConfig) -> Iterator[PlannedRun]:
     """
     settled = list(settings(config, len(DOMAINS)))
     for setting, how in enumerate(settled):
-        yield PlannedRun(f"all-{setting}", ALL, how, DOMAINS)
+        yield PlannedRun(f"all-{setting}", ALL, how)
     middle = settled[len(settled) // 2]
     branched = len(DOMAINS) * len(config.rates) * config.steps
     how = Hyperparameters(middle.lr, middle.weight_decay, branched, config.batch, settled[-1].seed + 1)
-    yield PlannedRun("all-whole-sweep", ALL, how, DOMAINS)
+    yield PlannedRun("all-whole-sweep", ALL, how)
 
 
 def settings(config: DomainsConfig, place: int) -> Iterator[Hyperparameters]:

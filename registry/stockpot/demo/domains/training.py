@@ -51,9 +51,7 @@ def train(run: PlannedRun, sizes: Sizes, data: Path, start: bytes | None = None)
     )
 
 
-def train_all(
-    runs: Sequence[PlannedRun], sizes: Sizes, data: Path, start: bytes | None = None
-) -> Iterator[Trained]:
+def train_all(runs: Sequence[PlannedRun], sizes: Sizes, data: Path, start: bytes) -> Iterator[Trained]:
     """Each in a process of its own, the longest first; what came of them in the order of `runs`."""
     spawned = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
     pool = ProcessPoolExecutor(min(len(runs), _cores()), mp_context=spawned)

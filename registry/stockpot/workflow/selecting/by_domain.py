@@ -22,6 +22,7 @@ from stockpot.entities import (
     SoupReport,
 )
 from stockpot.statistics import compare_domains, pairs_by_domain, simultaneous
+from stockpot.statistics import routed as routed_to
 from stockpot.workflow.selecting.by_posterior import Mixed
 from stockpot.workflow.selecting.compared import compared, compared_on
 from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST
@@ -142,11 +143,8 @@ class _Telling:
         by_domain = {s.domain: self._score(s.best_run if runs else s.recipe) for s in self.specialists}
         if not self._all_have_one:
             return None
-        nothing = Score((math.nan,) * len(self.aim.domains))
-        examples = tuple(
-            by_domain.get(domain, nothing).examples[place] for place, domain in enumerate(self.aim.domains)
-        )
-        return Score(examples, aim=self.aim)
+        nothing = Score((math.nan,) * len(self.aim.domains), aim=self.aim)
+        return routed_to(dict.fromkeys(self.aim.all_domains, nothing) | by_domain, self.aim.domains)
 
     def _mean_of_runs(self) -> Recipe | None:
         """None also where a domain that counts has no run of its own: it would be a mean of others' runs."""
