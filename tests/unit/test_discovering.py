@@ -127,7 +127,7 @@ def test_runs_are_grouped_and_programs_read_it(tmp_path: Path) -> None:
     assert all(0.5 < run.silhouette <= 1 for group in found.groups for run in group.runs)
     assert [one.name for one in found.likewise] == ["params.corpus", "tags.folder"]
     assert found.agreement is None
-    assert found.exclusions == found.notes == ()
+    assert (found.exclusions, found.notes) == ((), ())
     assert from_document(Discovery, to_document(found)) == found
     assert place.tags() == [""] * 6
     assert place.look() == found, "remembered"
