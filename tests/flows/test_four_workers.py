@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -46,10 +47,12 @@ class OnFile(TinyTask):
 
 def as_in_flow_runs(tasks: Path) -> str:
     """The path of modules that Prefect's worker gives a flow run in this folder: who has another one does not
-    believe what was answered.
+    believe what was answered. That of a fresh process, since tests before this one have added to ours.
     """
     interpreters = (sys.prefix, sys.base_prefix)
-    own = [place for place in sys.path if place and not place.startswith(interpreters)]
+    asked = [sys.executable, "-c", "import sys; print(*sys.path, sep='\\n')"]
+    known = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split("\n")
+    own = [place for place in known if place and not place.startswith(interpreters)]
     return os.pathsep.join([str(tasks), *own])
 
 
