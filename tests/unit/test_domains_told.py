@@ -1,5 +1,6 @@
 """What a report says of domains, and of what it does not know."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from stockpot.entities import (
     Comparison,
     Contrast,
     Digest,
+    DomainScore,
     Mixture,
     Recipe,
     ReportRow,
@@ -70,6 +72,34 @@ def test_what_both_gave_is_told_of_greedy_and_where_it_was_asked_alone() -> None
     alone, soup = Recipe.mean([A]), Recipe.mean([A, B])
     assert "Averaging across both" not in " ".join(domain_sentences(report(row(soup, "uniform"))))
     assert "Averaging across both: nothing" in " ".join(domain_sentences(report(row(alone, "greedy"))))
+
+
+def on_domain(low: float, high: float, n: int = 40, method: str = "bootstrap") -> DomainScore:
+    return DomainScore(0.8, Comparison("owls", n, (low + high) / 2, low, high, 0.975, None, method))
+
+
+def test_each_domain_has_its_verdict_or_the_reason_why_it_has_none() -> None:
+    few = replace(
+        on_domain(-1, 1, n=29, method="none"),
+        versus_best=Comparison("cats", 29, 0.05, -math.inf, math.inf, 0.95, None, "none"),
+    )
+    cells = {"owls": on_domain(0.01, 0.03), "mice": on_domain(-0.03, -0.01), "cats": few}
+    soup = replace(row(Recipe.mean([A, B]), "greedy"), domains=cells)
+    shares = dict.fromkeys(cells, 1 / 3)
+    told = report(soup, mixture=Mixture(shares, dict.fromkeys(cells, 40), (), {}))
+    (said,) = [one for one in domain_sentences(told) if "by Holm's levels" in one]
+    assert "the greedy soup, domain by domain beside the best single candidate" in said
+    better, worse, none = said.split(": ", 1)[1].split("; ")
+    assert better.startswith("better on owls: ")
+    assert "98% interval" in better
+    assert worse.startswith("worse on mice: ")
+    assert none.startswith("too few origins for a verdict on cats: ")
+    same = replace(soup, domains={"owls": on_domain(0.0, 0.03), "mice": on_domain(-0.03, 0.0)})
+    (said,) = [one for one in domain_sentences(report(same)) if "by Holm's levels" in one]
+    assert "not told apart on owls: " in said
+    assert ", mice: " in said
+    alone = replace(soup, domains={"owls": DomainScore(0.8, None)})
+    assert not [one for one in domain_sentences(report(alone)) if "Holm" in one]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
-from stockpot.workflow.publishing.verdict import gain, row_of, score
+from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score
 from stockpot.workflow.selecting.rows import GENERALIST
 
 WORST = "worst of the mixture"
@@ -21,6 +21,7 @@ GAVE = {
     "domains": "Averaging across domains, of each its best run",
     "both": "Averaging across both",
 }
+FEW = "too few origins for a verdict on"
 Row = ReportRow | EnsembleRow | ReferenceRow
 
 
@@ -73,6 +74,8 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     generalist = row_of(report, GENERALIST)
     if generalist is not None and not generalist.recipe.is_soup:
         yield f"{GAVE['both']}: nothing, greedy found no soup that is as good as the best single candidate"
+    if generalist is not None:
+        yield from _verdicts(generalist, report)
     for row in report.rows:
         if row.versus_specialists:
             worst = min(row.versus_specialists.values(), key=lambda found: found.difference)
@@ -83,6 +86,20 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
             )
     if report.base is None:
         yield "base unknown: this may be worse than no fine-tuning; --base tells"
+
+
+def _verdicts(row: ReportRow, report: SoupReport) -> Iterator[str]:
+    """What is shown of each domain, among all of them; nothing for the best single candidate itself."""
+    found: dict[str, list[str]] = {"better on": [], "worse on": [], "not told apart on": [], FEW: []}
+    for domain in domain_columns(report):
+        versus = (row.domains or {})[domain].versus_best if domain in (row.domains or {}) else None
+        if versus is None:
+            continue
+        shown = "better on" if versus.low > 0 else "worse on" if versus.high < 0 else "not told apart on"
+        kind = FEW if is_open(versus) else shown
+        found[kind].append(f"{domain}: {gain(versus, report.unit)}")
+    if told := "; ".join(f"{kind} {', '.join(some)}" for kind, some in found.items() if some):
+        yield f"the {row.label}, domain by domain beside the best single candidate, by Holm's levels: {told}"
 
 
 def domain_values(row: Row, report: SoupReport) -> dict[str, float]:

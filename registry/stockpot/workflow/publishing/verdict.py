@@ -175,7 +175,7 @@ def gain(comparison: Comparison, unit: str | None) -> str:
     mcnemar = f", McNemar p = {p:.2g}" if p is not None else ""
     return (
         f"{difference(comparison.difference, unit)} "
-        f"({comparison.level:.0%} interval{':' if _is_open(comparison) else ''} {ends(comparison, unit)}, "
+        f"({comparison.level:.0%} interval{':' if is_open(comparison) else ''} {ends(comparison, unit)}, "
         f"n = {comparison.n}{mcnemar})"
     )
 
@@ -187,12 +187,13 @@ def interval(comparison: Comparison, unit: str | None) -> str:
 
 def ends(comparison: Comparison, unit: str | None, between: str = " to ") -> str:
     """The ends of the interval; why there is none where it has no ends."""
-    if _is_open(comparison):
+    if is_open(comparison):
         return "none, too few origins" if math.isfinite(comparison.difference) else "none"
     return between.join(signed(end, unit) for end in (comparison.low, comparison.high))
 
 
-def _is_open(comparison: Comparison) -> bool:
+def is_open(comparison: Comparison) -> bool:
+    """Whether it has no interval."""
     return math.isinf(comparison.low) and math.isinf(comparison.high)
 
 
