@@ -83,6 +83,7 @@ _LATER = {
     "references",
     "statistics",
     "statistics_on",
+    "target",
     "unit",
     "versus_base",
     "versus_specialists",

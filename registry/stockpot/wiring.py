@@ -242,6 +242,7 @@ class Workplace:
         from stockpot.workflow.gathering.gather import gather
         from stockpot.workflow.gathering.starting_point import base_source
         from stockpot.workflow.plan import plan
+        from stockpot.workflow.selecting.by_target import open_target
         from stockpot.workflow.selecting.domains import domains_of
         from stockpot.workflow.selecting.measure import open_splits
         from stockpot.workflow.selecting.overlaid import overlay_rule
@@ -251,6 +252,7 @@ class Workplace:
         base_source(request, self.tracker)  # raises where nothing is there
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
         domains = domains_of(request, bench, prospects.runs, prospects.datasets)
+        open_target(request, bench, splits)  # raises where it cannot be
         told = bench.has_log_likelihoods
         return plan(prospects, self.supply, methods, splits, self.store, rule, domains, likelihoods=told)
 

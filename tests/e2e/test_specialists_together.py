@@ -1,10 +1,11 @@
 """A sweep of language models across domains, walked: what the report tells of specialists together."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
-from stockpot.entities import SoupRequest, tags
+from stockpot.entities import Arithmetic, SoupRequest, tags
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, text_weights
 from stockpot.watching import Silent
@@ -27,6 +28,29 @@ def request_(mlflow_uri: str, experiment: str, tiny_sweep: SoupRequest) -> SoupR
             client.set_tag(run.info.run_id, tags.DOMAIN, run.info.run_name.rpartition("-")[0])
     asked = replace(tiny_sweep, sweep=sweep, task="stockpot.testing.tiny:LanguageTask", shifts=())
     return replace(asked, task_args={"n": "100", "count": "2"}, methods=("greedy",))
+
+
+def test_the_average_for_a_target_is_a_row_and_no_version_and_takes_no_pass_the_second_time(
+    request_: SoupRequest,
+) -> None:
+    asked = replace(request_, target="shifted")
+    first, second = (walk(asked, Workplace(), in_turn, Silent()) for _ in range(2))
+    label = "specialists averaged for split shifted"
+    (row,) = [row for row in first.report.references or () if row.label == label]
+    (recipe,) = row.recipes
+    assert recipe.arithmetic is Arithmetic.LINEAR_1
+    assert sum(Fraction(*i.coefficient) for i in recipe.ingredients if isinstance(i.coefficient, tuple)) == 1
+    assert row.inference_cost == 1
+    assert {*(row.domains or {})} == {*LABELS[:2]}
+    assert any(
+        note.startswith(f"{label}: their shares are {min(LABELS[:2])} 0.") for note in first.report.notes
+    )
+    assert recipe.digest not in {soup.recipe for soup in first.soups}
+    assert "shifted" not in {protocol.split for protocol in first.report.protocols}
+    assert second.passes == 0 < first.passes
+    assert second.report == first.report
+    plain = Workplace().plan(request_).report_passes
+    assert Workplace().plan(asked).report_passes == plain + 2 + 1, "both specialists there, and their average"
 
 
 def test_specialists_together_are_a_row_with_its_cost_and_no_pass_the_second_time(

@@ -2,87 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
+from tests.unit.language_kitchen import RUNS, SPECIALISTS, USED, Kitchen, N, Positions, learnt
 from torch import Tensor
 
-from stockpot.entities import Aim, Digest, Recipe, Score, SoupRequest, digest_of_bytes
-from stockpot.evaluation import RememberedOutputs, TorchBench
-from stockpot.store import MemoryStore
-from stockpot.testing.checkpoints import MadeCheckpoints
-from stockpot.testing.tiny import LABELS, DomainTask, LanguageTask, text_weights
-from stockpot.watching import Silent
-from stockpot.workflow.selecting.by_posterior import (
-    BY_CACHED_PRIOR,
-    BY_LIKELIEST,
-    BY_POSTERIOR,
-    Mixed,
-    specialists_together,
-)
-from stockpot.workflow.selecting.domains import Domains
-from stockpot.workflow.selecting.watched import score_in_full
-from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
-
-USED = LABELS[:3]
-N = 150
-REQUEST = SoupRequest(model="m", task="t", sweep="s")
-RUNS = {digest_of_bytes(f"{d} {seed}".encode()): (d, seed) for d in USED for seed in range(2)}
-SPECIALISTS = [Recipe.mean([digest for digest, (of, _) in RUNS.items() if of == domain]) for domain in USED]
-Positions = list[NDArray[np.float64]]
-"""Of each text, the log probabilities of its positions."""
-
-
-class Kitchen:
-    """A bench, and evaluators of two splits over a store in memory."""
-
-    def __init__(self, task: Any = None, outputs: RememberedOutputs | None = None) -> None:
-        self.task = task or LanguageTask(n=str(N))
-        self.bench = TorchBench(
-            self.task,
-            identity=("texts", "1"),
-            task_args={},
-            checkpoints=MadeCheckpoints(_weights),
-            device="cpu",
-            outputs=outputs,
-        )
-        aims = {
-            split: Aim(tuple(self.bench.domains(split) or ()), dict.fromkeys(USED[:2], 1.0))
-            for split in ("validation", "test")
-        }
-        self.domains = Domains(aims)
-        self.evaluators = {
-            split: SharedEvaluator(self.bench.evaluator(split, compared=False), MemoryStore(), aim=aim)
-            for split, aim in aims.items()
-        }
-
-    def together(
-        self, specialists: Sequence[Recipe] = SPECIALISTS, *, late: bool = False
-    ) -> tuple[dict[str, Mixed], tuple[str, ...]]:
-        found, notes = specialists_together(
-            REQUEST, self.domains, specialists, self.evaluators, self.bench, lambda: late, Silent()
-        )
-        return {mixed.label: mixed for mixed in found}, notes
-
-    def score(self, recipe: Recipe, split: str = "test") -> Score:
-        return score_in_full(recipe, self.evaluators[split])
-
-    def positions(self, recipe: Recipe, split: str) -> Positions:
-        module, found = self.bench.module_with(recipe), []
-        for text, length in self.task.examples(split):
-            tokens = text[:length]
-            with torch.no_grad():
-                logs = module(tokens[None])[0, :-1].double().log_softmax(1)
-            found.append(logs.gather(1, tokens[1:, None])[:, 0].numpy())
-        return found
-
-
-def _weights(digest: Digest) -> dict[str, Tensor]:
-    domain, seed = RUNS[digest]
-    return text_weights(domain, seed=seed)
+from stockpot.entities import Recipe
+from stockpot.evaluation import RememberedOutputs
+from stockpot.testing.tiny import DomainTask, LanguageTask
+from stockpot.workflow.selecting.by_posterior import BY_CACHED_PRIOR, BY_LIKELIEST, BY_POSTERIOR
 
 
 def _mixed(experts: Sequence[Positions], text: int, prior: NDArray[np.float64]) -> float:
@@ -96,25 +26,13 @@ def _mixed(experts: Sequence[Positions], text: int, prior: NDArray[np.float64]) 
     return total / len(logs[0])
 
 
-def _learnt(experts: Sequence[Positions], texts: Sequence[int]) -> NDArray[np.float64]:
-    """The prior after these texts, two at a time."""
-    prior = np.full(len(experts), 1 / len(experts))
-    for start in range(0, len(texts), 2):
-        found = []
-        for text in texts[start : start + 2]:
-            joint = prior * np.exp([positions[text].sum() for positions in experts])
-            found.append(joint / joint.sum())
-        prior = 0.7 * prior + 0.3 * np.mean(found, axis=0)
-    return prior
-
-
 def test_specialists_together_score_what_the_definition_says() -> None:
     kitchen = Kitchen()
     rows, notes = kitchen.together()
     told = [kitchen.positions(recipe, "test") for recipe in SPECIALISTS]
     held_out = [kitchen.positions(recipe, "validation") for recipe in SPECIALISTS]
     blind = np.full(3, 1 / 3)
-    priors = [_learnt(held_out, range(place, N, 3)) for place in range(3)]  # texts are dealt in turn
+    priors = [learnt(held_out, range(place, N, 3)) for place in range(3)]  # texts are dealt in turn
     assert [int(prior.argmax()) for prior in priors] == [0, 1, 2], "each domain has an expert of its own"
     few = [np.where(prior == prior.min(), 0.0, prior) for prior in priors]
     expected = {
@@ -152,7 +70,7 @@ def test_log_likelihoods_are_read_off_outputs_where_they_are_remembered(size: in
     assert kitchen.bench.log_likelihoods(run, "test") == anew, "to the last bit"
 
 
-def test_when_time_is_up_no_prior_is_learnt() -> None:
+def test_when_time_is_up_no_prior_islearnt() -> None:
     kitchen = Kitchen()
     rows, notes = kitchen.together(late=True)
     assert [*rows] == [BY_POSTERIOR]

@@ -123,6 +123,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     domain_from: options.DomainFrom = None,
     mix: options.Mix = None,
     objective: options.SelectBy = None,
+    target: options.Target = None,
     margin: options.Margin = "-0.5",
     register: options.Which = Register.NOT_WORSE,
     adapter: options.KeepAdapter = None,
@@ -170,6 +171,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         domain_from=domain_from,
         mix=options.weights(mix),
         objective=objective,
+        target=target,
         wait=not no_wait,
     )
     if dry_run:

@@ -81,6 +81,11 @@ SelectBy = Annotated[
     _in(_DOMAINS, "Select by the mean over domains (the default), or the worst one.", "--objective"),
 ]
 
+Target = Annotated[
+    str | None,
+    _in(_DOMAINS, "Also average the specialists for this split's text, each by its domain's likelihood."),
+]
+
 _REGISTER = "What is registered"
 Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become versions of.")]
 Margin = Annotated[

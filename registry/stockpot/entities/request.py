@@ -178,6 +178,11 @@ class SoupRequest:
     """Where the held-out examples are of several domains: select by the mean over domains, as where nothing
     is said, or by the worst of them. What is reported is the mean.
     """
+    target: str | None = None
+    """Where the task gives log likelihoods: the split for whose text the domains' specialists are averaged,
+    in one more row of the table. Each counts as much as that text is likely to be of its domain. Never the
+    report split or a shifted one.
+    """
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 
@@ -200,7 +205,8 @@ class SoupRequest:
             (not self.task.strip(), "task is empty"),
             ((self.sweep is None) == (self.experiment is None), "give sweep or experiment, one of the two"),
             (
-                not all(name.strip() for name in (*used, self.statistics_on or TRAIN)),
+                not all(name.strip() for name in (*used, self.statistics_on or TRAIN, self.target or TRAIN))
+                or self.target == "",
                 "the name of a split is empty",
             ),
             (
@@ -208,6 +214,13 @@ class SoupRequest:
                 (
                     f"statistics_on must be neither report_on nor one of shifts, got {self.statistics_on}: "
                     "what a soup is made with says nothing about new data"
+                ),
+            ),
+            (
+                self.target in {self.report_on, *self.shifts},
+                (
+                    f"target must be neither report_on nor one of shifts, got {self.target}: what an average "
+                    "is weighed by says nothing about new data"
                 ),
             ),
             (not self.methods, "methods is empty"),

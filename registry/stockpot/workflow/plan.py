@@ -129,7 +129,9 @@ class _OfSpecialists:
     selection: int = 0
     """Passes over the held-out split: searches take parts of one, and what they found is scored on all."""
     references: int = 0
-    """Passes over the report split: of each domain's best run, and of the average of these."""
+    """Passes over the report split: of each domain's best run, and of the average of these. Over the target
+    split, where there is one: of each specialist.
+    """
     soups: int = 0
     """That get statistics."""
 
@@ -151,6 +153,9 @@ def _of_specialists(
     # Of H runs one pass shows that scores can be read off those of the whole split, and H - 1 are of soups.
     parts = sum(len(aim.places(domain)) * count for domain, count in own.items()) / len(aim.domains)
     mean = int(len(own) > 1)
+    target = len(own) + 1 if request.target is not None and len(own) > 1 else 0  # their average, too
     factors = int(likelihoods and len(own) > 1)  # a pass that tells them, where outputs are not remembered
     soups = sum(count - 1 for count in own.values()) + mean
-    return _OfSpecialists(len(own), math.ceil(parts) + len(own) + factors, len(own) + mean + factors, soups)
+    return _OfSpecialists(
+        len(own), math.ceil(parts) + len(own) + factors, len(own) + mean + factors + target, soups
+    )

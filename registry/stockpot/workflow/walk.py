@@ -31,6 +31,7 @@ from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.by_domain import with_domains
 from stockpot.workflow.selecting.by_posterior import specialists_together
+from stockpot.workflow.selecting.by_target import averaged_for_target, open_target
 from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
@@ -100,6 +101,8 @@ class _Opened:
     rule: OverlayRule | None
     """By which soups get statistics."""
     domains: Domains
+    target: "Evaluator | None"
+    """What the specialists are averaged for."""
 
 
 def walk(
@@ -137,13 +140,14 @@ def walk(
             with reading:
                 splits, rule = open_splits(request, bench), overlay_rule(request, bench)
                 domains = domains_of(request, bench, prospects.runs, prospects.datasets)
+                target = open_target(request, bench, splits)
             for sentence in () if said else (*told(request, rule), *domains.notes):
                 watch.say(sentence)
             said = True
             require_groups(methods, domains)
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
-            opened = _Opened(splits, rule, domains)
+            opened = _Opened(splits, rule, domains, target)
             searched = overlaid(methods, rule)
             return _walk(prospects, base, place, searched, bench, opened, stop, stage, watch, leader)
         except NoRoomForWeights:
@@ -204,6 +208,9 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         for split, evaluator in opened.splits.items()
     }
     held_out = evaluators[request.select_on]
+    target = evaluators.get(request.target or "")
+    if target is None and opened.target is not None:
+        target = SharedEvaluator(opened.target, place.store, before=before, heed=bench.heed, say=watch.say)
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
     if leader is not None:
@@ -221,7 +228,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
 
     def measured() -> SoupReport:
         whole = measure(request, ranking, [*selections, *own], evaluators, bench, stop, watch)
-        return _with_domains(whole, specialists, evaluators, bench, opened, stop, watch)
+        return _with_domains(whole, specialists, evaluators, target, bench, opened, stop, watch)
 
     selections, specialists, lacking = stage("select", select)
     own = [specialist.selection for specialist in specialists]
@@ -243,6 +250,7 @@ def _with_domains(
     report: SoupReport,
     specialists: Sequence[Specialist],
     evaluators: Mapping[str, SharedEvaluator],
+    target: SharedEvaluator | None,
     bench: "Bench",
     opened: _Opened,
     stop: Callable[[], bool],
@@ -255,8 +263,12 @@ def _with_domains(
     experts = [specialist.recipe for specialist in specialists]
     mixed, missing = specialists_together(request, domains, experts, evaluators, bench, stop, watch)
     groups, evaluator = bench.groups(request.report_on), evaluators[request.report_on]
-    told = with_domains(report, domains, specialists, evaluator, groups, opened.rule, mixed)
-    return replace(told, notes=(*told.notes, *missing))
+    if target is not None:
+        own = {specialist.domain: specialist.recipe for specialist in specialists}
+        average, told = averaged_for_target(request, own, target, evaluator, bench, opened.rule, stop)
+        mixed, missing = (*mixed, *([average] if average else [])), (*missing, told)
+    report = with_domains(report, domains, specialists, evaluator, groups, opened.rule, mixed)
+    return replace(report, notes=(*report.notes, *missing))
 
 
 @contextmanager

@@ -58,15 +58,15 @@ def specialists_together(
         return (), ()
     if not bench.has_log_likelihoods:
         return (), (f"{NO_ROWS}: the task gives no log_likelihood(outputs, batch)",)
-    reported = _Likelihoods(experts, evaluators[request.report_on], bench)
+    reported = Likelihoods(experts, evaluators[request.report_on], bench)
     if not reported.told:
-        return (), (f"{NO_ROWS}: {_UNLIKE}",)
+        return (), (f"{NO_ROWS}: {UNLIKE}",)
     blind = dict.fromkeys(aim.all_domains, uniform(len(experts)))
     found = [Mixed(BY_POSTERIOR, tuple(experts), reported.mixed(blind, aim), len(experts))]
     if stop():
         return tuple(found), (f"{NO_ROWS} by a cached prior: time is up",)
     before = bench.passes
-    held_out = _Likelihoods(experts, evaluators[request.select_on], bench)
+    held_out = Likelihoods(experts, evaluators[request.select_on], bench)
     took = bench.passes - before
     if took:
         watch.say(
@@ -74,7 +74,7 @@ def specialists_together(
             f"split {request.select_on}"
         )
     if not held_out.told:
-        return tuple(found), (f"{NO_ROWS} by a cached prior: {_UNLIKE}",)
+        return tuple(found), (f"{NO_ROWS} by a cached prior: {UNLIKE}",)
     priors = blind | held_out.priors(domains.aims[request.select_on])
     found.append(Mixed(BY_CACHED_PRIOR, tuple(experts), reported.mixed(priors, aim), len(experts)))
     if len(experts) > TWO:
@@ -83,13 +83,13 @@ def specialists_together(
     return tuple(found), ()
 
 
-_UNLIKE = (
+UNLIKE = (
     "score() is not the sum of log_likelihood() times a factor above zero of each example; "
     "`stockpot task check` tells"
 )
 
 
-class _Likelihoods:
+class Likelihoods:
     """Of all examples of a split, by each expert."""
 
     def __init__(self, experts: Sequence[Recipe], evaluator: "Evaluator", bench: "Bench") -> None:
@@ -121,6 +121,10 @@ class _Likelihoods:
     def priors(self, aim: Aim) -> dict[str, Prior]:
         """Of each domain that has examples here, by these."""
         return {domain: cached_prior(self._logs(aim.places(domain))) for domain in aim.all_domains}
+
+    def prior(self) -> Prior:
+        """Of all examples, of whichever domain."""
+        return cached_prior(self._logs(range(len(self._factors))))
 
     def _logs(self, places: Sequence[int]) -> list[list[float]]:
         return [[scores[place] / self._factors[place] for place in places] for scores in self._scores]

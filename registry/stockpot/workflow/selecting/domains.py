@@ -68,6 +68,12 @@ def domains_of(
         return Domains(notes=(METRIC,))
     of_runs = domains_of_runs(runs, request, datasets or {})
     named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
+    if request.target is not None and not named & {*there}:
+        raise BadRequest(
+            f"target averages domains' specialists, and no run tells one of {listed(there)}",
+            mend=f"tag the runs with {tags.DOMAIN}, name where they tell it with --domain-from, or leave out "
+            "--target",
+        )
     if not (named & {*there} or request.mix or request.objective):
         return Domains(notes=(_left_alone(there, named),))
     _require_none([*_faults(found, named)])
@@ -90,8 +96,8 @@ def domains_of(
 
 
 def _require_no_wish(request: SoupRequest, why: str) -> None:
-    if request.mix is not None or request.objective is not None:
-        raise BadRequest(f"mix and objective are about several domains: {why}", mend=SEVERAL)
+    if request.mix is not None or request.objective is not None or request.target is not None:
+        raise BadRequest(f"mix, objective and target are about several domains: {why}", mend=SEVERAL)
 
 
 def _lost(of_runs: Mapping[str, str], told: str) -> Iterator[str]:
