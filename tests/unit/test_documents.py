@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from stockpot.entities import (
     EnsembleRow,
     EvaluationProtocol,
     FiledReport,
+    Job,
     Metric,
     Opening,
     OverlayRule,
@@ -28,6 +29,7 @@ from stockpot.entities import (
     SoupRequest,
     Step,
 )
+from stockpot.entities.job import LATER
 from stockpot.errors import StockpotError
 
 OLD = Path(__file__).with_name("assets") / "snapshot_0.1.0.json"
@@ -35,6 +37,14 @@ OLD = Path(__file__).with_name("assets") / "snapshot_0.1.0.json"
 PROTOCOL = "sha256:228f1ec1fe114028f45554e8890538bf643a9246055b6030a202342e9b126bf4"
 RECIPE = "sha256:f8f45043693f7ef53ce66a9f3028690b55fe392272cd1b319dd0e21e24288bee"
 A, B = Digest("sha256:a"), Digest("sha256:b")
+
+
+FIRST = {
+    *("accept", "again", "any_base", "by", "direction", "experiment", "filter", "margin", "max_seconds"),
+    *("methods", "model", "or_best_single", "partial", "points", "register", "report_on", "select_on"),
+    *("shifts", "sweep", "task", "task_args", "top", "verify_exact", "wait", "weights"),
+}
+"""Fields of the first requests that a store has kept."""
 
 
 def test_an_entity_survives_json_nan_included() -> None:
@@ -135,3 +145,12 @@ def test_a_request_from_outside_is_checked_field_by_field() -> None:
     with pytest.raises(StockpotError, match="no SoupRequest") as caught:
         from_document(SoupRequest, {"model": 3, "task": "t", "sweep": "s", "colour": "red"})
     assert {fault.split(":")[0] for fault in caught.value.faults} == {"model", "colour"}
+
+
+def test_fields_that_a_request_got_later_change_no_name_and_no_document_where_they_are_not_set() -> None:
+    plain = SoupRequest(model="m", task="t", sweep="s")
+    assert {field.name for field in fields(SoupRequest)} == FIRST | LATER
+    assert to_document(plain).keys() - {"checkpoint_metric"} == FIRST
+    name = "sha256:84e023afe791bb4838107a412bfe6482338400607f082e5bf3fbb3da2c2c061d"
+    assert Job.of(plain, []).name == name, "the first release's"
+    assert Job.of(replace(plain, target="far"), []).name != name

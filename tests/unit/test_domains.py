@@ -254,6 +254,13 @@ def test_one_domain_or_none_is_as_without() -> None:
         ({"mix": {"owls": 1.0}}, None, BadRequest, "mix names owls"),
         ({"mix": {"a": 1.0}}, Found(validation=None, test=None), BadRequest, "the task tells none"),
         ({"objective": "worst"}, Found(validation=["a"], test=["a"]), BadRequest, "tells only a"),
+        ({"target": "far"}, Found(validation=["a"], test=["a"]), BadRequest, "target are about several"),
+        (
+            {"target": "far", "objective": "mean"},
+            Found(validation=["c", "d"], test=["c", "d"]),
+            BadRequest,
+            "no run tells one of c, d",
+        ),
         ({}, Found(validation=["a", "b"], test=["a"]), BadTask, "split test has no examples of b"),
         ({}, Found(validation=["a", "b"], test=None), BadTask, "no examples of a, b"),
         (
