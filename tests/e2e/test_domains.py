@@ -1,12 +1,13 @@
 """A sweep across domains: a generalist by the mixture, specialists by their own examples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from stockpot import calls
 from stockpot.entities import (
@@ -24,6 +25,8 @@ from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, domain_weights
 from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.publishing.domains_told import domain_sentences
+from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL
 from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, ROUTED, ROUTED_RUNS
 from stockpot.workflow.walk import in_turn, walk
 
@@ -49,13 +52,19 @@ def request_(client: "MlflowClient", experiment: str, tiny_sweep: SoupRequest) -
         for domain in USED
         for seed in range(3)
     }
+    asked = replace(tiny_sweep, task=TASK, task_args={"n": "300"}, shifts=(), register=Register.ALL)
+    return tagged(client, experiment, asked, runs)
+
+
+def tagged(
+    client: "MlflowClient", experiment: str, asked: SoupRequest, runs: Mapping[str, dict[str, torch.Tensor]]
+) -> SoupRequest:
+    """This request about a sweep of these runs, whose names begin with their domain."""
     sweep = plant_sweep(client, experiment, runs)
     for run in client.search_runs([client.get_run(sweep).info.experiment_id], "run_name != 'sweep'"):
         if run.info.run_name in runs:
             client.set_tag(run.info.run_id, tags.DOMAIN, run.info.run_name.rpartition("-")[0])
-    return replace(
-        tiny_sweep, sweep=sweep, task=TASK, task_args={"n": "300"}, shifts=(), register=Register.ALL
-    )
+    return replace(asked, sweep=sweep)
 
 
 def _walked(request: SoupRequest) -> SoupOutcome:
@@ -139,6 +148,35 @@ def test_the_report_tells_every_row_by_domain_and_what_each_average_gave(request
         references[ROUTED].scores["test"] - references[ROUTED_RUNS].scores["test"], abs=1e-12
     )
     assert contrasts["both"].comparison == greedy.versus_best["test"]
+
+
+@pytest.mark.slow
+def test_runs_of_all_data_are_yardsticks_and_no_versions(
+    request_: SoupRequest, client: "MlflowClient", experiment: str
+) -> None:
+    """Beside two runs of each domain: three that were trained on all of them, as the published loop finds."""
+    runs = {f"{d}-{seed}": domain_weights(d, seed=seed, spread=0.05) for d in USED for seed in range(2)}
+    for seed in range(3):
+        each = [domain_weights(d, seed=10 + seed, spread=1.0) for d in USED]
+        runs[f"*-{seed}"] = {name: torch.stack([one[name] for one in each]).mean(0) for name in each[0]}
+    asked = tagged(client, f"{experiment}-of-all", request_, runs)
+    outcome = _walked(replace(asked, verify_exact=True))
+    report, held_out, test = outcome.report, Plain(asked, "validation"), Plain(asked, "test")
+    names = {point.checkpoint: point.run_name for point in report.candidates}
+    kept = held_out.greedy([digest for digest, name in names.items() if name.startswith("*")])
+    assert 1 < len(kept) < 3
+    rows = {row.label: row for row in report.references or ()}
+    assert rows[BEST_OF_ALL].recipes == (Recipe.mean(kept[:1]),)
+    assert rows[SOUP_OF_ALL].recipes == (Recipe.mean(kept),)
+    for label in (BEST_OF_ALL, SOUP_OF_ALL):
+        assert rows[label].scores == {"test": test.mixture(rows[label].recipes[0])}
+    greedy = next(row for row in report.rows if "greedy" in row.methods)
+    (contrast,) = [one for one in report.contrasts or () if one.what == "all data"]
+    gain = greedy.scores["test"] - rows[BEST_OF_ALL].scores["test"]
+    assert contrast.comparison.difference == pytest.approx(gain, abs=1e-12)
+    assert "in place of one run that is trained on all data" in " ".join(domain_sentences(report))
+    assert Recipe.mean(kept).digest not in {soup.recipe for soup in outcome.soups} - {greedy.recipe.digest}
+    assert _walked(asked).passes == 0, "the second time everything is remembered"
 
 
 @pytest.mark.slow

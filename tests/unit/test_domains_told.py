@@ -74,6 +74,12 @@ def test_what_both_gave_is_told_of_greedy_and_where_it_was_asked_alone() -> None
     assert "Averaging across both: nothing" in " ".join(domain_sentences(report(row(alone, "greedy"))))
 
 
+def test_of_shifted_splits_it_is_told_that_no_domain_counts_there() -> None:
+    shifted = replace(report(), request=replace(REQUEST, shifts=("fog", "night")))
+    assert "on fog, night each example counts alike, whatever its domain" in [*domain_sentences(shifted)]
+    assert "counts alike" not in " ".join(domain_sentences(report()))
+
+
 def on_domain(low: float, high: float, n: int = 40, method: str = "bootstrap") -> DomainScore:
     return DomainScore(0.8, Comparison("owls", n, (low + high) / 2, low, high, 0.975, None, method))
 

@@ -16,6 +16,7 @@ from stockpot.workflow.gathering.arrivals import Arrivals, Prospects
 from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.leases import holder, pauses
+from stockpot.workflow.selecting.all_data import search_all_data
 from stockpot.workflow.selecting.curve import curve_units
 from stockpot.workflow.selecting.domains import Domains, domains_of
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
@@ -211,6 +212,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - as in the walk
     methods, _ = by_group(methods, ranking, domains)
     selections = search(request, ranking, methods, held_out, stop, watch)
     specialists, _ = search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch)
+    search_all_data(request, ranking, domains, held_out, rule, stop, watch)
     found = merged([*selections, *(specialist.selection for specialist in specialists)])
     start = [Recipe.mean([base.checkpoint.digest])] if base else []
     for _ in settled(units_of([*(recipe for _, recipe in found), *start], evaluators)):

@@ -20,6 +20,7 @@ from stockpot.entities import (
 from stockpot.selection import is_by_group
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
+from stockpot.workflow.selecting.all_data import of_all_data
 from stockpot.workflow.selecting.curve import SHARES, passes_of_base
 from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.overlaid import told
@@ -94,6 +95,7 @@ def plan(
         for make in complete.values()
     )
     special = _of_specialists(request, sweep.candidates, domains, likelihoods=likelihoods)
+    of_all = 0 if not domains else len(of_all_data(sweep.candidates, domains))
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -109,15 +111,16 @@ def plan(
         ),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        soups + special.selection,
+        soups + special.selection + max(of_all - 1, 0),
         sum(
             min(missing(split), shown) + len(methods) + special.count
             for split in (request.report_on, *request.shifts)
         )
-        + special.references,
+        + special.references
+        + min(of_all, 2),  # the best of them, and their soup
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),
-        0 if rule is None else soups + between + special.soups,
+        0 if rule is None else soups + between + special.soups + max(of_all - 1, 0),
     )
 
 

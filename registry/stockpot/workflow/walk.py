@@ -1,7 +1,7 @@
 """The walk of one sweep, from its name to its registered soups."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from traceback import clear_frames
@@ -29,6 +29,7 @@ from stockpot.workflow.publishing.page import domains_in_markdown, markdown_tabl
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
+from stockpot.workflow.selecting.all_data import search_all_data
 from stockpot.workflow.selecting.by_domain import with_domains
 from stockpot.workflow.selecting.by_posterior import specialists_together
 from stockpot.workflow.selecting.by_target import averaged_for_target, open_target
@@ -103,6 +104,17 @@ class _Opened:
     domains: Domains
     target: "Evaluator | None"
     """What the specialists are averaged for."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was chosen on the held-out split."""
+
+    selections: tuple[Selection, ...]
+    specialists: tuple[Specialist, ...]
+    of_all_data: Mapping[str, Recipe]
+    lacking: tuple[str, ...]
+    """What there is no specialist of, and why."""
 
 
 def walk(
@@ -220,24 +232,25 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     methods, left_out = around_base(methods, ranking, place.supply)
     methods, not_grouped = by_group(methods, ranking, opened.domains)
 
-    def select() -> tuple[tuple[Selection, ...], tuple[Specialist, ...], tuple[str, ...]]:
-        found = search(request, ranking, methods, held_out, stop, watch, plain)
-        return found, *search_specialists(
-            request, ranking, opened.domains, bench, held_out, opened.rule, stop, watch
-        )
+    def select() -> _Found:
+        domains, rule = opened.domains, opened.rule
+        selections = search(request, ranking, methods, held_out, stop, watch, plain)
+        own, lacking = search_specialists(request, ranking, domains, bench, held_out, rule, stop, watch)
+        of_all_data = search_all_data(request, ranking, domains, held_out, rule, stop, watch, plain)
+        return _Found(selections, own, of_all_data, lacking)
 
     def measured() -> SoupReport:
-        whole = measure(request, ranking, [*selections, *own], evaluators, bench, stop, watch)
-        return _with_domains(whole, specialists, evaluators, target, bench, opened, stop, watch)
+        every = [*found.selections, *(specialist.selection for specialist in found.specialists)]
+        whole = measure(request, ranking, every, evaluators, bench, stop, watch)
+        return _with_domains(whole, found, evaluators, target, bench, opened, stop, watch)
 
-    selections, specialists, lacking = stage("select", select)
-    own = [specialist.selection for specialist in specialists]
-    for selection in selections:
+    found = stage("select", select)
+    for selection in found.selections:
         place.store.commit_selection(selection, held_out.protocol)
-    for specialist in specialists:
+    for specialist in found.specialists:
         place.store.commit_selection(specialist.selection, specialist.protocol)
     report = stage("measure", measured)
-    notes = (*report.notes, *left_out, *not_grouped, *opened.domains.notes, *lacking)
+    notes = (*report.notes, *left_out, *not_grouped, *opened.domains.notes, *found.lacking)
     report = replace(report, notes=notes)
     place.store.commit_report(report)
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
@@ -248,7 +261,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
 
 def _with_domains(
     report: SoupReport,
-    specialists: Sequence[Specialist],
+    found: _Found,
     evaluators: Mapping[str, SharedEvaluator],
     target: SharedEvaluator | None,
     bench: "Bench",
@@ -260,14 +273,15 @@ def _with_domains(
     request, domains = report.request, opened.domains
     if not domains:
         return report
-    experts = [specialist.recipe for specialist in specialists]
-    mixed, missing = specialists_together(request, domains, experts, evaluators, bench, stop, watch)
+    own = {specialist.domain: specialist.recipe for specialist in found.specialists}
+    mixed, missing = specialists_together(request, domains, [*own.values()], evaluators, bench, stop, watch)
     groups, evaluator = bench.groups(request.report_on), evaluators[request.report_on]
     if target is not None:
-        own = {specialist.domain: specialist.recipe for specialist in specialists}
         average, told = averaged_for_target(request, own, target, evaluator, bench, opened.rule, stop)
         mixed, missing = (*mixed, *([average] if average else [])), (*missing, told)
-    report = with_domains(report, domains, specialists, evaluator, groups, opened.rule, mixed)
+    report = with_domains(
+        report, domains, found.specialists, evaluator, groups, opened.rule, mixed, found.of_all_data
+    )
     return replace(report, notes=(*report.notes, *missing))
 
 

@@ -20,6 +20,7 @@ GAVE = {
     "hyperparameters": "Averaging across hyperparameters, within each domain",
     "domains": "Averaging across domains, of each its best run",
     "both": "Averaging across both",
+    "all data": "Averaging across both, in place of one run that is trained on all data",
 }
 FEW = "too few origins for a verdict on"
 Row = ReportRow | EnsembleRow | ReferenceRow
@@ -62,6 +63,8 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     shares = ", ".join(f"{domain} {share:.3g}" for domain, share in mixture.shares.items())
     by = "the worst of these domains" if mixture.worst else "their mean"
     yield f"the mixture is {shares}; selected by {by}, reported by their mean"
+    if report.request.shifts:
+        yield f"on {listed(report.request.shifts)} each example counts alike, whatever its domain"
     if mixture.unseen:
         of_all = any(ALL in labels(told) for told in mixture.runs.values())
         but = f", unless runs of all data ({ALL}) were trained on them" if of_all else ""

@@ -23,6 +23,7 @@ from stockpot.entities import (
 )
 from stockpot.statistics import compare_domains, pairs_by_domain, simultaneous
 from stockpot.statistics import routed as routed_to
+from stockpot.workflow.selecting.all_data import BEST_OF_ALL
 from stockpot.workflow.selecting.by_posterior import Mixed
 from stockpot.workflow.selecting.compared import compared, compared_on
 from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST
@@ -46,15 +47,18 @@ def with_domains(
     groups: Sequence[Hashable] | None,
     rule: OverlayRule | None,
     mixed: Sequence[Mixed] = (),
+    of_all_data: Mapping[str, Recipe] | None = None,
 ) -> SoupReport:
     """The report, with what it tells of domains, of which there are several.
 
     `evaluator`, `groups`: of the report split. Scores are read off what is remembered, but those of each
     domain's best run and of the average of these. `rule`: what is laid over averages. `mixed`: what answers
-    together, on the report split.
+    together, on the report split. `of_all_data`: what `search_all_data` found.
     """
     aim = domains.aims[report.request.report_on]
-    return _Telling(report, domains, specialists, evaluator, groups, rule, aim, mixed).told()
+    return _Telling(
+        report, domains, specialists, evaluator, groups, rule, aim, mixed, of_all_data or {}
+    ).told()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Telling:
     rule: OverlayRule | None
     aim: Aim
     mixed: Sequence[Mixed]
+    of_all_data: Mapping[str, Recipe]
     known: dict[Digest, Score] = field(default_factory=dict)
 
     def told(self) -> SoupReport:
@@ -159,6 +164,8 @@ class _Telling:
             yield self._reference(ROUTED, [s.recipe for s in self.specialists], routed)
         if (mean := self._mean_of_runs()) is not None:
             yield self._reference(MEAN_OF_RUNS, [mean], self._score(mean))
+        for label, recipe in self.of_all_data.items():
+            yield self._reference(label, [recipe], self._score(recipe))
         for one in self.mixed:
             yield self._reference(one.label, one.recipes, one.score, one.inference_cost)
 
@@ -181,6 +188,9 @@ class _Telling:
             if GENERALIST in row.methods and row.recipe.is_soup:
                 gain = row.versus_best[self.report.request.report_on]
                 yield Contrast("both", BEST_SINGLE, row.label, gain)
+                if (best := self.of_all_data.get(BEST_OF_ALL)) not in {None, row.recipe}:
+                    gain = self._compared(self._score(best), self._score(row.recipe))
+                    yield Contrast("all data", BEST_OF_ALL, row.label, gain)
 
 
 def _together(recipe: Composition) -> Composition:
