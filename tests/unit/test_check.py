@@ -360,3 +360,35 @@ def test_an_empty_sweep_and_one_of_one_run_say_why_they_are_no_soup(sweep: Sweep
     sweep.run({"model.safetensors": _weights()})
     with pytest.raises(NothingToSoup, match="one usable run"):
         sweep.check().require_enough()
+
+
+def _notes_of(sweep: Sweep, *about: dict[str, Any]) -> list[str]:
+    for more in about:
+        sweep.run({"model.safetensors": _weights()}, **more)
+    return [note for note in sweep.check().notes if "domain" in note]
+
+
+def test_what_runs_tell_of_domains_is_told_before_anybody_asks(sweep: Sweep) -> None:
+    told = ({"tags": {"stockpot.domain": name}} if name else {} for name in ("owls", "owls", "mice", ""))
+    (note,) = _notes_of(sweep, *told)
+    assert note.startswith("runs tell domains in stockpot.domain: owls (2 runs), mice (1 run), * (1 run);")
+
+
+def test_where_runs_may_tell_their_domain_is_told(sweep: Sweep) -> None:
+    params = [{"dataset": name, "lr": str(place)} for place, name in enumerate(("owls", "mice", "owls"))]
+    (note,) = _notes_of(sweep, *({"params": some} for some in params))
+    assert note.startswith("runs were trained on different data, by params.dataset: mice, owls.")
+    assert "--domain-from params.dataset" in note
+    for place, name in enumerate(("sky", "sea", "sky")):
+        sweep.add_dataset(f"run-{place}", f"d{place}", name)
+    (note,) = _notes_of(sweep)
+    assert "by inputs: sea, sky" in note, "what MLflow was told is surer than a parameter's name"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("owls", "owls", "owls"), ("owls", "mice", ""), ("owls", "mice", "sky")],
+    ids=["all alike", "not of each run", "another of each run"],
+)
+def test_parameters_that_tell_no_domains_are_left_alone(sweep: Sweep, values: tuple[str, ...]) -> None:
+    assert not _notes_of(sweep, *({"params": {"dataset": value} if value else {}} for value in values))

@@ -30,6 +30,7 @@ from stockpot.workflow.gathering.exclusion_rules import is_part
 from stockpot.workflow.gathering.expected import doubts, sorted_out
 from stockpot.workflow.gathering.gather import find_prospects
 from stockpot.workflow.gathering.proposal import propose
+from stockpot.workflow.gathering.run_domains import hint_of_domains
 
 if TYPE_CHECKING:
     from stockpot.ports import Tracker, Watcher
@@ -148,6 +149,8 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
         partial=prospects.unfinished > 0,
     )
     enough = len(sweep.candidates) > 1
+    runs = [candidate.run for candidate in sweep.candidates]
+    domains = hint_of_domains(runs, asked, lambda: tracker.datasets([run.run_id for run in runs]))
     names = _told_apart(found, sweep.exclusions)
     notes = [*prospects.notes, *doubts(prospects, sweep)]
     if any(prospect.layout is None for prospect in prospects.found):
@@ -164,6 +167,8 @@ def check_sweep(request: SoupRequest, tracker: "Tracker", supply: "Supply", watc
             f"no tool recorded the best checkpoint of {counted(first.ambiguous, 'run')}: "
             f"--weights {asked.weights} takes what the table shows"
         )
+    if domains:
+        notes.append(domains)
     return SweepCheck(
         selector=request.selector,
         runs=len(prospects.order),
