@@ -110,13 +110,22 @@ def test_each_domain_has_its_verdict_or_the_reason_why_it_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("runs", "one"),
-    [({"a": "owls", "b": "owls"}, True), ({"a": "owls", "b": "mice"}, False), ({"a": "*", "b": "*"}, False)],
+    [
+        ({"a": "owls", "b": "owls"}, "owls"),
+        ({"a": "*", "b": "*"}, "all data"),
+        ({"a": "owls", "b": "mice"}, ""),
+        ({"a": "owls", "b": "*"}, ""),
+        ({}, ""),
+    ],
 )
-def test_a_greedy_soup_of_one_domains_runs_is_told_to_be_one(runs: Mapping[str, str], *, one: bool) -> None:
+def test_a_greedy_soup_of_one_domains_runs_is_told_to_be_one(runs: Mapping[str, str], one: str) -> None:
     both = Contrast("both", "best single", "greedy soup", GAIN)
-    found = report(row(Recipe.mean([A, B]), "greedy"), runs=runs, contrasts=(both,))
+    instead = Contrast("all data", "best run of all data", "greedy soup", GAIN)
+    found = report(row(Recipe.mean([A, B]), "greedy"), runs=runs, contrasts=(both, instead))
     text = " ".join(domain_sentences(found))
-    assert ("greedy soup, all of whose runs are of owls, compared with" in text) is one
+    of = f", all of whose runs are of {one}" if one else ""
+    assert f"(greedy soup{of}, compared with: best single)" in text
+    assert f"(greedy soup{of}, compared with: best run of all data)" in text
     assert "Averaging across both: +1.00" in text
 
 

@@ -71,7 +71,7 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
         yield f"no run names {listed(mixture.unseen)}: scores there are of unseen domains{but}"
     for contrast in report.contrasts or ():
         told = f"{gain(contrast.comparison, unit)} on split {split}"
-        one = _only_domain(contrast.after, report) if contrast.what == "both" else ""
+        one = _only_domain(contrast.after, report) if contrast.what in {"both", "all data"} else ""
         after = f"{contrast.after}, all of whose runs are of {one}" if one else contrast.after
         yield f"{GAVE[contrast.what]}: {told} ({after}, compared with: {contrast.before})"
     generalist = row_of(report, GENERALIST)
@@ -118,13 +118,19 @@ def domain_values(row: Row, report: SoupReport) -> dict[str, float]:
 
 
 def _only_domain(label: str, report: SoupReport) -> str:
-    """The one domain that all runs of this row name; empty where there are several, or some tell none."""
+    """The one domain that all runs of this row name, or that they are of all data; empty where there are
+    several, or no run of the sweep tells any.
+    """
     row = next(row for row in report.rows if row.label == label)
     runs = {candidate.checkpoint: candidate.run_id for candidate in report.candidates}
     named = report.mixture.runs if report.mixture else {}
+    if not named:
+        return ""
     told = {named.get(runs.get(checkpoint, ""), ALL) for checkpoint in row.recipe.checkpoints}
     first = next(iter(told))
-    return first if len(told) == 1 and is_own(first, first) and first != ALL else ""
+    if len(told) > 1 or not is_own(first, first):
+        return ""
+    return "all data" if first == ALL else first
 
 
 def _unseen(report: SoupReport) -> Sequence[str]:
