@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from stockpot.entities import Arithmetic, SoupRequest, tags
+from stockpot.errors import BadTask
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, text_weights
 from stockpot.watching import Silent
@@ -49,6 +50,8 @@ def test_the_average_for_a_target_is_a_row_and_no_version_and_takes_no_pass_the_
     assert "shifted" not in {protocol.split for protocol in first.report.protocols}
     assert second.passes == 0 < first.passes
     assert second.report == first.report
+    with pytest.raises(BadTask, match="nowhere"):
+        Workplace().plan(replace(asked, target="nowhere"))
     plain = Workplace().plan(request_).report_passes
     assert Workplace().plan(asked).report_passes == plain + 2 + 1, "both specialists there, and their average"
 

@@ -220,8 +220,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         for split, evaluator in opened.splits.items()
     }
     held_out = evaluators[request.select_on]
-    target = evaluators.get(request.target or "")
-    if target is None and opened.target is not None:
+    target = None
+    if opened.target is not None:
         target = SharedEvaluator(opened.target, place.store, before=before, heed=bench.heed, say=watch.say)
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
