@@ -68,6 +68,8 @@ _LATER = {
     "cast",
     "cast_from",
     "coefficients",
+    "collisions",
+    "compare_all",
     "contrasts",
     "copy_of",
     "curve",
@@ -95,11 +97,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        known = ((key, item) for key, item in value.items() if item is not None or key not in _LATER)
+        known = ((key, item) for key, item in value.items() if key not in _LATER or not _is_off(item))
         return {key: _plain(item) for key, item in known}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def _is_off(value: Any) -> bool:
+    """Whether a field is not set: no zero, and no empty text."""
+    return value is None or value is False
 
 
 def _adapter(kind: Any) -> Any:

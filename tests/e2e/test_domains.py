@@ -1,13 +1,14 @@
 """A sweep across domains: a generalist by the mixture, specialists by their own examples."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.e2e.domain_sweep import USED, plant_domains, tagged
 
 from stockpot import calls
 from stockpot.entities import (
@@ -15,14 +16,12 @@ from stockpot.entities import (
     Digest,
     Objective,
     Recipe,
-    Register,
     SoupOutcome,
     SoupRequest,
     tags,
 )
 from stockpot.errors import BadRequest, BadTask, NothingToSoup
-from stockpot.testing.sweeps import plant_sweep
-from stockpot.testing.tiny import LABELS, domain_weights
+from stockpot.testing.tiny import domain_weights
 from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.publishing.domains_told import domain_sentences
@@ -32,9 +31,6 @@ from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-TASK = "stockpot.testing.tiny:DomainTask"
-USED = LABELS[:3]
 
 
 @pytest.fixture
@@ -46,25 +42,7 @@ def client(mlflow_uri: str) -> "MlflowClient":
 
 @pytest.fixture
 def request_(client: "MlflowClient", experiment: str, tiny_sweep: SoupRequest) -> SoupRequest:
-    """Three runs of each of three domains, tagged with it."""
-    runs = {
-        f"{domain}-{seed}": domain_weights(domain, seed=seed, spread=0.05 * (1 + seed % 3))
-        for domain in USED
-        for seed in range(3)
-    }
-    asked = replace(tiny_sweep, task=TASK, task_args={"n": "300"}, shifts=(), register=Register.ALL)
-    return tagged(client, experiment, asked, runs)
-
-
-def tagged(
-    client: "MlflowClient", experiment: str, asked: SoupRequest, runs: Mapping[str, dict[str, torch.Tensor]]
-) -> SoupRequest:
-    """This request about a sweep of these runs, whose names begin with their domain."""
-    sweep = plant_sweep(client, experiment, runs)
-    for run in client.search_runs([client.get_run(sweep).info.experiment_id], "run_name != 'sweep'"):
-        if run.info.run_name in runs:
-            client.set_tag(run.info.run_id, tags.DOMAIN, run.info.run_name.rpartition("-")[0])
-    return replace(asked, sweep=sweep)
+    return plant_domains(client, experiment, tiny_sweep)
 
 
 def _walked(request: SoupRequest) -> SoupOutcome:

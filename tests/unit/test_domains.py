@@ -179,6 +179,16 @@ class Found:
     def domains(self, split: str) -> Sequence[str] | None:
         return self._splits[split]
 
+    def groups(self, _split: str) -> None:
+        """No examples share an origin."""
+
+
+class Broken(Found):
+    """It knows no origins of examples."""
+
+    def groups(self, split: str) -> None:
+        raise BadTask(f"groups({split!r})", mend="return one origin per example")
+
 
 def told(*tags: str, bench: Any = None, **request: Any) -> Domains:
     runs = [
@@ -261,6 +271,7 @@ def test_one_domain_or_none_is_as_without() -> None:
             BadRequest,
             "no run tells one of c, d",
         ),
+        ({"compare_all": True}, Found(validation=["a"], test=["a"]), BadRequest, "tells only a"),
         ({}, Found(validation=["a", "b"], test=["a"]), BadTask, "split test has no examples of b"),
         ({}, Found(validation=["a", "b"], test=None), BadTask, "no examples of a, b"),
         (
@@ -289,6 +300,25 @@ def test_what_cannot_be_is_told(
 ) -> None:
     with pytest.raises(error, match=said):
         told("a", "b", bench=bench, **request_)
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [(("a", "a"), "runs are of a alone"), (("", "*"), "no run tells"), (("a", "*"), "a alone")],
+)
+def test_where_runs_are_not_of_several_domains_there_is_nothing_to_compare(
+    tags: Sequence[str], said: str
+) -> None:
+    with pytest.raises(BadRequest, match=said):
+        told(*tags, compare_all=True)
+    told(*tags)  # which is no fault by itself
+
+
+def test_what_is_wrong_with_origins_of_the_held_out_split_is_told_before_any_work() -> None:
+    broken = Broken(validation=["a", "b"], test=["a", "b"])
+    assert told("a", "b", bench=broken), "nobody else asks for them"
+    with pytest.raises(BadTask, match="groups\\('validation'\\)"):
+        told("a", "b", bench=broken, compare_all=True)
 
 
 @pytest.mark.parametrize(

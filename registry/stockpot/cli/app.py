@@ -124,6 +124,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
     mix: options.Mix = None,
     objective: options.SelectBy = None,
     target: options.Target = None,
+    compare_all: options.CompareAll = False,
     margin: options.Margin = "-0.5",
     register: options.Which = Register.NOT_WORSE,
     adapter: options.KeepAdapter = None,
@@ -172,6 +173,7 @@ def soup(  # noqa: PLR0913 - one parameter per option
         mix=options.weights(mix),
         objective=objective,
         target=target,
+        compare_all=compare_all,
         wait=not no_wait,
     )
     if dry_run:

@@ -85,6 +85,14 @@ Target = Annotated[
     str | None,
     _in(_DOMAINS, "Also average the specialists for this split's text, each by its domain's likelihood."),
 ]
+CompareAll = Annotated[
+    bool,
+    _in(
+        _DOMAINS,
+        "Also tell which domain's runs cost which, and what each one's own choice gives.",
+        "--compare-all",
+    ),
+]
 
 _REGISTER = "What is registered"
 Model = Annotated[str, _in(_REGISTER, "Registered model that the soups become versions of.")]

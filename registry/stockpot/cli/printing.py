@@ -37,6 +37,7 @@ from stockpot.secrets import without_secrets
 from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.workflow.gathering.enough import NAMED, alike, found_of
 from stockpot.workflow.plan import Plan
+from stockpot.workflow.publishing.collisions_told import COSTS_ARE, collision_tables
 from stockpot.workflow.publishing.domains_told import (
     NOT_DOMINATED,
     NOT_DOMINATED_IS,
@@ -249,6 +250,12 @@ def _show_report(report: SoupReport) -> None:
             add_row(table, *domain_cells(row, report))
         out.print(table)
         out.print(plain(f"{NOT_DOMINATED} {NOT_DOMINATED_IS}"), highlight=False, soft_wrap=True)
+    for one in collision_tables(report):
+        table = new_table(*one.head)
+        for domain, costs in one.lines:
+            add_row(table, domain, *costs)
+        out.print(table)
+        out.print(plain(COSTS_ARE), highlight=False, soft_wrap=True)
     verdicts = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
     for line in (*verdicts, *domain_sentences(report), *reasons(report), *report.notes):
         out.print(plain(f"- {line}"), soft_wrap=True)

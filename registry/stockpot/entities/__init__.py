@@ -81,6 +81,7 @@ from stockpot.entities.report import (
     SoupOutcome,
     SoupReport,
     SoupState,
+    WithoutDomain,
 )
 from stockpot.entities.request import (
     BEST,
@@ -240,6 +241,7 @@ __all__ = [
     "Watermark",
     "WeightsFormat",
     "WeightsSource",
+    "WithoutDomain",
     "backoff",
     "digest_of_bytes",
     "digest_of_document",

@@ -16,7 +16,7 @@ from stockpot.entities.sweep import Run
 LATER = frozenset(
     {
         *("adapter", "base", "checkpoint_metric", "dtype", "statistics_on"),
-        *("domain_from", "mix", "objective", "target"),
+        *("compare_all", "domain_from", "mix", "objective", "target"),
     }
 )
 """Fields of a request that came later: where they are not set, a job keeps the name that it had before."""

@@ -76,12 +76,13 @@ class EnsembleRow:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRow:
-    """A yardstick among domains, on the report split alone: never registered, never a winner."""
+    """A yardstick among domains: never registered, never a winner."""
 
     label: str
     recipes: tuple[Recipe, ...]
     """One, or of each domain that counts the one that answers there, or those that answer together."""
     scores: Mapping[str, float]
+    """By split: the report split, and the others where a recipe was measured there."""
     versus_best: Mapping[str, Comparison]
     domains: Mapping[str, DomainScore] | None = None
     inference_cost: int = 1
@@ -103,6 +104,21 @@ class Contrast:
     after: str
     """Labels of the rows that are compared."""
     comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutDomain:
+    """The generalist without the runs that are of one domain alone: a yardstick, never registered."""
+
+    domain: str
+    recipe: Recipe | None
+    """What is left; None where it is not measured."""
+    why: str
+    """Why it is not, in few words; empty where it is."""
+    costs: Mapping[str, Mapping[str, Comparison]]
+    """By split, and by domain that is scored there: compared with the whole generalist. Above zero, the runs
+    that were left out cost that domain. Of all domains left out and all scored on a split at once, by Holm.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +207,8 @@ class SoupReport:
     """Beside them then: what a router by domain would do, and averages across domains alone."""
     contrasts: tuple[Contrast, ...] | None = None
     """What averaging across hyperparameters, across domains, and across both gave."""
+    collisions: tuple[WithoutDomain, ...] | None = None
+    """Of each domain that runs tell, where the request compares all."""
     hint: str | None = field(default=None, compare=False)
     """What the weights themselves tell of why no soup is better. It depends on what lies in the cache: no
     report is another one for it.

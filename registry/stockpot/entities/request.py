@@ -183,6 +183,11 @@ class SoupRequest:
     in one more row of the table. Each counts as much as that text is likely to be of its domain. Never the
     report split or a shifted one.
     """
+    compare_all: bool = False
+    """Where runs are of two domains or more, also measure what is no choice: the mean across domains of each
+    one's greedy soup by its own score, and which domain costs which other, by leaving the runs of each out of
+    the greedy soup. Other arithmetics than means, such as TIES and extrapolation, are not compared.
+    """
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""
 

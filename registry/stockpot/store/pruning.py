@@ -14,6 +14,9 @@ def told_of(report: SoupReport) -> Iterator[Digest]:
             yield recipe.digest
             if isinstance(recipe, Recipe):
                 yield Ensemble.like(recipe).digest
+    for left in report.collisions or ():
+        if left.recipe is not None:
+            yield left.recipe.digest
     for point in report.curve.points if report.curve is not None else ():
         yield point.recipe
     for candidate in report.candidates:

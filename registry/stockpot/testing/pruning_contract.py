@@ -10,7 +10,6 @@ from stockpot.entities import (
     Composition,
     Curve,
     CurvePoint,
-    Digest,
     Ensemble,
     EnsembleRow,
     Opening,
@@ -25,6 +24,7 @@ from stockpot.entities import (
     TrailDraft,
     TrailKind,
     TrailOf,
+    WithoutDomain,
     digest_of_bytes,
 )
 from stockpot.ports import Store
@@ -51,11 +51,14 @@ def is_scored(store: Store, recipe: Composition) -> bool:
     return store.score(recipe.digest, VALIDATION.digest) is not None
 
 
-def telling_of(report_: SoupReport, kind: str, recipe: Digest) -> SoupReport:
+def telling_of(report_: SoupReport, kind: str, told: Recipe) -> SoupReport:
     """The report, which tells of this recipe in one way."""
+    recipe = told.digest
     if kind == "step":
         step = Step(recipe, (), 0.5, None, kept=False)
         return replace(report_, selections=(replace(selection(soup("z")), steps=(step,)),))
+    if kind == "without a domain":
+        return replace(report_, collisions=(WithoutDomain("owls", told, "", {}),))
     return replace(report_, curve=Curve("greedy soup", (CurvePoint(0.5, recipe, {}),)))
 
 
@@ -84,12 +87,12 @@ class PruningContract:
         assert found.gaps is None
         assert store.recipe(soup("a", "b").digest) == soup("a", "b")
 
-    @pytest.mark.parametrize("kind", ["step", "point of the curve"])
+    @pytest.mark.parametrize("kind", ["step", "point of the curve", "without a domain"])
     def test_what_a_report_tells_of_stays(self, store: Store, kind: str) -> None:
         told, other = soup("a", "b", "c"), soup("a", "c")
         for recipe in (told, other):
             store.commit_score(recipe, VALIDATION, Score((1.0,)))
-        store.commit_report(telling_of(report(soup("a", "b")), kind, told.digest))
+        store.commit_report(telling_of(report(soup("a", "b")), kind, told))
         assert pruned(store)["evaluations"] == 1
         assert (is_scored(store, told), is_scored(store, other)) == (True, False)
 

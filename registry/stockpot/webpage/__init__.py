@@ -18,7 +18,7 @@ from stockpot.entities import MEAN_OF_SHIFTS, short
 from stockpot.prose import minute
 from stockpot.soup import CONVERSION, RUN_IDS
 from stockpot.webpage import figures
-from stockpot.workflow.publishing import domains_told, verdict
+from stockpot.workflow.publishing import collisions_told, domains_told, verdict
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.reporting.version_page import VersionPage
 
@@ -57,6 +57,8 @@ def render(page: VersionPage, figure: bytes) -> str:
         not_dominated=domains_told.NOT_DOMINATED,
         not_dominated_is=domains_told.NOT_DOMINATED_IS,
         front=figures.front(page.report),
+        collisions=collisions_told.collision_tables(page.report),
+        costs_are=collisions_told.COSTS_ARE,
         conversion=CONVERSION,
         pickled=_lines_that_convert(page),
         bars=figures.bars(page),

@@ -19,6 +19,7 @@ from stockpot.workflow.leases import holder, pauses
 from stockpot.workflow.selecting.all_data import search_all_data
 from stockpot.workflow.selecting.curve import curve_units
 from stockpot.workflow.selecting.domains import Domains, domains_of
+from stockpot.workflow.selecting.every_way import every_way
 from stockpot.workflow.selecting.measure import merged, open_splits, singles, units_of
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule
 from stockpot.workflow.selecting.ranking import rank
@@ -217,5 +218,9 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - as in the walk
     start = [Recipe.mean([base.checkpoint.digest])] if base else []
     for _ in settled(units_of([*(recipe for _, recipe in found), *start], evaluators)):
         pass
-    for unit in curve_units(request, ranking, found, evaluators):
+    further = curve_units(request, ranking, found, evaluators)
+    if request.compare_all:
+        ways = every_way(found, specialists, ranking.candidates, domains, rule)
+        further = [*further, *ways.units(request, evaluators)]
+    for unit in further:
         unit.attempt()

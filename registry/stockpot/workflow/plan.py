@@ -17,6 +17,7 @@ from stockpot.entities import (
     SoupRequest,
     WeightsSource,
 )
+from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.selection import is_by_group
 from stockpot.workflow.gathering.arrivals import Prospects
 from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
@@ -24,6 +25,7 @@ from stockpot.workflow.selecting.all_data import of_all_data
 from stockpot.workflow.selecting.curve import SHARES, passes_of_base
 from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.overlaid import told
+from stockpot.workflow.selecting.rows import GENERALIST
 from stockpot.workflow.selecting.search import contenders_of, with_base
 from stockpot.workflow.selecting.specialists import own_candidates
 
@@ -96,6 +98,7 @@ def plan(
     )
     special = _of_specialists(request, sweep.candidates, domains, likelihoods=likelihoods)
     of_all = 0 if not domains else len(of_all_data(sweep.candidates, domains))
+    beside = _of_every_way(request, sweep.candidates, domains)
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -111,16 +114,20 @@ def plan(
         ),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        soups + special.selection + max(of_all - 1, 0),
+        soups + special.selection + max(of_all - 1, 0) + beside.each_split + beside.across,
         sum(
             min(missing(split), shown) + len(methods) + special.count
             for split in (request.report_on, *request.shifts)
         )
         + special.references
-        + min(of_all, 2),  # the best of them, and their soup
+        + min(of_all, 2)  # the best of them, and their soup
+        + beside.each_split
+        + beside.across * (1 + len(request.shifts)),
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),
-        0 if rule is None else soups + between + special.soups + max(of_all - 1, 0),
+        0
+        if rule is None
+        else soups + between + special.soups + max(of_all - 1, 0) + beside.each_split + beside.across,
     )
 
 
@@ -137,6 +144,28 @@ class _OfSpecialists:
     """
     soups: int = 0
     """That get statistics."""
+
+
+@dataclass(frozen=True)
+class _OfEveryWay:
+    """What is measured beside the choices, at most."""
+
+    each_split: int = 0
+    """Soups on the held-out and on the report split: without the runs of each domain."""
+    across: int = 0
+    """Soups on every split: the mean of the specialists."""
+
+
+def _of_every_way(
+    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None
+) -> _OfEveryWay:
+    if domains is None or not domains or not request.compare_all:
+        return _OfEveryWay()
+    told = [domains.told(candidate.run) for candidate in candidates]
+    alone = {domain for each in told for domain in labels(each) if domain != ALL and is_own(each, domain)}
+    has_all = all(own_candidates(domain, candidates, domains.runs) for domain in domains.counting)
+    left = len(alone) if GENERALIST in request.methods else 0
+    return _OfEveryWay(left, int(has_all and len(domains.counting) > 1))
 
 
 def _of_specialists(

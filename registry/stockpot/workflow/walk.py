@@ -25,7 +25,7 @@ from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
-from stockpot.workflow.publishing.page import domains_in_markdown, markdown_table
+from stockpot.workflow.publishing.page import collisions_in_markdown, domains_in_markdown, markdown_table
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.publishing.verdict import columns
@@ -34,10 +34,11 @@ from stockpot.workflow.selecting.by_domain import with_domains
 from stockpot.workflow.selecting.by_posterior import specialists_together
 from stockpot.workflow.selecting.by_target import averaged_for_target, open_target
 from stockpot.workflow.selecting.domains import Domains, domains_of
+from stockpot.workflow.selecting.every_way import every_way, with_every_way
 from stockpot.workflow.selecting.heads import heads_apart
 from stockpot.workflow.selecting.measure import measure, open_splits
 from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
-from stockpot.workflow.selecting.ranking import rank
+from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import around_base, by_group, require_base, require_groups, search
 from stockpot.workflow.selecting.specialists import Specialist, search_specialists
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
@@ -242,7 +243,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     def measured() -> SoupReport:
         every = [*found.selections, *(specialist.selection for specialist in found.specialists)]
         whole = measure(request, ranking, every, evaluators, bench, stop, watch)
-        return _with_domains(whole, found, evaluators, target, bench, opened, stop, watch)
+        told = _with_domains(whole, found, evaluators, target, bench, opened, stop, watch)
+        return _comparing_all(told, found, ranking, evaluators, bench, opened, stop, watch)
 
     found = stage("select", select)
     for selection in found.selections:
@@ -285,6 +287,24 @@ def _with_domains(
     return replace(report, notes=(*report.notes, *missing))
 
 
+def _comparing_all(
+    report: SoupReport,
+    found: _Found,
+    ranking: Ranking,
+    evaluators: Mapping[str, SharedEvaluator],
+    bench: "Bench",
+    opened: _Opened,
+    stop: Callable[[], bool],
+    watch: "Watcher",
+) -> SoupReport:
+    """The report, with what is no choice, where the request asks for that."""
+    if not report.request.compare_all:
+        return report
+    rows = [(row.methods, row.recipe) for row in report.rows]
+    ways = every_way(rows, found.specialists, ranking.candidates, opened.domains, opened.rule)
+    return with_every_way(report, ways, evaluators, bench, stop, watch)
+
+
 @contextmanager
 def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
     """What took hours to measure is shown, whatever goes wrong after it."""
@@ -294,7 +314,11 @@ def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
         raise
     except BaseException:
         table = "\n".join(
-            (markdown_table(report, columns(report.request), folded), *domains_in_markdown(report, folded))
+            (
+                markdown_table(report, columns(report.request), folded),
+                *domains_in_markdown(report, folded),
+                collisions_in_markdown(report, folded),
+            )
         )
         watch.say("What was measured before this stopped, and is remembered:")
         for line in filter(None, table.splitlines()):

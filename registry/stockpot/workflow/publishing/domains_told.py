@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
+from stockpot.workflow.publishing.collisions_told import collision_sentences
 from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score
 from stockpot.workflow.selecting.rows import GENERALIST
 
@@ -21,6 +22,7 @@ GAVE = {
     "domains": "Averaging across domains, of each its best run",
     "both": "Averaging across both",
     "all data": "Averaging across both, in place of one run that is trained on all data",
+    "own": "Each domain's greedy soup by its own score, then the mean across",
 }
 FEW = "too few origins for a verdict on"
 Row = ReportRow | EnsembleRow | ReferenceRow
@@ -87,6 +89,7 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
                 f"beside each domain's specialist, the {row.label} does least well on {domain}: "
                 f"{gain(worst, unit)}; the intervals of all domains hold at once"
             )
+    yield from collision_sentences(report)
     if report.base is None:
         yield "base unknown: this may be worse than no fine-tuning; --base tells"
 

@@ -15,6 +15,7 @@ from stockpot.entities import (
     SoupReport,
 )
 from stockpot.errors import StockpotError, Unexpected
+from stockpot.workflow.publishing.collisions_told import collision_tables
 from stockpot.workflow.publishing.domains_told import (
     Row,
     domain_cells,
@@ -94,8 +95,11 @@ def description(
     room = ROOM - sum(len(part) + 2 for part in (*before, *after, INGREDIENTS, links(room=ROOM // 12)))
     few = [one for one in domain_rows(report) if one in (report.base, report.rows[0], row) or _answers(one)]
     by_domain, words = domains_in_markdown(report, spaced, few)
-    *told, by_domain, notes = _that_fit([*words.splitlines(), by_domain, _notes(report, spaced)], room)
-    parts = [*before, notes, *after[:1], by_domain, "\n".join(filter(None, told)), *after[1:]]
+    costs = collisions_in_markdown(report, spaced).partition("\n\n")[0]  # on the report split
+    *told, by_domain, notes, costs = _that_fit(
+        [*words.splitlines(), by_domain, _notes(report, spaced), costs], room
+    )
+    parts = [*before, notes, *after[:1], by_domain, "\n".join(filter(None, told)), costs, *after[1:]]
     text = "\n\n".join(filter(None, parts)) + INGREDIENTS
     return text + links(room=ROOM - len(text))
 
@@ -185,6 +189,18 @@ def domains_in_markdown(
     lines = [_line(head, cell), "|" + "---|" * len(head)]
     lines += [_line(domain_cells(row, report), cell) for row in rows or domain_rows(report)]
     return "\n".join(lines), "\n".join(f"- {cell(told, ROOM // 8)}" for told in domain_sentences(report))
+
+
+def collisions_in_markdown(report: SoupReport, cell: Callable[[str, int], str] = shown) -> str:
+    """What leaving out each domain's runs does, of the report split and the held-out one; empty where the
+    request does not compare all.
+    """
+    tables = []
+    for table in collision_tables(report):
+        lines = [_line(table.head, cell), "|" + "---|" * len(table.head)]
+        lines += [_line([domain, *cells], cell) for domain, cells in table.lines]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def spaced(text: str, most: int) -> str:

@@ -127,11 +127,7 @@ class _Telling:
         return compared_on(domain, self.report.request.report_on, before, after, groups=self.groups)
 
     def _cells(self, score: Score) -> Mapping[str, DomainScore]:
-        """Of each domain that it has scores of."""
-        means = {d: mean for d, mean in self.aim.by_domain(score.examples).items() if not math.isnan(mean)}
-        pairs = pairs_by_domain(self._single, score, self.aim.domains, self.groups)
-        gains = {} if score is self._single else compare_domains({d: pairs[d] for d in means})[0]
-        return {domain: DomainScore(mean, gains.get(domain)) for domain, mean in means.items()}
+        return domain_scores(score, self._single, self.aim, self.groups)
 
     def _compared(self, before: Score, after: Score) -> Comparison:
         return compared(self.report.request.report_on, before, after, groups=self.groups)
@@ -191,6 +187,16 @@ class _Telling:
                 if (best := self.of_all_data.get(BEST_OF_ALL)) not in {None, row.recipe}:
                     gain = self._compared(self._score(best), self._score(row.recipe))
                     yield Contrast("all data", BEST_OF_ALL, row.label, gain)
+
+
+def domain_scores(
+    score: Score, single: Score, aim: Aim, groups: Sequence[Hashable] | None
+) -> dict[str, DomainScore]:
+    """Of each domain that it has scores of; `single`: the best single candidate's."""
+    means = {d: mean for d, mean in aim.by_domain(score.examples).items() if not math.isnan(mean)}
+    pairs = pairs_by_domain(single, score, aim.domains, groups)
+    gains = {} if score is single else compare_domains({d: pairs[d] for d in means})[0]
+    return {domain: DomainScore(mean, gains.get(domain)) for domain, mean in means.items()}
 
 
 def _together(recipe: Composition) -> Composition:

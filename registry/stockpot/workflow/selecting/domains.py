@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 METRIC = "the task measures splits by a metric, which is no mean over examples: nothing is told by domain"
 SEVERAL = "give the task a method domains(split), with a label for each example"
+TWO = f"have runs of two domains or more tell theirs: {tags.DOMAIN}, or --domain-from"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def domains_of(
     Falsy, with a note, where neither a run nor the request is about domains: a column may only happen to have
     that name. In the mixture are, with equal weights, the domains that some run names, or all where no run
     names any; or those that the request's `mix` names. Raises BadRequest for labels that nobody can tell
-    apart or use, a mix that names what is not there, and for a request about domains of a task that tells of
-    none; BadTask for a report split that lacks a domain that was selected on. `datasets`: by run, what it was
-    trained on.
+    apart or use, a mix that names what is not there, for a request about domains of a task that tells of
+    none, and for one to compare domains of runs where these are not of several; BadTask for a report split
+    that lacks a domain that was selected on. `datasets`: by run, what it was trained on.
     """
     found = {split: bench.domains(split) for split in (request.select_on, request.report_on)}
     held_out = found[request.select_on]
@@ -74,7 +75,10 @@ def domains_of(
             mend=f"tag the runs with {tags.DOMAIN}, name where they tell it with --domain-from, or leave out "
             "--target",
         )
-    if not (named & {*there} or request.mix or request.objective):
+    if request.compare_all and len(named) < 2:
+        told = f"runs are of {listed(sorted(named))} alone" if named else "no run tells its own"
+        raise BadRequest(f"compare_all compares domains of runs: {told}", mend=TWO)
+    if not (named & {*there} or request.mix or request.objective or request.compare_all):
         return Domains(notes=(_left_alone(there, named),))
     _require_none([*_faults(found, named)])
     weights = _weights(request, there, named)
@@ -85,6 +89,8 @@ def domains_of(
             f"split {request.report_on} has no examples of {listed(lacking)}, on which was selected",
             mend="give the report split examples of each domain, or leave those out with --mix",
         )
+    if request.compare_all:
+        bench.groups(request.select_on)  # which nothing else asks for: its faults are told before any work
     worst = request.objective is Objective.WORST
     aims = {
         request.select_on: Aim(tuple(held_out), weights, worst=worst),
@@ -96,8 +102,11 @@ def domains_of(
 
 
 def _require_no_wish(request: SoupRequest, why: str) -> None:
-    if request.mix is not None or request.objective is not None or request.target is not None:
-        raise BadRequest(f"mix, objective and target are about several domains: {why}", mend=SEVERAL)
+    given = (request.mix, request.objective, request.target, request.compare_all or None)
+    if any(one is not None for one in given):
+        raise BadRequest(
+            f"mix, objective, compare_all and target are about several domains: {why}", mend=SEVERAL
+        )
 
 
 def _lost(of_runs: Mapping[str, str], told: str) -> Iterator[str]:

@@ -94,8 +94,8 @@ def measure(
 
     def row(name: str, recipe: Recipe, methods: tuple[str, ...] = ()) -> ReportRow:
         """Compared with the best single, unless it is that one."""
-        gains = {} if recipe == best else _compare(request, bench, scores[best], scores[recipe])
-        return ReportRow(name, methods, recipe, values[recipe], gains)
+        gained = {} if recipe == best else gains(request, bench, scores[best], scores[recipe])
+        return ReportRow(name, methods, recipe, values[recipe], gained)
 
     rows = [row(BEST_SINGLE, best), *(row(label(methods), recipe, methods) for methods, recipe in found)]
     bases = [row(BASE, recipe) for recipe in start]
@@ -186,9 +186,10 @@ def merged(selections: Sequence[Selection]) -> list[tuple[tuple[str, ...], Recip
     return list(found.values())
 
 
-def _compare(
+def gains(
     request: SoupRequest, bench: "Bench", baseline: Mapping[str, Score], challenger: Mapping[str, Score]
 ) -> dict[str, Comparison]:
+    """By split that is reported, as far as the challenger was scored there; both by split."""
     pairs = {
         split: (baseline[split], challenger[split], bench.groups(split))
         for split in (request.report_on, *request.shifts)
@@ -234,8 +235,8 @@ def _ensembles(
         if missing:
             notes.append(f"the {name} has empty cells: {why}")
         values = with_mean(request, {split: score.value for split, score in known.items()})
-        gains = _compare(request, bench, baseline, known)
-        ensembles.append(EnsembleRow(name, recipe, values, gains, len(ensemble.members)))
+        gained = gains(request, bench, baseline, known)
+        ensembles.append(EnsembleRow(name, recipe, values, gained, len(ensemble.members)))
     notes += [f"no row for the {listed(names, between=', the ')}: {why}" for why, names in without.items()]
     if notes and request.points != "all":
         notes.append(MORE_OUTPUTS)

@@ -1,0 +1,236 @@
+"""What is measured beside the choices, where a request compares all: each domain's own choice averaged
+across, and the generalist without the runs of each domain. Yardsticks: never registered, never a winner.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from stockpot.entities import (
+    Candidate,
+    Comparison,
+    Contrast,
+    Digest,
+    OverlayRule,
+    Recipe,
+    ReferenceRow,
+    Score,
+    SoupReport,
+    SoupRequest,
+    WithoutDomain,
+)
+from stockpot.entities.domain import ALL, is_own, labels
+from stockpot.statistics import compare_domains, pairs_by_domain
+from stockpot.statistics.comparison import Pair
+from stockpot.workflow.selecting.by_domain import domain_scores
+from stockpot.workflow.selecting.compared import compared
+from stockpot.workflow.selecting.measure import gains, units_of
+from stockpot.workflow.selecting.rows import GENERALIST, label, with_mean
+from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.units import Unit, settled
+
+if TYPE_CHECKING:
+    from stockpot.ports import Bench, Watcher
+    from stockpot.workflow.selecting.domains import Domains
+    from stockpot.workflow.selecting.specialists import Specialist
+    from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
+
+STAGE = "compare all"
+MEAN_OF_SPECIALISTS = "mean of the specialist of each domain"
+HOLDS_NONE = "the soup holds none of its runs"
+NOTHING_LEFT = "nothing would be left"
+NO_TIME = "time was up"
+Found = Sequence[tuple[tuple[str, ...], Recipe]]
+"""Methods, and the recipe that they ended in."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Recipes that nobody searched for."""
+
+    across: Recipe | None
+    """The mean over domains of each one's specialist; None where some domain that counts has none."""
+    generalist: Recipe | None
+    """None where greedy was not asked."""
+    without: Mapping[str, Recipe | str]
+    """Of each domain that runs tell: the generalist without the runs that are of this one alone, or why there
+    is no such recipe.
+    """
+
+    def units(self, request: SoupRequest, evaluators: Mapping[str, "SharedEvaluator"]) -> list[Unit]:
+        """All that is to be scored: the mean on every split, the others where examples tell domains."""
+        of_domains = {split: evaluators[split] for split in (request.select_on, request.report_on)}
+        left = dict.fromkeys(recipe for recipe in self.without.values() if isinstance(recipe, Recipe))
+        return [*units_of([self.across] if self.across else [], evaluators), *units_of(left, of_domains)]
+
+
+def every_way(
+    found: Found,
+    specialists: Sequence["Specialist"],
+    candidates: Sequence[Candidate],
+    domains: "Domains",
+    rule: OverlayRule | None,
+) -> Ways:
+    """`found`: what all methods ended in. `rule`: what is laid over averages."""
+
+    def laid(recipe: Recipe) -> Recipe:
+        return replace(recipe, overlay=rule) if recipe.is_soup else recipe
+
+    has_all = len(specialists) > 1 and {s.domain for s in specialists} >= {*domains.counting}
+    across = laid(mean_across([s.recipe.checkpoints for s in specialists])) if has_all else None
+    generalist = next((recipe for methods, recipe in found if GENERALIST in methods), None)
+    if generalist is None:
+        return Ways(across, None, {})
+    without: dict[str, Recipe | str] = {}
+    for domain in _told(domains):
+        own = {c.checkpoint.digest for c in candidates if is_own(domains.told(c.run), domain)}
+        left = [checkpoint for checkpoint in generalist.checkpoints if checkpoint not in own]
+        if len(left) == len(generalist.checkpoints):
+            without[domain] = HOLDS_NONE
+        else:
+            without[domain] = laid(Recipe.mean(left)) if left else NOTHING_LEFT
+    return Ways(across, generalist, without)
+
+
+def _told(domains: "Domains") -> list[str]:
+    return sorted({domain for told in domains.runs.values() for domain in labels(told)} - {ALL})
+
+
+def mean_across(groups: Sequence[Sequence[Digest]]) -> Recipe:
+    """The mean of the means of groups. What several groups hold has its part in each: as one recipe, since
+    lineage tells ingredients once.
+    """
+    parts: dict[Digest, Fraction] = defaultdict(Fraction)
+    for group in groups:
+        for checkpoint in group:
+            parts[checkpoint] += Fraction(1, len(groups) * len(group))
+    if len(parts) == sum(map(len, groups)):
+        return Recipe.grouped(groups)
+    if len(parts) == 1:
+        return Recipe.mean([*parts])
+    return Recipe.linear({one: (part.numerator, part.denominator) for one, part in parts.items()})
+
+
+def with_every_way(
+    report: SoupReport,
+    ways: Ways,
+    evaluators: Mapping[str, "SharedEvaluator"],
+    bench: "Bench",
+    stop: Callable[[], bool],
+    watch: "Watcher",
+) -> SoupReport:
+    """The report of several domains, with these: as far as they were scored before `stop` was true."""
+    units = ways.units(report.request, evaluators)
+    scores: dict[Recipe, dict[str, Score]] = defaultdict(dict)
+    watch.start(STAGE, len(units))
+    for unit, score in settled((), units, stop):
+        scores[unit.recipe][unit.split] = score
+        watch.advance(STAGE)
+    beside = _Beside(report, ways, evaluators, bench, scores)
+    row = beside.row()
+    return replace(
+        report,
+        references=(*(report.references or ()), *([row] if row else [])),
+        contrasts=(*(report.contrasts or ()), *beside.contrasts()),
+        collisions=tuple(beside.collisions()),
+        notes=(*report.notes, *beside.notes()),
+    )
+
+
+@dataclass(frozen=True)
+class _Beside:
+    report: SoupReport
+    ways: Ways
+    evaluators: Mapping[str, "SharedEvaluator"]
+    bench: "Bench"
+    scores: Mapping[Recipe, Mapping[str, Score]]
+    """As far as there was time."""
+
+    def _all(self, recipe: Recipe) -> dict[str, Score]:
+        """Of what was measured on every split."""
+        return {split: score_in_full(recipe, one) for split, one in self.evaluators.items()}
+
+    def _across(self) -> Mapping[str, Score] | None:
+        found = self.scores.get(self.ways.across, {}) if self.ways.across else {}
+        return found if len(found) == len(self.evaluators) else None
+
+    def row(self) -> ReferenceRow | None:
+        """Of the mean over domains of their specialists; None where it was not measured."""
+        request, found = self.report.request, self._across()
+        if self.ways.across is None or found is None:
+            return None
+        single = self._all(self.report.rows[0].recipe)
+        before, after = single[request.report_on], found[request.report_on]
+        assert after.aim is not None  # noqa: S101 - there are several domains
+        return ReferenceRow(
+            MEAN_OF_SPECIALISTS,
+            (self.ways.across,),
+            with_mean(request, {split: score.value for split, score in found.items()}),
+            gains(request, self.bench, single, found),
+            domain_scores(after, before, after.aim, self.bench.groups(request.report_on)),
+        )
+
+    def contrasts(self) -> Iterator[Contrast]:
+        """That mean compared with the generalist, and with the untouched start, where there are such."""
+        split, found = self.report.request.report_on, self._across()
+        if found is None:
+            return
+        named = [(label(row.methods), row.recipe) for row in self.report.rows if GENERALIST in row.methods]
+        named += [(self.report.base.label, self.report.base.recipe)] if self.report.base else []
+        for name, recipe in named:
+            before = score_in_full(recipe, self.evaluators[split])
+            gain = compared(split, before, found[split], groups=self.bench.groups(split))
+            yield Contrast("own", name, MEAN_OF_SPECIALISTS, gain)
+
+    def collisions(self) -> Iterator[WithoutDomain]:
+        """Of each domain that runs tell."""
+        splits = (self.report.request.select_on, self.report.request.report_on)
+        costs = {split: self._costs(split) for split in splits}
+        for domain, recipe in self.ways.without.items():
+            if isinstance(recipe, str):
+                yield WithoutDomain(domain, None, recipe, {})
+            elif not all(split in self.scores.get(recipe, {}) for split in splits):
+                yield WithoutDomain(domain, None, NO_TIME, {})
+            else:
+                yield WithoutDomain(domain, recipe, "", {s: found[domain] for s, found in costs.items()})
+
+    def _costs(self, split: str) -> dict[str, dict[str, Comparison]]:
+        """By domain left out and domain scored, of all that were measured: one family, since whoever looks
+        for the greatest cost looks at all.
+        """
+        if self.ways.generalist is None:
+            return {}
+        whole = score_in_full(self.ways.generalist, self.evaluators[split])
+        assert whole.aim is not None  # noqa: S101 - there are several domains
+        pairs: dict[tuple[str, str], Pair] = {}
+        for left_out, recipe in self.ways.without.items():
+            after = self.scores.get(recipe, {}).get(split) if isinstance(recipe, Recipe) else None
+            if after is None:
+                continue
+            each = pairs_by_domain(whole, after, whole.aim.domains, self.bench.groups(split))
+            pairs |= {(left_out, scored): pair for scored, pair in each.items() if _is_known(pair)}
+        # No label holds a comma: no two cells have one name.
+        names = {cell: f"{split} of {cell[1]}, without {cell[0]}" for cell in pairs}
+        found, _ = compare_domains({names[cell]: pair for cell, pair in pairs.items()})
+        costs: dict[str, dict[str, Comparison]] = defaultdict(dict)
+        for left_out, scored in pairs:
+            costs[left_out][scored] = found[names[left_out, scored]]
+        return costs
+
+    def notes(self) -> Iterator[str]:
+        """What is missing."""
+        nothing = f"no row for the {MEAN_OF_SPECIALISTS}"
+        if self.ways.across is None:
+            yield f"{nothing}: not each domain of the mixture has one"
+        elif self._across() is None:
+            yield f"{nothing}: {NO_TIME}"
+        if self.ways.generalist is None:
+            yield f"which domain costs which is not told: {GENERALIST} was not asked"
+
+
+def _is_known(pair: Pair) -> bool:
+    before, after, _ = pair
+    return math.isfinite(before.value) and math.isfinite(after.value)
