@@ -113,8 +113,10 @@ def test_all_ways_are_those_that_are_written_out_and_none_is_registered(
     generalist = next(soup for soup in outcome.registered if "greedy" in soup.methods)
     calls.report(generalist.uri, out=tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    for told in ("without the runs of", MEAN_OF_SPECIALISTS, *collision_sentences(report)):
+    for told in (MEAN_OF_SPECIALISTS, *collision_sentences(report)):
         assert str(escape(told)) in text
+    for split in ("test", "validation"):
+        assert f"<th>{split}, without the runs of</th>" in text
     version = client.get_model_version("tiny", generalist.uri.rpartition("/")[2])
     assert "by its own score, then the mean across" in (version.description or "")
 

@@ -77,7 +77,7 @@ def collision_sentences(report: SoupReport) -> Iterator[str]:
         yield f"whether a domain's runs cost another is not known: too few origins on split {split}"
     for one in report.collisions:
         if one.why:
-            yield f"what the runs of {one.domain} cost in the {name} is not known: {one.why}"
+            yield f"the {name} without the runs of {one.domain} is not measured: {one.why}"
 
 
 def _cells(report: SoupReport, split: str) -> list[tuple[str, str, Comparison]]:

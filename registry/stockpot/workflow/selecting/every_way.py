@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 STAGE = "compare all"
 MEAN_OF_SPECIALISTS = "mean of the specialist of each domain"
-HOLDS_NONE = "the soup holds none of its runs"
+HOLDS_NONE = "it holds no run of that domain alone"
 NOTHING_LEFT = "nothing would be left"
 NO_TIME = "time was up"
 Found = Sequence[tuple[tuple[str, ...], Recipe]]
