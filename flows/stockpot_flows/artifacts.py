@@ -19,12 +19,16 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from stockpot.entities import SoupOutcome, SoupRequest
+from stockpot.entities import SoupOutcome, SoupReport, SoupRequest
 from stockpot.ports import Watcher
 from stockpot.prose import one_line
 from stockpot.secrets import without_secrets
 from stockpot.workflow.publishing.markdown import folded, shown
-from stockpot.workflow.publishing.page import markdown_table
+from stockpot.workflow.publishing.page import (
+    collisions_in_markdown,
+    domains_in_markdown,
+    markdown_table,
+)
 from stockpot.workflow.publishing.verdict import columns, sentence
 
 SECONDS_BETWEEN = 2.0
@@ -117,14 +121,21 @@ def publish_artifacts(outcome: SoupOutcome) -> None:
         _publish_artifacts(outcome)
 
 
+def verdict_in_markdown(report: SoupReport) -> str:
+    """A sentence for each soup, and the tables: what the command prints after its work."""
+    request = report.request
+    told = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
+    verdicts = (f"**{shown(each, most=600)}**" for each in told)
+    tables = markdown_table(report, columns(request)), *domains_in_markdown(report)
+    return "\n\n".join(filter(None, (*verdicts, *tables, collisions_in_markdown(report))))
+
+
 def _publish_artifacts(outcome: SoupOutcome) -> None:
     report = outcome.report
     request = report.request
-    told = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
-    verdicts = "\n\n".join(f"**{shown(each, most=600)}**" for each in told)
     create_markdown_artifact(
         key=artifact_key(request.model, "verdict"),
-        markdown=f"{verdicts}\n\n{markdown_table(report, columns(request))}",
+        markdown=verdict_in_markdown(report),
         description=f"Soups of {shown(request.sweep or request.experiment or '')}",
     )
     create_table_artifact(

@@ -1,12 +1,23 @@
 """What a flow run shows in Prefect's UI."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from stockpot.entities import (
+    Comparison,
+    DomainScore,
+    Mixture,
+    Recipe,
+    ReportRow,
+    SoupReport,
+    SoupRequest,
+    digest_of_bytes,
+)
 from stockpot.watching import Silent
 from stockpot_flows import artifacts
-from stockpot_flows.artifacts import StageArtifacts, artifact_key
+from stockpot_flows.artifacts import StageArtifacts, artifact_key, verdict_in_markdown
 
 
 class Listening(Silent):
@@ -79,3 +90,20 @@ def test_two_models_never_share_an_artifact() -> None:
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch("[a-z0-9-]+-verdict", key) for key in keys)
     assert keys[0] == "birds-verdict"
+
+
+def test_the_verdict_tells_what_the_command_prints_also_by_domain() -> None:
+    recipes = [Recipe.mean([digest_of_bytes(text) for text in some]) for some in ((b"a",), (b"a", b"b"))]
+    gain = Comparison("test", 540, 0.01, 0.002, 0.02, 0.95, None)
+    cells = {"owls": DomainScore(0.7, None), "mice": DomainScore(0.9, None)}
+    best = ReportRow("best single", (), recipes[0], {"test": 0.8}, {}, domains=cells)
+    soup = ReportRow("greedy soup", ("greedy",), recipes[1], {"test": 0.8}, {"test": gain}, domains=cells)
+    request = SoupRequest(model="birds", task="t", sweep="s")
+    mixture = Mixture({"owls": 0.5, "mice": 0.5}, {"owls": 40, "mice": 40}, (), {})
+    plain = SoupReport(request, (best, soup), (), (), (), ())
+    told = verdict_in_markdown(replace(plain, mixture=mixture))
+    assert told.startswith(verdict_in_markdown(plain))
+    further = told.removeprefix(verdict_in_markdown(plain))
+    assert "| test, by domain | owls | mice |" in further
+    assert "the mixture is owls 0.5, mice 0.5" in further
+    assert told.startswith("**greedy soup: better than the best single candidate")
