@@ -123,11 +123,12 @@ def test_scores_serve_every_aim_and_bounds_their_own() -> None:
     assert len(inner.trials) == 2
 
 
-def test_a_comparison_is_of_what_the_scores_are_aimed_at() -> None:
+@pytest.mark.parametrize("of", [{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 7.0}, {"a": 0.0, "b": 1.0}])
+def test_a_comparison_is_of_what_the_scores_are_aimed_at(of: Mapping[str, float]) -> None:
     draw = np.random.default_rng(0)
     labels = ("a",) * 400 + ("b",) * 100
     before, after = (tuple(draw.random(500).round().tolist()) for _ in range(2))
-    mixed = Aim(labels, {"a": 1.0, "b": 1.0})
+    mixed = Aim(labels, of)
     found = compared("test", Score(before, aim=mixed), Score(after, aim=mixed))
     assert found.difference == pytest.approx(mixed.value(after) - mixed.value(before), abs=1e-12)
     assert found.low < found.difference < found.high

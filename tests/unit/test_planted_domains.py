@@ -5,6 +5,8 @@ plain loop's decisions.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from stockpot.entities import (
     Candidate,
     Checkpoint,
     Digest,
+    Job,
     Objective,
     Recipe,
     Run,
@@ -25,6 +28,7 @@ from stockpot.entities import (
     Sweep,
     SweepSelector,
     Threshold,
+    Trial,
     WeightsFormat,
     WeightsSource,
     digest_of_bytes,
@@ -40,11 +44,19 @@ from stockpot.store.memory import MemoryStore
 from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.listener import Listener
+from stockpot.watching import Silent
+from stockpot.workflow import helping
+from stockpot.workflow.helping import help_out
 from stockpot.workflow.selecting.domains import domains_of
+from stockpot.workflow.selecting.measure import open_splits
 from stockpot.workflow.selecting.ranking import Ranking
 from stockpot.workflow.selecting.search import by_group, search
 from stockpot.workflow.selecting.watched import score_in_full
+from stockpot.workflow.sharing.opening import opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
+
+if TYPE_CHECKING:
+    from stockpot.workflow.walk import Place
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REQUEST = SoupRequest(model="m", task="t", sweep="s", methods=("greedy",), verify_exact=True)
@@ -229,3 +241,38 @@ def test_a_bound_that_is_no_bound_is_found(
     monkeypatch.setattr(Tally, "bound", plant)
     with pytest.raises(NotExact, match="the fast search is not the plain one"):
         planted.verified(way)
+
+
+def test_what_a_helper_finds_out_of_reach_is_so_for_whoever_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = Planted(2)
+    job = Job(digest_of_bytes(b"job"), REQUEST)
+    splits = open_splits(REQUEST, planted.bench)
+    opening = opening_of(splits, planted.bench, planted.bench.batch_size, None)
+    leader = "host/1/leader"
+    planted.store.begin_job(job)
+    planted.store.take_lease(job.lease, owner=leader, seconds=60)
+    planted.store.open_job(job, opening, owner=leader)
+    soup = Trial(Recipe.mean([_digest(run) for run in planted.runs]), Threshold(2.0, strict=False))
+
+    def evaluate(_request: object, _prospects: object, _methods: object, evaluators: Any, *_: object) -> None:
+        (outcome,) = evaluators["validation"].evaluate([soup])
+        assert isinstance(outcome, Bound)
+        planted.store.release_lease(job.lease, owner=leader)
+
+    monkeypatch.setattr(helping, "_evaluate", evaluate)
+    monkeypatch.setattr(
+        helping, "gather", lambda *_: SimpleNamespace(runs=planted.runs, datasets={}, found=())
+    )
+    place = SimpleNamespace(
+        store=planted.store,
+        tracker=None,
+        supply=None,
+        methods=lambda _: {},
+        bench=lambda _: planted.bench,
+    )
+    assert help_out(cast("Place", place), Silent()) == 1
+    aim = domains_of(REQUEST, planted.bench, planted.runs).aims["validation"]
+    leads = SharedEvaluator(splits["validation"], planted.store, aim=aim)
+    (outcome,) = leads.evaluate([soup])
+    assert isinstance(outcome, Bound)
+    assert leads.started == 0, "it was answered"
