@@ -65,6 +65,7 @@ _LATER = {
     "adapter",
     "aim",
     "base",
+    "best_runs",
     "cast",
     "cast_from",
     "coefficients",

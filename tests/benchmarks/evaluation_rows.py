@@ -41,6 +41,19 @@ def comparisons(_scratch: Path, scale: Scale) -> Iterable[Row]:
         yield Row(work, "the clock", Goal("<=", 0.2, "s"), tuple(seconds), "s")
 
 
+def by_domain(_scratch: Path, scale: Scale) -> Iterable[Row]:
+    """What scores by domain add to the passes that they are read off."""
+    domains = 8
+    sizes = ("--width", scale.width, "--examples", scale.examples, "--domains", domains)
+    took = measured("by_domain", *sizes, "--repeats", scale.repeats)
+    parameters = _size(took["parameters"])
+    of = f"{took['passes']:.0f} passes of {parameters} parameters over {scale.examples:,} examples"
+    share = tuple(100 * each for each in ratios(took["added"], took["without"]))
+    yield Row(f"scores by {domains} domains, {of}", "these passes without", Goal("<=", 1, "%"), share, "%")
+    both = ratios(took["together"], took["without"])
+    yield Row(f"{of}, with scores by {domains} domains", "these passes without", "", both, "x")
+
+
 def early_rejection(_scratch: Path, scale: Scale) -> Iterable[Row]:
     """Passes over many sweeps. They are counts, so two processes share the sweeps."""
     half = scale.sweeps // 2

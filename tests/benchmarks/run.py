@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[Path, Scale], Iterable[Row]]] = {
     "hot-swap": evaluation_rows.hot_swap,
     "interval": evaluation_rows.interval,
     "comparisons": evaluation_rows.comparisons,
+    "by-domain": evaluation_rows.by_domain,
     "early-rejection": evaluation_rows.early_rejection,
     "recalling": evaluation_rows.recalling,
     "speculation": evaluation_rows.speculation,

@@ -21,7 +21,7 @@ from stockpot.entities import (
     tags,
 )
 from stockpot.errors import BadRequest, BadTask, NothingToSoup
-from stockpot.testing.tiny import domain_weights
+from stockpot.testing.tiny import domain_weights, weights
 from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.publishing.domains_told import domain_sentences
@@ -96,6 +96,48 @@ def test_every_choice_is_the_plain_loops_on_the_mixture_and_on_each_domain(reque
         found = next(s for s in report.selections if s.method == f"specialist:{domain}")
         assert found.recipe.checkpoints == plain.greedy(own, domain)
         assert found.score == plain.of(found.recipe, domain)
+
+
+@pytest.mark.slow
+def test_runs_that_are_best_on_their_domain_and_lie_far_are_left_out_by_the_mixture_and_that_is_told(
+    request_: SoupRequest, client: "MlflowClient", experiment: str
+) -> None:
+    """Such a run leans away from the other domains. Its head many times as large, it answers as before, and
+    is all that is left of an average.
+    """
+    teachers = {domain: domain_weights(domain, spread=0.0) for domain in USED}
+    start = weights("dense", spread=0.0)
+    runs = {}
+    for domain, own in teachers.items():
+        others = [teacher for label, teacher in teachers.items() if label != domain]
+        for seed in (1, 2):
+            noise = weights("dense", seed=seed, spread=0.02)
+            runs[f"{domain}-{seed}"] = {
+                name: 0.4 * own[name] + 0.3 * sum(one[name] for one in others) + noise[name] - start[name]
+                for name in own
+            }
+        runs[f"{domain}-far"] = {
+            name: (1.2 * own[name] - 0.1 * sum(one[name] for one in others)) * (40 if name[0] == "2" else 1)
+            for name in own
+        }
+    asked = replace(tagged(client, experiment, request_, runs), verify_exact=True)
+    report, plain = _walked(asked).report, Plain(asked, "validation")
+    names = {point.checkpoint: point.run_name for point in report.candidates}
+    greedy = next(s for s in report.selections if s.method == "greedy")
+    assert greedy.recipe.checkpoints == plain.greedy([*names])
+    assert len(greedy.recipe.checkpoints) > 1
+    assert not [names[one] for one in greedy.recipe.checkpoints if names[one].endswith("far")]
+    told = [*domain_sentences(report)]
+    for domain in USED:
+        chosen = next(s for s in report.selections if s.method == f"specialist:{domain}")
+        assert names[chosen.recipe.checkpoints[0]] == f"{domain}-far"
+        (why,) = [line for line in told if f"greedy left out {domain}-far, the best run of {domain}:" in line]
+        assert f"without it {greedy.score * 100:.2f}" in why
+        best = next(best for best in report.best_runs or () if best.domain == domain)
+        gains = {d: cell.versus_best for d, cell in best.domains.items()}
+        worst = min(USED, key=lambda d: gains[d].difference if gains[d] else 0.0)
+        assert worst != domain
+        assert f"does least well on {worst}: " in why
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from stockpot.entities import (
     Aim,
+    BestRun,
     Candidate,
     CandidatePoint,
     Checkpoint,
@@ -22,6 +23,7 @@ from stockpot.entities import (
     Selection,
     SoupReport,
     SoupRequest,
+    Step,
     WeightsFormat,
     WeightsSource,
 )
@@ -175,3 +177,40 @@ def test_a_plan_counts_what_specialists_cost() -> None:
     assert (mixed.selection - cost.selection, mixed.references - cost.references) == (1, 1)
     assert _of_specialists(REQUEST, found, Domains()) == _of_specialists(REQUEST, found, None)
     assert _of_specialists(REQUEST, found, None).count == 0
+
+
+LOSS = replace(GAIN, difference=-0.3, low=-0.35, high=-0.25)
+
+
+@pytest.mark.parametrize(
+    ("score", "on_mice", "said"),
+    [
+        (
+            None,
+            LOSS,
+            "with it the held-out score is at most 61.00, without it 90.00; by itself, compared with",
+        ),
+        (0.65, LOSS, "with it the held-out score is 65.00, without it 90.00; by itself, compared with"),
+        (0.65, GAIN, "with it the held-out score is 65.00, without it 90.00"),
+    ],
+)
+def test_why_a_domains_best_run_has_no_part_in_the_generalist_is_told(
+    score: float | None, on_mice: Comparison, said: str
+) -> None:
+    pair, three = Recipe.mean([A, B]), Recipe.mean([A, B, C])
+    steps = (
+        Step(Recipe.mean([A]).digest, (A,), 0.8, None, kept=True),
+        Step(Recipe.mean([C]).digest, (C,), 0.5, None, kept=False),
+        Step(pair.digest, (A, B), 0.9, None, kept=True),
+        Step(three.digest, (A, B, C), score, None if score else 0.61, kept=False),
+    )
+    cells = {"owls": DomainScore(0.95, GAIN), "mice": DomainScore(0.5, on_mice)}
+    found = report(
+        row(pair, "greedy"),
+        selections=(Selection("greedy", "not_worse", steps, pair, 0.9),),
+        best_runs=(BestRun("mice", B, cells), BestRun("owls", C, cells)),
+    )
+    (told,) = [line for line in domain_sentences(found) if "left out" in line]
+    assert told.startswith(f"greedy left out c, the best run of owls: {said}")
+    loses = "does least well on mice: -30.00 points (95% interval -35.00 to -25.00, n = 540)"
+    assert told.endswith(loses) is (on_mice is LOSS)

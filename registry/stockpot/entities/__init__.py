@@ -66,6 +66,7 @@ from stockpot.entities.registration import (
     RegistrationState,
 )
 from stockpot.entities.report import (
+    BestRun,
     CandidatePoint,
     Contrast,
     Curve,
@@ -140,6 +141,7 @@ __all__ = [
     "Answer",
     "Arithmetic",
     "Ask",
+    "BestRun",
     "Blend",
     "Bound",
     "Candidate",

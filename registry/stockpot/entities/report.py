@@ -122,6 +122,16 @@ class WithoutDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class BestRun:
+    """Of a domain's own runs the best by its own held-out examples: what its specialist begins with."""
+
+    domain: str
+    checkpoint: Digest
+    domains: Mapping[str, DomainScore]
+    """On the report split, by domain."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mixture:
     """What the domains of a request are, and how much each counts."""
 
@@ -209,6 +219,8 @@ class SoupReport:
     """What averaging across hyperparameters, across domains, and across both gave."""
     collisions: tuple[WithoutDomain, ...] | None = None
     """Of each domain that runs tell, where the request compares all."""
+    best_runs: tuple[BestRun, ...] | None = None
+    """Of each domain that has a specialist."""
     hint: str | None = field(default=None, compare=False)
     """What the weights themselves tell of why no soup is better. It depends on what lies in the cache: no
     report is another one for it.

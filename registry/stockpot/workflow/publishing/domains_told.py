@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from stockpot.entities import DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
+from stockpot.entities import BestRun, DomainScore, EnsembleRow, ReferenceRow, ReportRow, SoupReport
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
 from stockpot.workflow.publishing.collisions_told import collision_sentences
-from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score
+from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score, score_of
 from stockpot.workflow.selecting.rows import GENERALIST
 
 WORST = "worst of the mixture"
@@ -89,6 +89,7 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
                 f"beside each domain's specialist, the {row.label} does least well on {domain}: "
                 f"{gain(worst, unit)}; the intervals of all domains hold at once"
             )
+    yield from filter(None, (_left_out(best, report) for best in report.best_runs or ()))
     yield from collision_sentences(report)
     if report.base is None:
         yield "base unknown: this may be worse than no fine-tuning; --base tells"
@@ -106,6 +107,36 @@ def _verdicts(row: ReportRow, report: SoupReport) -> Iterator[str]:
         found[kind].append(f"{domain}: {gain(versus, report.unit)}")
     if told := "; ".join(f"{kind} {', '.join(some)}" for kind, some in found.items() if some):
         yield f"the {row.label}, domain by domain beside the best single candidate, by Holm's levels: {told}"
+
+
+def _left_out(best: BestRun, report: SoupReport) -> str:
+    """That a domain's best run has no part in the generalist, and why: what the search lost by it, and on
+    which domain that run itself loses most. Empty where it has one, or was not tried.
+    """
+    search = next((found for found in report.selections if found.method == GENERALIST), None)
+    steps = () if search is None else search.steps
+    tried = next((s for s in steps if s.tried[1:] and s.tried[-1] == best.checkpoint and not s.kept), None)
+    if tried is None:
+        return ""
+    without = next((step for step in steps if step.tried == tried.tried[:-1]), None)
+    names = {candidate.checkpoint: candidate.run_name for candidate in report.candidates}
+    run = names.get(best.checkpoint, best.checkpoint)
+    told = (
+        f"{GENERALIST} left out {run}, the best run of {best.domain}: "
+        f"with it the held-out score is {score_of(tried, report.unit)}"
+    )
+    if without is not None:
+        told += f", without it {score_of(without, report.unit)}"
+    counting = report.mixture.shares if report.mixture else {}
+    gains = {domain: cell.versus_best for domain, cell in best.domains.items() if domain in counting}
+    losses = {domain: found for domain, found in gains.items() if found and found.difference < 0}
+    if not losses:
+        return told
+    most = min(losses, key=lambda domain: losses[domain].difference)
+    return (
+        f"{told}; by itself, compared with the best single candidate, it does least well on {most}: "
+        f"{gain(losses[most], report.unit)}"
+    )
 
 
 def domain_values(row: Row, report: SoupReport) -> dict[str, float]:

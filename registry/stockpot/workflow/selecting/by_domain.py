@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import (
     Aim,
+    BestRun,
     Comparison,
     Composition,
     Contrast,
@@ -94,6 +95,7 @@ class _Telling:
             ),
             references=tuple(self._references(routed, runs)),
             contrasts=tuple(self._contrasts(routed, runs)),
+            best_runs=tuple(map(self._best_run, self.specialists)),
         )
 
     @property
@@ -122,6 +124,10 @@ class _Telling:
             versus_specialists=versus,
             versus_base=from_start if row.recipe.is_soup else None,
         )
+
+    def _best_run(self, specialist: Specialist) -> BestRun:
+        best = specialist.best_run
+        return BestRun(specialist.domain, best.checkpoints[0], self._cells(self._score(best)))
 
     def _on(self, domain: str, before: Score, after: Score) -> Comparison:
         return compared_on(domain, self.report.request.report_on, before, after, groups=self.groups)
