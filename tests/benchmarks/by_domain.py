@@ -31,7 +31,7 @@ class Task:
     """Made-up examples, dealt to the domains in turn."""
 
     version = "1"
-    bounds = (0.0, 1.0)
+    bounds: tuple[float, float] | None = (0.0, 1.0)
     batch_size = 256
 
     def __init__(self, width: int, examples: int, domains: int) -> None:

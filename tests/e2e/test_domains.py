@@ -134,8 +134,8 @@ def test_runs_that_are_best_on_their_domain_and_lie_far_are_left_out_by_the_mixt
         (why,) = [line for line in told if f"greedy left out {domain}-far, the best run of {domain}:" in line]
         assert f"without it {greedy.score * 100:.2f}" in why
         best = next(best for best in report.best_runs or () if best.domain == domain)
-        gains = {d: cell.versus_best for d, cell in best.domains.items()}
-        worst = min(USED, key=lambda d: gains[d].difference if gains[d] else 0.0)
+        losses = {d: cell.versus_best.difference for d, cell in best.domains.items() if cell.versus_best}
+        worst = min(losses, key=lambda d: losses[d])
         assert worst != domain
         assert f"does least well on {worst}: " in why
 

@@ -156,6 +156,7 @@ def test_the_mean_of_each_domains_best_run_is_that_of_each_domain(*, lacking: bo
         report(), Domains({"validation": aim, "test": aim}), specialists, evaluator, None, None
     )
     assert (MEAN_OF_RUNS in {one.label for one in found.references or ()}) is not lacking
+    assert [(best.domain, best.checkpoint) for best in found.best_runs or ()] == [("owls", B), ("mice", C)]
 
 
 def test_a_plan_counts_what_specialists_cost() -> None:
@@ -179,24 +180,23 @@ def test_a_plan_counts_what_specialists_cost() -> None:
     assert _of_specialists(REQUEST, found, None).count == 0
 
 
+LITTLE = replace(GAIN, difference=-0.1, low=-0.15, high=-0.05)
 LOSS = replace(GAIN, difference=-0.3, low=-0.35, high=-0.25)
+MUCH = replace(GAIN, difference=-0.9, low=-0.95, high=-0.85)
 
 
 @pytest.mark.parametrize(
-    ("score", "on_mice", "said"),
+    ("score", "on_owls", "on_mice", "said"),
     [
-        (
-            None,
-            LOSS,
-            "with it the held-out score is at most 61.00, without it 90.00; by itself, compared with",
-        ),
-        (0.65, LOSS, "with it the held-out score is 65.00, without it 90.00; by itself, compared with"),
-        (0.65, GAIN, "with it the held-out score is 65.00, without it 90.00"),
+        (None, GAIN, LOSS, "at most 61.00, without it 90.00; by itself, compared with"),
+        (0.65, LITTLE, LOSS, "65.00, without it 90.00; by itself, compared with"),
+        (0.65, GAIN, GAIN, "65.00, without it 90.00"),
     ],
 )
 def test_why_a_domains_best_run_has_no_part_in_the_generalist_is_told(
-    score: float | None, on_mice: Comparison, said: str
+    score: float | None, on_owls: Comparison, on_mice: Comparison, said: str
 ) -> None:
+    """By the domains of the mixture: how the run does on others had no part in it."""
     pair, three = Recipe.mean([A, B]), Recipe.mean([A, B, C])
     steps = (
         Step(Recipe.mean([A]).digest, (A,), 0.8, None, kept=True),
@@ -204,13 +204,17 @@ def test_why_a_domains_best_run_has_no_part_in_the_generalist_is_told(
         Step(pair.digest, (A, B), 0.9, None, kept=True),
         Step(three.digest, (A, B, C), score, None if score else 0.61, kept=False),
     )
-    cells = {"owls": DomainScore(0.95, GAIN), "mice": DomainScore(0.5, on_mice)}
+    cells = {
+        "newts": DomainScore(0.1, MUCH),
+        "owls": DomainScore(0.95, on_owls),
+        "mice": DomainScore(0.5, on_mice),
+    }
     found = report(
         row(pair, "greedy"),
         selections=(Selection("greedy", "not_worse", steps, pair, 0.9),),
         best_runs=(BestRun("mice", B, cells), BestRun("owls", C, cells)),
     )
     (told,) = [line for line in domain_sentences(found) if "left out" in line]
-    assert told.startswith(f"greedy left out c, the best run of owls: {said}")
+    assert told.startswith(f"greedy left out c, the best run of owls: with it the held-out score is {said}")
     loses = "does least well on mice: -30.00 points (95% interval -35.00 to -25.00, n = 540)"
     assert told.endswith(loses) is (on_mice is LOSS)
