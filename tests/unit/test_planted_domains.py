@@ -45,7 +45,7 @@ from stockpot.testing import tiny
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.listener import Listener
 from stockpot.watching import Silent
-from stockpot.workflow import helping
+from stockpot.workflow import helping, leases
 from stockpot.workflow.helping import help_out
 from stockpot.workflow.selecting.domains import domains_of
 from stockpot.workflow.selecting.measure import open_splits
@@ -258,6 +258,7 @@ def test_what_a_helper_finds_out_of_reach_is_so_for_whoever_leads(monkeypatch: p
         (outcome,) = evaluators["validation"].evaluate([soup])
         assert isinstance(outcome, Bound)
         planted.store.release_lease(job.lease, owner=leader)
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)  # the leader does not come back
 
     monkeypatch.setattr(helping, "_evaluate", evaluate)
     monkeypatch.setattr(
