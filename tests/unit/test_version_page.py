@@ -29,6 +29,7 @@ from stockpot.entities import (
     ModelVersion,
     OverlayRule,
     Recipe,
+    ReferenceRow,
     ReportRow,
     Score,
     Selection,
@@ -511,6 +512,23 @@ def test_every_other_request_that_ended_in_the_soup_has_its_table() -> None:
     (other,) = page.others
     assert other.report.request.margin == -0.5
     assert "Other requests that ended in this soup" in html(page).text
+
+
+def test_the_table_of_another_request_has_rows_of_several_recipes_too() -> None:
+    site = Site()
+    ingredients = site.logs("one", "two")
+    version = cooked(site, ingredients, name="soup")
+    found = told(ingredients)
+    recipes = tuple(Recipe.mean([one.checkpoint.digest]) for one in ingredients)
+    routed = ReferenceRow("each asked about its domain", recipes, {"test": 0.5}, {})
+    for margin in (-0.1, -0.2):
+        asked = replace(found.request, model="birds", margin=margin)
+        site.store.commit_report(replace(found, request=asked, references=(routed,)))
+    page = site.page(version)
+    other = next(one for one in page.others if one.report.references)
+    assert other.report.request.margin == -0.1
+    _, _, table = html(page).text.partition("Other requests that ended in this soup")
+    assert "each asked about its domain" in table
 
 
 def test_a_version_that_stockpot_never_made_is_refused() -> None:
