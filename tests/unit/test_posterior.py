@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stockpot.statistics.posterior import BATCH, STEPS, cached_prior, likeliest, posterior, together, uniform
+from stockpot.statistics.posterior import (
+    BATCH,
+    STEPS,
+    cached_prior,
+    kinds,
+    likeliest,
+    posterior,
+    together,
+    uniform,
+)
 
 Positions = Sequence[Sequence[float]]
 """Log probabilities of one text: of each expert, those of its positions."""
@@ -83,3 +92,11 @@ def test_the_likeliest_experts_keep_their_proportion() -> None:
     assert likeliest((0.1, 0.4, 0.3, 0.2), 2) == pytest.approx((0.0, 4 / 7, 3 / 7, 0.0))
     assert likeliest((0.25, 0.25, 0.25, 0.25), 2) == (0.5, 0.5, 0.0, 0.0)
     assert likeliest((0.6, 0.4), 2) == pytest.approx((0.6, 0.4))
+
+
+def test_of_what_kind_examples_are_is_the_mean_of_posteriors_in_whatever_order() -> None:
+    own = [[0.0, math.log(3), math.nan, math.log(0.5)], [0.0, 0.0, 0.0, 0.0]]
+    wanted = (1 / 2 + 3 / 4 + 1 / 3) / 3
+    assert kinds(own) == pytest.approx((wanted, 1 - wanted), abs=1e-15)
+    assert kinds([logs[::-1] for logs in own]) == kinds(own)
+    assert kinds([[math.nan], [0.0]]) == kinds([[], []]) == uniform(2)

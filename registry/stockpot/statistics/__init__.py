@@ -4,7 +4,7 @@ from stockpot.statistics.comparison import compare, compare_mean
 from stockpot.statistics.jackknife import blocks
 from stockpot.statistics.maximum import simultaneous
 from stockpot.statistics.mixture import compare_domains, compare_mixture, pairs_by_domain, routed
-from stockpot.statistics.posterior import cached_prior, likeliest, together, uniform
+from stockpot.statistics.posterior import cached_prior, kinds, likeliest, together, uniform
 
 __all__ = [
     "blocks",
@@ -13,6 +13,7 @@ __all__ = [
     "compare_domains",
     "compare_mean",
     "compare_mixture",
+    "kinds",
     "likeliest",
     "pairs_by_domain",
     "routed",

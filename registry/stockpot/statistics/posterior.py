@@ -68,6 +68,15 @@ def cached_prior(logs: Logs) -> tuple[float, ...]:
     return prior
 
 
+def kinds(logs: Logs) -> tuple[float, ...]:
+    """How likely one of these examples is of each expert's domain: the mean of posteriors under the uniform
+    prior, whatever their order. The uniform prior where nobody can tell it of any.
+    """
+    prior = uniform(len(logs))
+    told = [found for one in zip(*logs, strict=True) if (found := posterior(one, prior)) is not None]
+    return tuple(math.fsum(of_expert) / len(told) for of_expert in zip(*told, strict=True)) or prior
+
+
 def likeliest(prior: Sequence[float], k: int) -> tuple[float, ...]:
     """Only the `k` experts with the greatest prior, of equal ones the first, as they relate to each other."""
     kept = {*sorted(range(len(prior)), key=lambda place: -prior[place])[:k]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import Aim, Recipe, Score, SoupRequest
 from stockpot.prose import counted
-from stockpot.statistics import cached_prior, likeliest, together, uniform
+from stockpot.statistics import cached_prior, kinds, likeliest, together, uniform
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class Likelihoods:
         """Of each domain that has examples here, by these."""
         return {domain: cached_prior(self._logs(aim.places(domain))) for domain in aim.all_domains}
 
-    def prior(self) -> Prior:
-        """Of all examples, of whichever domain."""
-        return cached_prior(self._logs(range(len(self._factors))))
+    def kinds(self) -> Prior:
+        """How likely an example is of each expert's domain. A cached prior would be that of the last few."""
+        return kinds(self._logs(range(len(self._factors))))
 
     def _logs(self, places: Sequence[int]) -> list[list[float]]:
         return [[scores[place] / self._factors[place] for place in places] for scores in self._scores]

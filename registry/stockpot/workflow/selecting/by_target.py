@@ -1,7 +1,8 @@
 """The specialists in one set of weights, for one kind of text: each counts as much as that text is likely to
 be of its domain.
 
-Source: Li et al., "Branch-Train-Merge" (2022), section 2.2: parameters averaged by the domain posterior.
+Source: Li et al., "Branch-Train-Merge" (2022), section 2.2: parameters averaged by the domain posterior. They
+take a moving average of it, which knows the last few texts alone; here it is the mean over the whole split.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ def averaged_for_target(
     likelihoods = Likelihoods(experts, target, bench)
     if not likelihoods.told:
         return None, f"no row for {label}: {UNLIKE}"
-    shares = in_parts(likelihoods.prior())
+    shares = in_parts(likelihoods.kinds())
     recipe = average_of(experts, shares)
     recipe = replace(recipe, overlay=rule) if recipe.is_soup else recipe
     told = [
