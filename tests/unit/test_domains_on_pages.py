@@ -23,6 +23,7 @@ from stockpot.entities import (
 from stockpot.workflow.publishing.domains_told import NOT_DOMINATED, domain_cells
 from stockpot.workflow.publishing.page import INGREDIENTS, description
 from stockpot.workflow.selecting.by_domain import ROUTED, ROUTED_RUNS
+from stockpot.workflow.selecting.by_posterior import BY_CACHED_PRIOR, BY_POSTERIOR
 
 DOMAINS = ("man pages", "python", "sql")
 NAMES = [Digest(f"sha256:{number:064x}") for number in range(8)]
@@ -91,6 +92,19 @@ def test_who_must_be_told_the_domain_beats_nobody_who_need_not() -> None:
     marked = [NOT_DOMINATED in domain_cells(row, report)[0] for row in (single, greedy, *special)]
     assert marked == [False, True, True, True, True], "the routed rows are better on each domain"
     assert all(NOT_DOMINATED in domain_cells(row, report)[0] for row in report.references or ())
+
+
+def test_by_the_posterior_nobody_has_to_be_told_the_domain() -> None:
+    """So the routed rows are no rivals of that row; that of the cached prior of each domain must be told."""
+    report, recipes = _report(), tuple(Recipe.mean([name]) for name in NAMES[:3])
+    cells = {domain: DomainScore(0.85, None) for domain in DOMAINS}
+    blind, told = (
+        ReferenceRow(label, recipes, {"test": 0.85}, {}, cells, 3)
+        for label in (BY_POSTERIOR, BY_CACHED_PRIOR)
+    )
+    report = replace(report, references=(*(report.references or ()), blind, told))
+    assert NOT_DOMINATED in domain_cells(blind, report)[0]
+    assert NOT_DOMINATED not in domain_cells(told, report)[0]
 
 
 def test_domains_and_ingredients_have_their_room_on_a_page_before_notes() -> None:

@@ -32,6 +32,7 @@ from stockpot.testing.evaluators import TableEvaluator
 from stockpot.workflow.plan import _of_specialists
 from stockpot.workflow.publishing.domains_told import domain_sentences
 from stockpot.workflow.publishing.verdict import sentence
+from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL
 from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, with_domains
 from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.specialists import Specialist
@@ -99,7 +100,7 @@ def test_each_domain_has_its_verdict_or_the_reason_why_it_has_none() -> None:
     assert "the greedy soup, domain by domain beside the best single candidate" in said
     better, worse, none = said.split(": ", 1)[1].split("; ")
     assert better.startswith("better on owls: ")
-    assert "98% interval" in better
+    assert "97.5% interval" in better
     assert worse.startswith("worse on mice: ")
     assert none.startswith("too few origins for a verdict on cats: ")
     same = replace(soup, domains={"owls": on_domain(0.0, 0.03), "mice": on_domain(-0.03, 0.0)})
@@ -157,6 +158,20 @@ def test_the_mean_of_each_domains_best_run_is_that_of_each_domain(*, lacking: bo
     )
     assert (MEAN_OF_RUNS in {one.label for one in found.references or ()}) is not lacking
     assert [(best.domain, best.checkpoint) for best in found.best_runs or ()] == [("owls", B), ("mice", C)]
+
+
+def test_the_best_single_is_not_compared_with_itself_under_another_name() -> None:
+    aim = Aim(LABELS, {"owls": 1.0, "mice": 1.0})
+    evaluator = SharedEvaluator(
+        TableEvaluator(lambda _: [0.5] * 80, n=80, greatest=1.0), MemoryStore(), aim=aim
+    )
+    told, of_all = report(), {BEST_OF_ALL: Recipe.mean([A]), SOUP_OF_ALL: Recipe.mean([A, B])}
+    assert told.rows[0].recipe == of_all[BEST_OF_ALL]
+    found = with_domains(told, Domains({"test": aim}), (), evaluator, None, None, (), of_all)
+    rows = {row.label: row for row in found.references or ()}
+    assert not rows[BEST_OF_ALL].versus_best
+    assert {*rows[SOUP_OF_ALL].versus_best} == {"test"}
+    assert rows[BEST_OF_ALL].scores == {"test": 0.5}
 
 
 def test_a_plan_counts_what_specialists_cost() -> None:

@@ -173,9 +173,10 @@ def gain(comparison: Comparison, unit: str | None) -> str:
     """A difference with its interval and n; McNemar's p where the scores are right or wrong."""
     p = comparison.mcnemar_p
     mcnemar = f", McNemar p = {p:.2g}" if p is not None else ""
+    level = f"{100 * comparison.level:.4g}%"  # of twenty domains 99.75, which is not 100
     return (
         f"{difference(comparison.difference, unit)} "
-        f"({comparison.level:.0%} interval{':' if is_open(comparison) else ''} {ends(comparison, unit)}, "
+        f"({level} interval{':' if is_open(comparison) else ''} {ends(comparison, unit)}, "
         f"n = {comparison.n}{mcnemar})"
     )
 

@@ -175,7 +175,7 @@ class _Telling:
         self, label: str, recipes: Sequence[Recipe], score: Score, inference_cost: int = 1
     ) -> ReferenceRow:
         split = self.report.request.report_on
-        gains = {split: self._compared(self._single, score)}
+        gains = {} if score is self._single else {split: self._compared(self._single, score)}
         values, cells = {split: score.value}, self._cells(score)
         return ReferenceRow(label, tuple(recipes), values, gains, cells, inference_cost)
 
