@@ -148,7 +148,23 @@ def test_a_domain_on_which_it_is_shown_to_be_worse_fails_it() -> None:
     assert match.comparisons["test of man"].high < 0
     spared = {check.name: check for check in by_domain((0.0,) * 60 + (1.0,) * 940, margin=-20).checks()}
     assert spared["domains"].outcome is CheckOutcome.PASSED, "the margin is what may be lost, in each"
-    assert "on none of 2 domains of split test is it shown to be worse" in spared["domains"].told
+    assert spared["domains"].told == (
+        "on none of 2 domains of split test is it shown to be worse than models:/m/1 by more than 20.00 points"
+    )
+
+
+def test_a_domain_of_too_few_examples_is_not_counted_among_those_that_were_looked_at() -> None:
+    """Twenty examples, all lost: that is no verdict, and no promise that nothing was lost there."""
+    few = ("man",) * 20 + ("python",) * 980
+    (_, check) = by_domain((0.0,) * 20 + (1.0,) * 980, few).checks()
+    assert check.outcome is CheckOutcome.PASSED
+    assert check.told == (
+        "on none of 1 domain of split test is it shown to be worse than models:/m/1; "
+        "too few origins for a verdict on man"
+    )
+    (_, check) = by_domain((0.0,) * 1000, [str(place % 50) for place in range(1000)]).checks()
+    assert check.outcome is CheckOutcome.NOT_APPLICABLE
+    assert "on none of 0 domains" in check.told
 
 
 def test_of_many_domains_one_may_seem_worse_by_chance() -> None:

@@ -85,10 +85,18 @@ class Match:
         found, _ = compare_domains(pairs_by_domain(its, mine, labels, self.groups(split)))
         told = [replace(one, split=f"{split} of {domain}") for domain, one in found.items()]
         self.comparisons |= {one.split: one for one in told}
-        worse = [one for one in told if one.high < min(0.0, self._margin(split))]  # at the levels that decide
+        least = min(0.0, self._margin(split))
+        worse = [one for one in told if one.high < least]  # at the levels that decide
         if not worse:
-            clause = f"on none of {counted(len(found), 'domain')} of split {split} is it shown to be worse"
-            return Check("domains", CheckOutcome.PASSED, f"{clause} than {self.champion}")
+            few = [domain for domain, one in found.items() if verdict.is_open(one)]
+            judged = counted(len(found) - len(few), "domain")
+            clause = f"on none of {judged} of split {split} is it shown to be worse than {self.champion}"
+            if least:
+                clause += f" by more than {verdict.difference(-least, self.unit).removeprefix('+')}"
+            if few:
+                clause += f"; too few origins for a verdict on {listed(few)}"
+            passed = CheckOutcome.PASSED if len(few) < len(found) else CheckOutcome.NOT_APPLICABLE
+            return Check("domains", passed, clause)
         where = listed([f"{verdict.gain(one, self.unit)} on split {one.split}" for one in worse])
         clause = f"it is shown to be worse: {where}, compared with {self.champion}"
         return Check("domains", CheckOutcome.FAILED, clause)
