@@ -392,3 +392,11 @@ def test_where_runs_may_tell_their_domain_is_told(sweep: Sweep) -> None:
 )
 def test_parameters_that_tell_no_domains_are_left_alone(sweep: Sweep, values: tuple[str, ...]) -> None:
     assert not _notes_of(sweep, *({"params": {"dataset": value} if value else {}} for value in values))
+
+
+def test_runs_that_all_used_the_same_data_sets_tell_no_domains(sweep: Sweep) -> None:
+    for place in range(3):
+        sweep.run({"model.safetensors": _weights()})
+        for name in ("owls", "mice"):
+            sweep.add_dataset(f"run-{place}", name, name)
+    assert not _notes_of(sweep)

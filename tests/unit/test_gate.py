@@ -149,7 +149,8 @@ def test_a_domain_on_which_it_is_shown_to_be_worse_fails_it() -> None:
     spared = {check.name: check for check in by_domain((0.0,) * 60 + (1.0,) * 940, margin=-20).checks()}
     assert spared["domains"].outcome is CheckOutcome.PASSED, "the margin is what may be lost, in each"
     assert spared["domains"].told == (
-        "on none of 2 domains of split test is it shown to be worse than models:/m/1 by more than 20.00 points"
+        "on none of 2 domains of split test is it shown to be worse than models:/m/1 by more than 20.00 "
+        "points"
     )
 
 

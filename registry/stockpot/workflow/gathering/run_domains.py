@@ -48,6 +48,8 @@ def hint_of_domains(runs: Sequence[Run], request: SoupRequest, datasets: Callabl
         found.append((f"params.{name}", logged))
     for place, by_run in found:
         values = sorted({value for told in by_run.values() for value in told})
+        if len({*map(frozenset, by_run.values())}) < 2:
+            continue  # all alike, if of several
         if 1 < len(values) < len(runs) and by_run.keys() >= {run.run_id for run in runs}:
             return (
                 f"runs were trained on different data, by {place}: {listed(values)}. If those are domains, "
