@@ -35,7 +35,9 @@ def test_the_average_for_a_target_is_a_row_and_no_version_and_takes_no_pass_the_
     request_: SoupRequest,
 ) -> None:
     asked = replace(request_, target="shifted")
+    walk(request_, Workplace(), in_turn, Silent())
     first, second = (walk(asked, Workplace(), in_turn, Silent()) for _ in range(2))
+    assert (first.evaluations, first.passes) == (2 + 1, 2 + 1), "both specialists there, and their average"
     label = "specialists averaged for split shifted"
     (row,) = [row for row in first.report.references or () if row.label == label]
     (recipe,) = row.recipes

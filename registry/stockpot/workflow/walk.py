@@ -258,7 +258,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
     report = replace(report, hint=heads_apart(report, ranking, place.supply) or None)
     with _told_if_it_fails(report, watch):
         soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
-    return SoupOutcome(report, soups, sum(e.started for e in evaluators.values()), bench.passes)
+    asked = (*evaluators.values(), *([target] if target else []))
+    return SoupOutcome(report, soups, sum(evaluator.started for evaluator in asked), bench.passes)
 
 
 def _with_domains(
