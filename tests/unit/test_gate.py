@@ -165,7 +165,7 @@ def test_a_domain_of_too_few_examples_is_not_counted_among_those_that_were_looke
     )
     (_, check) = by_domain((0.0,) * 1000, [str(place % 50) for place in range(1000)]).checks()
     assert check.outcome is CheckOutcome.NOT_APPLICABLE
-    assert "on none of 0 domains" in check.told
+    assert check.told.startswith("too few origins for a verdict on 0, 1, 10")
 
 
 def test_of_many_domains_one_may_seem_worse_by_chance() -> None:

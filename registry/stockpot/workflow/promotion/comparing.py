@@ -89,14 +89,14 @@ class Match:
         worse = [one for one in told if one.high < least]  # at the levels that decide
         if not worse:
             few = [domain for domain, one in found.items() if verdict.is_open(one)]
+            nothing = f"too few origins for a verdict on {listed(few)}"
+            if len(few) == len(found):
+                return Check("domains", CheckOutcome.NOT_APPLICABLE, nothing)
             judged = counted(len(found) - len(few), "domain")
             clause = f"on none of {judged} of split {split} is it shown to be worse than {self.champion}"
             if least:
                 clause += f" by more than {verdict.difference(-least, self.unit).removeprefix('+')}"
-            if few:
-                clause += f"; too few origins for a verdict on {listed(few)}"
-            passed = CheckOutcome.PASSED if len(few) < len(found) else CheckOutcome.NOT_APPLICABLE
-            return Check("domains", passed, clause)
+            return Check("domains", CheckOutcome.PASSED, f"{clause}; {nothing}" if few else clause)
         where = listed([f"{verdict.gain(one, self.unit)} on split {one.split}" for one in worse])
         clause = f"it is shown to be worse: {where}, compared with {self.champion}"
         return Check("domains", CheckOutcome.FAILED, clause)
