@@ -180,6 +180,10 @@ def test_runs_of_all_data_are_yardsticks_and_no_versions(
         each = [domain_weights(d, seed=10 + seed, spread=1.0) for d in USED]
         runs[f"*-{seed}"] = {name: torch.stack([one[name] for one in each]).mean(0) for name in each[0]}
     asked = tagged(client, f"{experiment}-of-all", request_, runs)
+    planned, untold = calls.plan(asked), calls.plan(replace(asked, domain_from="params.none"))
+    # Two runs for each specialist, as without them; of the three two soups, then the best and the soup.
+    assert planned.selection_passes - untold.selection_passes == 2 + 3 + 2
+    assert planned.report_passes - untold.report_passes == 3 + 3 + 1 + 2
     outcome = _walked(replace(asked, verify_exact=True))
     report, held_out, test = outcome.report, Plain(asked, "validation"), Plain(asked, "test")
     names = {point.checkpoint: point.run_name for point in report.candidates}

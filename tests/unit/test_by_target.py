@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.language_kitchen import REQUEST, RUNS, SPECIALISTS, USED, Kitchen, N
 
-from stockpot.entities import Recipe, digest_of_bytes
+from stockpot.entities import OverlayRule, Recipe, digest_of_bytes
 from stockpot.errors import BadRequest, BadTask
 from stockpot.store import MemoryStore
+from stockpot.testing.evaluators import TableEvaluator
 from stockpot.testing.tiny import DomainTask, LanguageTask
 from stockpot.workflow.selecting.by_posterior import Mixed
 from stockpot.workflow.selecting.by_target import (
@@ -81,6 +82,15 @@ def test_what_a_domain_has_in_common_with_another_counts_once_and_one_alone_is_n
     assert nothing is None
     assert why.endswith("there are not two")
     assert target.started == 0
+
+
+def test_statistics_are_laid_over_the_average_as_over_every_soup() -> None:
+    kitchen, rule = Kitchen(Mostly(n="20")), OverlayRule("train", 4, "bn/1", digest_of_bytes(b"data"))
+    scored = TableEvaluator(lambda _: [0.5] * 20, n=20, greatest=1.0)
+    target = kitchen.bench.evaluator("shifted", compared=False)
+    found, _ = averaged_for_target(TARGET, OWN, target, scored, kitchen.bench, rule, lambda: False)
+    assert found is not None
+    assert [recipe.overlay for recipe in found.recipes] == [rule]
 
 
 class Sorted(Mostly):

@@ -32,7 +32,7 @@ from stockpot.testing.evaluators import TableEvaluator
 from stockpot.workflow.plan import _of_specialists
 from stockpot.workflow.publishing.domains_told import domain_sentences
 from stockpot.workflow.publishing.verdict import sentence
-from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL
+from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL, of_all_data
 from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, with_domains
 from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.specialists import Specialist
@@ -186,7 +186,10 @@ def test_a_plan_counts_what_specialists_cost() -> None:
         for run in runs
     ]
     aim = Aim(LABELS, dict.fromkeys(SHARES, 1.0))
-    cost = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs))
+    several = Domains({"validation": aim, "test": aim}, runs)
+    assert [one.run.run_id for one in of_all_data(found, several)] == ["6"]
+    assert not of_all_data(found, Domains(several.aims, dict.fromkeys(runs, "*"))), "that is no difference"
+    cost = _of_specialists(REQUEST, found, several)
     assert (cost.count, cost.selection) == (2, (4 + 2) / 2 + 2)
     assert (cost.references, cost.soups) == (2 + 1, 3 + 1 + 1)
     mixed = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs), likelihoods=True)

@@ -154,6 +154,14 @@ def test_a_domain_on_which_it_is_shown_to_be_worse_fails_it() -> None:
     )
 
 
+def test_examples_of_one_origin_count_once_in_a_domain_too() -> None:
+    """Sixty losses, all of one origin: that is one loss."""
+    match = by_domain((0.0,) * 60 + (1.0,) * 940)
+    match.groups = lambda _: [max(59, place) for place in range(1000)]
+    found = {check.name: check for check in match.checks()}
+    assert found["domains"].outcome is CheckOutcome.PASSED
+
+
 def test_a_domain_of_too_few_examples_is_not_counted_among_those_that_were_looked_at() -> None:
     """Twenty examples, all lost: that is no verdict, and no promise that nothing was lost there."""
     few = ("man",) * 20 + ("python",) * 980
