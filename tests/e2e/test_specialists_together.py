@@ -31,6 +31,7 @@ def request_(mlflow_uri: str, experiment: str, tiny_sweep: SoupRequest) -> SoupR
     return replace(asked, task_args={"n": "100", "count": "2"}, methods=("greedy",))
 
 
+@pytest.mark.slow
 def test_the_average_for_a_target_is_a_row_and_no_version_and_takes_no_pass_the_second_time(
     request_: SoupRequest,
 ) -> None:
