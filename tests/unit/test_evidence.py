@@ -6,10 +6,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 
@@ -181,6 +182,16 @@ def connect() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         socket.create_connection(server.getsockname()).close()
+
+
+@pytest.mark.parametrize(("package", "doubts"), [("prefect", False), ("prefectly", True)])
+def test_what_prefect_asks_its_server_from_a_new_thread_meanwhile_is_not_the_tasks(
+    data: Path, package: str, *, doubts: bool
+) -> None:
+    file = Path(sysconfig.get_path("purelib"), package, "client.py")
+    ask = FunctionType(compile("connect()", str(file), "exec"), {"connect": connect})
+    assert bool(read(lambda: in_a_thread(ask), data=str(data)).evidence().doubt) is doubts
+    assert read(ask, data=str(data)).evidence().doubt, "the task's own thread"
 
 
 @pytest.mark.parametrize(
