@@ -24,12 +24,8 @@ from stockpot.ports import Watcher
 from stockpot.prose import one_line
 from stockpot.secrets import without_secrets
 from stockpot.workflow.publishing.markdown import folded, shown
-from stockpot.workflow.publishing.page import (
-    collisions_in_markdown,
-    domains_in_markdown,
-    markdown_table,
-)
-from stockpot.workflow.publishing.verdict import columns, sentence
+from stockpot.workflow.publishing.page import tables_in_markdown
+from stockpot.workflow.publishing.verdict import sentence
 
 SECONDS_BETWEEN = 2.0
 """Between two updates of a stage's progress: each is a call to the API."""
@@ -126,8 +122,7 @@ def verdict_in_markdown(report: SoupReport) -> str:
     request = report.request
     told = (sentence(row, request.report_on, report.unit) for row in report.rows[1:])
     verdicts = (f"**{shown(each, most=600)}**" for each in told)
-    tables = markdown_table(report, columns(request)), *domains_in_markdown(report)
-    return "\n\n".join(filter(None, (*verdicts, *tables, collisions_in_markdown(report))))
+    return "\n\n".join((*verdicts, *tables_in_markdown(report)))
 
 
 def _publish_artifacts(outcome: SoupOutcome) -> None:

@@ -17,13 +17,7 @@ from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.testing.tiny import DomainTask, LanguageTask
 from stockpot.workflow.selecting.by_posterior import Mixed
-from stockpot.workflow.selecting.by_target import (
-    PARTS,
-    average_of,
-    averaged_for_target,
-    in_parts,
-    open_target,
-)
+from stockpot.workflow.selecting.by_target import PARTS, averaged_for_target, in_parts, open_target
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 TARGET = replace(REQUEST, target="shifted")
@@ -122,18 +116,6 @@ def test_shares_in_parts_add_up_to_one_and_are_nearly_what_they_were(told: list[
     assert sum(found) == 1
     assert all(abs(part - share) < 1 / PARTS for part, share in zip(found, shares, strict=True))
     assert all(PARTS % part.denominator == 0 for part in found)
-
-
-def test_an_average_is_flat_names_each_once_and_leaves_out_what_has_no_share() -> None:
-    a, b, c, d = (digest_of_bytes(text) for text in (b"a", b"b", b"c", b"d"))
-    first, second = Recipe.mean([a, b]), Recipe.mean([b, c, d])
-    half = Fraction(1, 2)
-    told = {i.checkpoint: i.coefficient for i in average_of([first, second], [half, half]).ingredients}
-    assert told == {a: (1, 4), b: (5, 12), c: (1, 6), d: (1, 6)}
-    assert average_of([first, second], [Fraction(1), Fraction(0)]) == first
-    assert average_of([first, Recipe.mean([c])], [Fraction(2, 3), Fraction(1, 3)]) == Recipe.mean([a, b, c])
-    alone = Recipe.mean([a])
-    assert average_of([alone, first], [Fraction(1), Fraction(0)]) == alone
 
 
 class Twins(LanguageTask):

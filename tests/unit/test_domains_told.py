@@ -29,7 +29,7 @@ from stockpot.entities import (
 )
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
-from stockpot.workflow.plan import _of_specialists
+from stockpot.workflow.plan import _among_domains, _Passes
 from stockpot.workflow.publishing.domains_told import domain_sentences
 from stockpot.workflow.publishing.verdict import sentence
 from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL, of_all_data
@@ -189,13 +189,14 @@ def test_a_plan_counts_what_specialists_cost() -> None:
     several = Domains({"validation": aim, "test": aim}, runs)
     assert [one.run.run_id for one in of_all_data(found, several)] == ["6"]
     assert not of_all_data(found, Domains(several.aims, dict.fromkeys(runs, "*"))), "that is no difference"
-    cost = _of_specialists(REQUEST, found, several)
-    assert (cost.count, cost.selection) == (2, (4 + 2) / 2 + 2)
-    assert (cost.references, cost.soups) == (2 + 1, 3 + 1 + 1)
-    mixed = _of_specialists(REQUEST, found, Domains({"validation": aim, "test": aim}, runs), likelihoods=True)
-    assert (mixed.selection - cost.selection, mixed.references - cost.references) == (1, 1)
-    assert _of_specialists(REQUEST, found, Domains()) == _of_specialists(REQUEST, found, None)
-    assert _of_specialists(REQUEST, found, None).count == 0
+    cost = _among_domains(REQUEST, found, several, likelihoods=False)
+    # On the report split both specialists, both best runs, the mean of these, and the run of all data.
+    assert cost == _Passes(held_out=3 + 2, reported=2 + 2 + 1 + 1, soups=3 + 1 + 1)
+    shifted = replace(REQUEST, shifts=("fog", "night"))
+    assert _among_domains(shifted, found, several, likelihoods=False) == cost + _Passes(reported=2 * 2)
+    assert _among_domains(REQUEST, found, several, likelihoods=True) == cost + _Passes(1, 1)
+    for none in (Domains(), None):
+        assert _among_domains(REQUEST, found, none, likelihoods=True) == _Passes()
 
 
 LITTLE = replace(GAIN, difference=-0.1, low=-0.15, high=-0.05)

@@ -29,7 +29,7 @@ from stockpot.entities import (
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.watching import Silent
-from stockpot.workflow.plan import _of_every_way
+from stockpot.workflow.plan import _among_domains, _of_every_way, _Passes
 from stockpot.workflow.publishing.collisions_told import collision_sentences, collision_tables
 from stockpot.workflow.publishing.domains_told import domain_sentences
 from stockpot.workflow.publishing.page import collisions_in_markdown
@@ -41,7 +41,6 @@ from stockpot.workflow.selecting.every_way import (
     NOTHING_LEFT,
     Ways,
     every_way,
-    mean_across,
     with_every_way,
 )
 from stockpot.workflow.selecting.specialists import Specialist
@@ -281,13 +280,6 @@ def test_where_a_domain_has_no_specialist_there_is_no_mean_of_all() -> None:
     assert every_way([(("greedy",), mean_of("o1"))], OWN, candidates(), three, None).across is None
 
 
-def test_a_run_of_several_groups_has_its_part_in_each() -> None:
-    a, b = NAMED["o1"], NAMED["m1"]
-    assert mean_across([[a], [b]]) == Recipe.grouped([[a], [b]])
-    assert mean_across([[a, b], [a]]) == Recipe.linear({a: (3, 4), b: (1, 4)})
-    assert mean_across([[a], [a]]) == Recipe.mean([a])
-
-
 def test_statistics_are_laid_over_soups_alone() -> None:
     rule = OverlayRule("train", 512, "bn/1", Digest("sha256:d"))
     found = ways_of(mean_of("o1", "o2", "m1"), rule=rule)
@@ -304,20 +296,18 @@ def test_without_greedy_no_domain_is_left_out() -> None:
 
 
 def test_a_plan_counts_what_is_measured_beside() -> None:
-    cost = _of_every_way(REQUEST, candidates(), domains_())
-    assert (cost.each_split, cost.across) == (2, 1)
-    few = candidates({run: told for run, told in RUNS.items() if run in ("o1", "all")})
-    assert _of_every_way(REQUEST, few, domains_()).each_split == 1
-    assert _of_every_way(REQUEST, few, domains_()).across == 0
-    uniform = _of_every_way(replace(REQUEST, methods=("uniform",)), candidates(), domains_())
-    assert (uniform.each_split, uniform.across) == (0, 1)
-    for nothing in (
-        _of_every_way(REQUEST, candidates(), Domains()),
-        _of_every_way(REQUEST, candidates(), None),
-    ):
-        assert (nothing.each_split, nothing.across) == (0, 0)
-    off = _of_every_way(replace(REQUEST, compare_all=False), candidates(), domains_())
-    assert (off.each_split, off.across) == (0, 0)
+    def cost(request: SoupRequest = REQUEST, runs: Mapping[str, str] = RUNS) -> _Passes:
+        return _of_every_way(request, candidates(runs), domains_())
+
+    # Without each of two domains, on two splits; the mean of the specialists on all three.
+    assert cost() == _Passes(held_out=2 + 1, reported=2 + 2, soups=2 + 1)
+    assert cost(replace(REQUEST, shifts=("fog", "night"))) == cost() + _Passes(reported=1)
+    assert cost(runs={run: RUNS[run] for run in ("o1", "all")}) == _Passes(1, 1, 1), "no mean"
+    assert cost(replace(REQUEST, methods=("uniform",))) == _Passes(1, 2, 1), "the mean alone"
+    off = _among_domains(replace(REQUEST, compare_all=False), candidates(), domains_(), likelihoods=False)
+    assert _among_domains(REQUEST, candidates(), domains_(), likelihoods=False) == off + cost()
+    for none in (Domains(), None):
+        assert _among_domains(REQUEST, candidates(), none, likelihoods=False) == _Passes()
 
 
 def test_a_report_survives_json_and_a_request_that_does_not_ask_is_what_it_was() -> None:

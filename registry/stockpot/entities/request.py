@@ -204,43 +204,13 @@ class SoupRequest:
             raise BadRequest("; ".join(faults), mend=MEND)
 
     def _faults(self) -> "list[str]":
-        used = [self.select_on, self.report_on, *self.shifts]
         rules = [
             (not self.model.strip(), "model is empty"),
             (not self.task.strip(), "task is empty"),
             ((self.sweep is None) == (self.experiment is None), "give sweep or experiment, one of the two"),
-            (
-                not all(name.strip() for name in (*used, self.statistics_on or TRAIN, self.target or TRAIN))
-                or self.target == "",
-                "the name of a split is empty",
-            ),
-            (
-                self.statistics_on in {self.report_on, *self.shifts},
-                (
-                    f"statistics_on must be neither report_on nor one of shifts, got {self.statistics_on}: "
-                    "what a soup is made with says nothing about new data"
-                ),
-            ),
-            (
-                self.target in {self.report_on, *self.shifts},
-                (
-                    f"target must be neither report_on nor one of shifts, got {self.target}: what an average "
-                    "is weighed by says nothing about new data"
-                ),
-            ),
+            *self._of_splits(),
             (not self.methods, "methods is empty"),
             (len(set(self.methods)) < len(self.methods), "a method is named twice"),
-            (
-                len(set(used)) < len(used),
-                (
-                    f"select_on, report_on and shifts must be different splits, got {', '.join(used)}: "
-                    "a score on the split that chose the soup says nothing about new data"
-                ),
-            ),
-            (
-                MEAN_OF_SHIFTS in used,
-                f"no split may be named {MEAN_OF_SHIFTS!r}, which is the name of a column of the report",
-            ),
             (self.top is not None and self.top < 2, "top must be at least 2, since one run alone is no soup"),
             ((self.top is None) != (self.by is None), "top and by go together"),
             (self.base is not None and not self.base.strip(), "base is empty"),
@@ -257,22 +227,7 @@ class SoupRequest:
                 math.isnan(self.margin_number),
                 f"margin must be a number, or a percentage such as '-1%', got {self.margin!r}",
             ),
-            (
-                self.domain_from not in {None, INPUTS}
-                and not re.fullmatch(r"(params|tags)\..+", self.domain_from or "", re.DOTALL),
-                f"domain_from must be params.NAME, tags.NAME or {INPUTS}, got {self.domain_from!r}",
-            ),
-            (
-                not all(w == 0 or 1 / HEAVIEST <= w <= HEAVIEST for w in (self.mix or {}).values()),
-                (
-                    f"weights of a mix are numbers of zero or more, and from {1 / HEAVIEST:g} to "
-                    f"{HEAVIEST:g} where they are not zero, got {dict(self.mix or {})}"
-                ),
-            ),
-            (
-                self.mix is not None and not any(self.mix.values()),
-                "mix has no weight above zero",
-            ),
+            *self._of_domains(),
         ]
         unwritable = [
             f"{name} holds {text!r}, with a NUL or half a character, which no database takes"
@@ -280,6 +235,55 @@ class SoupRequest:
             if not can_be_kept(text)
         ]
         return [fault for broken, fault in rules if broken] + unwritable
+
+    def _of_splits(self) -> "Iterator[tuple[bool, str]]":
+        """Rules about them: whether each is broken, and what it says."""
+        used = [self.select_on, self.report_on, *self.shifts]
+        further = [name for name in (self.statistics_on, self.target) if name is not None]
+        untouched = {self.report_on, *self.shifts}
+        yield not all(name.strip() for name in (*used, *further)), "the name of a split is empty"
+        yield (
+            self.statistics_on in untouched,
+            (
+                f"statistics_on must be neither report_on nor one of shifts, got {self.statistics_on}: "
+                "what a soup is made with says nothing about new data"
+            ),
+        )
+        yield (
+            self.target in untouched,
+            (
+                f"target must be neither report_on nor one of shifts, got {self.target}: what an average "
+                "is weighed by says nothing about new data"
+            ),
+        )
+        yield (
+            len(set(used)) < len(used),
+            (
+                f"select_on, report_on and shifts must be different splits, got {', '.join(used)}: "
+                "a score on the split that chose the soup says nothing about new data"
+            ),
+        )
+        yield (
+            MEAN_OF_SHIFTS in used,
+            f"no split may be named {MEAN_OF_SHIFTS!r}, which is the name of a column of the report",
+        )
+
+    def _of_domains(self) -> "Iterator[tuple[bool, str]]":
+        """Rules about them, in the same manner."""
+        weights = [] if self.mix is None else [*self.mix.values()]
+        yield (
+            self.domain_from not in {None, INPUTS}
+            and not re.fullmatch(r"(params|tags)\..+", self.domain_from or "", re.DOTALL),
+            f"domain_from must be params.NAME, tags.NAME or {INPUTS}, got {self.domain_from!r}",
+        )
+        yield (
+            not all(weight == 0 or 1 / HEAVIEST <= weight <= HEAVIEST for weight in weights),
+            (
+                f"weights of a mix are numbers of zero or more, and from {1 / HEAVIEST:g} to "
+                f"{HEAVIEST:g} where they are not zero, got {dict(self.mix or {})}"
+            ),
+        )
+        yield self.mix is not None and not any(weights), "mix has no weight above zero"
 
     def _texts(self) -> "Iterator[tuple[str, str]]":
         """All texts of the request, with the field's name."""

@@ -96,9 +96,7 @@ def plan(
         len(contenders) if is_by_group(make) else make(contenders, accept=request.accept).most_soups
         for make in complete.values()
     )
-    special = _of_specialists(request, sweep.candidates, domains, likelihoods=likelihoods)
-    of_all = 0 if not domains else len(of_all_data(sweep.candidates, domains))
-    beside = _of_every_way(request, sweep.candidates, domains)
+    beside = _among_domains(request, sweep.candidates, domains, likelihoods=likelihoods)
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -114,80 +112,66 @@ def plan(
         ),
         sum(candidate.checkpoint.size for candidate in sweep.candidates),
         missing(request.select_on),
-        soups + special.selection + max(of_all - 1, 0) + beside.each_split + beside.across,
-        sum(
-            min(missing(split), shown) + len(methods) + special.count
-            for split in (request.report_on, *request.shifts)
-        )
-        + special.references
-        + min(of_all, 2)  # the best of them, and their soup
-        + beside.each_split
-        + beside.across * (1 + len(request.shifts)),
+        soups + beside.held_out,
+        sum(min(missing(split), shown) + len(methods) for split in (request.report_on, *request.shifts))
+        + beside.reported,
         evaluators[request.select_on].protocol,
         0 if request.base is None else passes_of_base(request),
-        0
-        if rule is None
-        else soups + between + special.soups + max(of_all - 1, 0) + beside.each_split + beside.across,
+        0 if rule is None else soups + between + beside.soups,
     )
 
 
 @dataclass(frozen=True)
-class _OfSpecialists:
-    """What they cost beside the request's methods, at most."""
+class _Passes:
+    """What is asked for among domains beside the request's methods, at most."""
 
-    count: int = 0
-    selection: int = 0
-    """Passes over the held-out split: searches take parts of one, and what they found is scored on all."""
-    references: int = 0
-    """Passes over the report split: of each domain's best run, and of the average of these. Over the target
-    split, where there is one: of each specialist.
-    """
+    held_out: int = 0
+    reported: int = 0
+    """Over the report split, the shifted ones, and the target."""
     soups: int = 0
     """That get statistics."""
 
-
-@dataclass(frozen=True)
-class _OfEveryWay:
-    """What is measured beside the choices, at most."""
-
-    each_split: int = 0
-    """Soups on the held-out and on the report split: without the runs of each domain."""
-    across: int = 0
-    """Soups on every split: the mean of the specialists."""
+    def __add__(self, other: "_Passes") -> "_Passes":
+        return _Passes(
+            self.held_out + other.held_out, self.reported + other.reported, self.soups + other.soups
+        )
 
 
-def _of_every_way(
-    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None
-) -> _OfEveryWay:
-    if domains is None or not domains or not request.compare_all:
-        return _OfEveryWay()
+def _among_domains(
+    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None, *, likelihoods: bool
+) -> _Passes:
+    if not domains:
+        return _Passes()
+    found = _of_specialists(request, candidates, domains, likelihoods=likelihoods)
+    if of_all := len(of_all_data(candidates, domains)):
+        found += _Passes(of_all - 1, min(of_all, 2), of_all - 1)  # the best of them, and their soup
+    return found + _of_every_way(request, candidates, domains) if request.compare_all else found
+
+
+def _of_every_way(request: SoupRequest, candidates: Sequence[Candidate], domains: Domains) -> _Passes:
+    """The mean of the specialists on every split; the generalist without the runs of each domain on two."""
     told = [domains.told(candidate.run) for candidate in candidates]
     alone = {domain for each in told for domain in labels(each) if domain != ALL and is_own(each, domain)}
     has_all = all(own_candidates(domain, candidates, domains.runs) for domain in domains.counting)
     left = len(alone) if GENERALIST in request.methods else 0
-    return _OfEveryWay(left, int(has_all and len(domains.counting) > 1))
+    across = int(has_all and len(domains.counting) > 1)
+    return _Passes(left + across, left + across * (1 + len(request.shifts)), left + across)
 
 
 def _of_specialists(
-    request: SoupRequest,
-    candidates: Sequence[Candidate],
-    domains: Domains | None,
-    *,
-    likelihoods: bool = False,
-) -> _OfSpecialists:
-    aim = None if domains is None else domains.aims.get(request.select_on)
-    if domains is None or aim is None:
-        return _OfSpecialists()
+    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains, *, likelihoods: bool
+) -> _Passes:
+    aim = domains.aims[request.select_on]
     found = {domain: len(own_candidates(domain, candidates, domains.runs)) for domain in aim.counting}
     own = {domain: count for domain, count in found.items() if count}
-    if not own:
-        return _OfSpecialists()
     # Of H runs one pass shows that scores can be read off those of the whole split, and H - 1 are of soups.
+    # What was found is scored on all of it, and each domain's best run on the report split.
     parts = sum(len(aim.places(domain)) * count for domain, count in own.items()) / len(aim.domains)
-    mean = int(len(own) > 1)
-    target = len(own) + 1 if request.target is not None and len(own) > 1 else 0  # their average, too
-    factors = int(likelihoods and len(own) > 1)  # a pass that tells them, where outputs are not remembered
-    soups = sum(count - 1 for count in own.values()) + mean
-    return _OfSpecialists(
-        len(own), math.ceil(parts) + len(own) + factors, len(own) + mean + factors + target, soups
+    several = len(own) > 1
+    factors = int(likelihoods and several)  # a pass that tells them, where outputs are not remembered
+    target = len(own) + 1 if request.target is not None and several else 0  # their average, too
+    return _Passes(
+        math.ceil(parts) + len(own) + factors,
+        len(own) * (2 + len(request.shifts)) + several + factors + target,
+        sum(count - 1 for count in own.values()) + several,
     )

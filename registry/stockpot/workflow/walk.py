@@ -8,6 +8,7 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stockpot.entities import (
+    Aim,
     Candidate,
     Job,
     Opening,
@@ -25,10 +26,9 @@ from stockpot.workflow.gathering.gather import gather
 from stockpot.workflow.gathering.starting_point import find_base
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.markdown import folded
-from stockpot.workflow.publishing.page import collisions_in_markdown, domains_in_markdown, markdown_table
+from stockpot.workflow.publishing.page import tables_in_markdown
 from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
-from stockpot.workflow.publishing.verdict import columns
 from stockpot.workflow.selecting.all_data import search_all_data
 from stockpot.workflow.selecting.by_domain import with_domains
 from stockpot.workflow.selecting.by_posterior import specialists_together
@@ -209,21 +209,8 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         if leader is not None:
             place.start_helpers(leader.job)
 
-    evaluators = {
-        split: SharedEvaluator(
-            evaluator,
-            place.store,
-            before=before,
-            heed=bench.heed,
-            say=watch.say,
-            aim=opened.domains.aims.get(split),
-        )
-        for split, evaluator in opened.splits.items()
-    }
+    evaluators, target = _shared(opened, place.store, bench, before, watch)
     held_out = evaluators[request.select_on]
-    target = None
-    if opened.target is not None:
-        target = SharedEvaluator(opened.target, place.store, before=before, heed=bench.heed, say=watch.say)
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
     if leader is not None:
@@ -260,6 +247,19 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         soups = stage("publish", lambda: publisher.publish(report, ranking, evaluators[request.report_on]))
     asked = (*evaluators.values(), *([target] if target else []))
     return SoupOutcome(report, soups, sum(evaluator.started for evaluator in asked), bench.passes)
+
+
+def _shared(
+    opened: _Opened, store: "Store", bench: "Bench", before: Callable[[Recipe], None], watch: "Watcher"
+) -> tuple[dict[str, SharedEvaluator], SharedEvaluator | None]:
+    """What scores each split, and what scores the target, with what all processes know."""
+
+    def shared(evaluator: "Evaluator", aim: Aim | None = None) -> SharedEvaluator:
+        return SharedEvaluator(evaluator, store, before=before, heed=bench.heed, say=watch.say, aim=aim)
+
+    aims = opened.domains.aims
+    found = {split: shared(evaluator, aims.get(split)) for split, evaluator in opened.splits.items()}
+    return found, None if opened.target is None else shared(opened.target)
 
 
 def _with_domains(
@@ -314,15 +314,8 @@ def _told_if_it_fails(report: SoupReport, watch: "Watcher") -> Iterator[None]:
     except OutOfDeviceMemory:  # the walk begins again
         raise
     except BaseException:
-        table = "\n".join(
-            (
-                markdown_table(report, columns(report.request), folded),
-                *domains_in_markdown(report, folded),
-                collisions_in_markdown(report, folded),
-            )
-        )
         watch.say("What was measured before this stopped, and is remembered:")
-        for line in filter(None, table.splitlines()):
+        for line in "\n".join(tables_in_markdown(report, folded)).splitlines():
             watch.say(line)
         raise
 

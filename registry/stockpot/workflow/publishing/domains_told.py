@@ -100,7 +100,8 @@ def _verdicts(row: ReportRow, report: SoupReport) -> Iterator[str]:
     """What is shown of each domain, among all of them; nothing for the best single candidate itself."""
     found: dict[str, list[str]] = {"better on": [], "worse on": [], "not told apart on": [], FEW: []}
     for domain in domain_columns(report):
-        versus = (row.domains or {})[domain].versus_best if domain in (row.domains or {}) else None
+        cell = (row.domains or {}).get(domain)
+        versus = cell.versus_best if cell else None
         if versus is None:
             continue
         shown = "better on" if versus.low > 0 else "worse on" if versus.high < 0 else "not told apart on"

@@ -24,7 +24,7 @@ from stockpot.workflow.publishing.domains_told import (
     domain_sentences,
 )
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
-from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, interval, sentence, specialty
+from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, columns, interval, sentence, specialty
 from stockpot.workflow.selecting.by_domain import ROUTED
 from stockpot.workflow.selecting.rows import GENERALIST
 
@@ -182,10 +182,10 @@ def domains_in_markdown(
     report: SoupReport, cell: Callable[[str, int], str] = shown, rows: Sequence[Row] | None = None
 ) -> tuple[str, str]:
     """The table by domain, of all rows or of these, and its words; both empty where there are not several."""
-    columns = domain_columns(report)
-    if not columns:
+    domains = domain_columns(report)
+    if not domains:
         return "", ""
-    head = [f"{report.request.report_on}, by domain", *columns]
+    head = [f"{report.request.report_on}, by domain", *domains]
     lines = [_line(head, cell), "|" + "---|" * len(head)]
     lines += [_line(domain_cells(row, report), cell) for row in rows or domain_rows(report)]
     return "\n".join(lines), "\n".join(f"- {cell(told, ROOM // 8)}" for told in domain_sentences(report))
@@ -201,6 +201,16 @@ def collisions_in_markdown(report: SoupReport, cell: Callable[[str, int], str] =
         lines += [_line([domain, *cells], cell) for domain, cells in table.lines]
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+def tables_in_markdown(report: SoupReport, cell: Callable[[str, int], str] = shown) -> list[str]:
+    """All that a report tells in tables, and in words by domain: each part that is not empty."""
+    parts = (
+        markdown_table(report, columns(report.request), cell),
+        *domains_in_markdown(report, cell),
+        collisions_in_markdown(report, cell),
+    )
+    return [part for part in parts if part]
 
 
 def spaced(text: str, most: int) -> str:

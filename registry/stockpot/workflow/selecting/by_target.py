@@ -10,8 +10,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Digest, OverlayRule, Recipe, SoupRequest
+from stockpot.entities import OverlayRule, Recipe, SoupRequest
 from stockpot.errors import BadRequest
+from stockpot.workflow.selecting.averages import average_of
 from stockpot.workflow.selecting.by_posterior import TWO, UNLIKE, Likelihoods, Mixed
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -94,16 +95,3 @@ def in_parts(shares: Sequence[float]) -> list[Fraction]:
     for place in lost[: PARTS - sum(parts)]:
         parts[place] += 1
     return [Fraction(part, PARTS) for part in parts]
-
-
-def average_of(recipes: Sequence[Recipe], shares: Sequence[Fraction]) -> Recipe:
-    """The sum of these means, each times its share, flattened to their ingredients. A checkpoint that several
-    hold is named once; one without a share is left out.
-    """
-    found: dict[Digest, Fraction] = {}
-    for recipe, share in zip(recipes, shares, strict=True):
-        for checkpoint in recipe.checkpoints if share else ():
-            found[checkpoint] = found.get(checkpoint, Fraction()) + share / len(recipe.checkpoints)
-    if len({*found.values()}) == 1:
-        return Recipe.mean([*found])
-    return Recipe.linear({one: (share.numerator, share.denominator) for one, share in found.items()})

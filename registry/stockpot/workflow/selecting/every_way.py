@@ -13,7 +13,6 @@ from stockpot.entities import (
     Candidate,
     Comparison,
     Contrast,
-    Digest,
     OverlayRule,
     Recipe,
     ReferenceRow,
@@ -25,6 +24,7 @@ from stockpot.entities import (
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.statistics import compare_domains, pairs_by_domain
 from stockpot.statistics.comparison import Pair
+from stockpot.workflow.selecting.averages import average_of
 from stockpot.workflow.selecting.by_domain import domain_scores
 from stockpot.workflow.selecting.compared import compared
 from stockpot.workflow.selecting.measure import gains, units_of
@@ -80,7 +80,8 @@ def every_way(
         return replace(recipe, overlay=rule) if recipe.is_soup else recipe
 
     has_all = len(specialists) > 1 and {s.domain for s in specialists} >= {*domains.counting}
-    across = laid(mean_across([s.recipe.checkpoints for s in specialists])) if has_all else None
+    each = [specialist.recipe for specialist in specialists]
+    across = laid(average_of(each, [Fraction(1, len(each))] * len(each))) if has_all else None
     generalist = next((recipe for methods, recipe in found if GENERALIST in methods), None)
     if generalist is None:
         return Ways(across, None, {})
@@ -97,21 +98,6 @@ def every_way(
 
 def _told(domains: "Domains") -> list[str]:
     return sorted({domain for told in domains.runs.values() for domain in labels(told)} - {ALL})
-
-
-def mean_across(groups: Sequence[Sequence[Digest]]) -> Recipe:
-    """The mean of the means of groups. What several groups hold has its part in each: as one recipe, since
-    lineage tells ingredients once.
-    """
-    parts: dict[Digest, Fraction] = defaultdict(Fraction)
-    for group in groups:
-        for checkpoint in group:
-            parts[checkpoint] += Fraction(1, len(groups) * len(group))
-    if len(parts) == sum(map(len, groups)):
-        return Recipe.grouped(groups)
-    if len(parts) == 1:
-        return Recipe.mean([*parts])
-    return Recipe.linear({one: (part.numerator, part.denominator) for one, part in parts.items()})
 
 
 def with_every_way(
