@@ -37,8 +37,8 @@ class Reads:
     Each counts as it looked before it was read. `ours`: folders of which nothing is the task's. Files that
     are opened by libraries without Python's knowledge are not seen, unless an argument names them, a text
     that an argument names, or a string in the task's modules. Threads that were there before the block are
-    others' work, and those that run Prefect's code: it asks its server from a new one now and then. What this
-    process has seen the same task open before still counts: it need not read again what it has kept.
+    others' work. What this process has seen the same task open before still counts: it need not read again
+    what it has kept.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class Reads:
         self._doubts: dict[str, None] = {}
         self._blind: dict[str, None] = {}
         self._others: set[threading.Thread] = set()
-        self._mine = threading.current_thread()
         self._named = [name for item in (task_args or {}).items() for name in self._naming(*item)]
         if not self._named:
             self.doubt("the task names no file among its arguments, so that what it read is not known")
@@ -61,8 +60,8 @@ class Reads:
             self.doubt("the task's module was imported before, and what it read then is not known")
 
     def __enter__(self) -> None:
-        self._mine = threading.current_thread()
-        self._others = {*threading.enumerate()} - {self._mine}
+        # Not their idents: a thread of the task's may get that of one that has ended.
+        self._others = {*threading.enumerate()} - {threading.current_thread()}
         _watch(self)
 
     def __exit__(
@@ -103,10 +102,7 @@ class Reads:
 
     def note(self, event: str, args: tuple[Any, ...], frame: FrameType) -> None:
         """Take in what Python tells of what is done in this frame."""
-        thread = threading.current_thread()
-        if thread in self._others or _finds_modules(frame.f_code.co_filename):
-            return
-        if thread is not self._mine and _runs_prefect(frame):
+        if threading.current_thread() in self._others or _finds_modules(frame.f_code.co_filename):
             return
         if event in BLIND:
             self._blind.setdefault(f"the task {BLIND[event]} when it reads its data")
@@ -175,16 +171,6 @@ def _finds_modules(code: str) -> bool:
     """Whether this file's code looks for modules and distributions: what it opens is known by them."""
     inside = is_installed(code) and any(name in code for name in ("importlib", "pkgutil", "pkg_resources"))
     return inside or code.startswith("<frozen importlib")
-
-
-def _runs_prefect(frame: FrameType | None) -> bool:
-    """Whether Prefect's code called this, or what called it."""
-    while frame is not None:
-        code = frame.f_code.co_filename
-        if f"{os.sep}prefect{os.sep}" in code and is_installed(code):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _modules() -> Iterator[str]:
