@@ -374,6 +374,12 @@ def test_what_runs_tell_of_domains_is_told_before_anybody_asks(sweep: Sweep) -> 
     assert note.startswith("runs tell domains in stockpot.domain: owls (2 runs), mice (1 run), * (1 run);")
 
 
+def test_runs_that_are_all_of_all_data_tell_no_domains(sweep: Sweep) -> None:
+    about = {"tags": {"stockpot.domain": "*"}}
+    kinds = ({"params": {"dataset": name}} | about for name in ("owls", "mice", "owls"))
+    assert not _notes_of(sweep, *kinds)
+
+
 def test_where_runs_may_tell_their_domain_is_told(sweep: Sweep) -> None:
     params = [{"dataset": name, "lr": str(place)} for place, name in enumerate(("owls", "mice", "owls"))]
     (note,) = _notes_of(sweep, *({"params": some} for some in params))

@@ -39,6 +39,8 @@ def hint_of_domains(runs: Sequence[Run], request: SoupRequest, datasets: Callabl
     empty. `datasets`: asked only where the tag tells nothing.
     """
     if told := domains_of_runs(runs, replace(request, domain_from=None), {}):
+        if {label for text in told.values() for label in labels(text)} == {ALL}:
+            return ""  # all of all data
         counts = Counter(told.values())
         each = listed([f"{text} ({counted(number, 'run')})" for text, number in counts.items()])
         return f"runs tell domains in {tags.DOMAIN}: {each}; a task that tells each example's makes use of it"
