@@ -92,10 +92,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             read = time.perf_counter()
             assert 0.0 <= score.value <= 1.0
             if aim is not None:
-                assert len(aim.by_domain(score.examples)) == arguments.domains
-                assert (
-                    sum(len(score.part(aim.places(d)).examples) for d in aim.counting) == arguments.examples
-                )
+                parts = [score.of_domain(d, aim.places(d)) for d in aim.all_domains]
+                assert all(0.0 <= part.value <= 1.0 for part in parts)
+                assert len(parts) == arguments.domains
+                assert sum(len(part.examples) for part in parts) == arguments.examples
                 added += time.perf_counter() - read
         took["without" if aim is None else "together"].append(time.perf_counter() - begin)
         if aim is not None:

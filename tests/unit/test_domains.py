@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -56,7 +55,6 @@ def test_each_domain_counts_alike_however_many_examples_it_has() -> None:
     assert aim().value(examples) == (0.5 + 0.25) / 2
     assert aim(man=3.0, python=1.0).value(examples) == (3 * 0.5 + 0.25) / 4
     assert aim(worst=True).value(examples) == 0.25
-    assert aim().by_domain(examples) == {"fish": 99.0, "man": 0.5, "python": 0.25}
     assert aim(man=1.0, python=0.0).value(examples) == 0.5
 
 
@@ -287,12 +285,6 @@ def test_one_domain_or_none_is_as_without() -> None:
             Found(validation=["a", "b", ""], test=["b", "a"]),
             BadRequest,
             "no label: 1 example of split validation",
-        ),
-        (
-            {"objective": "worst"},
-            SimpleNamespace(measures_whole=True, domains=lambda _: ["a", "b"]),
-            BadRequest,
-            "metric",
         ),
     ],
 )

@@ -75,7 +75,11 @@ class Aim:
 
     def value(self, examples: Sequence[float]) -> float:
         """Of scores in the split's order. NaN where infinities of both signs leave no number."""
-        means = [exact_mean([examples[i] for i in self._places[domain]]) for domain in self.counting]
+        return self.of({d: exact_mean([examples[i] for i in self._places[d]]) for d in self.counting})
+
+    def of(self, by_domain: Mapping[str, float]) -> float:
+        """Of a number for each domain that counts. NaN as in `value`."""
+        means = [by_domain[domain] for domain in self.counting]
         if any(map(math.isnan, means)):
             return math.nan
         if self.worst:
@@ -85,10 +89,6 @@ class Aim:
             return total / math.fsum(self.weights[domain] for domain in self.counting)
         except (ValueError, OverflowError):
             return math.nan
-
-    def by_domain(self, examples: Sequence[float]) -> dict[str, float]:
-        """The mean of each domain that has examples, whatever its weight."""
-        return {domain: exact_mean([examples[i] for i in places]) for domain, places in self._places.items()}
 
 
 def exact_mean(values: Sequence[float]) -> float:

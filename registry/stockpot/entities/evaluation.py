@@ -1,6 +1,7 @@
 """Scores, what is asked for them, and how two are compared."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stockpot.entities.aim import Aim, exact_mean
@@ -29,6 +30,18 @@ class Score:
     and no part of any answer: kept in float32, and never compared."""
     aim: Aim | None = field(default=None, compare=False, repr=False)
     """How a request makes one number of them, where examples belong to domains. The same scores serve any."""
+    parts: "Mapping[str, Score] | None" = field(default=None, compare=False, repr=False)
+    """Of each domain's examples, by a metric of these alone: what the metric is made of then."""
+
+    @classmethod
+    def of_parts(cls, parts: "Mapping[str, Score]", aim: Aim) -> "Score":
+        """Of a split whose domains were each measured as a whole."""
+        examples = [math.nan] * len(aim.domains)
+        for domain, part in parts.items():
+            for place, score in zip(aim.places(domain), part.examples, strict=True):
+                examples[place] = score
+        value = aim.of({domain: part.value for domain, part in parts.items()})
+        return cls(tuple(examples), Metric(value, ()), aim=aim, parts=parts)
 
     @property
     def value(self) -> float:
@@ -38,6 +51,16 @@ class Score:
         if self.metric is not None:
             return self.metric.value
         return exact_mean(self.examples) if self.aim is None else self.aim.value(self.examples)
+
+    def of_domain(self, domain: str, places: Sequence[int]) -> "Score":
+        """Of the domain's examples, which are at these places: by their metric, where they have one of their
+        own, else as a mean over them. Raises ValueError where the metric is one of the whole split.
+        """
+        if self.parts is not None:
+            return self.parts[domain]
+        if self.metric is not None:
+            raise ValueError(f"the metric of a split says nothing of its examples of {domain}")
+        return self.part(places)
 
     def part(self, places: Sequence[int]) -> "Score":
         """Of the examples at these places alone, as a mean over them."""

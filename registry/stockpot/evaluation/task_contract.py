@@ -239,7 +239,7 @@ def measures_a_whole_split(trial: TaskOnTrial) -> str:
     """By its metric, where it has one."""
     if not trial.task.measures_whole:
         return "no metric: the mean over examples"
-    whole = WholeSplit(trial.task, trial.batches, compared=False)
+    whole = WholeSplit(trial.task, trial.batches)
     outputs = [o[: len(trial.batches.places(place))] for place, (o, _) in enumerate(trial.answered)]
     with reproducible(CPU), torch.inference_mode():
         return f"{whole.metric(outputs, f'split {trial.split!r}').value:.6g}"

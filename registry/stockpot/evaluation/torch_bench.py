@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -28,7 +29,7 @@ from stockpot.evaluation.devices.device import device_model, software
 from stockpot.evaluation.outputs import RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.spread import Part, spread
-from stockpot.evaluation.passes.whole_split import WholeSplit
+from stockpot.evaluation.passes.whole_split import Origins, WholeSplit
 from stockpot.evaluation.running_statistics import VERSION
 from stockpot.evaluation.torch_evaluator import TorchEvaluator
 from stockpot.evaluation.weights.batch_norm import norms_of
@@ -113,39 +114,41 @@ class TorchBench:
         split's content, which may read every example.
         """
         shared = self.workspace
-        if domain is not None and shared.task.measures_whole:
-            raise ValueError(f"split {split!r} is measured as a whole, and has no scores of parts")
         compared &= shared.task.measures_whole  # else it makes no difference
         key = split, compared, plain, domain
         if key not in self._evaluators:
             other = self._evaluators.get((split, compared, not plain, domain))
-            protocol = self._protocol(split, compared=compared) if other is None else other.protocol
             places = None
             if domain is not None:
                 places = [i for i, label in enumerate(self.domains(split) or ()) if label == domain]
-                protocol = protocol if other else _of_part(protocol, domain, places)
+            origins = partial(self._origins, split, places) if compared else None
+            protocol = self._protocol(split, origins) if other is None else other.protocol
+            if domain is not None and places is not None and other is None:
+                protocol = _of_part(protocol, domain, places)
             batches = shared.batches(split, places, fresh=plain)
-            whole = (
-                WholeSplit(shared.task, batches, compared=compared) if shared.task.measures_whole else None
-            )
+            whole = WholeSplit(shared.task, batches, origins) if shared.task.measures_whole else None
             self._evaluators[key] = TorchEvaluator(shared, batches, protocol, whole=whole, plain=plain)
         return self._evaluators[key]
 
     @property
     def has_log_likelihoods(self) -> bool:
-        """Whether the task tells how likely a model finds each position of an example."""
-        return self.workspace.task.has_log_likelihoods
+        """Whether the task tells how likely a model finds each position of an example, and scores by that: a
+        metric of all examples is made of something else.
+        """
+        return self.workspace.task.has_log_likelihoods and not self.measures_whole
 
     def log_likelihoods(self, recipe: Recipe, split: str) -> tuple[float, ...]:
         """Of each example, the sum over its positions."""
         return self.evaluator(split, compared=False).log_likelihoods(recipe)
 
-    def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
+    def ensemble(
+        self, ensemble: Ensemble, split: str, *, compared: bool = True, domain: str | None = None
+    ) -> Score | None:
         """What the members score by the mean of their outputs, without a forward pass.
 
         None where the outputs of one are not remembered, or cannot be averaged.
         """
-        return self.evaluator(split, compared=compared).ensemble(ensemble)
+        return self.evaluator(split, compared=compared, domain=domain).ensemble(ensemble)
 
     @property
     def batch_size(self) -> int:
@@ -242,9 +245,14 @@ class TorchBench:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
         return self.workspace.models.on_cpu(recipe)
 
-    def _protocol(self, split: str, *, compared: bool) -> EvaluationProtocol:
+    def _origins(self, split: str, places: Sequence[int] | None) -> Sequence[Hashable] | None:
+        """Of all examples, or of those at some places."""
+        groups = self.groups(split)
+        return groups if groups is None or places is None else [groups[place] for place in places]
+
+    def _protocol(self, split: str, origins: Origins | None) -> EvaluationProtocol:
         shared, examples = self.workspace, self.workspace.split(split).examples
-        version = self._identity[1] + self._measuring(split, compared=compared)
+        version = self._identity[1] + self._measuring(origins)
         question = self._question(split, shared.task.digest(split, examples), len(examples), version)
         devices = [shared.device]
         if shared.task.measures_whole and shared.device.type != "cpu":
@@ -272,15 +280,15 @@ class TorchBench:
             distributions=self._source.distributions,
         )
 
-    def _measuring(self, split: str, *, compared: bool) -> str:
+    def _measuring(self, origins: Origins | None) -> str:
         """What a metric adds to the task's version: what an older release scored by the mean, or a base class
         measures now, is another protocol. So are other blocks of the jackknife, which groups decide, or none.
         """
         if not self.workspace.task.measures_whole:
             return ""
-        if not compared:
+        if origins is None:
             return "+metric-value"
-        groups = self.groups(split)
+        groups = origins()
         if groups is None:
             return "+metric"
         content = repr(blocks(len(groups), groups)).encode()

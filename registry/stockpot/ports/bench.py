@@ -59,8 +59,7 @@ class Bench(Protocol):
         faster way against. `domain`: of the examples of that one alone, in the split's order, as of a split
         of its own.
 
-        Raises BadTask for a split that does not exist or is empty, and ValueError for a part of one that the
-        task measures as a whole.
+        Raises BadTask for a split that does not exist or is empty.
         """
         ...
 
@@ -91,7 +90,9 @@ class Bench(Protocol):
 
     @property
     def has_log_likelihoods(self) -> bool:
-        """Whether the task tells how likely a model finds each position of an example."""
+        """Whether the task tells how likely a model finds each position of an example, and no metric of the
+        whole counts.
+        """
         ...
 
     def log_likelihoods(self, recipe: Recipe, split: str) -> Sequence[float]:
@@ -100,9 +101,11 @@ class Bench(Protocol):
         """
         ...
 
-    def ensemble(self, ensemble: Ensemble, split: str, *, compared: bool = True) -> Score | None:
+    def ensemble(
+        self, ensemble: Ensemble, split: str, *, compared: bool = True, domain: str | None = None
+    ) -> Score | None:
         """Its score, without a forward pass; None where its members' outputs are not all remembered under the
-        protocol of ``evaluator(split, compared=compared)``.
+        protocol of ``evaluator(split, compared=compared, domain=domain)``.
         """
         ...
 

@@ -21,8 +21,8 @@ def pairs_by_domain(
 ) -> dict[str, Pair]:
     """Of one split, the pair of each domain's examples, by label in ascending order.
 
-    Raises ValueError where labels, groups or scores differ in number, or a score has a metric: that of a
-    domain is no part of that of the split.
+    Raises ValueError where labels, groups or scores differ in number, or a score has a metric of the split
+    alone: that of a domain is no part of that.
     """
     _require_examples(len(domains), {"baseline": baseline, "challenger": challenger})
     if groups is not None and len(groups) != len(domains):
@@ -32,8 +32,8 @@ def pairs_by_domain(
         places[domain].append(place)
     return {
         domain: (
-            baseline.part(places[domain]),
-            challenger.part(places[domain]),
+            baseline.of_domain(domain, places[domain]),
+            challenger.of_domain(domain, places[domain]),
             None if groups is None else tuple([groups[place] for place in places[domain]]),
         )
         for domain in sorted(places)
@@ -46,7 +46,7 @@ def routed(scores: Mapping[str, Score], domains: Sequence[str]) -> Score:
     `scores`: of each domain the specialist's, on the whole split. Specialists without examples have no part.
 
     Raises ValueError where a domain has no specialist, labels and scores differ in number, or a score has a
-    metric: it is no mean over examples.
+    metric of the split alone.
     """
     wanted = sorted(set(domains))
     if missing := [domain for domain in wanted if domain not in scores]:
@@ -54,8 +54,12 @@ def routed(scores: Mapping[str, Score], domains: Sequence[str]) -> Score:
     if not wanted:
         raise ValueError("no examples to route")
     _require_examples(len(domains), {domain: scores[domain] for domain in wanted})
+    first = scores[wanted[0]]
+    if first.aim is not None and any(scores[domain].parts for domain in wanted):
+        places = {domain: first.aim.places(domain) for domain in wanted}
+        return Score.of_parts({d: scores[d].of_domain(d, places[d]) for d in wanted}, first.aim)
     examples = tuple([scores[domain].examples[place] for place, domain in enumerate(domains)])
-    return replace(scores[wanted[0]], examples=examples, gaps=None)
+    return replace(first, examples=examples, gaps=None)
 
 
 def compare_mixture(
@@ -126,7 +130,7 @@ def _differs(found: Comparison) -> bool:
 
 def _require_examples(n: int, scores: Mapping[str, Score]) -> None:
     for name, score in scores.items():
-        if score.metric is not None:
-            raise ValueError(f"the score {name} has a metric, which is no mean over examples of a domain")
+        if score.metric is not None and score.parts is None:
+            raise ValueError(f"the score {name} has a metric of the split, which is none of a domain")
         if len(score.examples) != n:
             raise ValueError(f"{len(score.examples)} examples of {name} for {n} labels of domains")

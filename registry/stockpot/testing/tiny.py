@@ -290,3 +290,7 @@ class MeasuredTask(TinyTask):
         some = answered.sum(dim=0) + there.sum(dim=0)
         f1 = (2 * (answered * there).sum(dim=0) / some)[some > 0].mean()
         return f1.masked_fill(outputs.isnan().any(), torch.nan)
+
+
+class MeasuredDomainTask(DomainTask, MeasuredTask):
+    """Several domains, measured as `MeasuredTask` does."""

@@ -25,6 +25,7 @@ from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule
 from stockpot.workflow.selecting.ranking import rank
 from stockpot.workflow.selecting.search import around_base, by_group, search
 from stockpot.workflow.selecting.specialists import search_specialists
+from stockpot.workflow.sharing.in_parts import shared_split
 from stockpot.workflow.sharing.opening import halve_as_before, require_alike
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 from stockpot.workflow.sharing.units import settled
@@ -160,9 +161,10 @@ class _Help:
             domains = domains_of(request, bench, prospects.runs, prospects.datasets)
             wanted = AtWork(place.store, self._job, self._opening)
             for split, evaluator in splits.items():
-                aim = domains.aims.get(split)
-                shared = SharedEvaluator(evaluator, place.store, heed=bench.heed, wanted=wanted, aim=aim)
-                self._evaluators[split] = shared
+                aim, compared = domains.aims.get(split), split != request.select_on
+                self._evaluators[split] = shared_split(
+                    evaluator, place.store, bench, aim, compared=compared, wanted=wanted
+                )
             searched = overlaid(methods, rule)
             _evaluate(request, prospects, searched, self._evaluators, domains, rule, bench, place, watch)
         except Interrupted:

@@ -41,6 +41,7 @@ from stockpot.workflow.selecting.overlaid import overlaid, overlay_rule, told
 from stockpot.workflow.selecting.ranking import Ranking, rank
 from stockpot.workflow.selecting.search import around_base, by_group, require_base, require_groups, search
 from stockpot.workflow.selecting.specialists import Specialist, search_specialists
+from stockpot.workflow.sharing.in_parts import plain_split, shared_split
 from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening_of
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
@@ -209,14 +210,14 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
         if leader is not None:
             place.start_helpers(leader.job)
 
-    evaluators, target = _shared(opened, place.store, bench, before, watch)
+    evaluators, target = _shared(request, opened, place.store, bench, before, watch)
     held_out = evaluators[request.select_on]
     arrivals = Arrivals(prospects, place.supply, bench.fits, watch, base)
     ranking = replace(stage("rank", lambda: rank(arrivals, held_out, watch, stop)), base=base)
     if leader is not None:
         of_runs = [base] if base is not None and base.run.run_id else []
         place.store.commit_candidates(leader.job, [*ranking.candidates, *of_runs])
-    plain = bench.evaluator(request.select_on, compared=False, plain=True) if request.verify_exact else None
+    plain = plain_split(request.select_on, bench, held_out.aim) if request.verify_exact else None
     methods, left_out = around_base(methods, ranking, place.supply)
     methods, not_grouped = by_group(methods, ranking, opened.domains)
 
@@ -250,15 +251,23 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
 
 
 def _shared(
-    opened: _Opened, store: "Store", bench: "Bench", before: Callable[[Recipe], None], watch: "Watcher"
+    request: SoupRequest,
+    opened: _Opened,
+    store: "Store",
+    bench: "Bench",
+    before: Callable[[Recipe], None],
+    watch: "Watcher",
 ) -> tuple[dict[str, SharedEvaluator], SharedEvaluator | None]:
     """What scores each split, and what scores the target, with what all processes know."""
 
-    def shared(evaluator: "Evaluator", aim: Aim | None = None) -> SharedEvaluator:
-        return SharedEvaluator(evaluator, store, before=before, heed=bench.heed, say=watch.say, aim=aim)
+    def shared(evaluator: "Evaluator", aim: Aim | None = None, *, compared: bool = False) -> SharedEvaluator:
+        return shared_split(evaluator, store, bench, aim, compared=compared, before=before, say=watch.say)
 
     aims = opened.domains.aims
-    found = {split: shared(evaluator, aims.get(split)) for split, evaluator in opened.splits.items()}
+    found = {
+        split: shared(evaluator, aims.get(split), compared=split != request.select_on)
+        for split, evaluator in opened.splits.items()
+    }
     return found, None if opened.target is None else shared(opened.target)
 
 

@@ -1,7 +1,7 @@
 """A split that is measured as a whole: by a metric that is no mean over its examples."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,19 +14,23 @@ from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.tensor_nests import each_tensor, joined
 from stockpot.statistics.jackknife import blocks
 
+Origins = Callable[[], Sequence[Hashable] | None]
+"""The origin of each example, where several share one."""
+
 
 class WholeSplit:
-    """Calls the task's metric on all examples and, where scores are `compared`, without each block of them.
+    """Calls the task's metric on all examples and, where `origins` says that scores are compared, without
+    each block of them.
 
     On the CPU, whatever the device is: how much memory the device has left then changes no bit of it, and
     a GPU keeps its memory. The targets are joined from the canonical batches when they are first asked for,
     padding left out, and kept.
     """
 
-    def __init__(self, task: CheckedTask, batches: Batches, *, compared: bool) -> None:
+    def __init__(self, task: CheckedTask, batches: Batches, origins: Origins | None = None) -> None:
         self._task = task
         self._batches = batches
-        self._compared = compared
+        self._origins = origins
 
     def metric(self, outputs: Sequence[Tensor | None], where: str) -> Metric:
         """Of the canonical batches' outputs, in order and without padding, ``[n, ...]`` in all.
@@ -57,8 +61,7 @@ class WholeSplit:
 
     @cached_property
     def _blocks(self) -> list[list[int]]:
-        n = self._batches.n
-        return blocks(n, self._task.groups(self._batches.split.name, n)) if self._compared else []
+        return [] if self._origins is None else blocks(self._batches.n, self._origins())
 
     def _rests(self) -> Iterator[Tensor]:
         """The places outside each block, ascending."""

@@ -199,10 +199,10 @@ def domain_scores(
     score: Score, single: Score, aim: Aim, groups: Sequence[Hashable] | None
 ) -> dict[str, DomainScore]:
     """Of each domain that it has scores of; `single`: the best single candidate's."""
-    means = {d: mean for d, mean in aim.by_domain(score.examples).items() if not math.isnan(mean)}
     pairs = pairs_by_domain(single, score, aim.domains, groups)
-    gains = {} if score is single else compare_domains({d: pairs[d] for d in means})[0]
-    return {domain: DomainScore(mean, gains.get(domain)) for domain, mean in means.items()}
+    values = {domain: own.value for domain, (_, own, _) in pairs.items() if not math.isnan(own.value)}
+    gains = {} if score is single else compare_domains({d: pairs[d] for d in values})[0]
+    return {domain: DomainScore(value, gains.get(domain)) for domain, value in values.items()}
 
 
 def _together(recipe: Composition) -> Composition:

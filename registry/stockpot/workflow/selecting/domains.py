@@ -13,7 +13,6 @@ from stockpot.workflow.gathering.run_domains import Datasets, domains_of_runs, t
 if TYPE_CHECKING:
     from stockpot.ports import Bench
 
-METRIC = "the task measures splits by a metric, which is no mean over examples: nothing is told by domain"
 SEVERAL = "give the task a method domains(split), with a label for each example"
 TWO = f"have runs of two domains or more tell theirs: {tags.DOMAIN}, or --domain-from"
 
@@ -64,9 +63,6 @@ def domains_of(
         told = f"only {there[0]}" if there else "none"
         _require_no_wish(request, f"of examples of split {request.select_on}, the task tells {told}")
         return Domains(notes=tuple(_lost(domains_of_runs(runs, request, datasets or {}), told)))
-    if bench.measures_whole:
-        _require_no_wish(request, METRIC)
-        return Domains(notes=(METRIC,))
     of_runs = domains_of_runs(runs, request, datasets or {})
     named = {label for text in of_runs.values() for label in labels(text)} - {ALL}
     if request.target is not None and not named & {*there}:

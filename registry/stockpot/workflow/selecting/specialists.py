@@ -142,7 +142,7 @@ class _Part:
 
     def _read(self, recipe: Recipe) -> Score | None:
         whole = self._whole.committed(recipe, lambda: None)
-        return None if whole is None else whole.part(self._places)
+        return None if whole is None else whole.of_domain(self._domain, self._places)
 
 
 def _bits(score: Score) -> bytes:
