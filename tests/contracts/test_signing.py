@@ -13,7 +13,7 @@ from tests.contracts.signing_keys import private_pem, public_of, write_pair
 
 from stockpot.errors import BadRequest, BadSignature
 from stockpot.ports.signing import ADDED_BY_MLFLOW, SIGNATURE
-from stockpot.signing import KeySigner, KeyVerifier
+from stockpot.signing import MOST_BYTES, KeySigner, KeyVerifier
 from stockpot.testing.signers import PlainSigner, PlainVerifier, plain_key
 from stockpot.testing.signing_contract import Pair, SigningContract, model_folder
 
@@ -117,6 +117,14 @@ def test_a_signature_that_was_edited_to_fit_the_files_is_none(folder: Path, tmp_
     ours["dsseEnvelope"]["signatures"] = []
     (folder / SIGNATURE).write_text(json.dumps(ours))
     with pytest.raises(BadSignature, match="not those that were signed"):
+        KeyVerifier().verify(folder, [public])
+
+
+def test_a_signature_of_a_size_that_none_has_is_not_read(folder: Path, tmp_path: Path) -> None:
+    _, public = write_pair(tmp_path / "keys")
+    with (folder / SIGNATURE).open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(BadSignature, match=f"more than {MOST_BYTES:,} bytes"):
         KeyVerifier().verify(folder, [public])
 
 

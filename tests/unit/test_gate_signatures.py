@@ -11,12 +11,14 @@ from stockpot.errors import (
     BadRequest,
     NotArrived,
     NotPermitted,
+    RegistryConflict,
     StockpotError,
     TrackingError,
     Unreachable,
 )
 from stockpot.ports.signing import SIGNATURE
 from stockpot.testing.signers import PlainSigner, plain_key
+from stockpot.workflow.attesting import sign
 from stockpot.workflow.promotion.promote import Mover
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,3 +173,21 @@ def test_a_person_may_override_a_missing_signature_with_a_reason(site: Site, key
     assert done.moved
     assert done.decision is not None
     assert [check.name for check in done.decision.failed] == ["signature"]
+
+
+@pytest.mark.parametrize("arrives", [None, b"another's"], ids=["nothing", "another's"])
+def test_a_signature_that_did_not_arrive_is_told(
+    site: Site, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch, arrives: bytes | None
+) -> None:
+    version = site.register(FILES, tagged(GOOD))
+
+    def upload(*_: object) -> None:
+        if arrives is not None:
+            held(version, site)[SIGNATURE] = arrives
+
+    monkeypatch.setattr(site.tracker, "upload", upload)
+    with pytest.raises(RegistryConflict, match="something else came back"):
+        sign(version.uri, site.tracker, site.supply, PlainSigner(keys["ours"]))
+    monkeypatch.undo()
+    assert sign(version.uri, site.tracker, site.supply, PlainSigner(keys["ours"])) == version
+    assert outcomes(site.judge(version, signed_by=(str(keys["ours"]),)))["signature"] == PASSED

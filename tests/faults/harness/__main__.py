@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--kind", choices=KINDS, default="command", help="what is asked, and struck")
     parser.add_argument("--trials", type=int, default=1000, help="how many there shall be in all")
+    parser.add_argument("--first", type=int, default=0, help="begin at this one: several can run at once")
     parser.add_argument("--file", type=Path, help="what is done; by default .faults/KIND.jsonl")
     parser.add_argument("--seed", type=int, help="repeat this trial alone, and keep nothing")
     parser.add_argument("--fault", help="in place of all faults that are drawn")
@@ -45,13 +46,12 @@ def main() -> None:
         (told,) = _piece([asked.seed], asked.kind, asked.fault)
         raise SystemExit(bool(told.broken))
     file.parent.mkdir(parents=True, exist_ok=True)
-    done = _done(file)
-    left = sorted({*range(asked.trials)} - {told.seed for told in done})
+    left = sorted({*range(asked.first, asked.trials)} - {told.seed for told in _done(file)})
     for begin in range(0, len(left), PIECE):
         for told in _piece(left[begin : begin + PIECE], asked.kind, asked.fault):
-            done.append(told)
             with file.open("a") as kept:
                 kept.write(json.dumps(asdict(told)) + "\n")
+    done = _done(file)
     _print_table(done, faults)
     raise SystemExit(any(told.broken for told in done))
 

@@ -74,13 +74,24 @@ class Workers:
 
     def ask(self, path: str, **question: Any) -> Any:
         """Of Prefect's API, past the wire."""
-        url = f"{self._api}/{path}"
-        return httpx.post(url, json=question, trust_env=False, timeout=SECONDS).raise_for_status().json()
+        return self._answer("POST", path, question)
 
     def run(self, number: str) -> Any:
         """A flow run, as Prefect has it."""
-        answer = httpx.get(f"{self._api}/flow_runs/{number}", trust_env=False, timeout=SECONDS)
-        return answer.raise_for_status().json()
+        return self._answer("GET", f"flow_runs/{number}")
+
+    def _answer(self, method: str, path: str, question: Mapping[str, Any] | None = None) -> Any:
+        """Also where another strike has just killed the server: it is being started again."""
+
+        def answer() -> httpx.Response | None:
+            with suppress(httpx.TransportError):
+                found = httpx.request(
+                    method, f"{self._api}/{path}", json=question, trust_env=False, timeout=SECONDS
+                )
+                return None if found.is_server_error else found
+            return None
+
+        return awaited(answer, "Prefect's answer").raise_for_status().json()
 
     def serve(self, folder: Path) -> None:
         """From now on, flow runs lie in this case's folder, and soups ask for a helper."""
