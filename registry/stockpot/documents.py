@@ -83,6 +83,7 @@ _LATER = {
     "mixture",
     "objective",
     "own",
+    "own_beside",
     "references",
     "statistics",
     "statistics_on",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tests.e2e.domain_sweep import USED, plant_domains, tagged
+from tests.e2e.domain_sweep import TASK, USED, plant_domains, tagged
 
 from stockpot import calls
 from stockpot.entities import (
@@ -18,15 +18,19 @@ from stockpot.entities import (
     Recipe,
     SoupOutcome,
     SoupRequest,
+    digest_of_file,
     tags,
 )
 from stockpot.errors import BadRequest, BadTask, NothingToSoup
 from stockpot.testing.tiny import domain_weights, weights
 from stockpot.watching import Lines, Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.attesting import verify
 from stockpot.workflow.publishing.domains_told import domain_sentences
+from stockpot.workflow.reconciling import reconcile
 from stockpot.workflow.selecting.all_data import BEST_OF_ALL, SOUP_OF_ALL
 from stockpot.workflow.selecting.by_domain import MEAN_OF_RUNS, ROUTED, ROUTED_RUNS
+from stockpot.workflow.trace import rebuild
 from stockpot.workflow.walk import in_turn, walk
 
 if TYPE_CHECKING:
@@ -245,12 +249,48 @@ def test_each_specialist_is_a_version_with_an_alias_of_its_own(
         assert row.own is not None
         assert f"compared with the best run of {domain}" not in version.tags[tags.VERDICT_SENTENCE]
         assert f"than the best run of {domain}" in version.tags[tags.VERDICT_SENTENCE]
-    specialists = [s for s in outcome.registered if s.methods[0].startswith("specialist:")]
-    assert len(specialists) == sum(row.own is not None for row in outcome.report.rows)
-    assert specialists
     again = _walked(replace(request_, methods=("greedy",), margin=-50.0))
     assert [soup.uri for soup in again.registered] == [soup.uri for soup in outcome.registered]
     assert all(soup.adopted for soup in again.registered)
+
+
+def test_the_alias_leads_to_the_best_run_of_each_domain_where_no_average_is_better(
+    tiny_sweep: SoupRequest, client: "MlflowClient", experiment: str, tmp_path: Path
+) -> None:
+    """Two domains have their only run in common. Of the third, one run answers by chance."""
+    import mlflow
+
+    runs = {
+        "plants,birds-0": weights("dense", spread=0.0),
+        "stones-0": domain_weights("stones", spread=0.0),
+        "stones-1": domain_weights("stones", seed=1, spread=9.0),
+    }
+    asked = replace(tiny_sweep, task=TASK, task_args={"n": "300"}, shifts=(), methods=("greedy",))
+    asked = tagged(client, experiment, asked, runs)
+    outcome, place = _walked(asked), Workplace()
+    digests = {point.run_name: point.checkpoint for point in outcome.report.candidates}
+    for domain in USED:
+        run, told = (
+            ("stones-0", "Averaging it with others did not help there.")
+            if domain == "stones"
+            else ("plants,birds-0", "No average was tried there.")
+        )
+        uri = f"models:/tiny@challenger-{domain}"
+        folder = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / domain))
+        assert digest_of_file(Path(folder) / "model.safetensors") == digests[run]
+        assert len([*mlflow.pytorch.load_model(uri).parameters()]) == len(runs[run])
+        version = place.tracker.version(uri)
+        assert version.tags[tags.DOMAIN] == ("stones" if domain == "stones" else "birds,plants")
+        assert version.tags[tags.VERDICT] == "no_soup"
+        assert rebuild(version.uri, place.tracker, place.supply, tmp_path / "again").digest == digests[run]
+        verify(version.uri, place.tracker, place.supply, place.verifier)
+        page = client.get_model_version("tiny", version.version).description
+        assert told in page
+        assert f"challenger-{domain} was nobody's, and no soup of {domain} was found" in page
+    again = _walked(asked)
+    assert [(s.uri, s.aliases) for s in again.soups] == [(s.uri, s.aliases) for s in outcome.soups]
+    assert all(soup.adopted for soup in again.registered)
+    assert not reconcile(place)
 
 
 def test_grouped_begins_with_each_domains_best_and_adds_by_the_mixture(request_: SoupRequest) -> None:

@@ -30,8 +30,8 @@ class Meddled(MemoryTracker):
 class Decided(Aliases):
     """The soup is better than version 1, and than none, and not than any other."""
 
-    def ruling(self, row: ReportRow) -> Ruling:
-        holder = self._holder(row)
+    def ruling(self, row: ReportRow, domain: str = "") -> Ruling:  # noqa: ARG002 - whichever it is
+        holder = self._holder(domain)
         if holder is None:
             return Ruling(earned=True)
         is_better = holder.version == "1"

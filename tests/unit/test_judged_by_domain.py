@@ -1,5 +1,6 @@
 """What a soup among domains is judged by: a specialist by its domain, a generalist by mixture and base."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,17 +18,20 @@ from stockpot.entities import (
     ReportRow,
     SoupReport,
     SoupRequest,
+    tags,
 )
+from stockpot.errors import BadRequest
 from stockpot.store import MemoryStore
 from stockpot.testing.evaluators import TableEvaluator
 from stockpot.watching import Silent
-from stockpot.workflow.publishing.alias import Aliases, alias_of
-from stockpot.workflow.publishing.verdict import Verdict, earns_alias, judge, sentence
+from stockpot.workflow.publishing.alias import Aliases, Ruling, alias_of, domains_for, owed_alias
+from stockpot.workflow.publishing.verdict import Verdict, earns_alias, gains, judge, sentence
 from stockpot.workflow.selecting.curve import primary
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 A, B, C = (Digest(f"sha256:{letter * 64}") for letter in "abc")
 REQUEST = SoupRequest(model="birds", task="t", sweep="s")
+Scores = list[float]
 OWLS, MICE = 300, 300
 AIM = Aim(("owls",) * OWLS + ("mice",) * MICE, {"owls": 1.0, "mice": 1.0})
 
@@ -56,17 +60,44 @@ def test_a_specialist_is_judged_on_its_domain_alone(
 ) -> None:
     found = row("specialist:owls", on_the_mixture=on_the_mixture, own=own)
     assert judge(found, "test") is verdict
-    assert alias_of(found) == "challenger-owls"
-    assert earns_alias(found, report(found)) is (own > 0)
+    assert [*map(alias_of, domains_for(found))] == ["challenger-owls"]
+    assert earns_alias(found, report(found), "owls") is (own > 0)
     assert f"{own * 100:+.2f} points" in sentence(found, "test", None)
     assert "on split test of owls" in sentence(found, "test", None)
 
 
-def test_a_specialist_that_is_the_generalist_as_well_is_judged_on_the_mixture() -> None:
+def test_a_specialist_that_is_the_generalist_as_well_is_judged_on_the_mixture_and_may_have_both_aliases() -> (
+    None
+):
     found = row("greedy", "specialist:owls", on_the_mixture=-0.3, own=0.1)
     assert judge(found, "test") is Verdict.WORSE
+    assert [*map(alias_of, domains_for(found))] == ["challenger", "challenger-owls"]
     assert not earns_alias(found, report(found))
-    assert alias_of(found) == "challenger"
+    assert earns_alias(found, report(found), "owls")
+
+
+@pytest.mark.parametrize(
+    ("on_mice", "verdict"),
+    [(0.1, Verdict.BETTER), (0.0005, Verdict.NOT_BETTER), (-0.1, Verdict.NOT_BETTER)],
+)
+def test_one_specialist_of_two_domains_is_better_where_it_is_on_both_and_has_the_alias_of_each_by_itself(
+    on_mice: float, verdict: Verdict
+) -> None:
+    found = row("specialist:owls", "specialist:mice", on_the_mixture=-0.3, own=0.1)
+    found = replace(found, own_beside={"mice": gain(on_mice, "test of mice")})
+    told = report(found)
+    assert judge(found, "test") is verdict
+    assert [*map(alias_of, domains_for(found))] == ["challenger-mice", "challenger-owls"]
+    assert earns_alias(found, told, "owls")
+    assert earns_alias(found, told, "mice") is (on_mice > 0)
+    said = sentence(found, "test", None)
+    assert "better than the best run of owls: +10.00 points" in said
+    assert f"than the best run of mice: {on_mice * 100:+.2f} points" in said
+    assert [one.split for one in gains(found, told)] == ["test of owls", "test of mice"]
+    assert judge(replace(found, own=gain(-0.1), own_beside={"mice": gain(-0.2)}), "test") is Verdict.WORSE
+    unknown = replace(found, own_beside=None)
+    assert not earns_alias(unknown, told, "mice"), "an older report does not tell of it"
+    assert earns_alias(unknown, told, "owls")
 
 
 def test_a_generalist_that_may_be_worse_than_no_fine_tuning_has_no_alias_and_that_is_told() -> None:
@@ -84,7 +115,109 @@ def test_a_generalist_that_may_be_worse_than_no_fine_tuning_has_no_alias_and_tha
 
 def test_a_specialist_is_not_asked_whether_the_mixture_is_better_than_the_base() -> None:
     found = replace(row("specialist:owls", on_the_mixture=-0.3, own=0.1), versus_base=gain(-0.2))
-    assert earns_alias(found, report(found))
+    assert earns_alias(found, report(found), "owls")
+
+
+def judge_of(found: ReportRow, holder: Scores | None, *others: ReportRow) -> Aliases:
+    """Decides where version 3 of these scores holds every alias, or nobody any."""
+    held = ModelVersion("birds", "3", None, None, {})
+    known = {Recipe.mean([C]).digest: SimpleNamespace(version="3")}
+    of_holder = replace(row("uniform", on_the_mixture=0.0), recipe=Recipe.mean([C]))
+    best_on_owls = [1.0] * OWLS + [0.0] * MICE
+    inner = TableEvaluator(
+        lambda recipe: holder or [] if recipe == of_holder.recipe else best_on_owls,
+        n=OWLS + MICE,
+        split="test",
+    )
+
+    def version(uri: str) -> ModelVersion:
+        if holder is None:
+            raise BadRequest(f"no {uri}")
+        return held
+
+    return Aliases(
+        cast("Any", SimpleNamespace(version=version)),
+        cast("Any", SimpleNamespace(registration=lambda _, recipe: known.get(recipe))),
+        cast("Any", None),
+        cast("Any", SimpleNamespace(groups=lambda _: None)),
+        SharedEvaluator(inner, MemoryStore(), aim=AIM),
+        report(found, of_holder, *others),
+        Silent(),
+        "ann",
+    )
+
+
+def alone(*methods: str, run: Digest = B) -> ReportRow:
+    return replace(row(*methods, on_the_mixture=-0.3), recipe=Recipe.mean([run]))
+
+
+def test_a_domains_best_run_has_its_alias_where_nobody_has_and_that_is_told() -> None:
+    found = alone("specialist:owls")
+    ruling = judge_of(found, None).ruling(found, "owls")
+    assert ruling.earned
+    assert ruling.why == (
+        "challenger-owls was nobody's, and no soup of owls was found: this is its best run, by its own "
+        "held-out examples."
+    )
+    assert judge(found, "test") is Verdict.NO_SOUP
+    assert sentence(found, "test", None) == "soup: no soup: the best run of owls alone"
+    assert gains(found, report(found)) == [], "it is the yardstick itself"
+    soup = row("specialist:owls", on_the_mixture=-0.3, own=0.1)
+    assert judge_of(soup, None).ruling(soup, "owls") == Ruling(earned=True)
+
+
+@pytest.mark.parametrize(("on_owls", "earned"), [(0.5, True), (1.0, False)])
+def test_a_domains_best_run_takes_its_alias_only_where_it_is_shown_not_to_be_worse(
+    on_owls: float, *, earned: bool
+) -> None:
+    """By the domain alone: on all others it may be worse. With a margin above zero a twin is not enough."""
+    holder = [on_owls - place % 2 / 10 * earned for place in range(OWLS)] + [1.0] * MICE
+    found = alone("specialist:owls")
+    aliases = judge_of(found, holder)
+    aliases = replace(aliases, report=replace(aliases.report, request=replace(REQUEST, margin=0.1)))
+    ruling = aliases.ruling(found, "owls")
+    assert (ruling.earned, ruling.holder) == (earned, "models:/birds/3")
+    assert "on split test of owls" in ruling.why
+
+
+def test_one_run_that_greedy_ended_in_has_no_generalists_alias() -> None:
+    """Unless it is registered in a soup's place, which the request must ask for."""
+    both = alone("greedy", "specialist:owls")
+    assert domains_for(both) == ("owls",)
+    assert domains_for(both, stands_in=True) == ("", "owls")
+    assert domains_for(alone("greedy")) == ()
+    assert domains_for(row("uniform", on_the_mixture=0.1)) == ()
+
+
+def owed(
+    row: ReportRow, *given: str, taken: Sequence[str] = (), stands_in: bool = False, by: float = 0.1
+) -> str:
+    """The alias that a version of it would get that was given these; others hold those that are taken."""
+
+    def version(uri: str) -> ModelVersion:
+        if uri.rpartition("@")[2] in taken:
+            return ModelVersion("birds", "3", None, None, {})
+        raise BadRequest(f"no {uri}")
+
+    made = ModelVersion("birds", "4", None, None, {tags.ALIAS: ",".join(given)})
+    tracker = cast("Any", SimpleNamespace(version=version))
+    return owed_alias(made, row.recipe.digest, report(row), tracker, stands_in=stands_in)
+
+
+def test_an_alias_is_owed_for_each_domain_and_once() -> None:
+    """Else a request whose answer is known would be walked again for ever, or never again."""
+    two = row("specialist:owls", "specialist:mice", on_the_mixture=-0.3, own=0.1)
+    two = replace(two, own_beside={"mice": gain(0.1)})
+    assert owed(two) == "challenger-mice"
+    assert owed(two, "challenger-mice") == "challenger-owls"
+    assert owed(two, "challenger-mice", "challenger-owls") == ""
+    assert owed(two, "challenger-mice", taken=["challenger-owls"]) == ""
+    best = alone("greedy", "specialist:owls", run=A)
+    assert owed(best) == "challenger-owls"
+    assert owed(best, "challenger-owls") == ""
+    assert owed(best, "challenger-owls", stands_in=True) == "challenger"
+    other = alone("specialist:owls")
+    assert owed(other, "challenger-owls", stands_in=True) == "", "another run is the best single candidate"
 
 
 @pytest.mark.parametrize(
@@ -97,24 +230,10 @@ def test_a_specialist_is_not_asked_whether_the_mixture_is_better_than_the_base()
 )
 def test_the_holder_is_compared_with_on_what_the_soup_is_for(found: ReportRow, *, earned: bool) -> None:
     """The soup is better on owls than the holder, and worse on mice by more."""
-    soup = [1.0] * OWLS + [0.0] * MICE
     before = [0.9 - place % 2 / 10 for place in range(OWLS)] + [1.0] * MICE
-    inner = TableEvaluator(lambda recipe: soup if recipe.is_soup else before, n=OWLS + MICE, split="test")
-    holder = ModelVersion("birds", "3", None, None, {})
-    known = {Recipe.mean([C]).digest: SimpleNamespace(version="3")}
-    other = replace(row("uniform", on_the_mixture=0.0), recipe=Recipe.mean([C]))
-    aliases = Aliases(
-        cast("Any", SimpleNamespace(version=lambda _: holder)),
-        cast("Any", SimpleNamespace(registration=lambda _, recipe: known.get(recipe))),
-        cast("Any", None),
-        cast("Any", SimpleNamespace(groups=lambda _: None)),
-        SharedEvaluator(inner, MemoryStore(), aim=AIM),
-        report(found, other),
-        Silent(),
-        "ann",
-    )
-    ruling = aliases.ruling(found)
-    assert (ruling.earned, ruling.holder) == (earned, holder.uri)
+    (domain,) = domains_for(found)
+    ruling = judge_of(found, before).ruling(found, domain)
+    assert (ruling.earned, ruling.holder) == (earned, "models:/birds/3")
     assert ("on split test of" in ruling.why) is (found.own is not None)
 
 

@@ -182,6 +182,19 @@ def test_nobody_is_said_to_have_looked_too_late_who_had_promised_no_more(
     assert [entry.fact["event"] for entry in trail if entry.kind == "watch"] == events
 
 
+def test_each_alias_that_we_gave_to_a_duplicate_moves_and_a_persons_stays(office: Office) -> None:
+    first, second = version(office), version(office)
+    row(office, first)
+    for alias in ("challenger-owls", "challenger-mice"):
+        office.tracker.set_alias("birds", alias, second.version)
+    office.tracker.aliases["birds", "challenger-newts"] = second.version  # without our tag
+    (found,) = office.look(really=True)
+    assert "the alias challenger-mice, challenger-owls, which Stockpot gave, moves" in found.remedy
+    assert "a person gave it the alias challenger-newts, which stays" in found.told
+    assert office.tracker.version(first.uri).aliases == ("challenger-mice", "challenger-owls")
+    assert office.tracker.version(second.uri).aliases == ("challenger-newts",)
+
+
 @pytest.mark.parametrize("alias", ["production", "challenger"])
 def test_an_alias_that_a_person_gave_to_a_duplicate_stays_and_is_told(office: Office, alias: str) -> None:
     first, second = version(office), version(office)

@@ -53,6 +53,7 @@ from stockpot.workflow.publishing.verdict import (
     columns,
     ends,
     reasons,
+    row_that_is,
     score,
     score_of,
     sentence,
@@ -175,7 +176,7 @@ def show_snapshot(
     _show_report(snapshot.report)
     _show_protocol(snapshot.report.protocols[:1], snapshot.report.request.task_args)
     _show_ingredients(snapshot, tracker)
-    row = next(row for row in snapshot.report.rows if row.recipe == snapshot.recipe)
+    row = row_that_is(snapshot.report, snapshot.recipe.digest)
     names = {c.checkpoint: c.run_name for c in snapshot.report.candidates}
     for selection in snapshot.report.selections:
         if selection.method in row.methods:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from stockpot.entities.digest import Digest
 from stockpot.entities.recipe import Recipe
 from stockpot.entities.sweep import Candidate
+from stockpot.entities.tags import ALIAS
 
 
 class RegistrationState(StrEnum):
@@ -58,6 +59,15 @@ class ModelVersion:
     def uri(self) -> str:
         """``models:/NAME/VERSION``."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The aliases that Stockpot gave to it, whoever has them now."""
+        return frozenset(filter(None, self.tags.get(ALIAS, "").split(",")))
+
+    def given_too(self, alias: str) -> str:
+        """The tag ``stockpot.alias`` once it has this one as well."""
+        return ",".join(sorted({*self.given, alias}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class ReportRow:
     """Of a soup among domains, on the report split, where the base is known."""
     versus_specialists: Mapping[str, Comparison] | None = None
     """By domain, compared with that one's specialist there. The intervals hold all at once."""
+    own_beside: Mapping[str, Comparison] | None = None
+    """Of one specialist of several domains: by domain, what `own` is of the first, for the others."""
 
     @property
     def models(self) -> int:

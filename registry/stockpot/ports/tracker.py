@@ -306,7 +306,9 @@ class Tracker(Protocol):
         ...
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Tag a version with ``stockpot.alias``, which stays, and point that alias at it."""
+        """Name the alias in the version's tag ``stockpot.alias``, which stays, beside others that it was
+        given, and point it there.
+        """
         ...
 
     def point_alias(self, model: str, alias: str, version: str) -> None:

@@ -525,6 +525,18 @@ class TrackerContract(RegistryContract):
         assert tracker.version(first.uri).aliases == ()
         assert tracker.version(first.uri).tags["stockpot.alias"] == "challenger"
 
+    def test_a_version_keeps_in_its_tag_every_alias_that_it_was_given(
+        self, tracker: Tracker, publication: Publication
+    ) -> None:
+        version = registered(tracker, publication)
+        assert version.given == frozenset()
+        for alias in ("challenger-b", "challenger-a", "challenger-b"):
+            tracker.set_alias(version.name, alias, version.version)
+        found = tracker.version(version.uri)
+        assert found.aliases == ("challenger-a", "challenger-b")
+        assert found.tags["stockpot.alias"] == "challenger-a,challenger-b"
+        assert found.given == {"challenger-a", "challenger-b"}
+
     def test_an_alias_that_is_pointed_at_a_version_leaves_its_tags(
         self, tracker: Tracker, publication: Publication
     ) -> None:

@@ -103,7 +103,7 @@ class MemoryRegistry:
         found = self.version(f"models:/{model}/{version}")
         versions = self.versions_kept[model]
         place = next(i for i, kept in enumerate(versions) if kept.version == found.version)
-        versions[place] = replace(found, tags={**found.tags, ALIAS: alias}, aliases=())
+        versions[place] = replace(found, tags={**found.tags, ALIAS: found.given_too(alias)}, aliases=())
         self.aliases[model, alias] = version
 
     def point_alias(self, model: str, alias: str, version: str) -> None:

@@ -366,8 +366,9 @@ class MlflowTracker(Tracker):
             self._client.set_model_version_tag(version.name, version.version, tag, cut(value, MOST_TAG))
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
+        given = self.version(f"models:/{model}/{version}").given_too(alias)
         with asking(f"alias {alias!r} of {model!r}", invalid=BadRequest, missing=BadRequest):
-            self._client.set_model_version_tag(model, version, ALIAS, alias)
+            self._client.set_model_version_tag(model, version, ALIAS, given)
             self._client.set_registered_model_alias(model, alias, version)
 
     def point_alias(self, model: str, alias: str, version: str) -> None:

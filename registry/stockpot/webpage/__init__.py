@@ -66,7 +66,8 @@ def render(page: VersionPage, figure: bytes) -> str:
         judged=verdict.judge(page.row, page.report.request.report_on).value,
         whom=verdict.whom(page.row),
         gains=verdict.gains(page.row, page.report),
-        reasons=[] if verdict.specialty(page.row) else list(verdict.reasons(page.report)),
+        deciding=len(verdict.specialties(page.row)) if verdict.is_specialist(page.row) else 1,
+        reasons=[] if verdict.is_specialist(page.row) else list(verdict.reasons(page.report)),
         **_words(unit),
     )
 

@@ -26,6 +26,7 @@ from stockpot.workflow.gathering.recalled import recalled, told
 from stockpot.workflow.gathering.starting_point import base_as_listed, pinned
 from stockpot.workflow.leases import Hold, holder
 from stockpot.workflow.publishing.alias import owed_alias
+from stockpot.workflow.publishing.policy import stands_in
 from stockpot.workflow.publishing.standing import without_model
 from stockpot.workflow.walk import Leader, Place, Stage, walk
 
@@ -135,9 +136,9 @@ def _as_found(known: Answer, place: Office) -> SoupOutcome | str:
         return change
     if change := _recalled_since(known.outcome.report, place):
         return change
-    soups = []
+    soups, stands = [], stands_in(known.outcome.report, known.outcome.soups)
     for soup in known.outcome.soups:
-        there = _still_there(soup, known.outcome.report, place.tracker)
+        there = _still_there(soup, known.outcome.report, place.tracker, stands_in=stands)
         if isinstance(there, str):
             return there
         soups.append(there)
@@ -156,7 +157,9 @@ def _recalled_since(report: SoupReport, place: Office) -> str:
     return ""
 
 
-def _still_there(soup: PublishedSoup, report: SoupReport, tracker: "Tracker") -> PublishedSoup | str:
+def _still_there(
+    soup: PublishedSoup, report: SoupReport, tracker: "Tracker", *, stands_in: bool
+) -> PublishedSoup | str:
     """The soup where a walk would leave it as it is; else a clause that says what a walk may do."""
     if soup.state is SoupState.LEFT_OUT:
         return soup
@@ -166,15 +169,17 @@ def _still_there(soup: PublishedSoup, report: SoupReport, tracker: "Tracker") ->
         version = tracker.version(soup.uri)
     except BadRequest:
         return f"{soup.uri} is gone"
-    left = _left_to_do(version, soup, report, tracker)
+    left = _left_to_do(version, soup, report, tracker, stands_in=stands_in)
     return left or replace(soup, state=SoupState.ADOPTED, aliases=version.aliases)
 
 
-def _left_to_do(version: ModelVersion, soup: PublishedSoup, report: SoupReport, tracker: "Tracker") -> str:
+def _left_to_do(
+    version: ModelVersion, soup: PublishedSoup, report: SoupReport, tracker: "Tracker", *, stands_in: bool
+) -> str:
     same = (version.run_id, version.tags.get(tags.RECIPE)) == (soup.run_id, soup.recipe)
     if not same or tags.DUPLICATE_OF in version.tags:
         return f"{soup.uri} is another soup, or a duplicate of one"
-    if alias := owed_alias(version, soup.recipe, report, tracker):
+    if alias := owed_alias(version, soup.recipe, report, tracker, stands_in=stands_in):
         return f"nobody holds the alias {alias}, which {soup.uri} has earned"
     return without_model(version, tracker)
 

@@ -1,7 +1,7 @@
 """Where the store and MLflow tell different things: told, and settled where it is for Stockpot to settle."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -167,16 +167,16 @@ class _Look:
     ) -> Iterator[tuple[Discrepancy, Remedy | None]]:
         for other in others:
             aliases = self._tracker.version(other.uri).aliases
-            given = other.tags.get(tags.ALIAS, "")
-            ours = is_earned(given) and given in aliases
-            ours = ours and other.tags.get(tags.CHECKPOINT) == lowest.tags.get(tags.CHECKPOINT)
-            theirs = [alias for alias in aliases if not (ours and alias == given)]
+            same = other.tags.get(tags.CHECKPOINT) == lowest.tags.get(tags.CHECKPOINT)
+            ours = [alias for alias in aliases if same and alias in other.given and is_earned(alias)]
+            theirs = [alias for alias in aliases if alias not in ours]
             is_told = other.tags.get(tags.DUPLICATE_OF) == lowest.version
             told = f"it holds the same soup as {lowest.uri}, which is the one that counts"
             if theirs:
                 told += f"; a person gave it the alias {', '.join(theirs)}, which stays"
             remedies = [] if is_told else [f"the tag {tags.DUPLICATE_OF}={lowest.version}"]
             if ours:
+                given = ", ".join(ours)
                 remedies.append(f"the alias {given}, which Stockpot gave, moves to {lowest.uri}")
             if remedies or theirs:
                 yield (
@@ -187,7 +187,7 @@ class _Look:
                         " and ".join(remedies),
                         f"move that alias to {lowest.uri} in MLflow's UI" if theirs else "",
                     ),
-                    self._settling(key, lowest, other if ours else None) if remedies else None,
+                    self._settling(key, lowest, other, ours) if remedies else None,
                 )
         if tags.DUPLICATE_OF in lowest.tags:
             yield (
@@ -197,22 +197,23 @@ class _Look:
                     f"it is called a duplicate of version {lowest.tags[tags.DUPLICATE_OF]}, which is gone",
                     f"the tag {tags.DUPLICATE_OF} is taken away",
                 ),
-                self._settling(key, lowest),
+                self._settling(key, lowest, lowest),
             )
 
-    def _settling(self, key: Key, lowest: ModelVersion, holder: ModelVersion | None = None) -> Remedy:
-        """`holder`: the duplicate that has the alias."""
+    def _settling(
+        self, key: Key, lowest: ModelVersion, holder: ModelVersion, aliases: Sequence[str] = ()
+    ) -> Remedy:
+        """`holder`: the duplicate that has these aliases."""
 
         def settle() -> None:
             self._tracker.reconcile(*key)
-            if holder is not None:
-                self._move(holder, lowest)
+            for alias in aliases:
+                self._move(alias, holder, lowest)
 
         return settle
 
-    def _move(self, holder: ModelVersion, lowest: ModelVersion) -> None:
+    def _move(self, alias: str, holder: ModelVersion, lowest: ModelVersion) -> None:
         """Raises Busy where another version has the alias by now."""
-        alias = holder.tags[tags.ALIAS]
         moved = trails.move_alias(
             self._place,
             lowest.name,

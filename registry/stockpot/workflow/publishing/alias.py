@@ -10,7 +10,6 @@ from stockpot.entities import (
     Recipe,
     ReportRow,
     SoupReport,
-    tags,
 )
 from stockpot.entities.domain import normalised
 from stockpot.errors import (
@@ -30,8 +29,9 @@ from stockpot.workflow.publishing.verdict import (
     gain,
     least_gain,
     margin,
+    row_that_is,
     short_of_base,
-    specialty,
+    specialties,
 )
 from stockpot.workflow.selecting.compared import compared, compared_on
 from stockpot.workflow.selecting.rows import GENERALIST
@@ -42,15 +42,22 @@ if TYPE_CHECKING:
     from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
 
 CHALLENGER = "challenger"
-"""The alias of a generalist. A specialist's is followed by its domain, as in challenger-python."""
+"""The alias of a generalist. A specialist's has its domain behind it, as in challenger-python."""
 TRIES = 5
 """To give it while somebody keeps moving it."""
 
 
-def alias_of(row: ReportRow) -> str:
-    """Which alias this soup may earn."""
-    domain = specialty(row)
+def alias_of(domain: str) -> str:
+    """The alias that specialists of a domain may earn, generalists where none is named."""
     return f"{CHALLENGER}-{normalised(domain)}" if domain else CHALLENGER
+
+
+def domains_for(row: ReportRow, *, stands_in: bool = False) -> tuple[str, ...]:
+    """The domains whose aliases this may earn; an empty text stands for the generalist's. A soup by greedy
+    may earn that one, and the best single candidate where it `stands_in` for soups.
+    """
+    generalist = stands_in or (row.recipe.is_soup and GENERALIST in row.methods)
+    return (*([""] if generalist else []), *specialties(row))
 
 
 def is_earned(alias: str) -> bool:
@@ -86,17 +93,17 @@ class Aliases:
     promised: float = PROMISED
     """Seconds within which somebody looks at the aliases."""
 
-    def ruling(self, row: ReportRow) -> Ruling:
-        """Whether this soup is shown not to be worse than the best single, nor than the holder. The best
-        single itself, registered where no soup is, is compared with the holder alone.
+    def ruling(self, row: ReportRow, domain: str = "") -> Ruling:
+        """Whether this soup is shown not to be worse than the best single, nor than the holder. One run, the
+        best single or a domain's best, registered where no soup is, is compared with the holder alone.
         """
-        if not _may_earn(row, self.report):
-            return Ruling(why=_falls_short(row, self.report))
-        alias, holder = alias_of(row), self._holder(row)
+        if not _may_earn(row, self.report, domain):
+            return Ruling(why=_falls_short(row, self.report, domain))
+        alias, holder = alias_of(domain), self._holder(domain)
         if holder is None:
-            return Ruling(earned=True)
+            return Ruling(earned=True, why=_for_want_of_a_soup(row, domain))
         try:
-            against = self._against(holder, row)
+            against = self._against(holder, row, domain)
         except (OutOfDeviceMemory, Unreachable):  # of the walk, not of the holder
             raise
         except (BadCheckpoint, BadRequest, BadTask, TrackingError) as error:
@@ -106,7 +113,7 @@ class Aliases:
                 why=f"{alias} stays with {holder.uri}, which cannot be measured: {why}",
             )
         told = f"{gain(against, self.report.unit)} on split {against.split}"
-        if against.low > least_gain(self.report, row):
+        if against.low > least_gain(self.report, domain):
             return Ruling(
                 earned=True,
                 holder=holder.uri,
@@ -115,56 +122,57 @@ class Aliases:
         return Ruling(
             holder=holder.uri,
             why=f"{alias} stays with {holder.uri}: {told} compared with that one, "
-            f"and the interval must lie above {margin(self.report, row)}.",
+            f"and the interval must lie above {margin(self.report, domain)}.",
         )
 
-    def is_free_for(self, version: ModelVersion, row: ReportRow) -> bool:
-        """Whether a version that was registered before may still get its alias: nobody has it, and this
+    def is_free_for(self, version: ModelVersion, domain: str) -> bool:
+        """Whether a version that was registered before may still get this alias: nobody has it, and this
         version never had it. A person, or a later sweep, may have given it away since.
         """
-        return _never_had(version, alias_of(row)) and self._holder(row) is None
+        return alias_of(domain) not in version.given and self._holder(domain) is None
 
-    def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None) -> Ruling:
+    def give(self, row: ReportRow, version: ModelVersion, ruling: Ruling | None, domain: str = "") -> Ruling:
         """Point the alias at the version if it earned it, on record. `ruling`: what was decided before, which
         is decided again where the holder is another now.
         """
         for _ in range(TRIES):
-            holder = self._holder(row)
+            holder = self._holder(domain)
             if holder is not None and holder.uri == version.uri:
                 return ruling or Ruling()
             if ruling is None or ruling.holder != (holder and holder.uri):
-                ruling = self.ruling(row)
-            if not ruling.earned or self._is_moved(row, version, holder, ruling):
+                ruling = self.ruling(row, domain)
+            if not ruling.earned or self._is_moved(row, version, holder, ruling, domain):
                 return ruling
-        return Ruling(why=f"{alias_of(row)} was moved {TRIES} times while this was decided, and stays there.")
+        alias = alias_of(domain)
+        return Ruling(why=f"{alias} was moved {TRIES} times while this was decided, and stays there.")
 
     def _is_moved(
-        self, row: ReportRow, version: ModelVersion, holder: ModelVersion | None, ruling: Ruling
+        self, row: ReportRow, version: ModelVersion, holder: ModelVersion | None, ruling: Ruling, domain: str
     ) -> bool:
         """Move it from the holder, unless another has it by now."""
         moved = move_alias(
             self,
             version.name,
-            alias_of(row),
+            alias_of(domain),
             version.version,
             expected=None if holder is None else holder.version,
             by=self.by,
-            reason=f"{_worth(row, self.report)} {ruling.why}".strip(),
+            reason=f"{_worth(row, self.report, domain)} {ruling.why}".strip(),
             earned=True,
             promised=self.promised,
         )
         return moved is not None
 
-    def _holder(self, row: ReportRow) -> ModelVersion | None:
-        return _holder_of(self.report.request.model, alias_of(row), self.tracker)
+    def _holder(self, domain: str) -> ModelVersion | None:
+        return _holder_of(self.report.request.model, alias_of(domain), self.tracker)
 
-    def _against(self, holder: ModelVersion, row: ReportRow) -> Comparison:
+    def _against(self, holder: ModelVersion, row: ReportRow, domain: str) -> Comparison:
         """The soup compared with the holder, on the report split, example by example."""
         split = self.report.request.report_on
         before = score_in_full(self._recipe_of(holder), self.evaluator)
         after = score_in_full(row.recipe, self.evaluator)
         groups = self.bench.groups(split)
-        if domain := specialty(row):
+        if domain:
             return compared_on(domain, split, before, after, groups=groups)
         return compared(split, before, after, groups=groups)
 
@@ -183,53 +191,61 @@ class Aliases:
         return Recipe.mean([checkpoint.digest])
 
 
-def owed_alias(version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker") -> str:
+def owed_alias(
+    version: ModelVersion, recipe: Digest, report: SoupReport, tracker: "Tracker", *, stands_in: bool
+) -> str:
     """The alias that a walk which finds this report again would give to the soup's version: nobody has it,
-    and the soup earned it, and never had it. Empty where there is none.
+    and the soup earned it, and never had it. Empty where there is none. `stands_in`: whether the best single
+    candidate is registered in a soup's place.
     """
-    rows = [row for row in report.rows if row.recipe.digest == recipe and _may_earn(row, report)]
-    earned = (alias_of(row) for row in rows)
+    row = row_that_is(report, recipe)
+    stands_in = stands_in and recipe == report.rows[0].recipe.digest
+    earned = (d for d in domains_for(row, stands_in=stands_in) if _may_earn(row, report, d))
     return next(
         (
             alias
-            for alias in earned
-            if _never_had(version, alias) and _holder_of(version.name, alias, tracker) is None
+            for alias in map(alias_of, earned)
+            if alias not in version.given and _holder_of(version.name, alias, tracker) is None
         ),
         "",
     )
 
 
-def _may_earn(row: ReportRow, report: SoupReport) -> bool:
-    """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may."""
-    return not row.recipe.is_soup or (_has_alias(row) and earns_alias(row, report))
+def _may_earn(row: ReportRow, report: SoupReport, domain: str) -> bool:
+    """Whether a soup is shown not to be worse than the best single; that one, where it is registered, may. So
+    may a domain's best run, which is what its soups are compared with.
+    """
+    return not row.recipe.is_soup or earns_alias(row, report, domain)
 
 
-def _has_alias(row: ReportRow) -> bool:
-    """Whether there is one for such soups."""
-    return GENERALIST in row.methods or bool(specialty(row))
+def _for_want_of_a_soup(row: ReportRow, domain: str) -> str:
+    """Why an alias that nobody holds goes to one run; empty where that needs no word."""
+    if row.recipe.is_soup or not domain:
+        return ""
+    return (
+        f"{alias_of(domain)} was nobody's, and no soup of {domain} was found: this is its best run, by its "
+        "own held-out examples."
+    )
 
 
-def _worth(row: ReportRow, report: SoupReport) -> str:
+def _worth(row: ReportRow, report: SoupReport, domain: str) -> str:
     """What a soup that may have the alias has shown."""
     asked = report.request
     whose = f"{row.label} of sweep {asked.sweep or asked.experiment}"
     if not row.recipe.is_soup:
         return f"{whose}, registered as no soup was."
-    return f"{whose}: {compared_told(row, report)}, and the interval lies above {margin(report, row)}."
+    return (
+        f"{whose}: {compared_told(row, report, domain)}, and the interval lies above "
+        f"{margin(report, domain)}."
+    )
 
 
-def _falls_short(row: ReportRow, report: SoupReport) -> str:
-    """Why a soup by greedy, or a specialist, does not have its alias. Nobody asks that of others."""
-    if not _has_alias(row):
-        return ""
-    told = f"It is not called {alias_of(row)}: {compared_told(row, report)}"
-    if worse := short_of_base(row, report):
+def _falls_short(row: ReportRow, report: SoupReport, domain: str) -> str:
+    """Why a soup does not have an alias that its like may earn."""
+    told = f"It is not called {alias_of(domain)}: {compared_told(row, report, domain)}"
+    if not domain and (worse := short_of_base(row, report)):
         told += f"; {worse}"
-    return f"{told}. The interval must lie above {margin(report, row)}."
-
-
-def _never_had(version: ModelVersion, alias: str) -> bool:
-    return version.tags.get(tags.ALIAS) != alias
+    return f"{told}. The interval must lie above {margin(report, domain)}."
 
 
 def _holder_of(model: str, alias: str, tracker: "Tracker") -> ModelVersion | None:

@@ -15,6 +15,7 @@ from stockpot.entities import (
     SoupReport,
 )
 from stockpot.errors import StockpotError, Unexpected
+from stockpot.prose import listed
 from stockpot.workflow.publishing.collisions_told import collision_tables
 from stockpot.workflow.publishing.domains_told import (
     Row,
@@ -24,9 +25,17 @@ from stockpot.workflow.publishing.domains_told import (
     domain_sentences,
 )
 from stockpot.workflow.publishing.markdown import MOST, folded, shown
-from stockpot.workflow.publishing.verdict import BESIDE_SCORES, cells, columns, interval, sentence, specialty
+from stockpot.workflow.publishing.verdict import (
+    BESIDE_SCORES,
+    cells,
+    columns,
+    interval,
+    is_specialist,
+    sentence,
+    specialties,
+)
 from stockpot.workflow.selecting.by_domain import ROUTED
-from stockpot.workflow.selecting.rows import GENERALIST
+from stockpot.workflow.selecting.rows import GENERALIST, domain_of
 
 if TYPE_CHECKING:
     from stockpot.ports import Watcher
@@ -110,7 +119,7 @@ def _concerns(one: Row, row: ReportRow) -> bool:
     """
     if isinstance(one, ReferenceRow):
         return one.label == ROUTED
-    return one is row or not (isinstance(one, ReportRow) and specialty(one))
+    return one is row or not (isinstance(one, ReportRow) and is_specialist(one))
 
 
 def _answers(one: Row) -> bool:
@@ -244,6 +253,14 @@ def _count(requests: int, split: str) -> str:
 
 
 def _origin(report: SoupReport, row: ReportRow) -> str:
+    if not row.recipe.is_soup and (domains := specialties(row)):
+        searches = [s for s in report.selections if domain_of(s.method) in domains]
+        tried = any(len(step.tried) > 1 for search in searches for step in search.steps)
+        return (
+            f"One run as it was logged: the best run of {shown(listed(domains), ROOM // 8)}, by its own "
+            "held-out examples. "
+            + ("Averaging it with others did not help there." if tried else "No average was tried there.")
+        )
     if not row.recipe.is_soup:
         return "One fine-tuned model as it was logged: the best of the sweep on the held-out split."
     if row.recipe.coefficients is not None:

@@ -1,9 +1,9 @@
 """Which soups of a report become versions, and in which order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from stockpot.entities import Register, ReportRow, SoupReport
+from stockpot.entities import PublishedSoup, Register, ReportRow, SoupReport
 from stockpot.workflow.publishing.verdict import Verdict, clause, judge
 
 
@@ -22,6 +22,14 @@ def left_out(row: ReportRow, report: SoupReport) -> str:
         return ""
     others = "--register all" if verdict is Verdict.WORSE else "--register not_worse"
     return f"{clause(row, request.report_on, report.unit)}. To register it all the same: {others}"
+
+
+def stands_in(report: SoupReport, soups: Iterable[PublishedSoup]) -> bool:
+    """Whether the best single candidate is registered in a soup's place: the request says so, and none of
+    these has a version.
+    """
+    averages = {row.recipe.digest for row in report.rows if row.recipe.is_soup}
+    return report.request.or_best_single and not any(soup.uri and soup.recipe in averages for soup in soups)
 
 
 def best_last(rows: Sequence[ReportRow], held_out: str) -> list[ReportRow]:

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 from stockpot.entities import Candidate, Digest, Ingredient, Snapshot
 from stockpot.workflow.gathering.only_weights import SOUP_FILE
 from stockpot.workflow.publishing.markdown import shown
-from stockpot.workflow.publishing.verdict import sentence
+from stockpot.workflow.publishing.verdict import row_that_is, sentence
 
 STATEMENT = "stockpot.intoto.json"
 CARD = "README.md"
@@ -115,7 +115,7 @@ def materials(model: str, snapshot: Snapshot) -> dict[str, Any]:
 def card(model: str, snapshot: Snapshot) -> str:
     """A model card as Hugging Face's hub reads one: its head is YAML. A single model is no merge."""
     report = snapshot.report
-    row = next(row for row in report.rows if row.recipe == snapshot.recipe)
+    row = row_that_is(report, snapshot.recipe.digest)
     made_of = ", ".join(_yaml(candidate.source.uri) for candidate in snapshot.ingredients)
     lines = [
         "---",

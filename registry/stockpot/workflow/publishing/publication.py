@@ -29,7 +29,7 @@ from stockpot.prose import minute
 from stockpot.workflow.publishing.markdown import shown
 from stockpot.workflow.publishing.page import INGREDIENTS, ROOM, description
 from stockpot.workflow.publishing.proofs import PROOFS, documents
-from stockpot.workflow.publishing.verdict import judge, sentence, specialty
+from stockpot.workflow.publishing.verdict import judge, row_that_is, sentence, specialties
 
 if TYPE_CHECKING:
     from stockpot.ports import Store
@@ -90,7 +90,9 @@ def compose(
 
 
 def _kind(row: ReportRow) -> str:
-    return f"soup-{'-'.join(row.methods)}" if row.recipe.is_soup else "best-single"
+    if row.recipe.is_soup:
+        return f"soup-{'-'.join(row.methods)}"
+    return f"best-{'-'.join(specialties(row)) or 'single'}"
 
 
 def name_of(report: SoupReport) -> Digest:
@@ -137,7 +139,7 @@ def told(filed: FiledReport, recipe: Recipe) -> str:
     if request.shifts:
         splits += f" and under {', '.join(request.shifts)}"
     arguments = ", ".join(f"{name}={value}" for name, value in request.task_args.items())
-    row = next(row for row in filed.report.rows if row.recipe.digest == recipe.digest)
+    row = row_that_is(filed.report, recipe.digest)
     found = sentence(row, request.report_on, filed.report.unit)
     when = minute(filed.created_at)
     return f"{when}, on {splits}, {request.task}({arguments}), margin {_margin(request)}: {found}"
@@ -173,7 +175,7 @@ def _tags(report: SoupReport, row: ReportRow, checkpoint: Digest) -> dict[str, s
         tags.SWEEP: request.sweep or request.experiment or "",
         tags.VERDICT: judge(row, request.report_on).value,
         tags.VERDICT_SENTENCE: sentence(row, request.report_on, report.unit),
-        **({tags.DOMAIN: specialty(row)} if specialty(row) else {}),
+        **({tags.DOMAIN: ",".join(specialties(row))} if specialties(row) else {}),
         **({tags.STATISTICS: str(row.recipe.overlay)} if isinstance(row.recipe.overlay, OverlayRule) else {}),
     }
 

@@ -40,10 +40,10 @@ from stockpot.soup.joined_adapter import TOLERANCE
 from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
-from stockpot.workflow.publishing.alias import Aliases, Ruling
+from stockpot.workflow.publishing.alias import Aliases, Ruling, domains_for
 from stockpot.workflow.publishing.claim import Claim, claimed
 from stockpot.workflow.publishing.page import Show, try_to_show, with_word_of_the_gate
-from stockpot.workflow.publishing.policy import best_last, left_out
+from stockpot.workflow.publishing.policy import best_last, left_out, stands_in
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
     FIGURE,
@@ -64,6 +64,7 @@ from stockpot.workflow.publishing.standing import (
     statistics_of,
 )
 from stockpot.workflow.publishing.transfer import differences, require_same
+from stockpot.workflow.publishing.verdict import row_that_is, specialties
 from stockpot.workflow.trails import PROMISED
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Publisher:
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
     ) -> tuple[PublishedSoup, ...]:
         """Register the soups that the request asks for and that are not registered yet, the best by held-out
-        score last, so that it is the newest version. Set the alias that one earned.
+        score last, so that it is the newest version. Set the aliases that they earned. A domain whose best
+        run is better than its averages has that one registered, so that who asks for its alias finds one.
 
         Where none of them ends in a version, that is the best single candidate's turn, if the request says
         so. `evaluator`: of the report split.
@@ -120,7 +122,7 @@ class Publisher:
             self.by,
             self.promised,
         )
-        soups = [row for row in report.rows if row.recipe.is_soup]
+        soups = [row for row in report.rows if row.recipe.is_soup or specialties(row)]
         done: dict[Digest, PublishedSoup] = {}
         self.watch.start("register", len(soups))
         for row in best_last(soups, request.select_on):
@@ -129,16 +131,30 @@ class Publisher:
                 _absent(row, SoupState.LEFT_OUT, why) if why else self._publish(report, row, ranking, aliases)
             )
             self.watch.advance("register")
-        if request.or_best_single and not any(soup.uri for soup in done.values()):
-            best = report.rows[0]
-            done[best.recipe.digest] = self._publish(report, best, ranking, aliases)
+        if stands_in(report, done.values()):
+            best = row_that_is(report, report.rows[0].recipe.digest)
+            before = done.get(best.recipe.digest)
+            new = before is not None and before.state is SoupState.REGISTERED
+            done[best.recipe.digest] = self._publish(
+                report, best, ranking, aliases, stands_in=True, just_made=new
+            )
         in_order = dict.fromkeys(row.recipe.digest for row in report.rows)
         return tuple(done[recipe] for recipe in in_order if recipe in done)
 
     def _publish(
-        self, report: SoupReport, row: ReportRow, ranking: "Ranking", aliases: Aliases
+        self,
+        report: SoupReport,
+        row: ReportRow,
+        ranking: "Ranking",
+        aliases: Aliases,
+        *,
+        stands_in: bool = False,
+        just_made: bool = False,
     ) -> PublishedSoup:
-        model = report.request.model
+        """`stands_in`: whether this is the best single candidate in a soup's place. `just_made`: whether this
+        request has made its version already.
+        """
+        model, domains = report.request.model, domains_for(row, stands_in=stands_in)
         if word := self._recalled_meanwhile(row, ranking):
             return _absent(row, SoupState.LEFT_OUT, f"{told(word)}. {LOOK_AGAIN}")
         with claimed(self.store, model, row.recipe, self.watch) as claim:
@@ -148,21 +164,23 @@ class Publisher:
             if why and not (report.request.again and version is None):
                 return _absent(row, SoupState.WITHDRAWN, why)
             soup = None if version is None else self._verified(version, row.recipe, known)
-            new, ruling = False, None
+            new = just_made
+            rulings: dict[str, Ruling] = {}
             if version is None or soup is None:
-                ruling = aliases.ruling(row)
-                version, soup, new = self._registered(report, row, ranking, ruling.why, claim)
+                rulings = {domain: aliases.ruling(row, domain) for domain in domains}
+                version, soup, new = self._registered(report, row, ranking, _why(rulings), claim)
             if new and (word := self._recalled_meanwhile(row, ranking)):  # who recalled it found no version
                 self.tracker.tag_version(version, tags.RECALLED, word.reason)
-                ruling = Ruling(why=f"{told(word)}. {LOOK_AGAIN}")
+                rulings = {"": Ruling(why=f"{told(word)}. {LOOK_AGAIN}")}
             others = self._other_statistics(version, row.recipe)
             news = not new and self._is_news(report, row, version)
             if news:
                 self._describe_anew(version, with_note(self._composed(report, row, ranking, soup), others))
             unfinished = claim.is_unfinished(version.run_id)
-            if word is None and (new or unfinished or aliases.is_free_for(version, row)):
-                ruling = aliases.give(row, version, ruling)
-                version = self.tracker.version(version.uri)
+            for domain in () if word else domains:
+                if new or unfinished or aliases.is_free_for(version, domain):
+                    rulings[domain] = aliases.give(row, version, rulings.get(domain), domain)
+                    version = self.tracker.version(version.uri)
             if known is None or not is_registered_as(known, version):
                 with suppress(NotPermitted):  # a copy's run may be a stranger's
                     self.tracker.note_version(version)
@@ -176,7 +194,7 @@ class Publisher:
                 model_id=version.model_id,
                 version=version.version,
             )
-        notes = (copied_from(version, model), others, ruling.why if ruling else "")
+        notes = (copied_from(version, model), others, _why(rulings))
         return PublishedSoup(
             row.methods,
             row.recipe.digest,
@@ -413,6 +431,11 @@ class Publisher:
             "was compared with the merged model: numbers differ by less than "
             f"{TOLERANCE:g} of their tensor's largest, of 16-bit ones by less than two of their steps."
         )
+
+
+def _why(rulings: Mapping[str, Ruling]) -> str:
+    """What is to be explained of them."""
+    return " ".join(ruling.why for ruling in rulings.values() if ruling.why)
 
 
 def _absent(row: ReportRow, state: SoupState, why: str) -> PublishedSoup:

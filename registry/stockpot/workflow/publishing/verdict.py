@@ -1,12 +1,13 @@
 """The outcome in words: what the terminal, the version's page and the flow's artifact open with."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
     Comparison,
+    Digest,
     EnsembleRow,
     ReferenceRow,
     ReportRow,
@@ -15,7 +16,7 @@ from stockpot.entities import (
     Step,
 )
 from stockpot.prose import counted, listed
-from stockpot.workflow.selecting.rows import GENERALIST, domain_of
+from stockpot.workflow.selecting.rows import GENERALIST, domain_of, domains_of
 
 POINT = 0.01
 """Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
@@ -52,19 +53,53 @@ def row_of(report: SoupReport, method: str) -> ReportRow | None:
     return next((row for row in report.rows if method in row.methods), None)
 
 
-def specialty(row: ReportRow) -> str:
-    """The domain of a soup that was found as its specialist alone; empty for all others."""
-    alone = row.own is not None and all(map(domain_of, row.methods))
-    return domain_of(row.methods[0]) if alone else ""
+def row_that_is(report: SoupReport, recipe: Digest) -> ReportRow:
+    """The row of a recipe that has one. The best single candidate has two where a method ended in it: if it
+    is a domain's best run as well, the one that tells so.
+    """
+    rows = [row for row in report.rows if row.recipe.digest == recipe]
+    return [*filter(specialties, rows), *rows][0]
+
+
+def specialties(row: ReportRow) -> tuple[str, ...]:
+    """The domains whose specialist this is, whatever else it is, sorted."""
+    return tuple(sorted(domains_of(row.methods)))
+
+
+def is_specialist(row: ReportRow) -> bool:
+    """Whether it was found as that alone."""
+    return bool(row.methods) and all(map(domain_of, row.methods))
+
+
+def judged(row: ReportRow, split: str) -> Mapping[str, Comparison]:
+    """What a soup is judged by: its gain over the best single candidate, under an empty text; a specialist's
+    over the best run of each of its domains, by domain.
+    """
+    return _own(row) or {"": row.versus_best[split]}
+
+
+def _own(row: ReportRow) -> Mapping[str, Comparison]:
+    """By domain, of a soup that was found as specialist alone; else empty."""
+    found = {domain: _versus(row, domain, "") for domain in domains_of(row.methods)}
+    return {domain: own for domain, own in found.items() if own is not None and is_specialist(row)}
+
+
+def _versus(row: ReportRow, domain: str, split: str) -> Comparison | None:
+    """With the best run of the domain; with the best single candidate where none is named."""
+    if not domain:
+        return row.versus_best[split]
+    first = domains_of(row.methods)[:1] == [domain]
+    return row.own if first else (row.own_beside or {}).get(domain)
 
 
 def judge(row: ReportRow, split: str) -> Verdict:
     """Compare with zero: the interval lies above, below, or holds it. A specialist is judged on its domain,
-    and compared with the best run of that.
+    and compared with the best run of that; of several it is better, or worse, where it is on each.
     """
     if not row.recipe.is_soup:
         return Verdict.NO_SOUP
-    return _verdict(_primary(row, split))
+    found = {*map(_verdict, judged(row, split).values())}
+    return found.pop() if len(found) == 1 else Verdict.NOT_BETTER
 
 
 def _verdict(gain: Comparison) -> Verdict:
@@ -73,39 +108,36 @@ def _verdict(gain: Comparison) -> Verdict:
     return Verdict.WORSE if gain.high < 0 else Verdict.NOT_BETTER
 
 
-def _primary(row: ReportRow, split: str) -> Comparison:
-    return row.own if row.own is not None and specialty(row) else row.versus_best[split]
-
-
-def earns_alias(row: ReportRow, report: SoupReport) -> bool:
-    """Whether a soup may have its alias: its interval's lower end lies above the margin. So must that of a
-    generalist among domains compared with the base, where that is known.
+def earns_alias(row: ReportRow, report: SoupReport, domain: str = "") -> bool:
+    """Whether a soup may have its alias, or that of a domain: its interval's lower end lies above the margin.
+    So must that of a generalist among domains compared with the base, where that is known.
     """
-    if not row.recipe.is_soup or short_of_base(row, report):
+    if not row.recipe.is_soup or (not domain and short_of_base(row, report)):
         return False
-    return _primary(row, report.request.report_on).low > least_gain(report, row)
+    found = _versus(row, domain, report.request.report_on)
+    return found is not None and found.low > least_gain(report, domain)
 
 
 def short_of_base(row: ReportRow, report: SoupReport) -> str:
     """A clause, where a generalist is not shown to be as good as no fine-tuning at all; else empty."""
-    if specialty(row) or row.versus_base is None or row.versus_base.low > least_gain(report, row):
+    if row.versus_base is None or row.versus_base.low > least_gain(report):
         return ""
     return f"compared with the base, {gain(row.versus_base, report.unit)} on split {row.versus_base.split}"
 
 
-def least_gain(report: SoupReport, row: ReportRow) -> float:
+def least_gain(report: SoupReport, domain: str = "") -> float:
     """What an interval's lower end must exceed for the alias: the margin as a difference of scores."""
-    return margin_as_difference(report.request, report.unit, _best_single(report, row))
+    return margin_as_difference(report.request, report.unit, _best_single(report, domain))
 
 
-def margin(report: SoupReport, row: ReportRow) -> str:
+def margin(report: SoupReport, domain: str = "") -> str:
     """The same for people, with what it is a part of."""
     whose = "the best single candidate's score"
-    return margin_told(report.request, report.unit, _best_single(report, row), whose)
+    return margin_told(report.request, report.unit, _best_single(report, domain), whose)
 
 
-def _best_single(report: SoupReport, row: ReportRow) -> float:
-    best, domain = report.rows[0], specialty(row)
+def _best_single(report: SoupReport, domain: str) -> float:
+    best = report.rows[0]
     return best.domains[domain].score if domain and best.domains else best.scores[report.request.report_on]
 
 
@@ -133,12 +165,13 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
     """The same, without what it is about."""
     verdict = judge(row, report_on)
     if verdict is Verdict.NO_SOUP:
-        domains = [*map(domain_of, row.methods)]
-        if domains and all(domains):
-            return f"no soup: the best run of {listed(domains)} alone"
-        return "no soup: the best single candidate alone"
-    told = f"{PHRASES[verdict]} than {whom(row)}: {_gained(row, report_on, unit)}"
-    if specialty(row):
+        return f"no soup: {whom(row)} alone"
+    by_domain = judged(row, report_on)
+    told = "; ".join(
+        f"{PHRASES[_verdict(found)]} than {_whom(domain)}: {_gained(found, unit)}"
+        for domain, found in by_domain.items()
+    )
+    if "" not in by_domain:
         return told
     shifted = row.versus_best.get(MEAN_OF_SHIFTS)
     if shifted is None:
@@ -148,25 +181,30 @@ def clause(row: ReportRow, report_on: str, unit: str | None) -> str:
 
 
 def gains(row: ReportRow, report: SoupReport) -> list[Comparison]:
-    """The comparisons with that: the first is the one that decides. A specialist's is the only one."""
-    if row.own is not None and specialty(row):
-        return [row.own]
+    """The comparisons with that: the first is the one that decides. A specialist's are those that do."""
+    if is_specialist(row):
+        return [*_own(row).values()]
     return [row.versus_best[split] for split in columns(report.request) if split in row.versus_best]
 
 
-def compared_told(row: ReportRow, report: SoupReport) -> str:
-    """The comparison that a soup's verdict rests on."""
-    return f"{_gained(row, report.request.report_on, report.unit)} compared with {whom(row)}"
+def compared_told(row: ReportRow, report: SoupReport, domain: str = "") -> str:
+    """The comparison that a soup's alias rests on, or that of a domain."""
+    found = _versus(row, domain, report.request.report_on)
+    told = "nothing is known" if found is None else _gained(found, report.unit)
+    return f"{told} compared with {_whom(domain)}"
 
 
-def _gained(row: ReportRow, report_on: str, unit: str | None) -> str:
-    found = _primary(row, report_on)
+def _gained(found: Comparison, unit: str | None) -> str:
     return f"{gain(found, unit)} on split {found.split}"
 
 
 def whom(row: ReportRow) -> str:
     """What a row is compared with, for its verdict."""
-    return f"the best run of {specialty(row)}" if specialty(row) else "the best single candidate"
+    return _whom(listed(domains_of(row.methods)) if is_specialist(row) else "")
+
+
+def _whom(domain: str) -> str:
+    return f"the best run of {domain}" if domain else "the best single candidate"
 
 
 def gain(comparison: Comparison, unit: str | None) -> str:

@@ -18,6 +18,7 @@ from stockpot.entities import (
 from stockpot.errors import BadRequest
 from stockpot.ports import Records
 from stockpot.workflow.publishing.publication import reports_on, told
+from stockpot.workflow.publishing.verdict import row_that_is
 from stockpot.workflow.reporting.championship import Championship, championship
 from stockpot.workflow.reporting.neighbours import Neighbourhood, held_out_scores, neighbourhood
 from stockpot.workflow.reporting.searches import Search, searches
@@ -111,7 +112,7 @@ def version_page(uri: str, place: Records, alias: str) -> VersionPage:
         candidates=snapshot.ingredients,
         checkpoint=snapshot.checkpoint,
         report=report,
-        row=next(row for row in report.rows if row.recipe.digest == snapshot.recipe.digest),
+        row=row_that_is(report, snapshot.recipe.digest),
         championship=championship(version, snapshot, report, alias, place),
         searches=searches(report),
         neighbourhood=neighbourhood(snapshot.recipe, report, place.store),

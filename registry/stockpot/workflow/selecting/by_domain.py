@@ -1,7 +1,7 @@
 """What a report tells of domains: every row by domain, what a router would do, and what each average gave."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ from stockpot.statistics import routed as routed_to
 from stockpot.workflow.selecting.all_data import BEST_OF_ALL
 from stockpot.workflow.selecting.by_posterior import Mixed
 from stockpot.workflow.selecting.compared import compared, compared_on
-from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST
-from stockpot.workflow.selecting.specialists import Specialist, whose
+from stockpot.workflow.selecting.rows import BEST_SINGLE, GENERALIST, domains_of
+from stockpot.workflow.selecting.specialists import Specialist
 from stockpot.workflow.selecting.watched import score_in_full
 
 if TYPE_CHECKING:
@@ -108,10 +108,8 @@ class _Telling:
         return self.known[recipe.digest]
 
     def _row(self, row: ReportRow, routed: Score | None) -> ReportRow:
-        score, own, versus = self._score(row.recipe), None, None
-        if domain := whose(row.methods):
-            best = next(s.best_run for s in self.specialists if s.domain == domain)
-            own = None if best == row.recipe else self._on(domain, self._score(best), score)
+        score, versus = self._score(row.recipe), None
+        own = self._own(row.recipe, domains_of(row.methods), score)
         if GENERALIST in row.methods and row.recipe.is_soup and routed is not None:
             pairs = pairs_by_domain(routed, score, self.aim.domains, self.groups)
             versus = simultaneous({domain: pairs[domain] for domain in self.aim.counting})
@@ -120,10 +118,16 @@ class _Telling:
         return replace(
             row,
             domains=self._cells(score),
-            own=own,
+            own=own[0][1] if own else None,
+            own_beside=dict(own[1:]) or None,
             versus_specialists=versus,
             versus_base=from_start if row.recipe.is_soup else None,
         )
+
+    def _own(self, recipe: Recipe, domains: Iterable[str], score: Score) -> list[tuple[str, Comparison]]:
+        """Compared with the best run of each of these domains, on its examples: unless this is that run."""
+        best = {s.domain: s.best_run for s in self.specialists}
+        return [(d, self._on(d, self._score(best[d]), score)) for d in domains if best[d] != recipe]
 
     def _best_run(self, specialist: Specialist) -> BestRun:
         best = specialist.best_run

@@ -17,6 +17,11 @@ def domain_of(method: str) -> str:
     return method.removeprefix(SPECIALIST) if method.startswith(SPECIALIST) else ""
 
 
+def domains_of(methods: Sequence[str]) -> list[str]:
+    """Those whose specialists these methods look for, in their order."""
+    return [*filter(None, map(domain_of, methods))]
+
+
 def label(methods: Sequence[str]) -> str:
     """Of the soup that these methods found: "greedy and uniform soup", "python specialist"."""
     general = [method for method in methods if not domain_of(method)]

@@ -22,7 +22,7 @@ from stockpot.entities.domain import labels
 from stockpot.prose import counted
 from stockpot.selection.greedy import Greedy
 from stockpot.workflow.selecting.overlaid import overlaid
-from stockpot.workflow.selecting.rows import SPECIALIST, domain_of
+from stockpot.workflow.selecting.rows import SPECIALIST
 from stockpot.workflow.selecting.search import search
 from stockpot.workflow.selecting.watched import score_in_full
 
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from stockpot.workflow.selecting.domains import Domains
     from stockpot.workflow.selecting.ranking import Ranking
     from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
-
-
-def whose(methods: Sequence[str]) -> str:
-    """The domain whose specialist one of these methods found; empty where none did. Of several, which may
-    have runs in common, the first.
-    """
-    return next(filter(None, map(domain_of, methods)), "")
 
 
 def own_candidates(domain: str, candidates: Sequence[Candidate], runs: Mapping[str, str]) -> list[Candidate]:
