@@ -284,7 +284,7 @@ def test_the_alias_leads_to_the_best_run_of_each_domain_where_no_average_is_bett
         assert version.tags[tags.VERDICT] == "no_soup"
         assert rebuild(version.uri, place.tracker, place.supply, tmp_path / "again").digest == digests[run]
         verify(version.uri, place.tracker, place.supply, place.verifier)
-        page = client.get_model_version("tiny", version.version).description
+        page = client.get_model_version("tiny", version.version).description or ""
         assert told in page
         assert f"challenger-{domain} was nobody's, and no soup of {domain} was found" in page
     again = _walked(asked)
