@@ -70,11 +70,12 @@ def test_averages_have_the_same_bits_as_on_the_cpu(
     grouped = Recipe.grouped([digests[:2], digests[2:3], digests[3:]])
     module = tiny.MODELS[kind]().to(device, dtype)
     live = LiveModule(module, CachedCheckpoints(cache), device)
-    for recipe in (by_tensor, Recipe.grouped([digests[:1], digests[2:3], digests[3:]]), grouped):
+    ties = Recipe.ties(digests[0], digests[1:])
+    for recipe in (by_tensor, Recipe.grouped([digests[:1], digests[2:3], digests[3:]]), ties, grouped):
         held = live.hold(recipe)
         for name, tensor in averaged_tensors(recipe, cache):
             assert torch.equal(held.state_dict()[name].cpu(), tensor.to(held.state_dict()[name].dtype)), name
-    for recipe in (by_tensor, grouped, *(Recipe.mean(digests[:count]) for count in range(1, 6))):
+    for recipe in (by_tensor, grouped, ties, *(Recipe.mean(digests[:count]) for count in range(1, 6))):
         on_cpu = dict(averaged_tensors(recipe, cache))
         on_device = dict(averaged_tensors(recipe, cache, device))
         assert on_device.keys() == on_cpu.keys()

@@ -129,6 +129,21 @@ def test_a_linear_recipe_that_has_another_name_or_means_nothing_is_refused(
         Recipe(ingredients, Arithmetic.LINEAR_1, coefficients=by_tensor)
 
 
+def test_ties_names_its_base_first_and_has_a_name_of_its_own() -> None:
+    ties = Recipe.ties(A, [B, C])
+    # As above: a changed value here is a changed name.
+    expected = "sha256:1ab131d810cf9b15aa088508f08da722ca8727601e635f65530bc5f506198287"
+    assert ties.digest == expected
+    assert ties.checkpoints == ties.files == (A, B, C)
+    others = [Recipe.ties(B, [A, C]), Recipe.ties(A, [C, B]), Recipe.linear(dict.fromkeys([A, B, C], (1, 1)))]
+    assert len({each.digest for each in (ties, *others)}) == 4
+    for wrong in ({"ingredients": Recipe.mean([A, B, C]).ingredients}, {"coefficients": D}):
+        with pytest.raises(ValueError, match="ties/1"):
+            replace(ties, **wrong)
+    with pytest.raises(ValueError, match="two or more"):
+        Recipe.ties(A, [B])
+
+
 def test_a_grouped_recipe_is_flattened_and_has_a_name_of_its_own() -> None:
     # As above: a changed value here is a changed name.
     expected = "sha256:526d650c39ec99611141afcd71cdd101004158dcb0f9d1cd7f5d41de55d860e6"

@@ -177,6 +177,8 @@ def test_every_recipe_has_the_bits_of_the_plain_average_whatever_came_before(
             recipe = Recipe.linear({digests[seed]: (seed - 9, 7) for seed in seeds})
         elif recipe.is_soup and data.draw(st.booleans()):
             recipe = Recipe.by_tensor(recipe.checkpoints, coefficients(cache, digests[0], seeds))
+        elif len(seeds) > 2 and data.draw(st.booleans()):
+            recipe = Recipe.ties(recipe.checkpoints[0], recipe.checkpoints[1:])
         assert live.hold(recipe) is module
         require_average(module, recipe, cache)
 

@@ -50,6 +50,7 @@ def test_the_bits_are_the_hot_swaps(kind: str, stored: torch.dtype) -> None:
         for recipe in (
             *means,
             grouped,
+            Recipe.ties(DIGESTS[0], DIGESTS[1:]),
             Recipe.linear(dict(zip(DIGESTS, ((-1, 3), (1, 1), (5, 7)), strict=True))),
         ):
             plain = filled(tiny.KINDS[kind]().to(dtype), recipe, states)

@@ -111,8 +111,13 @@ def specialist(domain: str, *runs: str) -> Specialist:
 OWN = (specialist("owls", "o1", "o2"), specialist("mice", "m1"))
 
 
-def ways_of(generalist: Recipe, own: Sequence[Specialist] = OWN, rule: OverlayRule | None = None) -> Ways:
-    return every_way([(("greedy", "uniform"), generalist)], own, candidates(), domains_(), rule)
+def ways_of(
+    generalist: Recipe,
+    own: Sequence[Specialist] = OWN,
+    rule: OverlayRule | None = None,
+    base: Candidate | None = None,
+) -> Ways:
+    return every_way([(("greedy", "uniform"), generalist)], own, candidates(), domains_(), rule, base)
 
 
 def told(
@@ -122,13 +127,21 @@ def told(
     labels: Sequence[str] = LABELS,
     late: Callable[[], bool] = lambda: False,
     own: Sequence[Specialist] = OWN,
+    base: Candidate | None = None,
+    by_recipe: Callable[[str, Recipe], Sequence[float]] | None = None,
 ) -> SoupReport:
-    """The report of a request, with what is measured beside."""
+    """The report of a request, with what is measured beside. `by_recipe`: what each scores on each split, in
+    place of `planted`.
+    """
+
+    def table(split: str) -> Callable[[Recipe], Sequence[float]]:
+        return lambda recipe: by_recipe(split, recipe) if by_recipe else planted(names(recipe))[:n]
+
     aims = domains_(labels).aims
     n = len(labels)
     evaluators = {
         split: SharedEvaluator(
-            TableEvaluator(lambda recipe: planted(names(recipe))[:n], n=n, split=split),
+            TableEvaluator(table(split), n=n, split=split),
             MemoryStore(),
             aim=aims.get(split),
         )
@@ -140,13 +153,12 @@ def told(
         ReportRow("greedy soup", ("greedy",), generalist, {}, {}),
     )
     mixture = Mixture({"owls": 0.5, "mice": 0.5}, {"mice": EACH, "owls": EACH}, (), RUNS)
-    base = ReportRow("base", (), mean_of("o2"), {}, {})
+    row = ReportRow("base", (), mean_of("o2"), {}, {})
     report = SoupReport(
-        REQUEST, rows, (), points, (), (), mixture=mixture, base=base, references=(), contrasts=()
+        REQUEST, rows, (), points, (), (), mixture=mixture, base=row, references=(), contrasts=()
     )
-    return with_every_way(
-        report, ways_of(generalist, own), evaluators, cast("Bench", Ungrouped()), late, Silent()
-    )
+    ways = ways_of(generalist, own, None, base)
+    return with_every_way(report, ways, evaluators, cast("Bench", Ungrouped()), late, Silent())
 
 
 def text(report: SoupReport) -> str:
@@ -304,6 +316,13 @@ def test_a_plan_counts_what_is_measured_beside() -> None:
     assert cost(replace(REQUEST, shifts=("fog", "night"))) == cost() + _Passes(reported=1)
     assert cost(runs={run: RUNS[run] for run in ("o1", "all")}) == _Passes(1, 1, 1), "no mean"
     assert cost(replace(REQUEST, methods=("uniform",))) == _Passes(1, 2, 1), "the mean alone"
+    # Three tries and TIES; the chosen one and TIES on the other two.
+    assert cost(replace(REQUEST, base="start")) == cost() + _Passes(3 + 1, 2 + 2, 3 + 1)
+    alone = _of_every_way(replace(REQUEST, base="start"), candidates({"o1": "owls"}), domains_())
+    assert alone == _of_every_way(REQUEST, candidates({"o1": "owls"}), domains_()) + _Passes(3, 2, 3), (
+        "no TIES"
+    )
+    assert cost(replace(REQUEST, base="start", methods=("uniform",))) == _Passes(1, 2, 1)
     off = _among_domains(replace(REQUEST, compare_all=False), candidates(), domains_(), likelihoods=False)
     assert _among_domains(REQUEST, candidates(), domains_(), likelihoods=False) == off + cost()
     for none in (Domains(), None):

@@ -89,7 +89,8 @@ CompareAll = Annotated[
     bool,
     _in(
         _DOMAINS,
-        "Also tell which domain's runs cost which, and what each one's own choice gives.",
+        "Also tell which domain's runs cost which, what each one's own choice gives; with --base, TIES and "
+        "extrapolation.",
         "--compare-all",
     ),
 ]

@@ -28,6 +28,14 @@ class Arithmetic(StrEnum):
     the groups' order, each product and each sum rounded; cast once. The rest as in ``mean/1``. Also where
     all groups are of one size, the bits are not those of ``mean/1``: products are rounded before they are
     added."""
+    TIES_1 = "ties/1"
+    """A yardstick, never built: the first ingredient, the base, plus what the others' updates from it agree
+    on. An update is the difference to the base, in the dtype of ``mean/1``'s sums. The fifth of its elements
+    with the largest magnitudes stay, out of all floating-point tensors together (rounded down, at least one;
+    magnitudes are compared as float32, and what equals the least of them stays too). Of each element, updates
+    above zero and those below are added up, each in recipe order; the larger sum, times 1/(how many those
+    are) rounded to that dtype, is added to the base, and nothing where both are equal; cast once. The rest
+    as in ``mean/1``. Source: Yadav et al., "TIES-Merging" (NeurIPS 2023), lambda 1."""
     PYFUNC_1 = "pyfunc/1"
     """No average: a registered model as MLflow serves it, named by all its files. See `Recipe.served`."""
 
@@ -42,7 +50,7 @@ class Ingredient:
 
     checkpoint: Digest
     coefficient: float | Ratio
-    """A number under ``mean/1``, a ratio under ``linear/1`` and ``grouped/1``."""
+    """A number under ``mean/1``, a ratio under ``linear/1`` and ``grouped/1``, (1, 1) under ``ties/1``."""
 
     @property
     def factor(self) -> float:
@@ -116,6 +124,9 @@ class Recipe:
             self._require_ratios()
         elif self.groups is not None:
             self._require_groups(self.groups)
+        elif self.arithmetic is Arithmetic.TIES_1:
+            if len(self.ingredients) < 3 or found != {(1, 1)} or self.coefficients is not None:
+                raise ValueError(f"{self.arithmetic} takes a base and two or more others, each of (1, 1)")
         elif found != {1.0 / len(self.ingredients)} or self.coefficients is not None:
             raise ValueError(f"{self.arithmetic} takes equal coefficients that add up to one, got {found}")
 
@@ -183,6 +194,11 @@ class Recipe:
         return cls(tuple(Ingredient(c, (1, 1)) for c in checkpoints), Arithmetic.LINEAR_1, None, coefficients)
 
     @classmethod
+    def ties(cls, base: Digest, checkpoints: Sequence[Digest]) -> "Recipe":
+        """The base, plus what the updates of these from it agree on. Raises ValueError for fewer than two."""
+        return cls(tuple(Ingredient(c, (1, 1)) for c in (base, *checkpoints)), Arithmetic.TIES_1)
+
+    @classmethod
     def served(cls, files: Digest) -> "Recipe":
         """No weights, but a registered model as MLflow serves it (``pyfunc``), by the digest of all its
         files: the name under which its scores are kept. Nothing can be built by it.
@@ -216,11 +232,11 @@ class Recipe:
     @property
     def sums(self) -> tuple[GroupSum, ...]:
         """What is added up by itself and multiplied then: each group under ``grouped/1``, else all at
-        once, with a scale of one under ``linear/1``.
+        once, with a scale of one under ``linear/1``. Under ``ties/1`` it tells nothing.
         """
         count = len(self.ingredients)
         if self.groups is None:
-            scale = 1.0 if self.arithmetic is Arithmetic.LINEAR_1 else 1.0 / count
+            scale = 1.0 / count if self.arithmetic is Arithmetic.MEAN_1 else 1.0
             return (GroupSum(range(count), scale),)
         ends = accumulate(self.groups)
         places = (range(end - size, end) for end, size in zip(ends, self.groups, strict=True))

@@ -186,7 +186,7 @@ class SoupRequest:
     compare_all: bool = False
     """Where runs are of two domains or more, also measure what is no choice: the mean across domains of each
     one's greedy soup by its own score, and which domain costs which other, by leaving the runs of each out of
-    the greedy soup. Other arithmetics than means, such as TIES and extrapolation, are not compared.
+    the greedy soup. With a base also that soup's ingredients by TIES, and the way beyond it (extrapolation).
     """
     verify_exact: bool = False
     """Also run the plain search, with full passes and nothing remembered, and compare everything."""

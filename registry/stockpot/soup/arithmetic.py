@@ -17,7 +17,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from stockpot.entities import Recipe, TensorSpec
+from stockpot.entities import Arithmetic, Recipe, TensorSpec
 
 DTYPES = MappingProxyType(
     {
@@ -120,12 +120,14 @@ def averaged(tensors: Iterable[Tensor], recipe: Recipe, factors: Sequence[float]
 
     `tensors`: the ingredients' own, in recipe order, of one shape, dtype and device. Integer and boolean ones
     are equal, which is not looked at; the sum of others may overflow. `factors`: this tensor's, where it has
-    such of its own (`soup/coefficients.py`).
+    such of its own, as it has under ``ties/1`` (`soup/coefficients.py`).
     """
     ingredients = iter(tensors)
     first = next(ingredients)
     if not recipe.is_soup or not first.is_floating_point():
         return first
+    if recipe.arithmetic is Arithmetic.TIES_1:
+        return _agreed(first, ingredients, factors or ())
     dtype = accumulator(first.dtype)
     each = zip(chain([first], ingredients), factors or recipe.factors, strict=True)
     products = (tensor.to(dtype) * torch.tensor(factor, dtype=dtype) for tensor, factor in each)
@@ -134,6 +136,29 @@ def averaged(tensors: Iterable[Tensor], recipe: Recipe, factors: Sequence[float]
         for places, scale in recipe.sums
     )
     return reduce(torch.add, groups).to(first.dtype)
+
+
+def _agreed(base: Tensor, models: Iterable[Tensor], least: Sequence[float]) -> Tensor:
+    """``ties/1`` of some elements; `least`: of each ingredient, the magnitude from which its updates stay."""
+    start = base.to(accumulator(base.dtype))
+    up, down = torch.zeros_like(start), torch.zeros_like(start)
+    ups, downs = (torch.zeros_like(start, dtype=torch.int64) for _ in range(2))
+    for model, threshold in zip(models, least[1:], strict=True):
+        update = update_of(model, base)
+        stays = update.abs().float() >= threshold
+        for total, count, signed in ((up, ups, update), (down, downs, -update)):
+            agrees = stays & (signed > 0)
+            total.add_(torch.where(agrees, signed, 0))
+            count.add_(agrees)
+    shares = torch.tensor([1 / max(1, n) for n in range(len(least))], dtype=start.dtype, device=start.device)
+    below = torch.where(down > up, -(down * shares[downs]), 0)
+    return (start + torch.where(up > down, up * shares[ups], below)).to(base.dtype)
+
+
+def update_of(model: Tensor, base: Tensor) -> Tensor:
+    """The difference, in the dtype that sums are kept in."""
+    dtype = accumulator(base.dtype)
+    return model.to(dtype) - base.to(dtype)
 
 
 class RunningSum:

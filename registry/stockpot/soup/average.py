@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from stockpot.entities import Checkpoint, Digest, Recipe, short
+from stockpot.entities import Arithmetic, Checkpoint, Digest, Recipe, short
 from stockpot.errors import NotFinite, StockpotError
 from stockpot.soup.canonical import FLOATS, header_of, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache, exact_digest
@@ -63,7 +63,10 @@ def build(
     Takes a few MiB of memory, whatever the size. Raises what `averaged_tensors` raises, naming every
     tensor that overflows; BadCheckpoint naming every ingredient that is not what its name says, which is
     removed from the cache; and StockpotError where the disk fails. Nothing else is left behind then.
+    ValueError for what is a yardstick, and never built.
     """
+    if recipe.arithmetic is Arithmetic.TIES_1:
+        raise ValueError(f"{recipe.arithmetic} is measured, and never built")
     if not recipe.is_soup and overlay is None:
         with _fitting(recipe, cache, None):
             return cache.checkpoint(recipe.checkpoints[0])

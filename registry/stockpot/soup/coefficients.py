@@ -6,16 +6,18 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from stockpot.entities import Checkpoint, Digest, Recipe, TensorSpec, short
+from stockpot.entities import Arithmetic, Checkpoint, Digest, Recipe, TensorSpec, short
 from stockpot.errors import BadCheckpoint
 from stockpot.prose import listed
 from stockpot.soup.canonical import FLOATS, in_layout_order
 from stockpot.soup.checkpoint_cache import CheckpointCache
 from stockpot.soup.refusals import title
+from stockpot.soup.ties import least_that_stays
 from stockpot.soup.weights_file import WeightsFile
 
 Factors = Mapping[str, tuple[float, ...]]
-"""By the name of each floating-point tensor, what each ingredient is multiplied by before it is added."""
+"""By the name of each floating-point tensor, what each ingredient is multiplied by before it is added; under
+``ties/1`` the magnitude from which its update stays."""
 
 
 def write_coefficients(factors: Factors, cache: CheckpointCache) -> Checkpoint:
@@ -34,10 +36,15 @@ def factors_by_tensor(
     open_one: Callable[[Digest], AbstractContextManager[WeightsFile]],
 ) -> Factors:
     """Of a recipe whose ingredients have these tensors: the same for all, unless it names a file of them.
+    Under ``ties/1`` all ingredients are read for them.
 
     Raises BadCheckpoint where that does not fit the tensors and the ingredients, and what `open_one` raises.
     """
     floats = [spec.name for spec in tensors if spec.dtype in FLOATS]
+    if recipe.arithmetic is Arithmetic.TIES_1:
+        base, *models = recipe.checkpoints
+        with open_one(base) as start:
+            return dict.fromkeys(floats, (0.0, *(_least(model, start, open_one) for model in models)))
     if recipe.coefficients is None:
         return dict.fromkeys(floats, recipe.factors)
     with open_one(recipe.coefficients) as file:
@@ -48,6 +55,13 @@ def factors_by_tensor(
                 mend="name the file that was written for these very ingredients",
             )
         return {name: _read(file, name) for name in floats}
+
+
+def _least(
+    model: Digest, start: WeightsFile, open_one: Callable[[Digest], AbstractContextManager[WeightsFile]]
+) -> float:
+    with open_one(model) as file:
+        return least_that_stays(file, start)
 
 
 def _misfits(held: Sequence[TensorSpec], floats: Sequence[str], count: int) -> Iterator[str]:

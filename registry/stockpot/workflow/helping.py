@@ -222,7 +222,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - as in the walk
         pass
     further = curve_units(request, ranking, found, evaluators)
     if request.compare_all:
-        ways = every_way(found, specialists, ranking.candidates, domains, rule)
+        ways = every_way(found, specialists, ranking.candidates, domains, rule, base)
         further = [*further, *ways.units(request, evaluators)]
     for unit in further:
         unit.attempt()

@@ -24,6 +24,7 @@ from stockpot.workflow.gathering.expected import doubts, expected_sweep, is_read
 from stockpot.workflow.selecting.all_data import of_all_data
 from stockpot.workflow.selecting.curve import SHARES, passes_of_base
 from stockpot.workflow.selecting.domains import Domains
+from stockpot.workflow.selecting.from_base import REACHES
 from stockpot.workflow.selecting.overlaid import told
 from stockpot.workflow.selecting.rows import GENERALIST
 from stockpot.workflow.selecting.search import contenders_of, with_base
@@ -149,13 +150,19 @@ def _among_domains(
 
 
 def _of_every_way(request: SoupRequest, candidates: Sequence[Candidate], domains: Domains) -> _Passes:
-    """The mean of the specialists on every split; the generalist without the runs of each domain on two."""
+    """The mean of the specialists on every split; the generalist without the runs of each domain on two. With
+    a base also TIES on every split, and what the extrapolation is chosen from on the first.
+    """
     told = [domains.told(candidate.run) for candidate in candidates]
     alone = {domain for each in told for domain in labels(each) if domain != ALL and is_own(each, domain)}
     has_all = all(own_candidates(domain, candidates, domains.runs) for domain in domains.counting)
     left = len(alone) if GENERALIST in request.methods else 0
     across = int(has_all and len(domains.counting) > 1)
-    return _Passes(left + across, left + across * (1 + len(request.shifts)), left + across)
+    from_base = request.base is not None and GENERALIST in request.methods
+    beyond, ties = (len(REACHES), int(len(candidates) > 1)) if from_base else (0, 0)
+    rows = across + ties + int(from_base)
+    held_out = left + across + beyond + ties
+    return _Passes(held_out, left + rows * (1 + len(request.shifts)), held_out)
 
 
 def _of_specialists(

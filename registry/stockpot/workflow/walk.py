@@ -311,7 +311,8 @@ def _comparing_all(
     if not report.request.compare_all:
         return report
     rows = [(row.methods, row.recipe) for row in report.rows]
-    ways = every_way(rows, found.specialists, ranking.candidates, opened.domains, opened.rule)
+    every = ranking.candidates, opened.domains, opened.rule, ranking.base
+    ways = every_way(rows, found.specialists, *every)
     return with_every_way(report, ways, evaluators, bench, stop, watch)
 
 

@@ -7,14 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stockpot.entities import Digest, Recipe, TensorSpec, short
+from stockpot.entities import Arithmetic, Digest, Recipe, TensorSpec, short
 from stockpot.evaluation.devices.device import free_memory
 from stockpot.evaluation.weights.block_feed import Block, Feed, ThreadedFeed
 from stockpot.evaluation.weights.cuda_feed import CudaFeed
 from stockpot.evaluation.weights.group_sums import GroupSums, LastStep
 from stockpot.evaluation.weights.module_weights import Placement, placement, unfit
 from stockpot.ports import Checkpoints
-from stockpot.soup.arithmetic import DTYPES, accumulator, bytes_of, mean_of_groups
+from stockpot.soup.arithmetic import DTYPES, accumulator, averaged, bytes_of, mean_of_groups
+from stockpot.soup.average import opened
 from stockpot.soup.checkpoint_cache import exact_digest
 from stockpot.soup.coefficients import Factors, factors_by_tensor
 from stockpot.soup.compatibility import Layout, misfits
@@ -29,11 +30,12 @@ _CUDA_BLOCK = 1 << 22  # elements: a launch costs as much as copying some ten th
 class LiveModule:
     """A module on a device that holds one recipe's weights after another's. For one thread at a time.
 
-    The weights have the bits that `stockpot.soup.build` writes, however they were reached. A sum of all
-    ingredients but the last is kept on the device, in float32 (float64 for such tensors), of each group where
-    there are several: a recipe that only adds to it, or puts another in the last one's place, costs one
-    reading of what is new. That is a greedy search: a rejected trial leaves the sum as it is, the first one
-    after an acceptance adds to it. `say` is told where there is no room for a sum of each group.
+    The weights have the bits that `stockpot.soup.build` writes, however they were reached, and those of
+    `averaged_tensors` where it writes none. A sum of all ingredients but the last is kept on the device, in
+    float32 (float64 for such tensors), of each group where there are several: a recipe that only adds to it,
+    or puts another in the last one's place, costs one reading of what is new. That is a greedy search: a
+    rejected trial leaves the sum as it is, the first one after an acceptance adds to it. `say` is told where
+    there is no room for a sum of each group.
     """
 
     def __init__(
@@ -95,6 +97,9 @@ class LiveModule:
         ties = self._placement(self._tensors).ties
         if torn := [f"{a} and {b}: {_TORN}" for a, b in ties if factors.get(a) != factors.get(b)]:
             raise unfit(self._module, torn)
+        if recipe.arithmetic is Arithmetic.TIES_1:
+            self._merge(recipe, factors)
+            return
         floats = [block for block in self._blocks if block.dtype.is_floating_point]
         step = self._sums.bring(recipe, factors, floats)
         look = self._may_overflow(recipe, factors)
@@ -103,6 +108,18 @@ class LiveModule:
         if offenders := _not_finite(self._feed.each(read, self._blocks, work, overwrites=True)):
             names = [spec.name for spec in self._tensors if spec.name in offenders]
             raise overflow(recipe, names, len(self._tensors))
+
+    def _merge(self, recipe: Recipe, factors: Factors) -> None:
+        """Block by block, of all files at once: no sum of them serves another recipe. The sums stay."""
+        offenders = set()
+        with opened(recipe, self._checkpoints.open) as files, torch.inference_mode():
+            for block in self._blocks:
+                parts = (_part(file, block) for file in files)
+                block.target.copy_(averaged(parts, recipe, factors.get(block.name)))
+                if not bool(block.target.isfinite().all()):
+                    offenders.add(block.name)
+        if offenders:
+            raise overflow(recipe, sorted(offenders), len(self._tensors))
 
     def _may_overflow(self, recipe: Recipe, factors: Factors) -> bool:
         """Whether the mean must be looked at: a third of the work. Not where the peaks add up to little."""
@@ -162,6 +179,13 @@ def _blocks(spec: TensorSpec, target: Tensor, most: int) -> Iterator[Block]:
         if view.numel():
             yield Block(spec.name, dtype, begin, view, _own(view, dtype))
         begin += view.numel() * dtype.itemsize
+
+
+def _part(file: WeightsFile, block: Block) -> Tensor:
+    """What the file holds for this block, in its shape, on its device."""
+    content = torch.empty(block.target.shape, dtype=block.dtype)
+    file.file.fill(bytes_of(content), file.places[block.name].offset + block.begin)
+    return content.to(block.target.device)
 
 
 def _own(view: Tensor, dtype: torch.dtype) -> tuple[Tensor, memoryview] | None:

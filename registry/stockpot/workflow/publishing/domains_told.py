@@ -24,6 +24,8 @@ GAVE = {
     "both": "Averaging across both",
     "all data": "Averaging across both, in place of one run that is trained on all data",
     "own": "Each domain's greedy soup by its own score, then the mean across",
+    "extrapolation": "Going on from the base, beyond the greedy soup",
+    "ties": "TIES, in place of the mean",
 }
 FEW = "too few origins for a verdict on"
 Row = ReportRow | EnsembleRow | ReferenceRow

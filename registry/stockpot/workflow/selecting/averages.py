@@ -8,7 +8,8 @@ from stockpot.entities import Digest, Recipe
 
 def average_of(recipes: Sequence[Recipe], shares: Sequence[Fraction]) -> Recipe:
     """The sum of these means, each times its share, flattened to their ingredients: lineage tells each once,
-    and a stored soup is rounded already. One without a share is left out.
+    and a stored soup is rounded already. One without a share is left out, as is an ingredient whose shares
+    cancel.
 
     Where all ingredients count alike it is their mean, so that a recipe has one name.
     """
@@ -17,6 +18,7 @@ def average_of(recipes: Sequence[Recipe], shares: Sequence[Fraction]) -> Recipe:
     for checkpoints, share in given:
         for checkpoint in checkpoints:
             found[checkpoint] = found.get(checkpoint, Fraction()) + share / len(checkpoints)
+    found = {checkpoint: share for checkpoint, share in found.items() if share}
     if len({*found.values()}) == 1:
         return Recipe.mean([*found])
     if len({share for _, share in given}) == 1 and len(found) == sum(len(one) for one, _ in given):

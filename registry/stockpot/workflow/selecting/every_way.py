@@ -1,11 +1,12 @@
 """What is measured beside the choices, where a request compares all: each domain's own choice averaged
-across, and the generalist without the runs of each domain. Yardsticks: never registered, never a winner.
+across, the generalist's ingredients by other arithmetics than their mean, and the generalist without the
+runs of each domain. Yardsticks: never registered, never a winner.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,15 @@ from stockpot.statistics.comparison import Pair
 from stockpot.workflow.selecting.averages import average_of
 from stockpot.workflow.selecting.by_domain import domain_scores
 from stockpot.workflow.selecting.compared import compared
+from stockpot.workflow.selecting.from_base import (
+    NO_TIES,
+    TIES,
+    FromBase,
+    best_reach,
+    farthest,
+    from_base,
+    tried,
+)
 from stockpot.workflow.selecting.measure import gains, units_of
 from stockpot.workflow.selecting.rows import GENERALIST, label, with_mean
 from stockpot.workflow.selecting.watched import score_in_full
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
 
 STAGE = "compare all"
 MEAN_OF_SPECIALISTS = "mean of the specialist of each domain"
+NO_MEAN = f"no row for the {MEAN_OF_SPECIALISTS}"
 HOLDS_NONE = "it holds no run of that domain alone"
 NOTHING_LEFT = "nothing would be left"
 NO_TIME = "time was up"
@@ -59,12 +70,17 @@ class Ways:
     """Of each domain that runs tell: the generalist without the runs that are of this one alone, or why there
     is no such recipe.
     """
+    from_base: FromBase = field(default_factory=FromBase)
 
     def units(self, request: SoupRequest, evaluators: Mapping[str, "SharedEvaluator"]) -> list[Unit]:
-        """All that is to be scored: the mean on every split, the others where examples tell domains."""
+        """What is to be scored: rows on every split, what lacks a domain where examples tell domains, and
+        what one row is chosen from where all is selected; that row's other splits are known later.
+        """
         of_domains = {split: evaluators[split] for split in (request.select_on, request.report_on)}
+        rows = [recipe for recipe in (self.across, self.from_base.ties) if recipe]
         left = dict.fromkeys(recipe for recipe in self.without.values() if isinstance(recipe, Recipe))
-        return [*units_of([self.across] if self.across else [], evaluators), *units_of(left, of_domains)]
+        beyond = [Unit(recipe, evaluators[request.select_on]) for recipe in self.from_base.beyond.values()]
+        return [*units_of(rows, evaluators), *units_of(left, of_domains), *beyond]
 
 
 def every_way(
@@ -73,8 +89,9 @@ def every_way(
     candidates: Sequence[Candidate],
     domains: "Domains",
     rule: OverlayRule | None,
+    base: Candidate | None = None,
 ) -> Ways:
-    """`found`: what all methods ended in. `rule`: what is laid over averages."""
+    """`found`: what all methods ended in. `rule`: what is laid over averages. `base`: where it is known."""
 
     def laid(recipe: Recipe) -> Recipe:
         return replace(recipe, overlay=rule) if recipe.is_soup else recipe
@@ -83,8 +100,9 @@ def every_way(
     each = [specialist.recipe for specialist in specialists]
     across = laid(average_of(each, [Fraction(1, len(each))] * len(each))) if has_all else None
     generalist = next((recipe for methods, recipe in found if GENERALIST in methods), None)
+    beside = from_base(generalist, base.checkpoint.digest if base else None, laid)
     if generalist is None:
-        return Ways(across, None, {})
+        return Ways(across, None, {}, beside)
     without: dict[str, Recipe | str] = {}
     for domain in _told(domains):
         own = {c.checkpoint.digest for c in candidates if is_own(domains.told(c.run), domain)}
@@ -93,7 +111,7 @@ def every_way(
             without[domain] = HOLDS_NONE
         else:
             without[domain] = laid(Recipe.mean(left)) if left else NOTHING_LEFT
-    return Ways(across, generalist, without)
+    return Ways(across, generalist, without, beside)
 
 
 def _told(domains: "Domains") -> list[str]:
@@ -111,15 +129,21 @@ def with_every_way(
     """The report of several domains, with these: as far as they were scored before `stop` was true."""
     units = ways.units(report.request, evaluators)
     scores: dict[Recipe, dict[str, Score]] = defaultdict(dict)
-    watch.start(STAGE, len(units))
-    for unit, score in settled((), units, stop):
-        scores[unit.recipe][unit.split] = score
-        watch.advance(STAGE)
+    others = {split: one for split, one in evaluators.items() if split != report.request.select_on}
+    watch.start(STAGE, len(units) + (len(others) if ways.from_base.beyond else 0))
+
+    def measure(units: Sequence[Unit]) -> None:
+        for unit, score in settled((), units, stop):
+            scores[unit.recipe][unit.split] = score
+            watch.advance(STAGE)
+
+    measure(units)
     beside = _Beside(report, ways, evaluators, bench, scores)
-    row = beside.row()
+    if beside.reach is not None:
+        measure(units_of([ways.from_base.beyond[beside.reach]], others))
     return replace(
         report,
-        references=(*(report.references or ()), *([row] if row else [])),
+        references=(*(report.references or ()), *beside.rows()),
         contrasts=(*(report.contrasts or ()), *beside.contrasts()),
         collisions=tuple(beside.collisions()),
         notes=(*report.notes, *beside.notes()),
@@ -139,37 +163,57 @@ class _Beside:
         """Of what was measured on every split."""
         return {split: score_in_full(recipe, one) for split, one in self.evaluators.items()}
 
-    def _across(self) -> Mapping[str, Score] | None:
-        found = self.scores.get(self.ways.across, {}) if self.ways.across else {}
-        return found if len(found) == len(self.evaluators) else None
+    @property
+    def _beyond(self) -> dict[Fraction, Score]:
+        """Of all that one is chosen from, on the split that selects; nothing where one of them lacks."""
+        split, beyond = self.report.request.select_on, self.ways.from_base.beyond
+        found = {reach: self.scores.get(recipe, {}).get(split) for reach, recipe in beyond.items()}
+        known = {reach: score for reach, score in found.items() if score is not None}
+        return known if len(known) == len(found) else {}
 
-    def row(self) -> ReferenceRow | None:
-        """Of the mean over domains of their specialists; None where it was not measured."""
-        request, found = self.report.request, self._across()
-        if self.ways.across is None or found is None:
-            return None
-        single = self._all(self.report.rows[0].recipe)
-        before, after = single[request.report_on], found[request.report_on]
-        assert after.aim is not None  # noqa: S101 - there are several domains
-        return ReferenceRow(
-            MEAN_OF_SPECIALISTS,
-            (self.ways.across,),
-            with_mean(request, {split: score.value for split, score in found.items()}),
-            gains(request, self.bench, single, found),
-            domain_scores(after, before, after.aim, self.bench.groups(request.report_on)),
-        )
+    @property
+    def reach(self) -> Fraction | None:
+        """What is chosen among them."""
+        return best_reach(self._beyond)
+
+    def _yardsticks(self) -> Iterator[tuple[str, str, Recipe, Mapping[str, Score]]]:
+        """Of each that was measured on every split: what it tells of, its label, the recipe, its scores."""
+        beside, reach = self.ways.from_base, self.reach
+        far = None if reach is None else beside.beyond[reach]
+        each = [
+            ("own", MEAN_OF_SPECIALISTS, self.ways.across),
+            ("extrapolation", farthest(reach) if reach is not None else "", far),
+            ("ties", TIES, beside.ties),
+        ]
+        for what, name, recipe in each:
+            found = self.scores.get(recipe, {}) if recipe else {}
+            if recipe and len(found) == len(self.evaluators):
+                yield what, name, recipe, found
+
+    def rows(self) -> Iterator[ReferenceRow]:
+        """Compared with the best single candidate."""
+        request, single = self.report.request, self._all(self.report.rows[0].recipe)
+        for _, name, recipe, found in self._yardsticks():
+            before, after = single[request.report_on], found[request.report_on]
+            assert after.aim is not None  # noqa: S101 - there are several domains
+            yield ReferenceRow(
+                name,
+                (recipe,),
+                with_mean(request, {split: score.value for split, score in found.items()}),
+                gains(request, self.bench, single, found),
+                domain_scores(after, before, after.aim, self.bench.groups(request.report_on)),
+            )
 
     def contrasts(self) -> Iterator[Contrast]:
-        """That mean compared with the generalist, and with the untouched start, where there are such."""
-        split, found = self.report.request.report_on, self._across()
-        if found is None:
-            return
+        """Each compared with the generalist, and with the untouched start, where there are such."""
+        split = self.report.request.report_on
         named = [(label(row.methods), row.recipe) for row in self.report.rows if GENERALIST in row.methods]
         named += [(self.report.base.label, self.report.base.recipe)] if self.report.base else []
-        for name, recipe in named:
-            before = score_in_full(recipe, self.evaluators[split])
-            gain = compared(split, before, found[split], groups=self.bench.groups(split))
-            yield Contrast("own", name, MEAN_OF_SPECIALISTS, gain)
+        for what, name, _, found in self._yardsticks():
+            for other, recipe in named:
+                before = score_in_full(recipe, self.evaluators[split])
+                gain = compared(split, before, found[split], groups=self.bench.groups(split))
+                yield Contrast(what, other, name, gain)
 
     def collisions(self) -> Iterator[WithoutDomain]:
         """Of each domain that runs tell."""
@@ -207,12 +251,21 @@ class _Beside:
         return costs
 
     def notes(self) -> Iterator[str]:
-        """What is missing."""
-        nothing = f"no row for the {MEAN_OF_SPECIALISTS}"
+        """What is missing, and what the extrapolation was chosen among."""
+        there = {what for what, *_ in self._yardsticks()}
+        beside, split = self.ways.from_base, self.report.request.select_on
         if self.ways.across is None:
-            yield f"{nothing}: not each domain of the mixture has one"
-        elif self._across() is None:
-            yield f"{nothing}: {NO_TIME}"
+            yield f"{NO_MEAN}: not each domain of the mixture has one"
+        elif "own" not in there:
+            yield f"{NO_MEAN}: {NO_TIME}"
+        yield from beside.missing
+        if self.ways.generalist is not None and self._beyond:
+            whole = score_in_full(self.ways.generalist, self.evaluators[split])
+            yield tried(split, whole, self._beyond, self.reach)
+        if beside.beyond and "extrapolation" not in there and (self.reach is not None or not self._beyond):
+            yield f"no row for extrapolation: {NO_TIME}"
+        if beside.ties and "ties" not in there:
+            yield f"{NO_TIES}: {NO_TIME}"
         if self.ways.generalist is None:
             yield f"which domain costs which is not told: {GENERALIST} was not asked"
 
