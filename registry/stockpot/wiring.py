@@ -242,6 +242,7 @@ class Workplace:
         from stockpot.workflow.gathering.gather import gather
         from stockpot.workflow.gathering.starting_point import base_source
         from stockpot.workflow.plan import plan
+        from stockpot.workflow.selecting.by_features import open_features
         from stockpot.workflow.selecting.by_target import open_target
         from stockpot.workflow.selecting.domains import domains_of
         from stockpot.workflow.selecting.measure import open_splits
@@ -253,8 +254,17 @@ class Workplace:
         splits, rule = open_splits(request, bench), overlay_rule(request, bench)
         domains = domains_of(request, bench, prospects.runs, prospects.datasets)
         open_target(request, bench, splits)  # raises where it cannot be
-        told = bench.has_log_likelihoods
-        return plan(prospects, self.supply, methods, splits, self.store, rule, domains, likelihoods=told)
+        return plan(
+            prospects,
+            self.supply,
+            methods,
+            splits,
+            self.store,
+            rule,
+            domains,
+            likelihoods=bench.has_log_likelihoods,
+            features=bool(open_features(request, bench, domains)),
+        )
 
     def promoter(self, policy: "Policy") -> "Promoter":
         """What judges versions by this policy, and moves the alias that it guards."""

@@ -8,10 +8,11 @@ import pytest
 from stockpot.entities import Arithmetic, SoupRequest, tags
 from stockpot.errors import BadTask
 from stockpot.testing.sweeps import plant_sweep
-from stockpot.testing.tiny import LABELS, text_weights
+from stockpot.testing.tiny import LABELS, LanguageTask, text_weights
 from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.publishing.domains_told import domain_cells
+from stockpot.workflow.selecting.by_features import BY_NEAREST, BY_NEARNESS
 from stockpot.workflow.selecting.by_posterior import BY_CACHED_PRIOR, BY_POSTERIOR
 from stockpot.workflow.walk import in_turn, walk
 
@@ -60,7 +61,7 @@ def test_the_average_for_a_target_is_a_row_and_no_version_and_takes_no_pass_the_
 
 
 def test_specialists_together_are_a_row_with_its_cost_and_no_pass_the_second_time(
-    request_: SoupRequest,
+    request_: SoupRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (walk(request_, Workplace(), in_turn, Silent()) for _ in range(2))
     report = first.report
@@ -73,5 +74,14 @@ def test_specialists_together_are_a_row_with_its_cost_and_no_pass_the_second_tim
     assert gain.low > 0, "they answer in two domains, and a run in one"
     assert told.scores["test"] > blind.scores["test"]
     assert domain_cells(told, report)[0].startswith(f"2 x: {BY_CACHED_PRIOR}")
+    near, nearest = rows[BY_NEARNESS], rows[BY_NEAREST]
+    assert (near.inference_cost, nearest.inference_cost) == (2, 1)
+    assert near.recipes == nearest.recipes == blind.recipes
+    assert near.versus_best["test"].low > 0, "features tell the domain"
+    assert domain_cells(near, report)[0].startswith(f"2 x: {BY_NEARNESS}")
+    assert any("softmax(-d^2 / 0.1)" in note for note in report.notes)
     assert second.passes == 0 < first.passes
     assert second.report == report
+    planned = Workplace().plan(request_).report_passes
+    monkeypatch.delattr(LanguageTask, "features")
+    assert Workplace().plan(request_).report_passes == planned - 2, "of both specialists by position"

@@ -1,6 +1,6 @@
 """Language models, one of each domain, and what scores them: for tests of specialists together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import MadeCheckpoints
 from stockpot.testing.tiny import LABELS, LanguageTask, text_weights
 from stockpot.watching import Silent
+from stockpot.workflow.selecting.by_features import open_features, specialists_by_nearness
 from stockpot.workflow.selecting.by_posterior import Mixed, specialists_together
 from stockpot.workflow.selecting.domains import Domains
 from stockpot.workflow.selecting.watched import score_in_full
@@ -24,6 +25,7 @@ N = 150
 REQUEST = SoupRequest(model="m", task="t", sweep="s")
 RUNS = {digest_of_bytes(f"{d} {seed}".encode()): (d, seed) for d in USED for seed in range(2)}
 SPECIALISTS = [Recipe.mean([digest for digest, (of, _) in RUNS.items() if of == domain]) for domain in USED]
+OWN = dict(zip(USED, SPECIALISTS, strict=True))
 Positions = list[NDArray[np.float64]]
 """Of each text, the log probabilities of its positions."""
 
@@ -56,6 +58,15 @@ class Kitchen:
     ) -> tuple[dict[str, Mixed], tuple[str, ...]]:
         found, notes = specialists_together(
             REQUEST, self.domains, specialists, self.evaluators, self.bench, lambda: late, Silent()
+        )
+        return {mixed.label: mixed for mixed in found}, notes
+
+    def near(
+        self, own: Mapping[str, Recipe] = OWN, *, late: bool = False
+    ) -> tuple[dict[str, Mixed], tuple[str, ...]]:
+        features = open_features(REQUEST, self.bench, self.domains)
+        found, notes = specialists_by_nearness(
+            REQUEST, self.domains, own, features, self.evaluators, self.bench, lambda: late
         )
         return {mixed.label: mixed for mixed in found}, notes
 

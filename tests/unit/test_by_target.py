@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.language_kitchen import REQUEST, RUNS, SPECIALISTS, USED, Kitchen, N
+from tests.unit.language_kitchen import OWN, REQUEST, RUNS, SPECIALISTS, USED, Kitchen, N
 
 from stockpot.entities import OverlayRule, Recipe, digest_of_bytes
 from stockpot.errors import BadRequest, BadTask
@@ -21,7 +21,6 @@ from stockpot.workflow.selecting.by_target import PARTS, averaged_for_target, in
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 TARGET = replace(REQUEST, target="shifted")
-OWN = dict(zip(USED, SPECIALISTS, strict=True))
 
 
 class Mostly(LanguageTask):

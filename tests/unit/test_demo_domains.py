@@ -1,6 +1,7 @@
 """The text and the sweep of `make demo-domains`, on planted documents and tiny sizes."""
 
 import fcntl
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from stockpot.demo.domains.plan import (
     all_data,
     branches,
 )
-from stockpot.demo.domains.task import NextByte
+from stockpot.demo.domains.task import BUCKETS, NextByte, pairs
 from stockpot.demo.domains.texts import Different, Source, TextsConfig, chosen, digest_of, write_texts
 from stockpot.demo.domains.training import batch, rate, train, train_all
 from stockpot.demo.kept import alone_in, keep_sweep, kept_sweep
@@ -85,6 +86,29 @@ def test_what_is_shown_and_what_is_trained_on_is_of_its_domain(arrays: Mapping[s
         documents = arrays[f"train_{name}"].tobytes().split(b"\n\n")
         assert len(documents) == CONFIG.train
         assert all(document in texts_of[name] for document in documents)
+
+
+def test_what_stands_before_a_part_tells_its_domain_and_is_not_scored(file: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file, allow_pickle=False))
+    documents = [one.read() for find in (*KINDS.values(), HELD_OUT[1]) for one in find()]
+    for split in ("validation", "test", "unseen"):
+        for before, part in zip(arrays[f"{split}_before"], arrays[f"{split}_x"], strict=True):
+            assert any(before.tobytes() + part.tobytes() in document for document in documents)
+    task = NextByte(str(file))
+    found = task.features("test")
+    assert found is not None
+    assert found.shape == (len(arrays["test_x"]), BUCKETS)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1.0)
+    earlier = tmp_path / "earlier.npz"
+    np.savez(earlier, allow_pickle=False, **{k: v for k, v in arrays.items() if "_before" not in k})
+    assert NextByte(str(earlier)).features("test") is None
+
+
+def test_features_of_a_text_are_roots_of_how_often_pairs_come() -> None:
+    abc, other = pairs(np.frombuffer(b"ababababcdef", np.uint8).reshape(2, 6))
+    assert sorted(abc[abc > 0]) == pytest.approx([math.sqrt(2 / 5), math.sqrt(3 / 5)])
+    assert sorted(other[other > 0]) == pytest.approx([math.sqrt(1 / 5)] * 5)
+    assert abc @ other == pytest.approx(math.sqrt(3 / 5) * math.sqrt(1 / 5)), "ab is in both"
 
 
 def test_the_same_documents_give_the_same_text_in_whatever_order_they_are_found(

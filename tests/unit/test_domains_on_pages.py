@@ -23,6 +23,7 @@ from stockpot.entities import (
 from stockpot.workflow.publishing.domains_told import NOT_DOMINATED, domain_cells
 from stockpot.workflow.publishing.page import INGREDIENTS, description
 from stockpot.workflow.selecting.by_domain import ROUTED, ROUTED_RUNS
+from stockpot.workflow.selecting.by_features import ROUTED_BY_FEATURES
 from stockpot.workflow.selecting.by_posterior import BY_CACHED_PRIOR, BY_POSTERIOR
 
 DOMAINS = ("man pages", "python", "sql")
@@ -105,6 +106,9 @@ def test_by_the_posterior_nobody_has_to_be_told_the_domain() -> None:
     report = replace(report, references=(*(report.references or ()), blind, told))
     assert NOT_DOMINATED in domain_cells(blind, report)[0]
     assert NOT_DOMINATED not in domain_cells(told, report)[0]
+    for label in ROUTED_BY_FEATURES:
+        near = replace(blind, label=label)
+        assert NOT_DOMINATED in domain_cells(near, replace(report, references=(told, near)))[0], "nor here"
 
 
 def test_domains_and_ingredients_have_their_room_on_a_page_before_notes() -> None:

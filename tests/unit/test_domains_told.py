@@ -195,6 +195,8 @@ def test_a_plan_counts_what_specialists_cost() -> None:
     shifted = replace(REQUEST, shifts=("fog", "night"))
     assert _among_domains(shifted, found, several, likelihoods=False) == cost + _Passes(reported=2 * 2)
     assert _among_domains(REQUEST, found, several, likelihoods=True) == cost + _Passes(1, 1)
+    near = _among_domains(REQUEST, found, several, likelihoods=True, features=True)
+    assert near == cost + _Passes(1, 1 + 2), "both specialists, position by position"
     for none in (Domains(), None):
         assert _among_domains(REQUEST, found, none, likelihoods=True) == _Passes()
 

@@ -95,6 +95,11 @@ class Origins(tiny.TinyTask):
         return [1, 2, 3]
 
 
+class OfAnotherSplit(tiny.LanguageTask):
+    def features(self, split: str) -> Tensor:
+        return super().features(split)[:7]
+
+
 class Squared(tiny.LanguageTask):
     def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return -super().score(outputs, batch).square()
@@ -119,6 +124,7 @@ def findings(make: Callable[[], Task]) -> list[Finding]:
         (Shuffled, "gives the same examples in the same order", "are others each time"),
         (ShuffledName, "names its data", "digest() is another one each time"),
         (Origins, "tells origins", "has length 3, the split has 20 examples"),
+        (OfAnotherSplit, "tells features", "has 7 rows, the split has 60 examples"),
         (OneForAll, "predicts and scores each example", "of shape [] for a batch of 8"),
         (Beyond, "predicts and scores each example", "returned 100.0 for example 0, outside [0.0, 1.0]"),
         (Undefined, "scores numbers", "score() is NaN for 16 examples"),

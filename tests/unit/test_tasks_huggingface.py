@@ -619,7 +619,7 @@ def test_a_documents_score_is_its_log_likelihood(kind: str, tmp_path: Path) -> N
     torch.testing.assert_close(scores, torch.tensor(wanted, dtype=torch.float64), rtol=1e-5, atol=1e-5)
     assert ((probabilities > 0) & (probabilities <= 1)).all()
     asked = CheckedTask(task, "t")
-    assert asked.log_likelihoods(probabilities, None, len(TEXTS), "").equal(scores)
+    assert asked.log_likelihoods(probabilities, None, len(TEXTS), "").sum(dim=1).equal(scores)
     assert asked.unit == "nats"
     predicted = sum(len(tokenizer(text)["input_ids"]) - 1 for text in TEXTS)
     assert asked.beside("test", sum(wanted) / len(TEXTS)) == pytest.approx(

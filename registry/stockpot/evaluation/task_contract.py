@@ -101,7 +101,7 @@ class TaskOnTrial:
         with reproducible(CPU), torch.inference_mode():
             outputs = self.task.outputs(module, batch, size, where)
             scores = self.task.scores(outputs, batch, size, where)
-            sums = self.task.log_likelihoods(outputs, batch, size, where)
+            sums = self.task.log_likelihoods(outputs, batch, size, where).sum(dim=1)
         return (scores / sums).tolist()
 
     def broken(self, what: str, mend: str) -> BadTask:
@@ -153,6 +153,12 @@ def tells_domains(trial: TaskOnTrial) -> str:
     if faults := [*label_faults(domains or ())]:
         raise trial.broken(f"domains() tells odd labels: {'; '.join(faults)}", "name them anew")
     return "none" if domains is None else counted(len(set(domains)), "domain")
+
+
+def tells_features(trial: TaskOnTrial) -> str:
+    """A row of numbers of each example, where there are any."""
+    found = trial.task.features({trial.split: len(trial.examples)})
+    return counted(found[trial.split].shape[1], "dimension") if found else "none"
 
 
 def makes_batches_of_one_shape(trial: TaskOnTrial) -> str:
@@ -253,6 +259,7 @@ PROMISES: Mapping[str, Callable[[TaskOnTrial], str]] = {
         names_its_data,
         tells_origins,
         tells_domains,
+        tells_features,
         makes_batches_of_one_shape,
         predicts_and_scores_each_example,
         scores_numbers,

@@ -26,7 +26,7 @@ from stockpot.entities import (
 )
 from stockpot.errors import BadRequest
 from stockpot.evaluation.devices.device import device_model, software
-from stockpot.evaluation.outputs import RememberedOutputs
+from stockpot.evaluation.outputs import Floats, RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
 from stockpot.evaluation.passes.spread import Part, spread
 from stockpot.evaluation.passes.whole_split import Origins, WholeSplit
@@ -140,6 +140,18 @@ class TorchBench:
     def log_likelihoods(self, recipe: Recipe, split: str) -> tuple[float, ...]:
         """Of each example, the sum over its positions."""
         return self.evaluator(split, compared=False).log_likelihoods(recipe)
+
+    def features(self, splits: Sequence[str]) -> dict[str, Floats]:
+        """What the task tells of examples before a model answers, by split; empty where it tells none."""
+        return self.workspace.task.features(
+            {split: len(self.workspace.split(split).examples) for split in splits}
+        )
+
+    def mixed_log_likelihoods(
+        self, experts: Sequence[Recipe], ways: Sequence[Floats], split: str
+    ) -> list[tuple[float, ...]]:
+        """Of each way to mix them, and of each example, the sum over its positions."""
+        return self.evaluator(split, compared=False).mixed_log_likelihoods(experts, ways)
 
     def ensemble(
         self, ensemble: Ensemble, split: str, *, compared: bool = True, domain: str | None = None

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stockpot.entities import (
+    Digest,
     Ensemble,
     EvaluationProtocol,
     Outcome,
@@ -25,15 +28,18 @@ from stockpot.entities import (
 from stockpot.errors import BadTask, NotFinite, OutOfDeviceMemory
 from stockpot.evaluation.devices.device import random_state, reproducible
 from stockpot.evaluation.devices.device_faults import no_way_around
-from stockpot.evaluation.outputs import Floats, PassMemory
+from stockpot.evaluation.outputs import Floats, PassMemory, Remembered
 from stockpot.evaluation.passes.batches import Batches
 from stockpot.evaluation.passes.forward import Forward, of_ensemble, of_model, of_outputs
+from stockpot.evaluation.passes.mixture import Mixture
 from stockpot.evaluation.passes.served_module import ServedModule, require_alike
 from stockpot.evaluation.passes.whole_split import WholeSplit
 from stockpot.evaluation.rejection.early_rejection import EarlyRejection, Reorders
 from stockpot.evaluation.weights.proofs import unchanged
 from stockpot.evaluation.workspace import Workspace
 from stockpot.ports import Interrupted, Served, Wanted, always
+
+T = TypeVar("T")
 
 
 class TorchEvaluator:
@@ -139,22 +145,53 @@ class TorchEvaluator:
         if known is not None:
             return tuple(known.scores.tolist())
         where = self._where(f"log likelihoods by recipe {short(recipe.digest)}")
-        sums = self._shared.on_device(partial(self._log_likelihoods, recipe, where), where)
+        sums = self._likelihoods(recipe, where, Forward.log_likelihoods)
         self._likely.keep(recipe, sums, np.zeros_like(sums), [None])
         return tuple(sums.tolist())
 
-    def _log_likelihoods(self, recipe: Recipe, where: str) -> Floats:
+    def mixed_log_likelihoods(
+        self, experts: Sequence[Recipe], ways: Sequence[Floats]
+    ) -> list[tuple[float, ...]]:
+        """Of each way to mix them, and of each example, the sum over its positions. Raises as
+        `log_likelihoods`.
+
+        An expert may be named twice. `ways`: shares of each example, ``[examples, experts]``.
+        """
+        outputs, protocol = self._shared.outputs, self.protocol.digest
+        names = [_name_of_mixed(experts, way) for way in ways]
+        known = [outputs.get(name, protocol) for name in names]
+        found = [one.scores for one in known if one is not None]
+        if len(found) < len(ways):
+            found = self._mixed(experts, ways)
+            for name, sums in zip(names, found, strict=True):
+                outputs.keep(name, protocol, Remembered(sums, np.zeros_like(sums), None))
+        return [tuple(sums.tolist()) for sums in found]
+
+    def _mixed(self, experts: Sequence[Recipe], ways: Sequence[Floats]) -> list[Floats]:
+        mixtures = [Mixture() for _ in ways]
+        for expert in dict.fromkeys(experts):
+            where = self._where(f"log likelihoods of positions by recipe {short(expert.digest)}")
+            logs = self._likelihoods(expert, where, Forward.position_log_likelihoods)
+            own = [at for at, one in enumerate(experts) if one == expert]
+            for mixture, way in zip(mixtures, ways, strict=True):
+                mixture.add(logs, way[:, own].sum(axis=1))
+        return [mixture.sums() for mixture in mixtures]
+
+    def _likelihoods(self, recipe: Recipe, where: str, read: Callable[[Forward], T]) -> T:
+        return self._shared.on_device(partial(self._read_likelihoods, recipe, where, read), where)
+
+    def _read_likelihoods(self, recipe: Recipe, where: str, read: Callable[[Forward], T]) -> T:
         shared, size = self._shared, self._batches.size
         forward = partial(Forward, shared.task, self._batches, where=where, keeps=lambda _: False)
         self._batches.make()
         known = self._memory.known(recipe, outputs=True)
         if known is not None and known.outputs is not None:
             with reproducible(shared.device), torch.inference_mode():
-                return forward(of_outputs(known.outputs, shared.device, size)).log_likelihoods()
+                return read(forward(of_outputs(known.outputs, shared.device, size)))
         module = shared.models.holding(recipe)
         with self._settled(module, where):
             count = partial(self._count, always)
-            return forward(of_model(shared.task, module, size), count=count).log_likelihoods()
+            return read(forward(of_model(shared.task, module, size), count=count))
 
     def served(self, served: Served) -> Score:
         """The score of a model that is served by other code, asked what the task asks its own. Nothing of it
@@ -342,3 +379,9 @@ class TorchEvaluator:
 
     def _say(self, sentence: str) -> None:
         self._shared.say(f"split {self._batches.split.name!r}: {sentence}")
+
+
+def _name_of_mixed(experts: Sequence[Recipe], way: Floats) -> Digest:
+    """No recipe has it."""
+    shares = sha256(np.ascontiguousarray(way).tobytes()).hexdigest()
+    return digest_of_document({"mixed": [expert.digest for expert in experts], "shares": shares})

@@ -3,7 +3,7 @@
 Each docstring is a contract that the suites in `stockpot.testing` hold every adapter to.
 """
 
-from stockpot.ports.bench import Bench
+from stockpot.ports.bench import Bench, Features, Shares
 from stockpot.ports.checkpoints import Checkpoints, Overlays
 from stockpot.ports.learner import Learner
 from stockpot.ports.lineage import Descent
@@ -29,6 +29,7 @@ __all__ = [
     "Checkpoints",
     "Descent",
     "Evaluator",
+    "Features",
     "Interrupted",
     "Learner",
     "MakeMethod",
@@ -38,6 +39,7 @@ __all__ = [
     "Records",
     "SelectionMethod",
     "Served",
+    "Shares",
     "Signer",
     "Store",
     "Task",

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from stockpot.ports.search import Evaluator
     from stockpot.ports.serving import Served
 
+Features = Any
+"""A numpy array, ``[examples, dimensions]``, float64."""
+Shares = Any
+"""A numpy array, ``[examples, experts]``, float64."""
+
 
 class Bench(Protocol):
     """Makes evaluators for the splits of one task, and models for what is exported."""
@@ -98,6 +103,21 @@ class Bench(Protocol):
     def log_likelihoods(self, recipe: Recipe, split: str) -> Sequence[float]:
         """Of each example, the sum over its positions. It takes a pass, unless the recipe's outputs on the
         split, or these sums, are remembered.
+        """
+        ...
+
+    def features(self, splits: Sequence[str]) -> Mapping[str, Features]:
+        """What the task tells of the examples of these splits before a model answers, by split; nothing where
+        it tells none. Raises BadTask, with every fault of each split.
+        """
+        ...
+
+    def mixed_log_likelihoods(
+        self, experts: Sequence[Recipe], ways: Sequence[Shares], split: str
+    ) -> Sequence[Sequence[float]]:
+        """Of each way to mix them, and of each example, the sum over its positions of how likely all experts
+        together find it: the mean of their likelihoods there by these shares of the example, which add up to
+        one. It takes a pass for each expert, unless its outputs on the split, or these sums, are remembered.
         """
         ...
 

@@ -52,6 +52,7 @@ class MyTask:
     # def groups(self, split): the origin of each example, where several share one
     # def domains(self, split): the domain of each example, such as "python" or "prose"
     # def log_likelihood(self, outputs, batch): of each position of each text, where a score sums these up
+    # def features(self, split): beside both, what tells a text's domain before a model answers: an array
     # def digest(self, split): a name of the split's content, where hashing every example takes long
     # def metric(self, outputs, targets): of the whole split, where a mean does not count: F1, AUC
     # unit = "nats": what a score is counted in, where bounds are not (0, 1)

@@ -69,7 +69,7 @@ class Plan:
     """At most this many passes over the examples on which statistics of soups are estimated."""
 
 
-def plan(
+def plan(  # noqa: PLR0913 - what there is, and what the task tells
     prospects: Prospects,
     supply: "Supply",
     methods: Mapping[str, "MakeMethod"],
@@ -79,10 +79,11 @@ def plan(
     domains: Domains | None = None,
     *,
     likelihoods: bool = False,
+    features: bool = False,
 ) -> Plan:
     """Count the passes that a request needs beyond what is remembered. `rule`: by which soups get statistics.
     `domains`: what specialists are looked for. `likelihoods`: whether the task tells those of positions, by
-    which they answer together. Raises NothingToSoup.
+    which they answer together. `features`: whether it tells those of examples as well. Raises NothingToSoup.
     """
     request, sweep = prospects.request, expected_sweep(prospects, supply)
     contenders = contenders_of(sweep.candidates)
@@ -97,7 +98,7 @@ def plan(
         len(contenders) if is_by_group(make) else make(contenders, accept=request.accept).most_soups
         for make in complete.values()
     )
-    beside = _among_domains(request, sweep.candidates, domains, likelihoods=likelihoods)
+    beside = _among_domains(request, sweep.candidates, domains, likelihoods=likelihoods, features=features)
     between = 0 if request.base is None else len(SHARES) - 2
     shown = len(contenders) if request.points == "all" else 1 + request.points
     return Plan(
@@ -139,11 +140,16 @@ class _Passes:
 
 
 def _among_domains(
-    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains | None, *, likelihoods: bool
+    request: SoupRequest,
+    candidates: Sequence[Candidate],
+    domains: Domains | None,
+    *,
+    likelihoods: bool,
+    features: bool = False,
 ) -> _Passes:
     if not domains:
         return _Passes()
-    found = _of_specialists(request, candidates, domains, likelihoods=likelihoods)
+    found = _of_specialists(request, candidates, domains, likelihoods=likelihoods, features=features)
     if of_all := len(of_all_data(candidates, domains)):
         found += _Passes(of_all - 1, min(of_all, 2), of_all - 1)  # the best of them, and their soup
     return found + _of_every_way(request, candidates, domains) if request.compare_all else found
@@ -166,7 +172,12 @@ def _of_every_way(request: SoupRequest, candidates: Sequence[Candidate], domains
 
 
 def _of_specialists(
-    request: SoupRequest, candidates: Sequence[Candidate], domains: Domains, *, likelihoods: bool
+    request: SoupRequest,
+    candidates: Sequence[Candidate],
+    domains: Domains,
+    *,
+    likelihoods: bool,
+    features: bool,
 ) -> _Passes:
     aim = domains.aims[request.select_on]
     found = {domain: len(own_candidates(domain, candidates, domains.runs)) for domain in aim.counting}
@@ -176,9 +187,10 @@ def _of_specialists(
     parts = sum(len(aim.places(domain)) * count for domain, count in own.items()) / len(aim.domains)
     several = len(own) > 1
     factors = int(likelihoods and several)  # a pass that tells them, where outputs are not remembered
+    positions = len(own) if features and several else 0
     target = len(own) + 1 if request.target is not None and several else 0  # their average, too
     return _Passes(
         math.ceil(parts) + len(own) + factors,
-        len(own) * (2 + len(request.shifts)) + several + factors + target,
+        len(own) * (2 + len(request.shifts)) + several + factors + positions + target,
         sum(count - 1 for count in own.values()) + several,
     )

@@ -31,6 +31,7 @@ from stockpot.workflow.publishing.publish import Publisher
 from stockpot.workflow.publishing.rehearsal import Rehearsal
 from stockpot.workflow.selecting.all_data import search_all_data
 from stockpot.workflow.selecting.by_domain import with_domains
+from stockpot.workflow.selecting.by_features import open_features, specialists_by_nearness
 from stockpot.workflow.selecting.by_posterior import specialists_together
 from stockpot.workflow.selecting.by_target import averaged_for_target, open_target
 from stockpot.workflow.selecting.domains import Domains, domains_of
@@ -46,7 +47,7 @@ from stockpot.workflow.sharing.opening import NOT_OPEN, halve_as_before, opening
 from stockpot.workflow.sharing.shared_evaluator import SharedEvaluator
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, MakeMethod, Store, Watcher
+    from stockpot.ports import Bench, Evaluator, Features, MakeMethod, Store, Watcher
 
 T = TypeVar("T")
 
@@ -106,6 +107,8 @@ class _Opened:
     domains: Domains
     target: "Evaluator | None"
     """What the specialists are averaged for."""
+    features: Mapping[str, "Features"]
+    """By which they may answer together, by split."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +158,14 @@ def walk(
                 splits, rule = open_splits(request, bench), overlay_rule(request, bench)
                 domains = domains_of(request, bench, prospects.runs, prospects.datasets)
                 target = open_target(request, bench, splits)
+                features = open_features(request, bench, domains)
             for sentence in () if said else (*told(request, rule), *domains.notes):
                 watch.say(sentence)
             said = True
             require_groups(methods, domains)
             if leader is not None:
                 place.store.open_job(leader.job, opening_of(splits, bench, own, rule), owner=leader.owner)
-            opened = _Opened(splits, rule, domains, target)
+            opened = _Opened(splits, rule, domains, target, features)
             searched = overlaid(methods, rule)
             return _walk(prospects, base, place, searched, bench, opened, stop, stage, watch, leader)
         except NoRoomForWeights:
@@ -287,10 +291,12 @@ def _with_domains(
         return report
     own = {specialist.domain: specialist.recipe for specialist in found.specialists}
     mixed, missing = specialists_together(request, domains, [*own.values()], evaluators, bench, stop, watch)
+    near, told = specialists_by_nearness(request, domains, own, opened.features, evaluators, bench, stop)
+    mixed, missing = (*mixed, *near), (*missing, *told)
     groups, evaluator = bench.groups(request.report_on), evaluators[request.report_on]
     if target is not None:
-        average, told = averaged_for_target(request, own, target, evaluator, bench, opened.rule, stop)
-        mixed, missing = (*mixed, *([average] if average else [])), (*missing, told)
+        average, shares = averaged_for_target(request, own, target, evaluator, bench, opened.rule, stop)
+        mixed, missing = (*mixed, *([average] if average else [])), (*missing, shares)
     report = with_domains(
         report, domains, found.specialists, evaluator, groups, opened.rule, mixed, found.of_all_data
     )

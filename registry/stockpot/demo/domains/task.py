@@ -14,6 +14,9 @@ from torch import Tensor
 from stockpot.demo.domains.model import ByteModel, next_byte_log_likelihood
 from stockpot.errors import BadTask
 
+BUCKETS = 1024
+"""Of pairs of bytes."""
+
 
 @dataclass(frozen=True)
 class Texts(Sequence[Any]):
@@ -24,6 +27,8 @@ class Texts(Sequence[Any]):
     domain: tuple[str, ...]
     group: tuple[int, ...]
     """The document."""
+    before: np.ndarray[Any, Any] | None
+    """Of each, what stands before it in its document, as long; None in files of earlier releases."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,7 +75,8 @@ class NextByte:
                 if f"{split}_x" not in arrays.files:
                     raise ValueError(f"{self._path} has no split {split!r}")
                 x, domain, group = (arrays[f"{split}_{what}"] for what in ("x", "domain", "group"))
-                self._splits[split] = Texts(x, tuple(domain.tolist()), tuple(group.tolist()))
+                before = arrays[f"{split}_before"] if f"{split}_before" in arrays.files else None
+                self._splits[split] = Texts(x, tuple(domain.tolist()), tuple(group.tolist()), before)
         return self._splits[split]
 
     def collate(self, examples: list[Any]) -> Tensor:
@@ -109,6 +115,26 @@ class NextByte:
         """What kind of text each example is."""
         return self.examples(split).domain
 
+    def features(self, split: str) -> np.ndarray[Any, Any] | None:
+        """Which pairs of bytes stand before each example, by `pairs`."""
+        before = self.examples(split).before
+        return None if before is None else pairs(before)
+
     def groups(self, split: str) -> Sequence[Hashable]:
         """The document of each example."""
         return self.examples(split).group
+
+
+def pairs(texts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """How often each two bytes in a row come in each text, ``[n, bytes]``: ``[n, BUCKETS]``, of length one.
+
+    Pairs share buckets by a hash, and of a count the root is taken, so that spaces do not hide all else.
+    c-BTM takes words by tf-idf, reduced to 100 dimensions, for which these texts are too short.
+    """
+    numbers = texts[:, :-1].astype(np.uint32) << 8 | texts[:, 1:]
+    places = numbers * np.uint32(2654435761) >> 22  # the upper 10 bits of Knuth's multiplicative hash
+    counts = np.zeros((len(texts), BUCKETS))
+    np.add.at(counts, (np.arange(len(texts))[:, None], places), 1.0)
+    roots = np.sqrt(counts)
+    found: np.ndarray[Any, Any] = roots / np.linalg.norm(roots, axis=1, keepdims=True)
+    return found

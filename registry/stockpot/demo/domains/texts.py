@@ -160,7 +160,8 @@ def write_texts(
     held_out: tuple[str, Find] = HELD_OUT,
 ) -> None:
     """Write all splits, atomically, for `stockpot.demo.domains.task.NextByte`: ``<split>_x`` (bytes, ``[n,
-    context + 1]``), ``<split>_domain``, ``<split>_group`` (the document); and ``train_<domain>``, bytes.
+    context + 1]``), ``<split>_before`` (as many bytes that stand before it), ``<split>_domain``,
+    ``<split>_group`` (the document); and ``train_<domain>``, bytes.
 
     Raises BadTask, with every kind of which this machine has too few documents.
     """
@@ -215,18 +216,20 @@ def _dealt(documents: Mapping[str, Sequence[bytes]], config: TextsConfig, length
         arrays[f"train_{name}"] = np.frombuffer(rest, np.uint8)
     for split, dealt in splits.items():
         cut = [(name, number, part) for name, number, text in dealt for part in windows(text, config, length)]
-        arrays[f"{split}_x"] = np.stack([np.frombuffer(part, np.uint8) for _, _, part in cut])
+        both = np.stack([np.frombuffer(part, np.uint8) for _, _, part in cut])
+        arrays[f"{split}_before"], arrays[f"{split}_x"] = both[:, :length], both[:, length:]
         arrays[f"{split}_domain"] = np.array([name for name, _, _ in cut])
         arrays[f"{split}_group"] = np.array([number for _, number, _ in cut])
     return arrays
 
 
 def windows(text: bytes, config: TextsConfig, length: int) -> list[bytes]:
-    """Parts of this length, spread evenly; none overlap, since shorter documents are not taken. None is from
-    where the document begins, often with the licence that others begin with.
+    """Parts of this length, spread evenly, each behind as much that stands before it; no parts overlap, since
+    shorter documents are not taken. None is from where the document begins, often with the licence that
+    others begin with.
     """
     starts = np.linspace(0, len(text) - length, config.windows + 1).astype(int)[1:]
-    return [text[start : start + length] for start in starts]
+    return [text[start - length : start + length] for start in starts]
 
 
 def digest_of(path: Path) -> str:

@@ -11,7 +11,9 @@ from numbers import Real
 from traceback import clear_frames
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -19,6 +21,8 @@ from stockpot.entities import Digest, digest_of_bytes
 from stockpot.errors import BadTask, OutOfDeviceMemory, StockpotError, UnknownSplit
 from stockpot.evaluation.devices.device import all_seeded
 from stockpot.evaluation.devices.device_faults import is_out_of_memory
+from stockpot.evaluation.outputs import Floats
+from stockpot.evaluation.passes.checked_features import feature_faults
 from stockpot.evaluation.passes.dataset_digest import digest_of_examples, require_same
 from stockpot.evaluation.passes.tensor_nests import alike, packing
 from stockpot.ports import Task
@@ -120,6 +124,26 @@ class CheckedTask:
             raise self._broken(f"domains({split!r}) holds {odd!r}", "return a text for each example")
         return None if found is None else tuple(map(str, found))
 
+    def features(self, examples: Mapping[str, int]) -> dict[str, Floats]:
+        """What the task tells of the examples of each split, so many, before a model answers: ``[examples,
+        dimensions]``. Empty where it tells none: it may also return None, of all of these splits.
+        """
+        found = {split: self._features(split) for split in examples}
+        told = {split: array for split, array in found.items() if array is not None}
+        faults = [*feature_faults(found, examples)] if told else []
+        if faults:
+            what = f"task {self._name}: what features(split) returned cannot be used"
+            mend = "return a row of finite numbers for each example, equally long in all splits"
+            raise BadTask(what, faults=faults, mend=mend)
+        return {split: array.astype(np.float64) for split, array in told.items()}
+
+    def _features(self, split: str) -> NDArray[Any] | None:
+        with self.blame(f"features({split!r})"):
+            found = self._task.features(split) if hasattr(self._task, "features") else None
+            if isinstance(found, Tensor):
+                found = found.double().numpy(force=True)
+            return None if found is None else np.asarray(found)
+
     def _of_each(self, method: str, split: str, n: int, what: str) -> tuple[Hashable, ...] | None:
         with self.blame(f"{method}({split!r})"):
             found = getattr(self._task, method)(split) if hasattr(self._task, method) else None
@@ -215,13 +239,13 @@ class CheckedTask:
         return callable(getattr(self._task, "log_likelihood", None))
 
     def log_likelihoods(self, outputs: Tensor, batch: Any, n: int, where: str) -> Tensor:
-        """Of each example of a batch of `n`, the sum over its positions: ``[n]``, float64; NaN passes."""
+        """Of each position of a batch of `n` examples: ``[n, positions]``, float64; NaN passes."""
         with self.blame("log_likelihood()", where):
             found = self._task.log_likelihood(outputs, batch)
         if not isinstance(found, Tensor) or (*found.shape[:1], found.ndim) != (n, 2) or found.is_complex():
             what = f"log_likelihood() returned {_kind(found)} for a batch of {n}, {where}"
             raise self._broken(what, f"return a real tensor of shape [{n}, positions], 0 where there is none")
-        return found.to(outputs.device, torch.float64).sum(dim=1)
+        return found.to(outputs.device, torch.float64)
 
     @property
     def measures_whole(self) -> bool:

@@ -1,6 +1,6 @@
 """A pass over a split, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,26 @@ class Forward:
 
     def log_likelihoods(self) -> Floats:
         """Of each example, the sum over its positions; by all canonical batches. Raises as `answers`."""
-        found, size = [], self.batches.size
+        sums: Floats = torch.cat([logs.sum(dim=1)[:n] for logs, n in self._positions()]).cpu().numpy()
+        return sums
+
+    def position_log_likelihoods(self) -> Tensor:
+        """Of each position: ``[examples, positions]``, on the CPU, 0 where there is none. Raises as
+        `answers`.
+        """
+        found = [logs[:n].cpu() for logs, n in self._positions()]
+        most = max(logs.shape[1] for logs in found)
+        return torch.cat([nn.functional.pad(logs, (0, most - logs.shape[1])) for logs in found])
+
+    def _positions(self) -> Iterator[tuple[Tensor, int]]:
+        """Of each canonical batch, and how many of its examples count."""
+        size = self.batches.size
         for number, batch in enumerate(self.batches):
             self._count()
             places = self.batches.places(number)
             where = f"examples {places[0]} to {places[0] + size - 1} of {self.where}"
             outputs = self._answer(batch, places, where)
-            found.append(self._task.log_likelihoods(outputs, batch, size, where)[: len(places)])
-        sums: Floats = torch.cat(found).cpu().numpy()
-        return sums
+            yield self._task.log_likelihoods(outputs, batch, size, where), len(places)
 
     def checked(self, readings: Tensor, places: Sequence[int]) -> tuple[Floats, Floats]:
         """Scores and gaps, on the CPU. Raises BadTask for a score outside the task's bounds."""

@@ -7,6 +7,7 @@ from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
 from stockpot.workflow.publishing.collisions_told import collision_sentences
 from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score, score_of
+from stockpot.workflow.selecting.by_features import ROUTED_BY_FEATURES
 from stockpot.workflow.selecting.by_posterior import BY_POSTERIOR
 from stockpot.workflow.selecting.rows import GENERALIST
 
@@ -198,7 +199,8 @@ def _is_dominated(row: Row, report: SoupReport) -> bool:
 
 
 def _is_asked_by_domain(row: Row) -> bool:
-    return isinstance(row, ReferenceRow) and len(row.recipes) > 1 and row.label != BY_POSTERIOR
+    unasked = {BY_POSTERIOR, *ROUTED_BY_FEATURES}
+    return isinstance(row, ReferenceRow) and len(row.recipes) > 1 and row.label not in unasked
 
 
 def _on(cells: Mapping[str, DomainScore] | None, domains: Sequence[str]) -> list[float] | None:

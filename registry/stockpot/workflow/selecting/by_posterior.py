@@ -118,6 +118,10 @@ class Likelihoods:
                 scores[place] = log * self._factors[place]
         return Score(tuple(scores), aim=aim)
 
+    def scored(self, sums: Sequence[float], aim: Aim) -> Score:
+        """What those score that give the examples these log likelihoods."""
+        return Score(tuple(log * own for log, own in zip(sums, self._factors, strict=True)), aim=aim)
+
     def priors(self, aim: Aim) -> dict[str, Prior]:
         """Of each domain that has examples here, by these."""
         return {domain: cached_prior(self._logs(aim.places(domain))) for domain in aim.all_domains}
