@@ -85,6 +85,17 @@ def test_the_score_that_was_committed_first_is_the_answer() -> None:
     assert SharedEvaluator(Slower(scores, n=2), store).evaluate(TRIALS[:1]) == [theirs]
 
 
+def test_what_is_read_off_another_split_is_an_answer_only_as_long_as_that_may_be() -> None:
+    store, inner = MemoryStore(), TableEvaluator(scores, n=2)
+    elsewhere: dict[Recipe, Score] = {RECIPES[0]: Score((0.25, 0.25))}
+    reading = SharedEvaluator(inner, store, derived=elsewhere.get)
+    assert reading.evaluate(TRIALS[:1]) == [elsewhere[RECIPES[0]]]
+    assert (reading.started, len(inner.trials)) == (0, 0)
+    elsewhere.clear()  # a pass has refuted it
+    assert reading.evaluate(TRIALS[:1]) == [Score((0.0, 0.0))]
+    assert store.score(RECIPES[0].digest, inner.protocol.digest) == Score((0.0, 0.0))
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":

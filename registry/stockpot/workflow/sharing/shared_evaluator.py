@@ -216,8 +216,8 @@ class SharedEvaluator:
     def _remembered(self, trial: Trial) -> Outcome | None:
         key = (trial.recipe.digest, self.protocol.digest)
         score = self._store.score(*key)
-        if score is None and isinstance(trial.recipe, Recipe) and (told := self._derived(trial.recipe)):
-            score = self._store.commit_score(trial.recipe, self.protocol, told)
+        if score is None and isinstance(trial.recipe, Recipe):
+            score = self._derived(trial.recipe)  # not committed: a later pass may refute that it may be told
         if score is not None:
             if isinstance(trial.recipe, Recipe):
                 self._heed(trial.recipe, key[1], score)
