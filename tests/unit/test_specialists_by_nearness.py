@@ -103,6 +103,16 @@ def test_a_specialist_of_two_domains_has_the_shares_of_both() -> None:
     assert kitchen.near(dict.fromkeys(USED, SPECIALISTS[0])) == ({}, ())
 
 
+def test_a_domain_without_a_specialist_draws_nobody() -> None:
+    kitchen = Kitchen(LanguageTask(n="30"))
+    own = {USED[2]: SPECIALISTS[2], USED[0]: SPECIALISTS[0]}
+    rows, _ = kitchen.near(own)
+    told = [kitchen.positions(recipe, "test") for recipe in own.values()]
+    shares = _shares(kitchen.task)[:, [2, 0]]
+    expected = [_mixed(told, text, _greatest(shares[text], 2)) for text in range(30)]
+    assert rows[BY_NEARNESS].score.examples == pytest.approx(expected, abs=1e-9)
+
+
 def test_when_time_is_up_there_is_no_row_and_no_pass() -> None:
     kitchen = Kitchen()
     assert kitchen.near(late=True) == ({}, ("no row for specialists together by nearness: time is up",))
