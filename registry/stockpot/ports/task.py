@@ -28,8 +28,8 @@ class Task(Protocol):
       that are near to each other where examples are of one domain, of what is known before a model answers,
       such as the text before the one that is scored. Of as many dimensions in each split. The report then
       tells what the specialists score together where each weighs by softmax(-d^2 / 0.1), d the Euclidean
-      distance to its domain's held-out examples (c-BTM): rows of length one are as meant there, longer ones
-      decide more sharply.
+      distance to the mean of its domain's held-out examples (c-BTM): rows of length one are as meant there,
+      longer ones decide more sharply.
     - ``inputs(batch)``: the model's input, for the registered model's signature; without it the
       batch itself (a dict without its ``labels``), or its first element where the batch is a tuple or list.
     - ``rebuilt_from(**task_args) -> tuple[str, Mapping]``, a static method: the ``module:factory`` and its

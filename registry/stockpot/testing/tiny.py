@@ -247,7 +247,7 @@ class LanguageTask:
         return [self._labels[place % len(self._labels)] for place in range(self._n)]
 
     def features(self, split: str) -> Tensor:
-        """Near to a corner of its domain's own, each, at half a unit's distance in most directions."""
+        """Each near to a corner of its domain's own: at about half a unit's distance."""
         draw = torch.Generator().manual_seed(11 + ["validation", "test", "shifted"].index(split))
         corners = torch.eye(len(LABELS))[[LABELS.index(label) for label in self.domains(split)]]
         return corners + 0.25 * torch.randn(corners.shape, generator=draw)
