@@ -103,6 +103,15 @@ def test_each_domain_has_its_verdict_or_the_reason_why_it_has_none() -> None:
     assert "97.5% interval" in better
     assert worse.startswith("worse on mice: ")
     assert none.startswith("too few origins for a verdict on cats: ")
+    assert few.versus_best is not None
+    unknown = replace(few, versus_best=replace(few.versus_best, difference=math.nan))
+    undefined = replace(soup, domains={**cells, "cats": unknown})
+    (said,) = [
+        one
+        for one in domain_sentences(replace(told, rows=(*told.rows[:-1], undefined)))
+        if "by Holm's levels" in one
+    ]
+    assert "not told apart on cats: +nan points" in said, "however many origins it has"
     same = replace(soup, domains={"owls": on_domain(0.0, 0.03), "mice": on_domain(-0.03, 0.0)})
     (said,) = [one for one in domain_sentences(report(same)) if "by Holm's levels" in one]
     assert "not told apart on owls: " in said

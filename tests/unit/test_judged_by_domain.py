@@ -1,5 +1,6 @@
 """What a soup among domains is judged by: a specialist by its domain, a generalist by mixture and base."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -98,6 +99,18 @@ def test_one_specialist_of_two_domains_is_better_where_it_is_on_both_and_has_the
     unknown = replace(found, own_beside=None)
     assert not earns_alias(unknown, told, "mice"), "an older report does not tell of it"
     assert earns_alias(unknown, told, "owls")
+
+
+def test_where_the_best_single_has_no_score_on_a_domain_nothing_earns_its_alias() -> None:
+    """As by a metric that is undefined there. It was measured all the same: the walk goes on."""
+    nothing = Comparison("test of owls", OWLS, math.nan, -math.inf, math.inf, 0.95, None)
+    found = replace(row("specialist:owls", on_the_mixture=0.1), own=nothing)
+    told = report(found)
+    best = replace(told.rows[0], domains={"mice": DomainScore(0.8, None)})
+    told = replace(told, request=replace(REQUEST, margin="-1%"), rows=(best, found))
+    assert not earns_alias(found, told, "owls")
+    ruling = Aliases(*(cast("Any", None),) * 5, told, Silent(), "ann").ruling(found, "owls")
+    assert ruling.why.startswith("It is not called challenger-owls: +nan points")
 
 
 def test_a_generalist_that_may_be_worse_than_no_fine_tuning_has_no_alias_and_that_is_told() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from stockpot.entities import (
     MEAN_OF_SHIFTS,
+    Aim,
     Candidate,
     Checkpoint,
     Composition,
@@ -259,6 +260,31 @@ def test_a_candidate_whose_metric_is_nan_is_excluded_though_each_example_has_a_s
     (exclusion,) = ranking.sweep.exclusions
     assert (exclusion.run_id, exclusion.reason) == ("id1", ExclusionReason.NOT_SCORED)
     assert "score on split validation is NaN" in exclusion.detail
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_which_domain_a_metric_is_undefined_on_is_told(*, alone: bool) -> None:
+    aim = Aim(("owls", "mice", "newts"), {"owls": 1.0, "mice": 1.0})
+
+    class Undefined(TableEvaluator):
+        def evaluate(
+            self, trials: Sequence[Trial], *, then: Sequence[Trial] = (), wanted: Wanted = always
+        ) -> list[Outcome]:
+            super().evaluate(trials, then=then, wanted=wanted)
+            return [_scored(not alone or trial.recipe.checkpoints == (digest(1),)) for trial in trials]
+
+    def _scored(undefined: bool) -> Score:  # noqa: FBT001 - of one example each
+        values = {"owls": 0.5, "mice": math.nan if undefined else 0.5, "newts": math.nan}
+        return Score.of_parts({d: Score((1.0,), Metric(value, ())) for d, value in values.items()}, aim)
+
+    evaluator = Undefined(_scores, n=3)
+    if alone:
+        (exclusion,) = _rank(3, evaluator).sweep.exclusions
+        assert "its score on the examples of mice in split validation is NaN" in exclusion.detail
+    else:
+        with pytest.raises(BadTask, match="candidate on the examples of mice in split") as told:
+            _rank(3, evaluator)
+        assert "--mix" in told.value.mend
 
 
 def test_one_scored_candidate_is_no_soup() -> None:

@@ -97,6 +97,8 @@ def test_where_origins_are_too_few_for_an_interval_that_is_said() -> None:
     assert interval(few, None) == "+33.33 [none, too few origins]"
     undefined = replace(few, difference=math.nan)
     assert "interval: none, n = 3" in gain(undefined, None)
+    no_replicates = replace(few, method="jackknife")
+    assert interval(no_replicates, None) == "+33.33 [none]"
 
 
 def test_why_there_is_no_alias_is_told_of_greedy_alone() -> None:

@@ -6,7 +6,7 @@ from stockpot.entities import BestRun, DomainScore, EnsembleRow, ReferenceRow, R
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
 from stockpot.workflow.publishing.collisions_told import collision_sentences
-from stockpot.workflow.publishing.verdict import gain, is_open, row_of, score, score_of
+from stockpot.workflow.publishing.verdict import gain, is_of_too_few, row_of, score, score_of
 from stockpot.workflow.selecting.by_features import ROUTED_BY_FEATURES
 from stockpot.workflow.selecting.by_posterior import BY_POSTERIOR
 from stockpot.workflow.selecting.rows import GENERALIST
@@ -108,7 +108,7 @@ def _verdicts(row: ReportRow, report: SoupReport) -> Iterator[str]:
         if versus is None:
             continue
         shown = "better on" if versus.low > 0 else "worse on" if versus.high < 0 else "not told apart on"
-        kind = FEW if is_open(versus) else shown
+        kind = FEW if is_of_too_few(versus) else shown
         found[kind].append(f"{domain}: {gain(versus, report.unit)}")
     if told := "; ".join(f"{kind} {', '.join(some)}" for kind, some in found.items() if some):
         yield f"the {row.label}, domain by domain beside the best single candidate, by Holm's levels: {told}"

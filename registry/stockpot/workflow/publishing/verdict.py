@@ -137,8 +137,11 @@ def margin(report: SoupReport, domain: str = "") -> str:
 
 
 def _best_single(report: SoupReport, domain: str) -> float:
+    """On the domain, where one is named: NaN where the task gives it no score there."""
     best = report.rows[0]
-    return best.domains[domain].score if domain and best.domains else best.scores[report.request.report_on]
+    if not domain or not best.domains:
+        return best.scores[report.request.report_on]
+    return best.domains[domain].score if domain in best.domains else math.nan
 
 
 def margin_as_difference(request: SoupRequest, unit: str | None, score: float) -> float:
@@ -227,13 +230,21 @@ def interval(comparison: Comparison, unit: str | None) -> str:
 def ends(comparison: Comparison, unit: str | None, between: str = " to ") -> str:
     """The ends of the interval; why there is none where it has no ends."""
     if is_open(comparison):
-        return "none, too few origins" if math.isfinite(comparison.difference) else "none"
+        return "none, too few origins" if is_of_too_few(comparison) else "none"
     return between.join(signed(end, unit) for end in (comparison.low, comparison.high))
 
 
 def is_open(comparison: Comparison) -> bool:
     """Whether it has no interval."""
     return math.isinf(comparison.low) and math.isinf(comparison.high)
+
+
+def is_of_too_few(comparison: Comparison) -> bool:
+    """Whether it has no interval for want of origins: not where the difference is unknown, or where a metric
+    has no replicates.
+    """
+    few = math.isfinite(comparison.difference) and comparison.method != "jackknife"
+    return few and is_open(comparison)
 
 
 def difference(value: float, unit: str | None) -> str:

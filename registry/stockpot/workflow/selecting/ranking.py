@@ -12,11 +12,12 @@ from stockpot.entities import (
     Exclusion,
     ExclusionReason,
     Recipe,
+    Score,
     Sweep,
     Trial,
 )
 from stockpot.errors import Altered, BadCheckpoint, BadTask, NotCached
-from stockpot.prose import counted
+from stockpot.prose import counted, listed
 from stockpot.selection import FORESEEN
 from stockpot.selection.telling import full_score
 from stockpot.workflow.gathering.enough import require_two
@@ -151,10 +152,11 @@ def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator"
     held_out = {c.checkpoint.digest: scores[c.checkpoint.digest] for c in sweep.candidates}
     unscored = [c for c in sweep.candidates if math.isnan(held_out[c.checkpoint.digest])]
     if len(unscored) == len(sweep.candidates):
-        raise BadTask(
-            f"{evaluator.protocol.task} scores NaN for every candidate on split {evaluator.protocol.split}",
-            mend="look at the task's score method with one batch",
-        )
+        where, mend = f"split {evaluator.protocol.split}", "look at the task's score method with one batch"
+        if domains := _unmeasured(_score(unscored[0], evaluator)):
+            where = f"the examples of {listed(domains)} in {where}"
+            mend = "give these more examples, or leave them out of the mixture with --mix"
+        raise BadTask(f"{evaluator.protocol.task} scores NaN for every candidate on {where}", mend=mend)
     scored = [c for c in sweep.candidates if not math.isnan(held_out[c.checkpoint.digest])]
     exclusions = [_not_scored(c, evaluator) for c in unscored]
     sweep = replace(sweep, candidates=tuple(scored), exclusions=(*sweep.exclusions, *exclusions))
@@ -163,9 +165,25 @@ def _ranked(sweep: Sweep, scores: Mapping[Digest, float], evaluator: "Evaluator"
 
 
 def _not_scored(candidate: Candidate, evaluator: "Evaluator") -> Exclusion:
-    score = score_in_full(Recipe.mean([candidate.checkpoint.digest]), evaluator)
-    first = next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
-    split = evaluator.protocol.split
-    where = f"split {split}" if first is None else f"example {first} of split {split}"
+    score, where = _score(candidate, evaluator), f"split {evaluator.protocol.split}"
+    if domains := _unmeasured(score):
+        where = f"the examples of {listed(domains)} in {where}"
+    elif (first := _first_nan(score)) is not None:
+        where = f"example {first} of {where}"
     detail = f"its score on {where} is NaN"
     return Exclusion(candidate.run.run_id, candidate.run.name, ExclusionReason.NOT_SCORED, detail)
+
+
+def _score(candidate: Candidate, evaluator: "Evaluator") -> Score:
+    return score_in_full(Recipe.mean([candidate.checkpoint.digest]), evaluator)
+
+
+def _first_nan(score: Score) -> int | None:
+    return next((i for i, value in enumerate(score.examples) if math.isnan(value)), None)
+
+
+def _unmeasured(score: Score) -> list[str]:
+    """The domains that count whose own metric is NaN, though no score of an example is."""
+    if score.aim is None or score.parts is None or _first_nan(score) is not None:
+        return []
+    return [domain for domain in score.aim.counting if math.isnan(score.parts[domain].value)]
