@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.e2e.domain_sweep import TASK, USED, plant_domains, tagged
 
 from stockpot import calls
@@ -18,6 +19,7 @@ from stockpot.entities import (
     Recipe,
     SoupOutcome,
     SoupRequest,
+    SoupState,
     digest_of_file,
     tags,
 )
@@ -291,6 +293,33 @@ def test_the_alias_leads_to_the_best_run_of_each_domain_where_no_average_is_bett
     assert [(s.uri, s.aliases) for s in again.soups] == [(s.uri, s.aliases) for s in outcome.soups]
     assert all(soup.adopted for soup in again.registered)
     assert not reconcile(place)
+
+
+@pytest.mark.slow
+def test_a_domains_best_run_that_is_the_best_single_in_a_soups_place_is_one_version_with_both_aliases(
+    tiny_sweep: SoupRequest, client: "MlflowClient", experiment: str, tmp_path: Path
+) -> None:
+    """Somebody's worse model is the challenger, from which the alias is taken by comparison."""
+    runs = {
+        "plants-0": domain_weights("plants", spread=0.0),
+        "birds-0": weights("dense", seed=7, spread=9.0),
+    }
+    save_file(runs["birds-0"], tmp_path / "model.safetensors")
+    client.create_registered_model("tiny")
+    client.create_model_version("tiny", source=tmp_path.as_uri())
+    client.set_registered_model_alias("tiny", "challenger", "1")
+    asked = replace(tiny_sweep, task=TASK, task_args={"n": "300"}, shifts=(), methods=("uniform",))
+    asked = tagged(client, experiment, replace(asked, or_best_single=True), runs)
+    outcome = _walked(asked)
+    best = outcome.report.rows[0].recipe.digest
+    aliases = {soup.recipe: soup.aliases for soup in outcome.registered}
+    assert aliases.pop(best) == ("challenger", "challenger-plants")
+    assert [*aliases.values()] == [("challenger-birds",)]
+    assert len(client.search_model_versions("name = 'tiny'")) == 1 + 2
+    (soup,) = [soup for soup in outcome.soups if soup.recipe == best]
+    assert soup.state is SoupState.REGISTERED
+    assert "challenger was models:/tiny/1: " in soup.why
+    assert client.get_model_version("tiny", soup.uri[-1]).tags[tags.ALIAS] == "challenger,challenger-plants"
 
 
 def test_grouped_begins_with_each_domains_best_and_adds_by_the_mixture(request_: SoupRequest) -> None:

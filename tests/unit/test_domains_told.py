@@ -169,6 +169,34 @@ def test_the_mean_of_each_domains_best_run_is_that_of_each_domain(*, lacking: bo
     assert [(best.domain, best.checkpoint) for best in found.best_runs or ()] == [("owls", B), ("mice", C)]
 
 
+def test_one_specialist_of_two_domains_is_compared_with_the_best_run_of_each() -> None:
+    """Of the mice that is the soup's second ingredient, which is better than the soup there."""
+    aim = Aim(LABELS, {"owls": 1.0, "mice": 1.0})
+    soup, on_owls = Recipe.mean([A, B]), [0.5] * 40 + [0.0] * 40
+    found = {soup.digest: [0.75] * 80, Recipe.mean([A]).digest: on_owls}
+    inner = TableEvaluator(lambda recipe: found.get(recipe.digest, [1.0] * 80), n=80, greatest=1.0)
+    specialists = [
+        Specialist(domain, Selection(f"specialist:{domain}", "", (), recipe, 0.5), inner.protocol)
+        for domain, recipe in (("owls", soup), ("mice", Recipe.mean([B, A])))
+    ]
+    told = report(row(soup, "specialist:owls", "specialist:mice"), row(Recipe.mean([C]), "specialist:newts"))
+    alone = Selection("specialist:newts", "", (), Recipe.mean([C]), 0.5)
+    rows = with_domains(
+        told,
+        Domains({"validation": aim, "test": aim}),
+        [*specialists, Specialist("newts", alone, inner.protocol)],
+        SharedEvaluator(inner, MemoryStore(), aim=aim),
+        None,
+        None,
+    ).rows
+    _, both, one = rows
+    assert both.own is not None
+    assert (both.own.split, both.own.difference) == ("test of owls", 0.25)
+    (beside,) = (both.own_beside or {}).items()
+    assert (beside[0], beside[1].split, beside[1].difference) == ("mice", "test of mice", -0.25)
+    assert (one.own, one.own_beside) == (None, None), "it is that run itself"
+
+
 def test_the_best_single_is_not_compared_with_itself_under_another_name() -> None:
     aim = Aim(LABELS, {"owls": 1.0, "mice": 1.0})
     evaluator = SharedEvaluator(
