@@ -284,6 +284,8 @@ def test_the_alias_leads_to_the_best_run_of_each_domain_where_no_average_is_bett
         version = place.tracker.version(uri)
         assert version.tags[tags.DOMAIN] == ("stones" if domain == "stones" else "birds,plants")
         assert version.tags[tags.VERDICT] == "no_soup"
+        made = client.get_run(version.run_id or "").info.run_name
+        assert made.startswith("best-stones-of-1-" if domain == "stones" else "best-birds-plants-of-1-")
         assert rebuild(version.uri, place.tracker, place.supply, tmp_path / "again").digest == digests[run]
         verify(version.uri, place.tracker, place.supply, place.verifier)
         page = client.get_model_version("tiny", version.version).description or ""

@@ -93,6 +93,10 @@ def test_a_snapshot_that_an_earlier_release_wrote_is_still_read() -> None:
     # Written out, since it may never change: it names what people keep.
     assert snapshot.recipe.digest == RECIPE
     assert [row.inference_cost for row in snapshot.report.table] == [1] * len(snapshot.report.rows)
+    later = {"domains", "own", "own_beside", "versus_base", "versus_specialists"}
+    assert not any(later & row.keys() for row in to_document(snapshot.report)["rows"]), (
+        "its name is as it was"
+    )
     assert (snapshot.report.ensembles, snapshot.report.notes) == ((), ())
     assert all(len(row.scores) == 4 for row in snapshot.report.rows)
     assert [run.run_name for run in snapshot.report.exclusions] == ["twin"]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from stockpot.entities import (
     Candidate,
     Checkpoint,
@@ -17,6 +19,7 @@ from stockpot.entities import (
     Selection,
     SoupReport,
     SoupRequest,
+    Step,
     WeightsFormat,
     WeightsSource,
 )
@@ -109,6 +112,26 @@ def test_by_the_posterior_nobody_has_to_be_told_the_domain() -> None:
     for label in ROUTED_BY_FEATURES:
         near = replace(blind, label=label)
         assert NOT_DOMINATED in domain_cells(near, replace(report, references=(told, near)))[0], "nor here"
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_page_of_one_run_says_whether_averaging_was_tried_and_shows_the_generalist(*, tried: bool) -> None:
+    """Which is a specialist, too, of another domain."""
+    report = _report()
+    single, greedy, *special = report.rows
+    both = replace(greedy, label="greedy and man pages", methods=("greedy", "specialist:man pages"))
+    run = replace(special[1], recipe=single.recipe, own=None, versus_best={})
+    steps = [Step(recipe.digest, recipe.checkpoints, 0.5, None, kept=True) for recipe in (single.recipe,)]
+    steps += [Step(greedy.recipe.digest, greedy.recipe.checkpoints, 0.4, None, kept=False)] * tried
+    search = Selection("specialist:python", "not_worse", tuple(steps), run.recipe, 0.5)
+    told = replace(report, rows=(single, both, run, special[2]), selections=(search,), contrasts=())
+    text = description(told, run, [_candidate(0)], "f.png", experiment_id="7")
+    assert "**python specialist: no soup: the best run of python alone.**" in text
+    assert "One run as it was logged: the best run of python, by its own held-out examples." in text
+    assert ("Averaging it with others did not help there." in text) is tried
+    assert ("No average was tried there." in text) is not tried
+    assert text.count("| greedy and man pages") == 2, "in both tables"
+    assert "sql specialist" not in text
 
 
 def test_domains_and_ingredients_have_their_room_on_a_page_before_notes() -> None:

@@ -188,11 +188,12 @@ def test_each_alias_that_we_gave_to_a_duplicate_moves_and_a_persons_stays(office
     for alias in ("challenger-owls", "challenger-mice"):
         office.tracker.set_alias("birds", alias, second.version)
     office.tracker.aliases["birds", "challenger-newts"] = second.version  # without our tag
+    office.tracker.set_alias("birds", "champion", second.version)  # a person wrote that into the tag
     (found,) = office.look(really=True)
     assert "the alias challenger-mice, challenger-owls, which Stockpot gave, moves" in found.remedy
-    assert "a person gave it the alias challenger-newts, which stays" in found.told
+    assert "a person gave it the alias challenger-newts, champion, which stays" in found.told
     assert office.tracker.version(first.uri).aliases == ("challenger-mice", "challenger-owls")
-    assert office.tracker.version(second.uri).aliases == ("challenger-newts",)
+    assert office.tracker.version(second.uri).aliases == ("challenger-newts", "champion")
 
 
 @pytest.mark.parametrize("alias", ["production", "challenger"])

@@ -351,6 +351,16 @@ def test_a_specialist_is_judged_and_searched_on_its_own_examples() -> None:
     assert "greedy kept" not in page, "the generalist's reasons"
     assert "a, the best run of python 95.00 95.00" in page
     assert "on validation, its examples of python alone, in points" in page
+    both = replace(
+        found.rows[1],
+        methods=("specialist:python", "specialist:man"),
+        own_beside={"man": replace(own, split="test of man", difference=0.004)},
+    )
+    two = replace(found, rows=(found.rows[0], both))
+    page = html(site.page(site.soup("other", ingredients, told=two))).text
+    assert "Than the best run of python, man not better" in page
+    assert "test of man +0.40" in page
+    assert "The first is the one that decides" not in page, "both do"
 
 
 def test_barriers_are_what_is_remembered_and_the_rest_names_its_command() -> None:
