@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.entities import MEAN_OF_SHIFTS, Curve, SoupReport
 from stockpot.workflow.publishing.markdown import folded
-from stockpot.workflow.publishing.verdict import POINT
+from stockpot.workflow.selecting.rows import POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

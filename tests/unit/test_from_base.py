@@ -19,6 +19,7 @@ from stockpot.workflow.selecting.from_base import (
     best_reach,
     farthest,
     from_base,
+    tried,
 )
 
 START = digest_of_bytes(b"start")
@@ -76,8 +77,8 @@ def test_of_what_lies_beyond_the_generalist_the_selecting_split_chooses_and_the_
         "base": pytest.approx(20 / 40),
     }
     assert (
-        "extrapolation: by how many times as far from the base, split validation scores 0.5 at 5/4, "
-        "0.8 at 3/2, 0.6 at 2; 3/2 was chosen; the greedy soup itself scores 0.25"
+        "extrapolation: by how many times as far from the base, split validation scores 50.00 at 5/4, "
+        "80.00 at 3/2, 60.00 at 2; 3/2 was chosen; the greedy soup itself scores 25.00"
     ) in report.notes
     sentences = " | ".join(domain_sentences(report))
     assert "Going on from the base, beyond the greedy soup: +45.00 points" in sentences
@@ -105,6 +106,11 @@ def test_of_equal_scores_the_least_reach_is_chosen_and_no_score_is_none(
 ) -> None:
     found = best_reach({reach: Score((value,)) for reach, value in zip(REACHES, values, strict=True)})
     assert found == (None if best is None else REACHES[best])
+
+
+def test_what_was_tried_is_told_in_the_unit_of_the_tables() -> None:
+    text = tried("validation", "nats", Score((-1.23456,)), {Fraction(2): Score((-1.5,))}, Fraction(2))
+    assert "scores -1.5 at 2; 2 was chosen; the greedy soup itself scores -1.23456" in text
 
 
 def beyond(generalist: Recipe, base: str | None = None) -> Mapping[Fraction, Recipe]:

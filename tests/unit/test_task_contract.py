@@ -100,6 +100,13 @@ class OfAnotherSplit(tiny.LanguageTask):
         return super().features(split)[:7]
 
 
+class OfAnImage(tiny.TinyTask):
+    """What it calls features is its own business."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
 class Squared(tiny.LanguageTask):
     def score(self, outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return -super().score(outputs, batch).square()
@@ -139,6 +146,11 @@ def test_what_is_broken_is_told_with_its_mend(make: Callable[[], Task], promise:
     broken = {found.promise: found for found in findings(make) if found.fault}
     assert fault in broken[promise].fault
     assert broken[promise].mend
+
+
+def test_a_method_named_features_that_nobody_uses_is_no_fault() -> None:
+    (found,) = [found for found in findings(OfAnImage) if found.promise == "tells features"]
+    assert (found.fault, found.told) == ("", "none")
 
 
 def test_all_faults_are_told_at_once_and_each_once() -> None:

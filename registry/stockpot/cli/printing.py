@@ -54,12 +54,12 @@ from stockpot.workflow.publishing.verdict import (
     ends,
     reasons,
     row_that_is,
-    score,
     score_of,
     sentence,
     signed,
 )
 from stockpot.workflow.selecting.rows import label as row_label
+from stockpot.workflow.selecting.rows import score
 
 if TYPE_CHECKING:
     from stockpot.evaluation.task_contract import Finding

@@ -14,7 +14,7 @@ from stockpot.entities import Seen, TrailEntry, TrailKind, WatchEvent
 from stockpot.prose import counted, one_line
 from stockpot.workflow.promotion.auditing import Audited, require_whole
 from stockpot.workflow.promotion.watching import sentence
-from stockpot.workflow.publishing.verdict import score
+from stockpot.workflow.selecting.rows import score
 
 if TYPE_CHECKING:
     from stockpot.workflow.promotion.asking import Answered

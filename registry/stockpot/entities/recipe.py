@@ -31,11 +31,12 @@ class Arithmetic(StrEnum):
     TIES_1 = "ties/1"
     """A yardstick, never built: the first ingredient, the base, plus what the others' updates from it agree
     on. An update is the difference to the base, in the dtype of ``mean/1``'s sums. The fifth of its elements
-    with the largest magnitudes stay, out of all floating-point tensors together (rounded down, at least one;
-    magnitudes are compared as float32, and what equals the least of them stays too). Of each element, updates
-    above zero and those below are added up, each in recipe order; the larger sum, times 1/(how many those
-    are) rounded to that dtype, is added to the base, and nothing where both are equal; cast once. The rest
-    as in ``mean/1``. Source: Yadav et al., "TIES-Merging" (NeurIPS 2023), lambda 1."""
+    with the largest magnitudes stay, out of all floating-point tensors of the file together, buffers and each
+    copy of a tied one included (rounded down, at least one; magnitudes are compared as float32, and what
+    equals the least of them stays too). Of each element, updates above zero and those below are added up,
+    each in recipe order; the larger sum, times 1/(how many those are) rounded to that dtype, is added to the
+    base, and nothing where both are equal; cast once. The rest as in ``mean/1``. Source: Yadav et al.,
+    "TIES-Merging" (NeurIPS 2023), lambda 1."""
     PYFUNC_1 = "pyfunc/1"
     """No average: a registered model as MLflow serves it, named by all its files. See `Recipe.served`."""
 

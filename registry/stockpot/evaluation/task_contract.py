@@ -156,7 +156,9 @@ def tells_domains(trial: TaskOnTrial) -> str:
 
 
 def tells_features(trial: TaskOnTrial) -> str:
-    """A row of numbers of each example, where there are any."""
+    """A row of numbers of each example, where they have a use: elsewhere a method of that name is its own."""
+    if not trial.task.has_log_likelihoods:
+        return "none"
     found = trial.task.features({trial.split: len(trial.examples)})
     return counted(found[trial.split].shape[1], "dimension") if found else "none"
 

@@ -21,6 +21,7 @@ from stockpot.webpage import figures
 from stockpot.workflow.publishing import collisions_told, domains_told, verdict
 from stockpot.workflow.publishing.markdown import folded
 from stockpot.workflow.reporting.version_page import VersionPage
+from stockpot.workflow.selecting import rows
 
 TEMPLATE = "report.html.jinja"
 MOST = 400
@@ -75,7 +76,7 @@ def render(page: VersionPage, figure: bytes) -> str:
 def _words(unit: str | None) -> dict[str, Callable[..., object]]:
     """What turns numbers into text, in the unit of the scores."""
     return {
-        "score": partial(verdict.score, unit=unit),
+        "score": partial(rows.score, unit=unit),
         "signed": partial(verdict.signed, unit=unit),
         "difference": partial(verdict.difference, unit=unit),
         "interval": partial(verdict.interval, unit=unit),

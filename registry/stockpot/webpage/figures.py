@@ -13,9 +13,10 @@ from stockpot.workflow.publishing.domains_told import (
     domain_rows,
     domain_values,
 )
-from stockpot.workflow.publishing.verdict import POINT, score, signed
+from stockpot.workflow.publishing.verdict import signed
 from stockpot.workflow.reporting.searches import Attempt, Search
 from stockpot.workflow.reporting.version_page import VersionPage
+from stockpot.workflow.selecting.rows import POINT, score
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 40

@@ -10,6 +10,7 @@ from stockpot.prose import counted, listed
 from stockpot.statistics import compare, compare_domains, pairs_by_domain
 from stockpot.statistics.holm import holm
 from stockpot.workflow.publishing import verdict
+from stockpot.workflow.selecting.rows import score
 
 NOBODY = "no other version has the alias, so there is nothing to compare with"
 
@@ -58,7 +59,7 @@ class Match:
         if broken := self._broken(split):
             return Check("score", CheckOutcome.FAILED, broken)
         if self.champion is None:
-            told = verdict.score(self.mine[split].value, self.unit)
+            told = score(self.mine[split].value, self.unit)
             return Check("score", CheckOutcome.NOT_APPLICABLE, f"{told} on split {split}; {NOBODY}")
         found = self.comparisons[split] = self._compare(split, 0.95)
         told = f"{verdict.gain(found, self.unit)} on split {split} compared with {self.champion}"

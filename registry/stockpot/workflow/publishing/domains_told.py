@@ -6,10 +6,10 @@ from stockpot.entities import BestRun, DomainScore, EnsembleRow, ReferenceRow, R
 from stockpot.entities.domain import ALL, is_own, labels
 from stockpot.prose import listed
 from stockpot.workflow.publishing.collisions_told import collision_sentences
-from stockpot.workflow.publishing.verdict import gain, is_of_too_few, row_of, score, score_of
+from stockpot.workflow.publishing.verdict import gain, is_of_too_few, row_of, score_of
 from stockpot.workflow.selecting.by_features import ROUTED_BY_FEATURES
 from stockpot.workflow.selecting.by_posterior import BY_POSTERIOR
-from stockpot.workflow.selecting.rows import GENERALIST
+from stockpot.workflow.selecting.rows import GENERALIST, score
 
 WORST = "worst of the mixture"
 UNSEEN = "mean of unseen"

@@ -16,12 +16,7 @@ from stockpot.entities import (
     Step,
 )
 from stockpot.prose import counted, listed
-from stockpot.workflow.selecting.rows import GENERALIST, domain_of, domains_of
-
-POINT = 0.01
-"""Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
-are told as they are, in the task's own unit. A function takes a report's `unit`: None for points.
-"""
+from stockpot.workflow.selecting.rows import GENERALIST, POINT, domain_of, domains_of, score
 
 COLLAPSE = 0.2
 """A uniform soup collapses where its held-out score lies below the mean of its ingredients' own by more than
@@ -255,11 +250,6 @@ def difference(value: float, unit: str | None) -> str:
 def signed(value: float, unit: str | None) -> str:
     """A difference with its sign, without its unit."""
     return f"{value / POINT:+.2f}" if unit is None else f"{value:+.4g}"
-
-
-def score(value: float, unit: str | None) -> str:
-    """A score without its unit."""
-    return f"{value / POINT:.2f}" if unit is None else f"{value:.6g}"
 
 
 def reasons(report: SoupReport) -> Iterator[str]:

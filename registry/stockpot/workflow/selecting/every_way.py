@@ -261,7 +261,7 @@ class _Beside:
         yield from beside.missing
         if self.ways.generalist is not None and self._beyond:
             whole = score_in_full(self.ways.generalist, self.evaluators[split])
-            yield tried(split, whole, self._beyond, self.reach)
+            yield tried(split, self.report.unit, whole, self._beyond, self.reach)
         if beside.beyond and "extrapolation" not in there and (self.reach is not None or not self._beyond):
             yield f"no row for extrapolation: {NO_TIME}"
         if beside.ties and "ties" not in there:

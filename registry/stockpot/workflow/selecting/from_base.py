@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from stockpot.entities import Digest, Recipe, Score
 from stockpot.workflow.selecting.averages import average_of
-from stockpot.workflow.selecting.rows import GENERALIST
+from stockpot.workflow.selecting.rows import GENERALIST, score
 
 REACHES = (Fraction(5, 4), Fraction(3, 2), Fraction(2))
 """How many times as far from the base as the generalist: the values of L that are tried."""
@@ -61,15 +61,17 @@ def farthest(reach: Fraction) -> str:
 
 def best_reach(scores: Mapping[Fraction, Score]) -> Fraction | None:
     """Which scores best; of equal ones the least. None where none has a score."""
-    known = {reach: score.value for reach, score in scores.items() if not math.isnan(score.value)}
+    known = {reach: found.value for reach, found in scores.items() if not math.isnan(found.value)}
     return max(sorted(known), key=known.__getitem__, default=None)
 
 
-def tried(split: str, generalist: Score, scores: Mapping[Fraction, Score], best: Fraction | None) -> str:
+def tried(
+    split: str, unit: str | None, generalist: Score, scores: Mapping[Fraction, Score], best: Fraction | None
+) -> str:
     """All that were tried, and the generalist itself: a sentence."""
-    told = ", ".join(f"{score.value:.4g} at {reach}" for reach, score in scores.items())
+    told = ", ".join(f"{score(found.value, unit)} at {reach}" for reach, found in scores.items())
     chosen = "none was chosen" if best is None else f"{best} was chosen"
     return (
         f"extrapolation: by how many times as far from the base, split {split} scores {told}; {chosen}; "
-        f"the {GENERALIST} soup itself scores {generalist.value:.4g}"
+        f"the {GENERALIST} soup itself scores {score(generalist.value, unit)}"
     )

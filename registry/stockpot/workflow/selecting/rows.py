@@ -11,6 +11,16 @@ GENERALIST = "greedy"
 SPECIALIST = "specialist:"
 """What the names of methods begin with that look for a domain's soup; the domain follows."""
 
+POINT = 0.01
+"""Scores between 0 and 1 are told in points, hundredths of a score; of accuracy, percentage points. Others
+are told as they are, in the task's own unit. A function takes a report's `unit`: None for points.
+"""
+
+
+def score(value: float, unit: str | None) -> str:
+    """A score without its unit."""
+    return f"{value / POINT:.2f}" if unit is None else f"{value:.6g}"
+
 
 def domain_of(method: str) -> str:
     """Whose specialist this method looks for; empty where it looks for none."""
