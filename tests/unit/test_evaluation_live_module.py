@@ -521,6 +521,24 @@ def test_a_sum_that_overflows_is_refused_with_every_tensor_and_the_sum_before_st
     require_next_holds(live, checkpoints, [digests[1], digests[3]])
 
 
+def test_ties_that_overflow_are_refused_and_the_sum_before_stays(tmp_path: Path) -> None:
+    states = dense(5)
+    for state, value in zip(states[:3], (-3e38, 3e38, 3e38), strict=True):
+        state["0.weight"][15, 7] = value
+    live, checkpoints, digests = live_dense(tmp_path, states)
+    a, b, c, d, e = digests
+    for recipe in (Recipe.mean([e]), Recipe.mean([b, d])):
+        live.hold(recipe)
+    with pytest.raises(NotFinite, match="1 of 4 tensors") as caught:
+        live.hold(Recipe.ties(a, [b, c]))
+    assert caught.value.faults == ("0.weight",)
+    checkpoints.opened.clear()
+    recipe = Recipe.mean([b, e])
+    live.hold(recipe)
+    assert checkpoints.opened == [e]
+    require_average(live.hold(recipe), recipe, checkpoints.cache)
+
+
 def test_a_wider_tensor_beside_it_hides_no_overflow(tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in tiny.dense().state_dict().items()}
     states = [{**state, "2.bias": state["2.bias"].double() + n} for n in range(2)]
