@@ -20,7 +20,7 @@ from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # its server hashes a password at every request
 PASSWORD = "a password of some length"  # noqa: S105 - of a server that lives for these tests
 LINE = "stockpot-permission-check.txt"
 SETTINGS = """[mlflow]
