@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Protocol
 
 from stockpot.entities import Job
+from stockpot.variables import variables
 
 PATIENCE_SECONDS = 10.0
 """After which a helper that does not end by itself is killed."""
@@ -67,7 +68,7 @@ class Helpers:
         paths = os.pathsep.join(str(place) for place in places if place)
         process = subprocess.Popen(
             [sys.executable, "-m", "stockpot", "help", "--quiet", "--job", job.name],
-            env={**os.environ, "STOCKPOT_DEVICE": device, "STOCKPOT_LOG": "text", "PYTHONPATH": paths},
+            env={**variables(), "STOCKPOT_DEVICE": device, "STOCKPOT_LOG": "text", "PYTHONPATH": paths},
             start_new_session=True,  # Control-C is for the request, which ends its helpers
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stockpot.entities import Digest, digest_of_document
+from stockpot.variables import variables
 
 CHOOSES = (
     *("ATEN_", "CUBLAS_", "CUDA_", "DNNL_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "PYTHONPATH", "PYTORCH_"),
@@ -25,7 +26,7 @@ def surroundings() -> Digest:
             "installed": sorted(_distributions()),
             "python": sys.version,
             "folder": str(Path.cwd()),
-            "variables": sorted(f"{name}={text}" for name, text in os.environ.items() if _chooses(name)),
+            "variables": sorted(f"{name}={text}" for name, text in variables().items() if _chooses(name)),
             "machine": [platform.machine(), *_processors()],
             "graphics": sorted(_graphics()),
         }

@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 from stockpot.errors import Incompatible
 from stockpot.tracking import serving_process
 from stockpot.tracking.serving_process import ALONE, unpacked, write
+from stockpot.variables import variables
 
 SILENCE = 900.0
 """Seconds after which a model that says nothing is ended: imports and large weights take minutes."""
@@ -88,7 +89,7 @@ class ServedModel:
 
     def _begun(self) -> "subprocess.Popen[bytes]":
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
+        kept = {name: value for name, value in variables().items() if KEPT.fullmatch(name)}
         # Without -P a program's own folder is searched first, and there lie our modules of MLflow.
         return subprocess.Popen(
             [sys.executable, "-P", serving_process.__file__, str(self._folder)],
