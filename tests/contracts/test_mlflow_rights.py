@@ -20,7 +20,7 @@ from stockpot.watching import Silent
 from stockpot.wiring import Workplace
 from stockpot.workflow.walk import in_turn, walk
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # its server hashes a password at every request
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PASSWORD = "a password of some length"  # noqa: S105 - of a server that lives for these tests
 LINE = "stockpot-permission-check.txt"
 SETTINGS = """[mlflow]
@@ -29,7 +29,9 @@ database_uri = sqlite:///{folder}/users.db
 admin_username = admin
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 3600
 """
+"""The last line: else a password is hashed at every request, which takes most of these tests' time."""
 
 
 @dataclass(frozen=True)
