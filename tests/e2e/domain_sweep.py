@@ -1,12 +1,12 @@
 """A real sweep across domains, for tests of whole walks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from stockpot.entities import Register, SoupOutcome, SoupRequest, tags
+from stockpot.entities import Digest, Recipe, Register, SoupOutcome, SoupRequest, tags
 from stockpot.testing.sweeps import plant_sweep
 from stockpot.testing.tiny import LABELS, domain_weights
 from stockpot.watching import Silent
@@ -47,3 +47,16 @@ def state(name: str) -> dict[str, Tensor]:
 def walked(request: SoupRequest) -> SoupOutcome:
     """By a plain walk, in a workplace of its own."""
     return walk(request, Workplace(), in_turn, Silent())
+
+
+def published_loop(checkpoints: Sequence[Digest], value: Callable[[Recipe], float]) -> tuple[Digest, ...]:
+    """What greedy keeps: the best one, then in their order each that does not make the average worse.
+
+    Source: Wortsman et al., "Model soups" (2022), recipe 1.
+    """
+    first, *others = sorted(checkpoints, key=lambda one: -value(Recipe.mean([one])))
+    kept = [first]
+    for one in others:
+        if value(Recipe.mean([*kept, one])) >= value(Recipe.mean(kept)):
+            kept.append(one)
+    return tuple(kept)

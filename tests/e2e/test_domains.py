@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.e2e.domain_sweep import TASK, USED, plant_domains, tagged
+from tests.e2e.domain_sweep import TASK, USED, plant_domains, published_loop, tagged
 
 from stockpot import calls
 from stockpot.entities import (
@@ -78,16 +79,8 @@ class Plain:
 
     def greedy(self, checkpoints: Sequence[Digest], domain: str | None = None) -> tuple[Digest, ...]:
         """The published loop; by the mixture's score where no domain is named."""
-
-        def value(*one: Digest) -> float:
-            return self.mixture(Recipe.mean(one)) if domain is None else self.of(Recipe.mean(one), domain)
-
-        first, *others = sorted(checkpoints, key=lambda one: -value(one))
-        kept = [first]
-        for one in others:
-            if value(*kept, one) >= value(*kept):
-                kept.append(one)
-        return tuple(kept)
+        value = self.mixture if domain is None else partial(self.of, domain=domain)
+        return published_loop(checkpoints, value)
 
 
 def test_every_choice_is_the_plain_loops_on_the_mixture_and_on_each_domain(request_: SoupRequest) -> None:

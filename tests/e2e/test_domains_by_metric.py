@@ -1,17 +1,22 @@
 """A sweep across domains whose task measures by F1: each domain by that of its own examples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from sklearn.metrics import f1_score
-from tests.e2e.domain_sweep import USED, plant_domains, walked
+from tests.e2e.domain_sweep import USED, plant_domains, published_loop, walked
 
-from stockpot.entities import Digest, Objective, Recipe, SoupRequest
+from stockpot.entities import Job, Objective, Recipe, SoupRequest
 from stockpot.testing.tiny import MeasuredDomainTask
+from stockpot.watching import Silent
 from stockpot.wiring import Workplace
+from stockpot.workflow.helping import _Help
 from stockpot.workflow.selecting.by_domain import ROUTED
+from stockpot.workflow.selecting.measure import open_splits
+from stockpot.workflow.sharing.opening import opening_of
 
 N = 300
 
@@ -49,18 +54,10 @@ class Plain:
     def worst(self, recipe: Recipe) -> float:
         return min(self.of(recipe, domain) for domain in USED)
 
-    def greedy(self, checkpoints: Sequence[Digest], value: str, *told: str) -> tuple[Digest, ...]:
-        """The published loop, by one of the methods above."""
 
-        def scored(*one: Digest) -> float:
-            return float(round(getattr(self, value)(Recipe.mean(one), *told), 12))
-
-        first, *others = sorted(checkpoints, key=lambda one: -scored(one))
-        kept = [first]
-        for one in others:
-            if scored(*kept, one) >= scored(*kept):
-                kept.append(one)
-        return tuple(kept)
+def rounded(value: Callable[[Recipe], float]) -> Callable[[Recipe], float]:
+    """So that sums in another order are the same."""
+    return lambda recipe: round(value(recipe), 12)
 
 
 @pytest.mark.parametrize("objective", [None, pytest.param(Objective.WORST, marks=pytest.mark.slow)])
@@ -73,13 +70,14 @@ def test_choices_and_rows_are_by_the_metric_of_each_domains_own_examples(
     assert not [note for note in report.notes if "metric" in note]
     names = {point.checkpoint: point.run_name for point in report.candidates}
     greedy = next(s for s in report.selections if s.method == "greedy")
-    aimed = "worst" if objective else "mixture"
-    assert greedy.recipe.checkpoints == held_out.greedy([*names], aimed)
-    assert greedy.score == pytest.approx(getattr(held_out, aimed)(greedy.recipe), abs=1e-9)
+    aimed = held_out.worst if objective else held_out.mixture
+    assert greedy.recipe.checkpoints == published_loop([*names], rounded(aimed))
+    assert greedy.score == pytest.approx(aimed(greedy.recipe), abs=1e-9)
     for domain in USED:
         own = [digest for digest, name in names.items() if name.startswith(domain)]
         found = next(s for s in report.selections if s.method == f"specialist:{domain}")
-        assert found.recipe.checkpoints == held_out.greedy(own, "of", domain)
+        value = rounded(partial(held_out.of, domain=domain))
+        assert found.recipe.checkpoints == published_loop(own, value)
     single = report.rows[0]
     for row in report.rows:
         assert row.scores["test"] == pytest.approx(test.mixture(row.recipe), abs=1e-9)
@@ -99,3 +97,16 @@ def test_choices_and_rows_are_by_the_metric_of_each_domains_own_examples(
     each = [test.of(specialists[domain].recipe, domain) for domain in USED]
     assert routed.scores["test"] == pytest.approx(sum(each) / 3, abs=1e-9)
     assert walked(replace(asked, verify_exact=False)).passes == 0, "the second time everything is remembered"
+
+
+@pytest.mark.slow
+def test_a_helper_measures_the_same_parts(request_: SoupRequest) -> None:
+    asked = replace(request_, verify_exact=False)
+    with Workplace() as place:
+        bench, job = place.bench(asked), Job.of(asked, [])
+        place.store.begin_job(job)
+        place.store.take_lease(job.lease, owner="host/1/leader", seconds=600)
+        opening = opening_of(open_splits(asked, bench), bench, bench.batch_size, None)
+        place.store.open_job(job, opening, owner="host/1/leader")
+        assert _Help(job, opening, place, Silent()).give({})
+    assert walked(asked).passes <= 4, "of each domain's best run and their mean, on the report split"

@@ -9,10 +9,11 @@ import torch
 
 from stockpot.entities import Aim, Ensemble, Metric, Recipe, Score, Threshold, Trial, digest_of_bytes
 from stockpot.evaluation import RememberedOutputs, TorchBench
+from stockpot.ports import Interrupted
 from stockpot.statistics import routed
 from stockpot.store import MemoryStore
 from stockpot.testing.checkpoints import MadeCheckpoints
-from stockpot.testing.tiny import MeasuredDomainTask, domain_weights
+from stockpot.testing.tiny import LanguageTask, MeasuredDomainTask, domain_weights
 from stockpot.workflow.leases import Hold
 from stockpot.workflow.selecting.watched import score_in_full
 from stockpot.workflow.sharing.in_parts import plain_split, shared_split
@@ -105,6 +106,36 @@ def test_whoever_evaluates_a_part_is_waited_for() -> None:
     unreachable = Trial(SOUP, Threshold(2.0, strict=True))
     assert isinstance(evaluator.attempt(unreachable), Score), "always in full"
     assert bench.passes - before == pytest.approx(1.0 - before), "what others scored is not scored again"
+
+
+def test_whoever_is_not_wanted_any_more_stops_and_progress_keeps_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = bench_for()
+    evaluator = shared(bench, MemoryStore(), aim_of(bench))
+    with pytest.raises(Interrupted):
+        evaluator.evaluate([Trial(SOUP)], wanted=lambda: False)
+    moved: list[str] = []
+    monkeypatch.setattr(Hold, "moved", lambda hold: moved.append(hold._name))
+    score_in_full(SOUP, evaluator)
+    assert len([name for name in moved if name.endswith(evaluator.protocol.digest)]) >= len(STATES)
+
+
+class MeasuredTexts(LanguageTask):
+    """Measured as a whole, and by nothing that is made of log likelihoods."""
+
+    def metric(self, outputs: torch.Tensor, targets: Any) -> float:  # noqa: ARG002
+        return float(outputs.std())
+
+
+def test_log_likelihoods_say_nothing_of_what_a_metric_counts() -> None:
+    of = {
+        task: TorchBench(
+            task(), identity=("t", "1"), task_args={}, checkpoints=MadeCheckpoints(dict), device="cpu"
+        ).has_log_likelihoods
+        for task in (LanguageTask, MeasuredTexts)
+    }
+    assert of == {LanguageTask: True, MeasuredTexts: False}
 
 
 def test_an_ensemble_is_measured_by_remembered_outputs_of_each_part() -> None:
