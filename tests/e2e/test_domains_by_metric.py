@@ -71,6 +71,7 @@ def test_choices_and_rows_are_by_the_metric_of_each_domains_own_examples(
     names = {point.checkpoint: point.run_name for point in report.candidates}
     greedy = next(s for s in report.selections if s.method == "greedy")
     aimed = held_out.worst if objective else held_out.mixture
+    assert isinstance(greedy.recipe, Recipe)
     assert greedy.recipe.checkpoints == published_loop([*names], rounded(aimed))
     assert greedy.score == pytest.approx(aimed(greedy.recipe), abs=1e-9)
     for domain in USED:

@@ -131,7 +131,7 @@ class MeasuredTexts(LanguageTask):
 def test_log_likelihoods_say_nothing_of_what_a_metric_counts() -> None:
     of = {
         task: TorchBench(
-            task(), identity=("t", "1"), task_args={}, checkpoints=MadeCheckpoints(dict), device="cpu"
+            task(), identity=("t", "1"), task_args={}, checkpoints=MadeCheckpoints(lambda _: {}), device="cpu"
         ).has_log_likelihoods
         for task in (LanguageTask, MeasuredTexts)
     }
