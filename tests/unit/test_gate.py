@@ -17,6 +17,7 @@ from stockpot.entities import (
     Decision,
     Digest,
     GateVerdict,
+    Metric,
     Recall,
     RecallKind,
     Recipe,
@@ -30,7 +31,7 @@ from stockpot.entities import (
 from stockpot.errors import BadTask, GateFailed, NoRoomForWeights, OutOfDeviceMemory, UnknownPlugin
 from stockpot.evaluation import TorchBench
 from stockpot.statistics import compare
-from stockpot.testing.tiny import DomainTask, TinyTask, weights
+from stockpot.testing.tiny import DomainTask, MeasuredDomainTask, TinyTask, weights
 from stockpot.workflow.promotion.comparing import Match
 from stockpot.workflow.promotion.pace import pace
 
@@ -188,14 +189,21 @@ def test_of_many_domains_one_may_seem_worse_by_chance() -> None:
 @pytest.mark.parametrize(
     ("mine", "labels", "told"),
     [
-        ((1.0,) * 1000, None, "the task tells no domains of split test"),
-        ((math.nan,) * 1000, LABELS, "its score on split test is nan"),
+        (Score((1.0,) * 1000), None, "the task tells no domains of split test"),
+        (Score((math.nan,) * 1000), LABELS, "its score on split test is nan"),
+        (
+            Score((1.0,) * 1000, Metric(1.0, (1.0,) * 50)),
+            LABELS,
+            "a metric of split test, and of no domain of it",
+        ),
     ],
 )
 def test_domains_that_cannot_be_compared_fail_it(
-    mine: Sequence[float], labels: Sequence[str] | None, told: str
+    mine: Score, labels: Sequence[str] | None, told: str
 ) -> None:
-    check = next(check for check in by_domain(mine, labels).checks() if check.name == "domains")
+    its = Score((1.0,) * 1000, mine.metric)
+    match = replace(by_domain((), labels), mine={"test": mine}, its={"test": its})
+    check = next(check for check in match.checks() if check.name == "domains")
     assert check.outcome is CheckOutcome.FAILED
     assert told in check.told
 
@@ -207,6 +215,35 @@ def test_a_policy_asks_for_domains_or_leaves_them(site: Site) -> None:
     assert "domains" not in outcomes(site.judge(version, margin=-10))
     assert outcomes(site.judge(version, margin=-10, domains=True))["domains"] == PASSED
     assert POLICY.digest == replace(POLICY, domains=False).digest != replace(POLICY, domains=True).digest
+
+
+def f1(task: MeasuredDomainTask, tensors: Mapping[str, torch.Tensor], domain: str) -> float:
+    """Of the domain's examples on the test split, in one batch."""
+    labels = zip(task.examples("test"), task.domains("test"), strict=True)
+    batch = task.collate([example for example, label in labels if label == domain])
+    model = task.model()
+    model.load_state_dict(tensors)
+    with torch.no_grad():
+        return float(task.metric(task.predict(model, batch), batch))
+
+
+def test_a_domain_of_a_metric_is_measured_as_a_whole_by_its_own_examples(site: Site) -> None:
+    site.task = task = MeasuredDomainTask("150")
+    site.register(GOOD, alias="champion")
+    version = site.register(WORSE)
+    decision = site.judge(version, margin=-100, domains=True)
+    assert outcomes(decision)["domains"] == PASSED, "the margin is what may be lost, in each"
+    assert decision.champion is not None
+    mine, its = ({s.split: s.value for s in of.scores} for of in (decision.version, decision.champion))
+    for domain in set(task.domains("test")):
+        where = f"test of {domain}"
+        assert (mine[where], its[where]) == pytest.approx((f1(task, WORSE, domain), f1(task, GOOD, domain)))
+        assert decision.comparisons[where].difference == pytest.approx(mine[where] - its[where])
+        assert decision.comparisons[where].method == "jackknife"
+    assert "test of" not in " ".join(s.split for s in site.judge(version, margin=-100).version.scores)
+    failed = site.judge(version, margin=-1, domains=True)
+    assert {check.name for check in failed.failed} == {"score", "domains"}
+    assert site.passes() == 0, "all of it is remembered"
 
 
 def test_a_margin_that_asks_for_a_gain_asks_for_none_on_shifted_splits() -> None:

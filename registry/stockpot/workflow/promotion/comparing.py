@@ -79,8 +79,8 @@ class Match:
         broken = self._broken(split)
         if labels is None:
             broken = f"the task tells no domains of split {split}, which the policy asks for"
-        elif mine.metric is not None:
-            broken = f"the task measures split {split} as a whole, and no domain of it"
+        elif any(whole.metric is not None and whole.parts is None for whole in (mine, its)):
+            broken = f"what was measured by a pyfunc has a metric of split {split}, and of no domain of it"
         if broken or labels is None:
             return Check("domains", CheckOutcome.FAILED, broken)
         found, _ = compare_domains(pairs_by_domain(its, mine, labels, self.groups(split)))

@@ -13,6 +13,7 @@ from stockpot.entities import (
     Comparison,
     Decision,
     Digest,
+    GateScore,
     JudgedVersion,
     ModelVersion,
     Recipe,
@@ -221,8 +222,11 @@ class Gate:
             )
         except BadSignature as error:
             raise Incompatible(f"{unfit}; its pyfunc is not run: {reason(error)}") from error
-        recipes = dict.fromkeys(found.scores, found.recipe)
-        return Measured(recipes, found.scores, found.protocols, found.files, unfit)
+        told = (
+            GateScore(split, found.recipe, found.protocols[split], score.value)
+            for split, score in found.scores.items()
+        )
+        return Measured(found.scores, tuple(told), found.files, unfit)
 
     def _compared(
         self, suite: Suite, mine: Contents, its: Contents | None, request: SoupRequest, policy: Policy
@@ -279,7 +283,7 @@ def _judged(held: Contents, found: Findings, place: int) -> JudgedVersion:
         held.version.uri,
         held.digest,
         None if held.checkpoint is None else held.checkpoint.size,
-        measured.told() if measured else (),
+        measured.told if measured else (),
         held.version.created,
         measured.files if measured else None,
     )

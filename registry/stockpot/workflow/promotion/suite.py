@@ -24,24 +24,16 @@ OF_SWEEP = (
 
 @dataclass(frozen=True)
 class Measured:
-    """A version's scores, by split."""
+    """What a version scores."""
 
-    recipes: Mapping[str, Digest]
-    """Under which recipe the store remembers each."""
     scores: Mapping[str, Score]
-    protocols: Mapping[str, Digest]
-    """And under which protocol."""
+    """By split."""
+    told: tuple[GateScore, ...]
+    """For a decision, each with what the store remembers it under; those of domains behind."""
     files: Digest | None = None
     """Of all the version's files, where it was measured by its pyfunc."""
     why: str = ""
     """Why it was not measured by its weights."""
-
-    def told(self) -> tuple[GateScore, ...]:
-        """The scores for a decision, with all that names them."""
-        return tuple(
-            GateScore(split, self.recipes[split], self.protocols[split], score.value)
-            for split, score in self.scores.items()
-        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,10 @@ class Suite:
     bench: "Bench"
     evaluators: "Mapping[str, Evaluator]"
     """By split, the primary one first."""
+    domains: "Mapping[str, Evaluator]"
+    """By domain of the primary split, where the policy asks for domains, and no score of the split tells of
+    them: the task measures each as a whole.
+    """
 
     @classmethod
     def opened(cls, policy: Policy, bench: "Bench", chosen_by: Snapshot | None) -> "Suite":
@@ -59,7 +55,11 @@ class Suite:
         Raises BadRequest where two hold the same data, or one those that chose the version: its score there
         says nothing about new data. Raises what the task raises.
         """
-        found = cls(bench, {split: bench.evaluator(split) for split in policy.splits})
+        labels = bench.domains(policy.split) if policy.domains and bench.measures_whole else None
+        domains = {
+            domain: bench.evaluator(policy.split, domain=domain) for domain in sorted({*(labels or ())})
+        }
+        found = cls(bench, {split: bench.evaluator(split) for split in policy.splits}, domains)
         names: dict[Digest, str] = {}
         for split, evaluator in found.evaluators.items():
             twin = names.setdefault(evaluator.protocol.dataset, split)
@@ -90,20 +90,33 @@ class Suite:
         unfit = self.unfit(held)
         if held.checkpoint is None or unfit:
             raise Incompatible(unfit)
-        own, recipes, scores = Recipe.mean([held.checkpoint.digest]), {}, {}
-        for split, evaluator in self.evaluators.items():
-            known = held.remembered(store, evaluator.protocol.digest)
+        own, told = Recipe.mean([held.checkpoint.digest]), []
+
+        def score(where: str, evaluator: "Evaluator") -> Score:
+            protocol = evaluator.protocol.digest
+            known = held.remembered(store, protocol)
             if known is None:
-                watch.say(f"measuring {held.version.uri} on split {split}")
-                shared = SharedEvaluator(evaluator, store, say=watch.say)
-                known = own.digest, score_in_full(own, shared)
-            recipes[split], scores[split] = known
-        return Measured(recipes, scores, {split: e.protocol.digest for split, e in self.evaluators.items()})
+                watch.say(f"measuring {held.version.uri} on split {where}")
+                known = own.digest, score_in_full(own, SharedEvaluator(evaluator, store, say=watch.say))
+            told.append(GateScore(where, known[0], protocol, known[1].value))
+            return known[1]
+
+        scores = {split: score(split, evaluator) for split, evaluator in self.evaluators.items()}
+        primary = next(iter(scores))
+        parts = {domain: score(f"{primary} of {domain}", part) for domain, part in self.domains.items()}
+        if parts:
+            scores[primary] = replace(scores[primary], parts=parts)
+        return Measured(scores, tuple(told))
 
     def halved(self) -> "Suite":
         """With half as many examples in a batch, which is under other protocols."""
         self.bench.halve_batch()
-        return replace(self, evaluators={split: self.bench.evaluator(split) for split in self.evaluators})
+        primary, evaluator = next(iter(self.evaluators)), self.bench.evaluator
+        return Suite(
+            self.bench,
+            {split: evaluator(split) for split in self.evaluators},
+            {domain: evaluator(primary, domain=domain) for domain in self.domains},
+        )
 
 
 def known_of(held: Contents | None, tracker: "Tracker") -> Snapshot | None:
