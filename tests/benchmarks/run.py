@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the figures for the installed version")
     parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of kept releases")
     chosen = parser.parse_args()
-    if chosen.save and (chosen.only or (chosen.quick and chosen.results == results.FOLDER)):
+    if chosen.save and (chosen.only or chosen.quick) and chosen.results == results.FOLDER:
         parser.error("a release is kept whole and in full size: --save goes without --only and --quick")
     kept = results.newest(chosen.results)
     print(f"Here: {results.described(results.machine())}")
