@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from stockpot.entities import ModelVersion, Publication, Recipe, Run, SweepSelector, digest_of_bytes
 from stockpot.errors import BadModelName, NotPermitted, StockpotError, TrackingError, Unreachable
@@ -98,6 +99,30 @@ def test_a_creating_call_is_sent_once(serve: Serve, status: int) -> None:
     assert server.asked == ["experiments/search", "/version", "runs/create"]
     assert isinstance(caught.value, Unreachable)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+class TiredHandler(FailingHandler):
+    """Closes a connection in the moment in which it is used again: it lay idle for as long as is allowed."""
+
+    protocol_version = "HTTP/1.1"
+    idle = False
+
+    def do_POST(self) -> None:
+        if self.idle:
+            self.close_connection = True
+        else:
+            super().do_POST()
+        self.idle = True
+
+
+def test_a_creating_call_goes_over_no_connection_that_lay_idle(serve: Serve) -> None:
+    server = serve(200, '{"experiment_id": "1"}')
+    server.RequestHandlerClass = TiredHandler
+    client = MlflowClient(server.uri)
+    for name in ("one", "two"):
+        with creating(f"creating the experiment {name}"):
+            client.create_experiment(name)
+    assert server.asked.count("experiments/create") == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])

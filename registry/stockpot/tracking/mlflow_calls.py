@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -102,10 +103,22 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _once() -> AbstractContextManager[None]:
+    """MLflow's client reads these for every request. It retries POST on 5xx, so that one call may create two
+    things. Another thread's reads lose their retries for that moment, too.
+
+    Without retries, on a connection of its own: one that lay idle may be closed by the server in the very
+    moment in which it is used. MLflow's server does that after five seconds, which is what packaging takes.
+    The client keeps connections by such settings, of which the last one says nothing where nothing is
+    retried.
+    """
+    return _environment(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_BACKOFF_JITTER=str(time.monotonic())
+    )
+
+
 _QUIETLY = _Shared(_quiet)
-# MLflow's client reads these for every request. It retries POST on 5xx, so that one call may create two
-# things. Another thread's reads lose their retries for that moment, too.
-_ONCE = _Shared(partial(_environment, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"))
+_ONCE = _Shared(_once)
 _SOON = _Shared(partial(_environment, MLFLOW_HTTP_REQUEST_TIMEOUT="10"))
 
 
