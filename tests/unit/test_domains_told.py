@@ -83,6 +83,20 @@ def test_of_shifted_splits_it_is_told_that_no_domain_counts_there() -> None:
     assert "counts alike" not in " ".join(domain_sentences(report()))
 
 
+def test_where_nothing_is_compared_with_the_base_it_is_told_why() -> None:
+    """Adapters name theirs, and may bring a head that it lacks: it is no unknown base then."""
+
+    def told(found: SoupReport) -> list[str]:
+        return [said for said in domain_sentences(found) if "no fine-tuning" in said]
+
+    assert told(report()) == ["no base was named with --base: this may be worse than no fine-tuning"]
+    named = report(request=replace(REQUEST, base="base"))
+    assert told(named) == [
+        "the base is not of the models' architecture: this may be worse than no fine-tuning"
+    ]
+    assert told(replace(named, base=row(Recipe.mean([C]), label="base"))) == []
+
+
 def on_domain(low: float, high: float, n: int = 40, method: str = "bootstrap") -> DomainScore:
     return DomainScore(0.8, Comparison("owls", n, (low + high) / 2, low, high, 0.975, None, method))
 

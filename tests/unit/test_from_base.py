@@ -57,7 +57,10 @@ def rows(report: SoupReport) -> dict[str, tuple[Recipe, ...]]:
 def test_of_what_lies_beyond_the_generalist_the_selecting_split_chooses_and_the_others_tell() -> None:
     five, three, two = FARTHER.values()
     planted = Planted(
-        {"validation": {five: 20, three: 32, two: 24}, "test": {two: 40, three: 30, GENERALIST: 12}}
+        {
+            "validation": {five: 20, three: 32, two: 24, mean_of("o1"): 16},
+            "test": {two: 40, three: 30, GENERALIST: 12},
+        }
     )
     report = told(GENERALIST, base=start(), by_recipe=planted)
     name = "greedy soup, 3/2 times as far from the base"
@@ -68,7 +71,10 @@ def test_of_what_lies_beyond_the_generalist_the_selecting_split_chooses_and_the_
         "owls": 0.75,
         "mice": 0.75,
     }
-    assert row.versus_best["test"].difference == pytest.approx(20 / 40)
+    gains = [cell.versus_best for cell in (row.domains or {}).values()]
+    for gain in (row.versus_best["test"], *gains):
+        assert gain is not None
+        assert gain.difference == pytest.approx(20 / 40), "of the split that tells, over the best single"
     assert {*row.versus_best} > {"test", "fog"}
     assert {split for split, recipe in planted.asked if recipe in (five, two)} == {"validation"}
     contrasts = {one.before: one.comparison for one in report.contrasts or () if one.what == "extrapolation"}
@@ -130,7 +136,7 @@ def test_a_base_among_the_ingredients_is_told_once_or_not_at_all() -> None:
 @pytest.mark.parametrize(
     ("generalist", "base", "missing", "rows"),
     [
-        (GENERALIST, None, f"{NEITHER}: the base is unknown; --base tells", 0),
+        (GENERALIST, None, f"{NEITHER}: there is none for the base", 0),
         (None, START, f"{NEITHER}: greedy was not asked", 0),
         (mean_of("o1"), NAMED["o1"], f"{NEITHER}: greedy found nothing but the base itself", 0),
         (mean_of("o1"), START, f"{NO_TIES}: it is of two runs or more, greedy found one", 3),
@@ -146,7 +152,7 @@ def test_where_there_are_no_such_rows_it_is_said(
 
 def test_without_a_base_the_report_says_so_and_has_no_such_row() -> None:
     report = told(GENERALIST)
-    assert f"{NEITHER}: the base is unknown; --base tells" in report.notes
+    assert f"{NEITHER}: there is none for the base" in report.notes
     assert not {TIES, *map(farthest, REACHES)} & {*rows(report)}
 
 

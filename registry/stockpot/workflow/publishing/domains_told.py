@@ -96,7 +96,9 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     yield from filter(None, (_left_out(best, report) for best in report.best_runs or ()))
     yield from collision_sentences(report)
     if report.base is None:
-        yield "base unknown: this may be worse than no fine-tuning; --base tells"
+        named = report.request.base is not None
+        why = "the base is not of the models' architecture" if named else "no base was named with --base"
+        yield f"{why}: this may be worse than no fine-tuning"
 
 
 def _verdicts(row: ReportRow, report: SoupReport) -> Iterator[str]:

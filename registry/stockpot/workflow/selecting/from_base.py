@@ -37,13 +37,13 @@ class FromBase:
 
 
 def from_base(generalist: Recipe | None, base: Digest | None, laid: Callable[[Recipe], Recipe]) -> FromBase:
-    """`generalist`, `base`: None where it was not asked, where it is unknown. `laid` lays statistics over
+    """`generalist`, `base`: None where it was not asked, where it has no row. `laid` lays statistics over
     averages.
     """
     if generalist is None:
         return FromBase(missing=(f"{NEITHER}: {GENERALIST} was not asked",))
     if base is None:
-        return FromBase(missing=(f"{NEITHER}: the base is unknown; --base tells",))
+        return FromBase(missing=(f"{NEITHER}: there is none for the base",))
     others = [checkpoint for checkpoint in generalist.checkpoints if checkpoint != base]
     if not others:
         return FromBase(missing=(f"{NEITHER}: {GENERALIST} found nothing but the base itself",))
