@@ -1,5 +1,6 @@
 """Which domain's runs cost which other, and what each domain's own choice gives, on planted scores."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -76,9 +77,14 @@ def agree(runs: frozenset[str]) -> list[float]:
     ]
 
 
-class Ungrouped:
-    def groups(self, _split: str) -> None:
-        """No examples share an origin."""
+class Grouped:
+    """So many examples in a row have one origin."""
+
+    def __init__(self, size: int, n: int) -> None:
+        self._origins = [place // size for place in range(n)] if size > 1 else None
+
+    def groups(self, _split: str) -> Sequence[int] | None:
+        return self._origins
 
 
 def candidates(runs: Mapping[str, str] = RUNS) -> list[Candidate]:
@@ -93,8 +99,8 @@ def candidates(runs: Mapping[str, str] = RUNS) -> list[Candidate]:
     ]
 
 
-def domains_(labels: Sequence[str] = LABELS) -> Domains:
-    aim = Aim(tuple(labels), {"owls": 1.0, "mice": 1.0})
+def domains_(labels: Sequence[str] = LABELS, mixed: Sequence[str] = ("owls", "mice")) -> Domains:
+    aim = Aim(tuple(labels), dict.fromkeys(mixed, 1.0))
     return Domains({"validation": aim, "test": aim}, RUNS)
 
 
@@ -116,11 +122,13 @@ def ways_of(
     own: Sequence[Specialist] = OWN,
     rule: OverlayRule | None = None,
     base: Candidate | None = None,
+    mixed: Sequence[str] = ("owls", "mice"),
 ) -> Ways:
-    return every_way([(("greedy", "uniform"), generalist)], own, candidates(), domains_(), rule, base)
+    domains = domains_(mixed=mixed)
+    return every_way([(("greedy", "uniform"), generalist)], own, candidates(), domains, rule, base)
 
 
-def told(
+def told(  # noqa: PLR0913 - each a part of one scene, by name
     generalist: Recipe,
     planted: Planted = collide,
     *,
@@ -129,15 +137,17 @@ def told(
     own: Sequence[Specialist] = OWN,
     base: Candidate | None = None,
     by_recipe: Callable[[str, Recipe], Sequence[float]] | None = None,
+    sharing: int = 1,
+    mixed: Sequence[str] = ("owls", "mice"),
 ) -> SoupReport:
     """The report of a request, with what is measured beside. `by_recipe`: what each scores on each split, in
-    place of `planted`.
+    place of `planted`. `sharing`: so many examples have one origin.
     """
 
     def table(split: str) -> Callable[[Recipe], Sequence[float]]:
         return lambda recipe: by_recipe(split, recipe) if by_recipe else planted(names(recipe))[:n]
 
-    aims = domains_(labels).aims
+    aims = domains_(labels, mixed).aims
     n = len(labels)
     evaluators = {
         split: SharedEvaluator(
@@ -152,13 +162,13 @@ def told(
         ReportRow("best single", (), mean_of("o1"), {}, {}),
         ReportRow("greedy soup", ("greedy",), generalist, {}, {}),
     )
-    mixture = Mixture({"owls": 0.5, "mice": 0.5}, {"mice": EACH, "owls": EACH}, (), RUNS)
+    mixture = Mixture(dict.fromkeys(mixed, 1 / len(mixed)), {"mice": EACH, "owls": EACH}, (), RUNS)
     row = ReportRow("base", (), mean_of("o2"), {}, {})
     report = SoupReport(
         REQUEST, rows, (), points, (), (), mixture=mixture, base=row, references=(), contrasts=()
     )
-    ways = ways_of(generalist, own, None, base)
-    return with_every_way(report, ways, evaluators, cast("Bench", Ungrouped()), late, Silent())
+    ways = ways_of(generalist, own, None, base, mixed)
+    return with_every_way(report, ways, evaluators, cast("Bench", Grouped(sharing, n)), late, Silent())
 
 
 def text(report: SoupReport) -> str:
@@ -213,6 +223,31 @@ def test_a_cost_that_may_be_chance_is_told_as_none() -> None:
     assert (report.collisions or ())[0].costs["test"]["owls"].difference == 2 / EACH
     assert "the greatest difference, on owls without the runs of mice, is +5.00 points" in text(report)
     assert "cost owls most" not in text(report)
+
+
+def test_what_is_measured_beside_is_compared_by_origins() -> None:
+    report = told(mean_of("o1", "m1", "all"), sharing=2)
+    (row,) = report.references or ()
+    whole = [one.comparison.n for one in report.contrasts or ()]
+    assert {row.versus_best["test"].n, *whole} == {EACH}, (
+        "two domains of so many examples, two of each origin"
+    )
+    cells = [cell.versus_best for cell in (row.domains or {}).values()]
+    costs = [one for left_out in report.collisions or () for one in left_out.costs["test"].values()]
+    assert [one.n for one in (*filter(None, cells), *costs)] == [EACH // 2] * 6
+
+
+def test_what_a_domain_costs_is_not_told_of_examples_without_a_score() -> None:
+    def undefined(runs: frozenset[str]) -> list[float]:
+        """On owls for what is left without the runs of mice."""
+        nothing = runs == {"o1", "all"}
+        return [math.nan if nothing and i < EACH else score for i, score in enumerate(collide(runs))]
+
+    cost = {
+        one.domain: one.costs["test"] for one in told(mean_of("o1", "m1", "all"), undefined).collisions or ()
+    }
+    assert ({*cost["mice"]}, {*cost["owls"]}) == ({"mice"}, {"owls", "mice"})
+    assert cost["mice"]["mice"].level == pytest.approx(1 - 0.05 / 3), "of the three that are known"
 
 
 def test_of_a_domain_of_few_origins_nothing_is_said() -> None:
@@ -290,6 +325,9 @@ def test_where_a_domain_has_no_specialist_there_is_no_mean_of_all() -> None:
     aim = Aim((*LABELS, "newts"), {"owls": 1.0, "mice": 1.0, "newts": 1.0})
     three = Domains({"validation": aim, "test": aim}, RUNS)
     assert every_way([(("greedy",), mean_of("o1"))], OWN, candidates(), three, None).across is None
+    alone = told(mean_of("o1", "m1"), own=OWN[:1], mixed=("owls",))
+    assert not alone.references, "of one it is that one"
+    assert f"no row for the {MEAN_OF_SPECIALISTS}: the mixture is of one domain" in alone.notes
 
 
 def test_statistics_are_laid_over_soups_alone() -> None:

@@ -255,7 +255,10 @@ class _Beside:
         there = {what for what, *_ in self._yardsticks()}
         beside, split = self.ways.from_base, self.report.request.select_on
         if self.ways.across is None:
-            yield f"{NO_MEAN}: not each domain of the mixture has one"
+            mixture = self.report.mixture
+            is_of_one = mixture is not None and len(mixture.shares) == 1
+            why = "the mixture is of one domain" if is_of_one else "not each domain of the mixture has one"
+            yield f"{NO_MEAN}: {why}"
         elif "own" not in there:
             yield f"{NO_MEAN}: {NO_TIME}"
         yield from beside.missing
