@@ -74,6 +74,8 @@ class Place:
     supply: Supply
     fitting: int = 8
     request: SoupRequest = REQUEST
+    diverged: int | None = None
+    """The place of a run that did."""
 
     @classmethod
     def of(cls, folder: Path, told: Mapping[int, str], *, runs: int = 6) -> "Place":
@@ -104,6 +106,9 @@ class Place:
         with self.supply.open(digest) as file:
             number = int(file.read("w")[0])
         draw = np.random.default_rng(number)
+        if number == self.diverged:
+            far: list[float] = draw.normal(-50, 20, N).tolist()
+            return far
         at_home = (np.arange(N) < N // 2) == (number % 2 == 0)
         scores: list[float] = (at_home + draw.normal(0, 0.3, N)).tolist()
         return scores
@@ -131,6 +136,15 @@ def test_runs_are_grouped_and_programs_read_it(tmp_path: Path) -> None:
     assert from_document(Discovery, to_document(found)) == found
     assert place.tags() == [""] * 6
     assert place.look() == found, "remembered"
+
+
+def test_a_run_in_no_group_says_nothing_of_what_divides_those_in_groups(tmp_path: Path) -> None:
+    place = Place.of(tmp_path, {6: "seen"}, runs=7)
+    place.diverged = 6
+    found = place.look(ranks=True)
+    assert [run.run_name for run in found.alone] == ["tune-6"]
+    assert [one.name for one in found.likewise] == ["params.corpus", "tags.folder"]
+    assert ([group.name for group in found.groups], found.agreement) == (["group-1", "group-2"], None)
 
 
 def test_scores_are_found_that_were_measured_in_smaller_batches(tmp_path: Path) -> None:
@@ -190,8 +204,9 @@ def test_missing_scores_are_told_with_the_command_that_measures_them(tmp_path: P
     place.tracker.add_file(run, "model.safetensors", save({"w": torch.full((2,), 6.0)}))
     with pytest.raises(
         BadRequest, match="1 of 7 candidates have no remembered score on split validation: late"
-    ):
+    ) as told:
         place.look()
+    assert "--rank evaluates them (1 forward pass over validation, n=200)" in told.value.mend
 
 
 def test_groups_have_the_names_that_their_runs_tell_where_those_agree(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_where_the_best_single_has_no_score_on_a_domain_nothing_earns_its_alias(
     best = replace(told.rows[0], domains={"mice": DomainScore(0.8, None)})
     told = replace(told, request=replace(REQUEST, margin="-1%"), rows=(best, found))
     assert not earns_alias(found, told, "owls")
+    assert not earns_alias(replace(found, own=gain(0.1)), told, "owls"), "nor is a part of nothing a margin"
     ruling = Aliases(*(cast("Any", None),) * 5, told, Silent(), "ann").ruling(found, "owls")
     assert ruling.why.startswith("It is not called challenger-owls: +nan points")
 
@@ -120,6 +121,8 @@ def test_a_generalist_that_may_be_worse_than_no_fine_tuning_has_no_alias_and_tha
     assert earns_alias(kept, report(kept))
     worse = replace(better, versus_base=gain(-0.05))
     assert not earns_alias(worse, report(worse))
+    maybe = replace(better, versus_base=gain(-0.0045))
+    assert not earns_alias(maybe, report(maybe)), "by the interval's lower end"
     nothing = cast("Any", None)
     why = Aliases(*(nothing,) * 5, report(worse), Silent(), "ann").ruling(worse).why
     assert why.startswith("It is not called challenger: +10.00 points")
@@ -202,6 +205,14 @@ def test_one_run_that_greedy_ended_in_has_no_generalists_alias() -> None:
     assert domains_for(row("uniform", on_the_mixture=0.1)) == ()
 
 
+def test_an_alias_is_free_for_a_version_that_never_had_it_where_nobody_has() -> None:
+    found = row("specialist:owls", "specialist:mice", on_the_mixture=-0.3, own=0.1)
+    version = ModelVersion("birds", "4", None, None, {tags.ALIAS: "challenger-owls"})
+    nobodys = judge_of(found, None)
+    assert [nobodys.is_free_for(version, domain) for domain in ("owls", "mice")] == [False, True]
+    assert not judge_of(found, [0.0] * (OWLS + MICE)).is_free_for(version, "mice")
+
+
 def owed(
     row: ReportRow, *given: str, taken: Sequence[str] = (), stands_in: bool = False, by: float = 0.1
 ) -> str:
@@ -248,6 +259,31 @@ def test_the_holder_is_compared_with_on_what_the_soup_is_for(found: ReportRow, *
     ruling = judge_of(found, before).ruling(found, domain)
     assert (ruling.earned, ruling.holder) == (earned, "models:/birds/3")
     assert ("on split test of" in ruling.why) is (found.own is not None)
+
+
+def test_a_margin_in_percent_is_one_of_the_best_singles_score_on_the_domain() -> None:
+    """One point on owls, where that one scores 20; four on the mixture, where it scores 80."""
+    found = row("specialist:owls", on_the_mixture=0.1, own=-0.02)
+    aliases = judge_of(found, [1.0 + place % 2 / 25 for place in range(OWLS)] + [0.0] * MICE)
+    best = replace(aliases.report.rows[0], domains={"owls": DomainScore(0.2, None)})
+    asked = replace(REQUEST, margin="-5%")
+    told = replace(aliases.report, request=asked, rows=(best, *aliases.report.rows[1:]))
+    assert not earns_alias(found, told, "owls")
+    assert earns_alias(replace(found, own=gain(-0.008)), told, "owls")
+    better = replace(found, own=gain(0.1))
+    ruling = replace(aliases, report=replace(told, rows=(best, better, *told.rows[2:]))).ruling(
+        better, "owls"
+    )
+    assert (ruling.earned, ruling.holder) == (False, "models:/birds/3"), "two points behind the holder"
+
+
+@pytest.mark.parametrize("found", [row("specialist:owls", on_the_mixture=0.1, own=0.1), alone("greedy")])
+def test_the_holder_is_compared_with_by_origins(found: ReportRow) -> None:
+    two_each = [place // 2 for place in range(OWLS + MICE)]
+    aliases = judge_of(found, [0.9 - place % 2 / 10 for place in range(OWLS)] + [1.0] * MICE)
+    bench = cast("Any", SimpleNamespace(groups=lambda _: two_each))
+    ruling = replace(aliases, bench=bench).ruling(found, "owls" if found.own else "")
+    assert f"n = {150 if found.own else 300})" in ruling.why
 
 
 def test_no_curve_leads_to_a_specialist() -> None:

@@ -251,6 +251,12 @@ def test_a_domain_of_fewer_than_30_origins_has_a_difference_and_no_verdict() -> 
     assert found["same"].high == compare("same", *pairs["same"][:2]).high, "the last one's level is the whole"
 
 
+def test_a_domain_of_30_origins_is_judged() -> None:
+    found, shown = compare_domains({"enough": right_or_wrong(30, gained=20)})
+    assert found["enough"] == compare("enough", *right_or_wrong(30, gained=20)[:2])
+    assert shown == {"enough"}
+
+
 def test_a_domain_is_shown_to_be_worse_as_well_and_none_of_none() -> None:
     assert compare_domains({"a": right_or_wrong(100, lost=30), "b": right_or_wrong(90)})[1] == {"a"}
     assert compare_domains({}) == ({}, frozenset())
@@ -269,12 +275,16 @@ def test_disjoint_domains_hold_at_once_with_the_quantile_of_independent_ones() -
         assert (one.high - one.difference) / error == pytest.approx(by_hand, rel=0.03)
 
 
-def test_domains_that_are_drawn_together_have_each_its_own_freedom() -> None:
-    pairs = {str(k): graded(60, 0.5, 0.1, k) for k in range(20)}
+@pytest.mark.parametrize("size", [1, 5])
+def test_domains_that_are_drawn_together_have_each_its_own_freedom(size: int) -> None:
+    """Of origins, however many examples these have."""
+    n = 60 * size
+    pairs = {str(k): graded(n, 0.5, 0.1, k, [(k, i // size) for i in range(n)]) for k in range(20)}
     by_hand = stats.t.ppf((1 - 0.025) ** (1 / 20), 59)
     for domain, one in simultaneous(pairs).items():
         before, after, _ = pairs[domain]
-        error = np.std(np.subtract(after.examples, before.examples)) / math.sqrt(60)
+        gains = np.subtract(after.examples, before.examples).reshape(60, size).mean(axis=1)
+        error = np.std(gains) / math.sqrt(60)
         assert one.method == "maximum"
         assert (one.difference - one.low) / error == pytest.approx(by_hand, rel=0.02)
 

@@ -44,15 +44,24 @@ def _greatest(shares: Floats, k: int) -> Floats:
     return found
 
 
+class Turned(LanguageTask):
+    """Texts of the reported split are dealt in another turn: a place tells nothing of the other split's."""
+
+    def domains(self, split: str) -> Sequence[str]:
+        dealt = super().domains(split)
+        return [*dealt[1:], dealt[0]] if split == "test" else dealt
+
+
 def test_specialists_by_nearness_score_what_the_definition_says() -> None:
-    kitchen = Kitchen()
+    kitchen = Kitchen(Turned(n=str(N)))
     rows, notes = kitchen.near()
     told = [kitchen.positions(recipe, "test") for recipe in SPECIALISTS]
     shares = _shares(kitchen.task)
     for label, k, cost in ((BY_NEARNESS, 3, 3), (BY_NEAREST_TWO, 2, 2), (BY_NEAREST, 1, 1)):
         expected = [_mixed(told, text, _greatest(shares[text], k)) for text in range(N)]
         assert rows[label].score.examples == pytest.approx(expected, abs=1e-9)
-        by_domain = [np.mean(expected[place::3]) for place in range(2)]  # the third one has no weight
+        reported = np.array(kitchen.task.domains("test"))
+        by_domain = [np.array(expected)[reported == domain].mean() for domain in USED[:2]]
         assert rows[label].score.value == pytest.approx(np.mean(by_domain), abs=1e-9)
         assert (rows[label].recipes, rows[label].inference_cost) == (tuple(SPECIALISTS), cost)
     assert [*rows] == [BY_NEARNESS, BY_NEAREST_TWO, BY_NEAREST], "in that order"
@@ -90,6 +99,17 @@ def test_it_takes_a_pass_for_each_specialist_and_the_second_time_none(size: int)
     assert kitchen.bench.passes == 3 + 1 + 3 + 2, "another mixture"
 
 
+def test_of_ways_of_which_some_are_remembered_each_has_its_own_sums() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.dirichlet([1.0] * 3, size=(2, N))
+    kitchen = Kitchen()
+    before = kitchen.bench.mixed_log_likelihoods(SPECIALISTS, [other], "test")
+    found = kitchen.bench.mixed_log_likelihoods(SPECIALISTS, [one, other], "test")
+    assert found[1:] == before
+    assert found == Kitchen().bench.mixed_log_likelihoods(SPECIALISTS, [one, other], "test")
+    assert found[0] != found[1]
+
+
 def test_a_specialist_of_two_domains_has_the_shares_of_both() -> None:
     kitchen = Kitchen()
     rows, _ = kitchen.near(OWN | {USED[2]: SPECIALISTS[0]})
@@ -124,11 +144,18 @@ class Silent(LanguageTask):
         return None
 
 
+class Unasked(DomainTask):
+    """Without log likelihoods nothing is mixed by them."""
+
+    def features(self, split: str) -> Any:
+        raise AssertionError(split)
+
+
 def test_a_task_without_features_has_no_such_row_and_it_is_said_once() -> None:
     rows, (note,) = Kitchen(Silent(n="30")).near()
     assert rows == {}
     assert note == "no row for specialists together by nearness: the task gives no features(split)"
-    kitchen = Kitchen(DomainTask(n="30"))
+    kitchen = Kitchen(Unasked(n="30"))
     assert kitchen.near() == ({}, ()), "of likelihoods, the posterior's rows tell"
 
 
@@ -181,10 +208,10 @@ def test_features_are_numbers_of_any_kind(told: Any) -> None:
 
 
 def test_all_that_is_wrong_with_features_is_told_at_once() -> None:
-    odd = np.array([[1.0, 2.0], [math.nan, 0.0], [0.0, math.inf], [1e151, 0.0]])
+    odd = np.array([[1.0, 2.0], [math.nan, 0.0], [0.0, -math.inf], [1e151, 0.0]])
     with pytest.raises(BadTask, match="task t: what features") as caught:
         _checked(
-            validation=odd, test=[[1.0]] * 3, a=None, b=[1.0, 2.0, 3.0], c=[["x", "y"]] * 3, d=[[], [], []]
+            validation=odd, test=[[1.0]] * 2, a=None, b=[1.0, 2.0, 3.0], c=[["x", "y"]] * 3, d=[[], [], []]
         )
     assert caught.value.exit_code == 6
     assert caught.value.mend
@@ -193,6 +220,7 @@ def test_all_that_is_wrong_with_features_is_told_at_once() -> None:
     assert caught.value.faults == (
         "features('validation') has 4 rows, the split has 3 examples",
         f"features('validation') holds {odd_numbers}: of 3 examples, example 1 the first",
+        "features('test') has 2 rows, the split has 3 examples",
         "features('test') has 1 dimension, features('validation') has 2",
         "features('a') is None, where another split has some",
         f"features('b') is float64 of shape [3], {table}",
