@@ -300,6 +300,7 @@ class Workplace:
 
     def publisher(self, bench: "Bench", watch: "Watcher") -> "Publisher":
         """What registers soups."""
+        from stockpot.workflow.publishing.packer import Packer
         from stockpot.workflow.publishing.publish import Publisher
 
         page = self._flow_run
@@ -310,12 +311,11 @@ class Workplace:
             bench,
             self._draw,
             watch,
-            self.task_args,
+            Packer(self.tracker, self.supply, bench, watch, self.task_args, self.signer),
             marks={tags.FLOW_RUN: page} if page else {},
             by=f"{person()}, by flow run {page}" if page else person(),
             promised=self.settings.watch_every,
             show=self.reporter.show,
-            signer=self.signer,
         )
 
     @property

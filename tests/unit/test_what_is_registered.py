@@ -54,7 +54,7 @@ def published(
     """What was asked for, in order; what became of each row, in the report's."""
     one = report()
     request = replace(one.request, select_on="validation", report_on="test", shifts=(), **asked)  # type: ignore[arg-type]  # its fields
-    publisher = Noting(*(NOBODY,) * 5, Silent())
+    publisher = Noting(*(NOBODY,) * 5, Silent(), NOBODY)
     soups = publisher.publish(replace(one, request=request, rows=tuple(rows)), NOBODY, NOBODY)
     return publisher.asked, [soup.state for soup in soups]
 

@@ -205,7 +205,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - what the stages need, each once
 ) -> SoupOutcome:
     request = prospects.request
     publisher = place.publisher(bench, watch)
-    rehearsal = Rehearsal(publisher, request)
+    rehearsal = Rehearsal(publisher.packer, request)
 
     def before(recipe: Recipe) -> None:
         """There is something to evaluate."""

@@ -4,22 +4,16 @@ The soup's row in the store is claimed first. Every call that creates something 
 a look-up, so that a second attempt goes on where a first one stopped.
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
-    Adapter,
-    Candidate,
     Digest,
     ModelVersion,
-    Packaged,
     Publication,
     PublishedSoup,
     Recall,
@@ -28,25 +22,22 @@ from stockpot.entities import (
     RegistrationState,
     ReportRow,
     SoupReport,
-    SoupRequest,
     SoupState,
     digest_of_bytes,
     tags,
 )
 from stockpot.entities.trail import UNKNOWN
-from stockpot.errors import Incompatible, NotPermitted, RegistryConflict, StockpotError
-from stockpot.prose import counted
-from stockpot.soup.joined_adapter import TOLERANCE
+from stockpot.errors import NotPermitted, RegistryConflict, StockpotError
 from stockpot.soup.overlay import Overlay
 from stockpot.workflow.gathering.recalled import told
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import Aliases, Ruling, domains_for
 from stockpot.workflow.publishing.claim import Claim, claimed
+from stockpot.workflow.publishing.packer import Packer
 from stockpot.workflow.publishing.page import Show, try_to_show, with_word_of_the_gate
 from stockpot.workflow.publishing.policy import best_last, left_out, stands_in
 from stockpot.workflow.publishing.publication import (
     COEFFICIENTS,
-    FIGURE,
     OF_ITS_MAKING,
     Draw,
     compose,
@@ -63,18 +54,14 @@ from stockpot.workflow.publishing.standing import (
     standing,
     statistics_of,
 )
-from stockpot.workflow.publishing.transfer import differences, require_same
 from stockpot.workflow.publishing.verdict import row_that_is, specialties
 from stockpot.workflow.trails import PROMISED
 
 if TYPE_CHECKING:
-    from stockpot.ports import Bench, Evaluator, Signer, Store, Tracker, Watcher
+    from stockpot.ports import Bench, Evaluator, Store, Tracker, Watcher
     from stockpot.workflow.selecting.ranking import Ranking
 
-REQUIREMENTS_NAMED = 5
 LOOK_AGAIN = "Run the same request again: it looks for another soup"
-EXAMPLES = 7
-"""Examples in the input that a registered model is exported with, where no ingredient brings one."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +74,7 @@ class Publisher:
     bench: "Bench"
     draw: Draw
     watch: "Watcher"
-    task_args: Callable[[SoupRequest], Mapping[str, str]] = attrgetter("task_args")
-    """The arguments that a request's task is made with."""
+    packer: Packer
     marks: Mapping[str, str] = field(default_factory=dict)
     """Tags of what this process registers, beside those of the soup itself."""
     by: str = UNKNOWN
@@ -97,8 +83,6 @@ class Publisher:
     """Seconds within which somebody looks at the aliases."""
     show: Show = lambda _: None
     """Writes the page of a version that is new, or of which there is news."""
-    signer: "Signer | None" = None
-    """None where nothing is signed."""
 
     def publish(
         self, report: SoupReport, ranking: "Ranking", evaluator: "Evaluator"
@@ -323,7 +307,7 @@ class Publisher:
             claim.renew()
             model_id = tracker.find_model(run_id, publication) or tracker.create_model(run_id, publication)
             claim.advance(model_id=model_id)
-            publication = self._upload(model_id, publication, soup, report, claim)
+            publication = self.packer.upload(model_id, publication, soup, report.request, claim)
             claim.renew()
             tracker.record(run_id, model_id, ingredients, publication)
         claim.renew()
@@ -344,93 +328,6 @@ class Publisher:
                 claim.renew()  # where we were overtaken, the run is another's
                 self.tracker.fail(run_id)
             raise
-
-    def rehearse(self, request: SoupRequest, recipe: Recipe) -> None:
-        """Package the recipe's first ingredient as a soup is packaged, and keep nothing of it.
-
-        Raises what packaging a soup raises, and BadCheckpoint where this candidate is at fault.
-        """
-        candidate = self.supply.candidate(recipe.checkpoints[0])
-        first = Recipe.mean([candidate.checkpoint.digest])
-        with self.supply.building(first) as (_, file):
-            package = file.parent / "package"
-            self._package(request, first, file, package, candidate, model_id=None)
-            if faults := differences(package, file):
-                raise RegistryConflict(
-                    f"{request.task} cannot be registered: its exported model holds other weights",
-                    faults=faults,
-                    mend="look at what the task's model does with its weights when it is exported",
-                )
-
-    def _package(
-        self,
-        request: SoupRequest,
-        recipe: Recipe,
-        file: Path,
-        into: Path,
-        like: Candidate,
-        *,
-        model_id: str | None,
-    ) -> Packaged:
-        return self.tracker.package(
-            self.bench.module_with(recipe),
-            file,
-            self.bench.example(request.select_on, EXAMPLES),
-            into,
-            model_id=model_id,
-            like=like,
-            architecture=(request.task, self.task_args(request)),
-        )
-
-    def _upload(
-        self, model_id: str, publication: Publication, soup: Path, report: SoupReport, claim: Claim
-    ) -> Publication:
-        """Package, upload, download again and compare. Returns the publication with what packaging found."""
-        like = next((c for c in publication.ingredients if c.source.model_id), publication.ingredients[0])
-        package, returned = soup.parent / "package", soup.parent / "returned"
-        packaged = self._package(report.request, publication.recipe, soup, package, like, model_id=model_id)
-        for name, content in publication.files.items():
-            if not name.startswith(FIGURE):
-                (package / name).write_bytes(content)
-        if report.request.adapter is Adapter.KEEP:
-            publication = with_note(publication, self._keep_adapter(publication, soup, package / "adapter"))
-        if self.signer is not None:
-            self.signer.sign(package)
-        claim.renew()  # whoever was overtaken meanwhile changes nothing
-        self.tracker.upload(model_id, package)
-        require_same(package, self.tracker.download(model_id, returned), soup, publication)
-        if packaged.left_out:
-            lines = ", ".join(shorten(line, 60) for line in packaged.left_out[:REQUIREMENTS_NAMED])
-            self.watch.say(
-                f"not passed on, since the soup's model does not need it: "
-                f"{counted(len(packaged.left_out), 'requirement')} of run {like.run.name}: {lines}"
-            )
-        if packaged.instead:
-            self.watch.say(f"not registered as run {like.run.name} was logged: {packaged.instead}")
-        if not packaged.kind.startswith("pyfunc"):
-            return publication
-        note = (
-            f"Registered as code plus safetensors, since the model cannot be exported ({packaged.kind}). "
-            "Loading it needs the module that defines the model, and what the task's constructor reads "
-            "unless the task has `rebuilt_from`."
-        )
-        return with_note(publication, note)
-
-    def _keep_adapter(self, publication: Publication, soup: Path, into: Path) -> str:
-        """Write the soup as one adapter, if it is one. Returns what the version's page says of that."""
-        try:
-            self.supply.join(publication.recipe, publication.ingredients, soup, into)
-        except Incompatible as error:
-            shutil.rmtree(into, ignore_errors=True)
-            why = "; ".join([error.what, *error.faults])
-            self.watch.say(f"no adapter is kept beside the merged model: {why}")
-            return f"No adapter lies beside the merged model: {why}."
-        return (
-            "The folder adapter holds the same soup as one LoRA adapter, whose rank is the sum of its "
-            "ingredients' ranks: peft.PeftModel.from_pretrained(BASE, FOLDER) loads it. Base plus adapter "
-            "was compared with the merged model: numbers differ by less than "
-            f"{TOLERANCE:g} of their tensor's largest, of 16-bit ones by less than two of their steps."
-        )
 
 
 def _why(rulings: Mapping[str, Ruling]) -> str:

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from stockpot.entities import Recipe, SoupRequest
 from stockpot.errors import BadCheckpoint
-from stockpot.workflow.publishing.publish import Publisher
+from stockpot.workflow.publishing.packer import Packer
 
 
 class Rehearsal:
@@ -13,8 +13,8 @@ class Rehearsal:
     Where everything is remembered nothing is evaluated, and nothing rehearsed.
     """
 
-    def __init__(self, publisher: Publisher, request: SoupRequest) -> None:
-        self._publisher = publisher
+    def __init__(self, packer: Packer, request: SoupRequest) -> None:
+        self._packer = packer
         self._request = request
         self._done = False
 
@@ -25,5 +25,5 @@ class Rehearsal:
         if self._done:
             return
         with suppress(BadCheckpoint):
-            self._publisher.rehearse(self._request, recipe)
+            self._packer.rehearse(self._request, recipe)
             self._done = True
