@@ -1,10 +1,12 @@
 """A packaged soup is the soup: the same bits, the same outputs, through MLflow's own loaders."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow.pyfunc
@@ -240,6 +242,15 @@ def test_inputs_by_position_are_exported(workshop: Workshop) -> None:
     kind, folder, _ = workshop.package(Pair(), (torch.rand(3, 4), torch.rand(3, 4)))
     assert kind == "pt2"
     assert mlflow.pytorch.load_model(str(folder))(torch.rand(5, 4), torch.rand(5, 4)).shape == (5, 2)
+
+
+def test_a_full_disk_is_told_before_torch_would_end_the_process(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(TrackingError, match="No space left on device"):
+        workshop.package(Small(), torch.rand(3, 4))
 
 
 def test_half_precision_is_exported(workshop: Workshop) -> None:

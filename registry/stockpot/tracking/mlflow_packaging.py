@@ -1,6 +1,8 @@
 """The MLflow model around a soup: exported where torch can, else code that loads its safetensors."""
 
+import errno
 import importlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "model.safetensors"
 CODE = Path(__file__).with_name("rebuilt_model.py")
 GRAPH_CODE = Path(__file__).with_name("exported_graph.py")
+SPARE = 1 << 20
+"""Bytes of a package that are neither of its two copies of the weights."""
 GRAPH_LIBRARIES = frozenset({"aten", "prim", "prims", "higher_order"})
 """Namespaces of operators that come with torch. Another one is that of the package that registers it."""
 
@@ -135,6 +139,7 @@ def _export(
 ) -> str | None:
     """Save as pt2, and load it again. Why it cannot be used, if it cannot."""
     try:
+        _require_room(weights, into)
         exported = _exported(module, interface, card, into)
         if operators := _operators_of(exported):
             shutil.rmtree(into)
@@ -148,6 +153,12 @@ def _export(
         if is_the_machines(error):  # a full disk says nothing about the model
             raise
         return _first_line(error)
+
+
+def _require_room(weights: Path, into: Path) -> None:
+    """Raises OSError where a disk is full: torch ends the whole process where it cannot close an archive."""
+    if shutil.disk_usage(into.parent).free < 2 * weights.stat().st_size + SPARE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(into))
 
 
 def _exported(module: "nn.Module", interface: Interface, card: Model, into: Path) -> "nn.Module":
