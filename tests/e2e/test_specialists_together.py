@@ -1,10 +1,16 @@
 """A sweep of language models across domains, walked: what the report tells of specialists together."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stockpot.cli import main
 from stockpot.entities import Arithmetic, SoupRequest, tags
 from stockpot.errors import BadTask
 from stockpot.testing.sweeps import plant_sweep
@@ -85,3 +91,54 @@ def test_specialists_together_are_a_row_with_its_cost_and_no_pass_the_second_tim
     planned = Workplace().plan(request_).report_passes
     monkeypatch.delattr(LanguageTask, "features")
     assert Workplace().plan(request_).report_passes == planned - 2, "of both specialists by position"
+
+
+@pytest.mark.slow
+def test_specialists_are_written_as_a_pyfunc_that_needs_nothing_of_ours_and_nothing_is_registered(
+    request_: SoupRequest, mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    client, out = MlflowClient(mlflow_uri), tmp_path / "together"
+    report = walk(replace(request_, margin=-9.0), Workplace(), in_turn, Silent()).report
+    row = next(row for row in report.references or () if row.label == BY_POSTERIOR)
+
+    def registered() -> list[object]:
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        runs = [one.info.run_id for one in client.search_runs(experiments)]
+        models = [one.model_id for one in client.search_logged_models(experiments)]
+        versions = [(one.name, one.version) for one in client.search_model_versions()]
+        aliases = [(one.name, dict(one.aliases)) for one in client.search_registered_models()]
+        return [runs, models, versions, aliases]
+
+    before = registered()
+    with pytest.raises(SystemExit, match="0"):
+        main(["ensemble", "models:/tiny@challenger", "--out", str(out), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["passes"] == 2
+    assert [one["prior"] for one in told["members"]] == [0.5, 0.5]
+    assert registered() == before
+    task = LanguageTask(n="100", count="2")
+    texts = [(text.tolist(), n) for text, n in task.examples(request_.report_on)]
+    # As somebody loads it who has no Stockpot.
+    script = (
+        "import json, sys; sys.modules['stockpot'] = None\n"
+        "import mlflow, numpy\n"
+        "ids = numpy.array(json.load(sys.stdin))\n"
+        "json.dump(mlflow.pyfunc.load_model(sys.argv[1]).predict(ids).tolist(), open(sys.argv[2], 'w'))"
+    )
+    subprocess.run(
+        [sys.executable, "-P", "-c", script, str(out), str(tmp_path / "said")],
+        input=json.dumps([text for text, _ in texts]),
+        cwd=tmp_path,
+        check=True,
+        text=True,
+    )
+    said = json.loads((tmp_path / "said").read_text())
+    scores: dict[str, list[float]] = {}
+    for logs, (text, n), domain in zip(said, texts, task.domains(request_.report_on), strict=True):
+        each = [logs[place][text[place + 1]] for place in range(n - 1)]
+        scores.setdefault(domain, []).append(float(np.mean(each)))
+    found = {domain: float(np.mean(own)) for domain, own in scores.items()}
+    cells = {domain: cell.score for domain, cell in (row.domains or {}).items()}
+    assert found == pytest.approx(cells, abs=1e-4)

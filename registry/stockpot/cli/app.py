@@ -16,6 +16,7 @@ from stockpot.cli import (
     automations,
     checking,
     discovering,
+    ensembling,
     lineage,
     operations,
     options,
@@ -86,6 +87,7 @@ app.add_typer(recalling.commands)
 app.add_typer(reporting.commands)
 app.add_typer(trails.commands)
 app.add_typer(attesting.commands)
+app.add_typer(ensembling.commands)
 
 Version = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="URI")]
 

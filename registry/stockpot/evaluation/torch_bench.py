@@ -28,6 +28,7 @@ from stockpot.errors import BadRequest
 from stockpot.evaluation.devices.device import device_model, software
 from stockpot.evaluation.outputs import Floats, RememberedOutputs
 from stockpot.evaluation.passes.checked_task import CheckedTask
+from stockpot.evaluation.passes.language_model import LanguageModel
 from stockpot.evaluation.passes.spread import Part, spread
 from stockpot.evaluation.passes.whole_split import Origins, WholeSplit
 from stockpot.evaluation.running_statistics import VERSION
@@ -256,6 +257,15 @@ class TorchBench:
     def module_with(self, recipe: Recipe) -> nn.Module:
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode. Raises Incompatible."""
         return self.workspace.models.on_cpu(recipe)
+
+    def language_model(self, recipe: Recipe, split: str, n: int) -> LanguageModel:
+        """A fresh module with the recipe's weights, on the CPU, and `n` examples that are spread over the
+        split. Raises BadTask, also where it is no model of token ids, and Incompatible.
+        """
+        shared, examples = self.workspace, self.workspace.split(split).examples
+        chosen = Part(examples, spread(len(examples))[:n])
+        where = f"split {split!r}, recipe {short(recipe.digest)} on the CPU"
+        return LanguageModel(shared.task, self.module_with(recipe), chosen, where)
 
     def _origins(self, split: str, places: Sequence[int] | None) -> Sequence[Hashable] | None:
         """Of all examples, or of those at some places."""

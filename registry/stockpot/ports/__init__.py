@@ -3,7 +3,7 @@
 Each docstring is a contract that the suites in `stockpot.testing` hold every adapter to.
 """
 
-from stockpot.ports.bench import Bench, Features, Shares
+from stockpot.ports.bench import Bench, Features, Ids, LanguageModel, Shares
 from stockpot.ports.checkpoints import Checkpoints, Overlays
 from stockpot.ports.learner import Learner
 from stockpot.ports.lineage import Descent
@@ -30,7 +30,9 @@ __all__ = [
     "Descent",
     "Evaluator",
     "Features",
+    "Ids",
     "Interrupted",
+    "LanguageModel",
     "Learner",
     "MakeMethod",
     "MeasuresWhole",

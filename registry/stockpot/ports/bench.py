@@ -19,10 +19,38 @@ if TYPE_CHECKING:
     from stockpot.ports.search import Evaluator
     from stockpot.ports.serving import Served
 
+Ids = Any
+"""A tensor, ``[examples, positions]``, int64: numbers of tokens."""
 Features = Any
 """A numpy array, ``[examples, dimensions]``, float64."""
 Shares = Any
 """A numpy array, ``[examples, experts]``, float64."""
+
+
+class LanguageModel(Protocol):
+    """A task's module with weights, on the CPU, and some examples that it is asked about."""
+
+    @property
+    def ids(self) -> Ids:
+        """Of the examples, what the module is given."""
+        ...
+
+    @property
+    def next_tokens(self) -> "nn.Module":
+        """The module as a function of ids alone: the logits of the token behind each, ``[examples, positions,
+        vocabulary]``.
+        """
+        ...
+
+    def log_likelihoods(self) -> Sequence[float]:
+        """Of each of the examples, the sum over its positions, as the task tells it."""
+        ...
+
+    def log_likelihoods_by(self, served: "Served") -> Sequence[float]:
+        """The same by a model that stands in the module's place: it is served, takes ids alone, and answers
+        what `next_tokens` does, or the logarithms of probabilities. Raises Incompatible where it does not.
+        """
+        ...
 
 
 class Bench(Protocol):
@@ -158,6 +186,12 @@ class Bench(Protocol):
 
     def module_with(self, recipe: Recipe) -> "nn.Module":
         """A fresh module with the recipe's weights, on the CPU, in evaluation mode."""
+        ...
+
+    def language_model(self, recipe: Recipe, split: str, n: int) -> LanguageModel:
+        """A fresh module with the recipe's weights, on the CPU, and `n` examples that are spread over the
+        split. Raises BadTask where the task's model does not predict the next token from ids of tokens.
+        """
         ...
 
     def example(self, split: str, n: int) -> Any:

@@ -205,6 +205,20 @@ class Tracker(Protocol):
         """
         ...
 
+    def package_together(
+        self, models: Iterable[tuple["nn.Module", Any, Path]], prior: Sequence[float], into: Path
+    ) -> None:
+        """Write an MLflow model folder of language models that answer together, as a pyfunc: from ids, int64
+        ``[n, t]``, to the logarithms of the probabilities of the token behind each, float32 ``[n, t,
+        vocabulary]``. Each counts by its `prior` times how likely it found the ids so far, all but the first
+        one. Needs nothing of ours where it is loaded; registers nothing, and asks no server.
+
+        `models`: one after the other, modules from ids to logits, each with ids of some examples and the
+        canonical file of its weights. Raises Incompatible where one cannot be exported. Writes into this new
+        folder, and beside it for a while.
+        """
+        ...
+
     def has_model(self, version: ModelVersion) -> bool:
         """Whether the version's LoggedModel is there. One that a person deleted is not; one that we may not
         see counts as there.

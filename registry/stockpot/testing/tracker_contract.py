@@ -504,6 +504,35 @@ class TrackerContract(RegistryContract):
         assert packaged.kind == "pt2"
         assert (tmp_path / "package" / "model.safetensors").read_bytes() == weights.read_bytes()
 
+    def test_language_models_that_are_packaged_together_answer_by_their_posterior(
+        self, tracker: Tracker, tmp_path: Path
+    ) -> None:
+        torch = pytest.importorskip("torch")
+        safetensors = pytest.importorskip("safetensors.torch")
+        from stockpot.testing.tiny import Bigrams
+
+        ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+        modules = [Bigrams().eval() for _ in range(2)]
+        weights = [tmp_path / "first", tmp_path / "second"]
+        for module, file in zip(modules, weights, strict=True):
+            safetensors.save_file(module.state_dict(), file, metadata={"format": "pt"})
+        prior, folder = (0.9, 0.1), tmp_path / "together"
+        models = zip(modules, (ids, ids), weights, strict=True)
+        tracker.package_together(models, prior, folder)
+        with tracker.served(folder) as served:
+            found, shorter = served(ids.numpy()), served(ids[:1, :2].numpy())
+        assert found.dtype == "float32"
+        follow = [module.following.weight.detach().softmax(1) for module in modules]
+        for said, text in zip(found, ids.tolist(), strict=True):
+            counts = torch.tensor(prior)  # of the first token nobody says how likely it is
+            for place, token in enumerate(text):
+                if place:
+                    counts = counts * torch.stack([each[text[place - 1], token] for each in follow])
+                    counts = counts / counts.sum()
+                likely = counts[0] * follow[0][token] + counts[1] * follow[1][token]
+                assert said[place] == pytest.approx(likely.log().numpy(), abs=1e-4)
+        assert shorter == pytest.approx(found[:1, :2], abs=1e-4)
+
     def test_a_version_is_found_by_number_and_by_alias(
         self, tracker: Tracker, publication: Publication
     ) -> None:

@@ -37,7 +37,14 @@ from stockpot.errors import (
 )
 from stockpot.ports import Served, Tracker
 from stockpot.tracking.memory_filter import conditions_of, holds
-from stockpot.tracking.memory_kept import PYFUNC, KeptModel, KeptPyfunc, KeptRun, weights_among
+from stockpot.tracking.memory_kept import (
+    PYFUNC,
+    KeptModel,
+    KeptPyfunc,
+    KeptRun,
+    answering_together,
+    weights_among,
+)
 from stockpot.tracking.memory_registry import MemoryRegistry
 from stockpot.tracking.model_cards import (
     CARD,
@@ -361,6 +368,14 @@ class MemoryTracker(MemoryRegistry, Tracker):
         into.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, into / "model.safetensors")
         return Packaged("pt2")
+
+    def package_together(
+        self, models: Iterable[tuple["nn.Module", Any, Path]], prior: Sequence[float], into: Path
+    ) -> None:
+        into.mkdir()
+        name = f"together-{len(self.pyfuncs)}"
+        self.pyfuncs[name] = answering_together([module for module, _, _ in models], prior)
+        (into / PYFUNC).write_text(name)
 
     def has_model(self, version: ModelVersion) -> bool:
         return version.model_id is None or version.model_id in self.models_kept

@@ -1,13 +1,16 @@
 """What the in-memory tracker keeps."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stockpot.entities import Measurement, Run, WeightsSource
 from stockpot.entities.weights_names import sources_among
 from stockpot.errors import Incompatible
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PYFUNC = "pyfunc"
 """A model's file that says which function of this process serves it."""
@@ -56,6 +59,26 @@ class KeptPyfunc:
             return self.functions[self.name](inputs)
         except Exception as error:
             raise Incompatible(f"it raised {type(error).__name__}: {error}") from error
+
+
+def answering_together(modules: Sequence["nn.Module"], prior: Sequence[float]) -> Callable[[Any], Any]:
+    """What language models that answer together say to an array of ids, position by position."""
+    import torch
+
+    def answer(ids: Any) -> Any:
+        tokens = torch.from_numpy(ids)
+        with torch.inference_mode():
+            logs = torch.stack([module(tokens).double().log_softmax(2) for module in modules])
+        weights = torch.tensor(prior, dtype=torch.float64).log()[:, None].expand(-1, len(tokens))
+        said = []
+        for place in range(tokens.shape[1]):
+            if place:
+                before = tokens[:, place].expand(len(modules), -1)[:, :, None]
+                weights = weights + logs[:, :, place - 1].gather(2, before).squeeze(2)
+            said.append(torch.logsumexp(weights.log_softmax(0)[:, :, None] + logs[:, :, place], 0))
+        return torch.stack(said, 1).float().numpy()
+
+    return answer
 
 
 def weights_among(run_id: str, owner: str, files: Mapping[str, bytes]) -> Iterator[WeightsSource]:

@@ -20,7 +20,7 @@ from mlflow.types import Schema, TensorSpec
 from safetensors import safe_open
 
 from stockpot.entities import CONFIG, MODULES, Packaged
-from stockpot.errors import TrackingError
+from stockpot.errors import Incompatible, TrackingError
 from stockpot.evaluation.weights.module_weights import stored_names
 from stockpot.soup.disk_faults import is_the_machines
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
@@ -106,6 +106,25 @@ def package(
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
     return Packaged(f"pyfunc: {why}", dropped, instead)
+
+
+def exported(module: "nn.Module", weights: Path, example: Any, into: Path) -> Interface:
+    """Write a module as pt2 alone, and load it again; how it is called. `weights`: its canonical file.
+
+    Raises Incompatible where it cannot be exported, and why.
+    """
+    own = _inferred(module, example)
+    why = None
+    for signature in (_with_any_size(module, own), own.signature):
+        shutil.rmtree(into, ignore_errors=True)
+        interface = own._replace(signature=signature)
+        why = _export(module, weights, _names_in(weights, module), interface, Model(), into)
+        if why is None:
+            return interface
+    raise Incompatible(
+        f"the model cannot be exported: {why}",
+        mend="change it until torch.export takes it, or serve one specialist alone, by its alias",
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -274,6 +274,15 @@ class MlflowTracker(Tracker):
                     architecture=architecture,
                 )
 
+    def package_together(
+        self, models: Iterable[tuple["nn.Module", Any, Path]], prior: Sequence[float], into: Path
+    ) -> None:
+        with asking(f"packaging {into} as an MLflow model"):
+            with logging_left_alone():
+                from stockpot.tracking.mlflow_ensemble import package_together
+
+            package_together(models, prior, into)
+
     def _beside(self, source: WeightsSource, into: Path) -> Path:
         """The folder, with the card, configuration and tokenizer that lie beside these weights, of an adapter
         beside its base: what cannot be had is left out.
