@@ -177,6 +177,31 @@ def test_a_domain_of_too_few_examples_is_not_counted_among_those_that_were_looke
     assert check.told.startswith("too few origins for a verdict on 0, 1, 10")
 
 
+@pytest.mark.parametrize(
+    ("mine", "its", "outcome", "told"),
+    [
+        (math.nan, 0.9, FAILED, "its score on split test of man is nan, that of models:/m/1 is 90.00"),
+        (-math.inf, 0.9, FAILED, "its score on split test of man is -inf, that of models:/m/1 is 90.00"),
+        (0.9, math.nan, PASSED, "; no verdict by the metric on man"),
+        (math.nan, math.nan, PASSED, "; no verdict by the metric on man"),
+    ],
+)
+def test_a_metric_that_has_no_value_on_a_domain_is_no_want_of_origins(
+    mine: float, its: float, outcome: str, told: str
+) -> None:
+    """The metric of the split has one on both sides."""
+
+    def measured(value: float) -> Score:
+        values = {"man": value, "python": 0.9}
+        parts = {name: Score((1.0,) * 500, Metric(one, (one,) * 30)) for name, one in values.items()}
+        return Score((1.0,) * 1000, Metric(0.9, (0.9,) * 30), parts=parts)
+
+    match = replace(by_domain(()), mine={"test": measured(mine)}, its={"test": measured(its)})
+    check = next(check for check in match.checks() if check.name == "domains")
+    assert check.outcome.value == outcome
+    assert check.told.endswith(told)
+
+
 def test_of_many_domains_one_may_seem_worse_by_chance() -> None:
     """Six losses among five hundred are shown at 95 %, and not where ten domains are looked at."""
     loss = Score((0.0,) * 6 + (1.0,) * 494)

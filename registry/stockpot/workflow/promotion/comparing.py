@@ -83,21 +83,33 @@ class Match:
             broken = f"what was measured by a pyfunc has a metric of split {split}, and of no domain of it"
         if broken or labels is None:
             return Check("domains", CheckOutcome.FAILED, broken)
-        found, _ = compare_domains(pairs_by_domain(its, mine, labels, self.groups(split)))
+        pairs = pairs_by_domain(its, mine, labels, self.groups(split))
+        found, _ = compare_domains(pairs)
         told = [replace(one, split=f"{split} of {domain}") for domain, one in found.items()]
         self.comparisons |= {one.split: one for one in told}
+        lost = [
+            f"its score on split {split} of {domain} is {after.value}, that of {self.champion} is "
+            f"{score(before.value, self.unit)}"
+            for domain, (before, after, _) in pairs.items()
+            if math.isfinite(before.value) and not math.isfinite(after.value)
+        ]
+        if lost:  # a metric may have a value of the split, and none of a domain
+            return Check("domains", CheckOutcome.FAILED, "; ".join(lost))
         least = min(0.0, self._margin(split))
         worse = [one for one in told if one.high < least]  # at the levels that decide
         if not worse:
-            few = [domain for domain, one in found.items() if verdict.is_open(one)]
-            nothing = f"too few origins for a verdict on {listed(few)}"
-            if len(few) == len(found):
+            opened = [domain for domain, one in found.items() if verdict.is_open(one)]
+            few = [domain for domain in opened if verdict.is_of_too_few(found[domain])]
+            unsaid = [domain for domain in opened if domain not in few]
+            reasons = {"too few origins for a verdict": few, "no verdict by the metric": unsaid}
+            nothing = "; ".join(f"{why} on {listed(of)}" for why, of in reasons.items() if of)
+            if len(opened) == len(found):
                 return Check("domains", CheckOutcome.NOT_APPLICABLE, nothing)
-            judged = counted(len(found) - len(few), "domain")
+            judged = counted(len(found) - len(opened), "domain")
             clause = f"on none of {judged} of split {split} is it shown to be worse than {self.champion}"
             if least:
                 clause += f" by more than {verdict.difference(-least, self.unit).removeprefix('+')}"
-            return Check("domains", CheckOutcome.PASSED, f"{clause}; {nothing}" if few else clause)
+            return Check("domains", CheckOutcome.PASSED, f"{clause}; {nothing}" if opened else clause)
         where = listed([f"{verdict.gain(one, self.unit)} on split {one.split}" for one in worse])
         clause = f"it is shown to be worse: {where}, compared with {self.champion}"
         return Check("domains", CheckOutcome.FAILED, clause)
