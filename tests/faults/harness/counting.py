@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def repeated(tally: Path) -> int:
     """How many whole passes of the same weights over the same split a further process made."""
     seen: dict[tuple[str, str], set[str]] = {}
     for line in tally.read_text().splitlines() if tally.exists() else ():
-        process, weights, batch = line.split()
-        seen.setdefault((process, weights), set()).add(batch)
+        with suppress(ValueError):  # a full disk cuts a line, and the next one begins behind it
+            process, weights, batch = line.split()
+            seen.setdefault((process, weights), set()).add(batch)
     made: dict[tuple[str, str], int] = {}
     for (_, weights), found in seen.items():
         for split, whole in batches().items():
