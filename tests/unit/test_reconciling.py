@@ -12,7 +12,6 @@ from stockpot.entities import (
     Publication,
     Recipe,
     RegistrationState,
-    Run,
     digest_of_bytes,
 )
 from stockpot.entities.tags import ROLE
@@ -291,8 +290,8 @@ def test_a_model_that_got_its_version_meanwhile_is_not_deleted(office: Office, o
     class Late(MemoryTracker):
         """Another store's process registers it between the look and the remedy."""
 
-        def soup_runs(self) -> tuple[Run, ...]:
-            found = super().soup_runs()
+        def versions_of(self, run: str) -> tuple[ModelVersion, ...]:
+            found = super().versions_of(run)
             if not self.versions_kept:
                 self.create_version(run_id, model_id, publication(office))
             return found
@@ -303,6 +302,25 @@ def test_a_model_that_got_its_version_meanwhile_is_not_deleted(office: Office, o
     (model,) = [one for one in found if one.kind is DiscrepancyKind.MODEL]
     assert "has a version by now" in model.fault
     assert model_id in late.models_kept
+
+
+def test_a_model_that_is_served_without_our_tags_is_no_orphan(office: Office, old: None) -> None:
+    """A person took the tags away, or registered what a dead process had logged: it must not be deleted."""
+    served = version(office)
+    row(office, served)
+    office.tracker.versions_kept["birds"] = [replace(served, tags={})]
+    assert DiscrepancyKind.MODEL not in {one.kind for one in office.look(really=True)}
+    row(office, None, "fish")
+    run_id, model_id = unversioned(office, "fish")
+    office.tracker.fail(run_id)
+    by_hand = replace(served, name="mine", run_id=run_id, model_id=model_id, tags={})
+    copy = replace(by_hand, name="copy", model_id=None, copy_of=by_hand.uri)
+    for one in (by_hand, copy):
+        office.tracker.versions_kept["mine"] = [one]
+        assert DiscrepancyKind.MODEL not in {found.kind for found in office.look(really=True)}
+    assert {served.model_id, model_id} <= office.tracker.models_kept.keys()
+    del office.tracker.versions_kept["mine"]
+    assert model_id in {one.what for one in office.look()}
 
 
 def test_a_scan_tells_once_a_day_and_for_each_mlflow_what_does_not_agree(

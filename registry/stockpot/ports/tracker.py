@@ -299,6 +299,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def versions_of(self, run_id: str) -> tuple[ModelVersion, ...]:
+        """Every version that was registered from this run or from a model of it, whoever did that and
+        whatever tags it has, by name and number; perhaps without its aliases. Copies are among them.
+        """
+        ...
+
     def soup_runs(self) -> tuple[Run, ...]:
         """Every run of a soup that is not deleted, in whichever experiment, oldest first."""
         ...

@@ -792,6 +792,10 @@ class TrackerContract(RegistryContract):
         copy = tracker.version(f"models:/{model}/1")
         assert (copy.copy_of, copy.run_id, copy.tags) == (version.uri, version.run_id, version.tags)
         assert copy in tracker.soup_versions()
+        assert version.run_id is not None
+        found = tracker.versions_of(version.run_id)
+        assert {one.uri for one in found} == {version.uri, copy.uri}
+        assert [one.model_id for one in found] == [version.model_id] * 2
 
     def test_a_version_has_its_model_unless_that_is_gone(
         self, tracker: Tracker, publication: Publication

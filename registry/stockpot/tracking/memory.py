@@ -451,6 +451,9 @@ class MemoryTracker(MemoryRegistry, Tracker):
     def versions_tagged(self, tag: str, value: str) -> tuple[ModelVersion, ...]:
         return tuple(version for version in self._versions() if version.tags.get(tag) == value)
 
+    def versions_of(self, run_id: str) -> tuple[ModelVersion, ...]:
+        return tuple(version for version in self._versions() if version.run_id == run_id)
+
     def _versions(self) -> Iterator[ModelVersion]:
         return (version for name in sorted(self.versions_kept) for version in self.versions_kept[name])
 

@@ -358,6 +358,10 @@ class MlflowTracker(Tracker):
         with asking(f"listing the versions with the tag {tag!r}"):
             return versions.versions_tagged(self._client, tag, value)
 
+    def versions_of(self, run_id: str) -> tuple[ModelVersion, ...]:
+        with asking(f"listing the versions of run {run_id}"):
+            return versions.versions_of(self._client, run_id)
+
     def soup_runs(self) -> tuple[Run, ...]:
         with asking("looking through the runs of soups"):
             return soup_runs(self._client, self._page_size)

@@ -182,6 +182,11 @@ def versions_tagged(client: "MlflowClient", tag: str, value: str) -> tuple[Model
     return _in_order(_search(client, f"tags.`{tag}` = '{value}'"))
 
 
+def versions_of(client: "MlflowClient", run_id: str) -> tuple[ModelVersion, ...]:
+    """Every version whose run this is, by name and number: those of its models are."""
+    return _in_order(_search(client, f"run_id = '{run_id}'"))
+
+
 def _in_order(found: "Iterable[MlflowVersion]") -> tuple[ModelVersion, ...]:
     return tuple(sorted(map(to_version, found), key=lambda version: (version.name, int(version.version))))
 

@@ -322,7 +322,7 @@ class _Look:
     def _orphaned_models(self) -> Iterator[tuple[Discrepancy, Remedy | None]]:
         made = {version.model_id for version in self._versions}
         for model in self._models:
-            if model.model_id in made or self._is_at_work(model.tags):
+            if model.model_id in made or self._is_at_work(model.tags) or self._is_held(model):
                 continue
             told = f"this LoggedModel of {minute(model.created / 1000)} has no version"
             old = self._now - model.created / 1000 > DAY
@@ -341,16 +341,23 @@ class _Look:
                 mend = "after a day --yes deletes it"
             yield (
                 Discrepancy(DiscrepancyKind.MODEL, model.model_id, told, remedy, mend),
-                self._deleting(model.model_id) if remedy else None,
+                self._deleting(model) if remedy else None,
             )
 
-    def _deleting(self, model_id: str) -> Remedy:
+    def _deleting(self, model: LoggedSoup) -> Remedy:
         def delete() -> None:
-            if model_id in {version.model_id for version in self._tracker.soup_versions()}:
-                raise RegistryConflict(f"{model_id} has a version by now", mend="look again")
-            self._tracker.delete_model(model_id)
+            if self._is_held(model):
+                raise RegistryConflict(f"{model.model_id} has a version by now", mend="look again")
+            self._tracker.delete_model(model.model_id)
 
         return delete
+
+    def _is_held(self, model: LoggedSoup) -> bool:
+        """Whether any version serves it: one that lost our tags, or that a person registered, tells of none.
+        A copy of such a version does not tell which of the run's models it serves.
+        """
+        held = {version.model_id for version in self._tracker.versions_of(model.run_id)}
+        return not held.isdisjoint({model.model_id, None})
 
     def _had_version(self, model: LoggedSoup) -> bool:
         """Whether a person may have taken its version or its run away."""
