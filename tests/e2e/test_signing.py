@@ -16,7 +16,7 @@ from tests.contracts.signing_keys import private_pem, public_of, write_pair
 
 from stockpot import calls
 from stockpot.cli import main
-from stockpot.entities import Decision, PublishedSoup, SoupRequest
+from stockpot.entities import Decision, PublishedSoup, SoupRequest, tags
 from stockpot.errors import BadRequest, RegistryConflict
 from stockpot.ports.signing import SIGNATURE
 from stockpot.watching import Silent
@@ -266,6 +266,17 @@ def test_proofs_lie_beside_a_soup_stay_as_they_were_and_are_compared(
     place = urlparse(client.get_run(soup.run_id).info.artifact_uri).path
     assert {name: Path(place, name).read_bytes() for name in proofs} == proofs
     assert "beside it tell of that" in told(capsys, "verify", soup.uri)["documents"]
+
+    client.set_model_version_tag("tiny", "1", tags.MODEL, "elsewhere")  # a person may, and the bytes stay
+    assert "beside it tell of that" in told(capsys, "verify", soup.uri)["documents"]
+    digest = client.get_model_version("tiny", "1").tags[tags.CHECKPOINT]
+    client.delete_model_version_tag("tiny", "1", tags.CHECKPOINT)
+    with pytest.raises(SystemExit, match="8"):
+        main(["verify", soup.uri])
+    error = capsys.readouterr().err
+    assert f"its tag {tags.CHECKPOINT} is missing" in error
+    assert f"set it to {digest} again" in error
+    client.set_model_version_tag("tiny", "1", tags.CHECKPOINT, digest)
 
     harm: dict[str, Callable[[Path], object]] = {
         f"{CARD} is another": lambda file: (file / CARD).write_bytes(b"---"),

@@ -37,7 +37,7 @@ def verify(
     place = Workplace()
     found = attesting.verify(uri, place.tracker, place.supply, place.verifier, key or ())
     version, snapshot = found.version, found.snapshot
-    written = attesting.write_documents(version, snapshot, out) if out else ()
+    written = attesting.write_documents(snapshot, out) if out else ()
     told = f"{version.uri} is what its {len(snapshot.ingredients)} ingredients make: {snapshot.checkpoint}"
     terminal.tell(
         {

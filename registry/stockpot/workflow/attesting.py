@@ -1,12 +1,12 @@
 """Proof to a stranger: a soup made again from its ingredients' bytes, its documents and its signature."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockpot.entities import CheckOutcome, ModelVersion, Snapshot, tags
+from stockpot.entities import CheckOutcome, ModelVersion, Snapshot
 from stockpot.errors import BadRequest, BadSignature, RegistryConflict
 from stockpot.ports.signing import SIGNATURE
 from stockpot.workflow.gathering.supply import Supply
@@ -122,9 +122,9 @@ def require_folder(into: Path) -> None:
     require_place(into / STATEMENT)
 
 
-def write_documents(version: ModelVersion, snapshot: Snapshot, into: Path) -> tuple[Path, ...]:
+def write_documents(snapshot: Snapshot, into: Path) -> tuple[Path, ...]:
     """Write them into this folder; files of the same names are replaced, each whole. Raises BadRequest."""
-    made = {into / name: content for name, content in documents(_origin(version), snapshot).items()}
+    made = {into / name: content for name, content in _documents(snapshot).items()}
     for file, content in made.items():
         with part_of(file) as part:
             part.write_bytes(content)
@@ -132,11 +132,16 @@ def write_documents(version: ModelVersion, snapshot: Snapshot, into: Path) -> tu
     return tuple(made)
 
 
+def _documents(snapshot: Snapshot) -> Mapping[str, bytes]:
+    """Under the name that was asked for: a person may change the tag that tells it, or rename the model."""
+    return documents(snapshot.report.request.model, snapshot)
+
+
 def _compared(version: ModelVersion, snapshot: Snapshot, tracker: "Tracker") -> str:
     """What is to be said of the documents beside a version. Another release may write them otherwise; raises
     RegistryConflict where this one wrote them, and they are others.
     """
-    made = documents(_origin(version), snapshot)
+    made = _documents(snapshot)
     there = {name: _content(version, name, tracker) for name in made}
     if not any(there.values()):
         return "no documents lie beside it"
@@ -159,8 +164,3 @@ def _content(version: ModelVersion, name: str, tracker: "Tracker") -> bytes | No
         return None if version.model_id is None else tracker.read_file(version.model_id, name)
     except BadRequest:
         return None
-
-
-def _origin(version: ModelVersion) -> str:
-    """The name under which it was registered."""
-    return version.tags.get(tags.MODEL, version.name)

@@ -69,8 +69,10 @@ def rebuilt(
     version, snapshot = snapshot_of(uri, tracker)
     if (registered := version.tags.get(tags.CHECKPOINT)) != snapshot.checkpoint:
         raise RegistryConflict(
-            f"{version.uri} is {registered}, its {SNAPSHOT} tells of {snapshot.checkpoint}",
-            mend="put back what was uploaded, from a backup of the artifact store",
+            f"{version.uri}: its tag {tags.CHECKPOINT} is {registered or 'missing'}, its {SNAPSHOT} tells of "
+            f"{snapshot.checkpoint}",
+            mend=f"where somebody changed the tag, set it to {snapshot.checkpoint} again; else put back what "
+            "was uploaded, from a backup of the artifact store",
         )
     overlay = statistics_of(version, snapshot.recipe, tracker)
     supply.offer(snapshot.ingredients)
