@@ -1,5 +1,6 @@
 """Groups of runs by their scores: planted ones are found, and none where none are."""
 
+import itertools
 import math
 from itertools import count, islice
 from typing import TYPE_CHECKING
@@ -137,6 +138,34 @@ def test_one_run_of_five_may_stand_alone_and_no_more(runs: int, labels: tuple[in
     lone[0, 80:100] += 5
     lone[1, 100:120] += 5
     assert partition(np.concatenate([two_domains(runs=runs, noise=0.1), lone])).labels == labels
+
+
+def test_of_fifteen_runs_three_may_stand_alone_though_each_hides_the_next() -> None:
+    """Beside a run that is a hundred times as far all others look alike: each look finds one."""
+    draw = np.random.default_rng(4)
+    lone = draw.normal(0, 1, (4, 200)) * np.array([[1e8], [1e6], [1e4], [1e2]])
+    found = partition(np.concatenate([two_domains(runs=6), lone[1:]]))
+    assert found.labels == (0,) * 6 + (1,) * 6 + (ALONE,) * 3
+    assert partition(np.concatenate([two_domains(runs=6), lone])).chosen is None
+
+
+def test_two_runs_are_apart_from_two_others_where_average_linkage_says_so() -> None:
+    """The closest two are one group. The others are the second where they are closer to each other than one
+    of them is to the first group's two in the mean: not to the nearer, and not to the farther of them.
+    """
+    told: dict[str, list[bool]] = {"mean": [], "nearer": [], "farther": []}
+    found = []
+    for seed in range(60):
+        scores = np.random.default_rng(seed).normal(0, 1, (4, 100))
+        distances = 1 - np.corrcoef(scores - scores.mean(axis=0))
+        one, two = min(itertools.combinations(range(4), 2), key=lambda pair: distances[pair])
+        others = [run for run in range(4) if run not in {one, two}]
+        for name, of in (("mean", np.mean), ("nearer", np.min), ("farther", np.max)):
+            reach = min(of([distances[one, run], distances[two, run]]) for run in others)
+            told[name].append(bool(distances[others[0], others[1]] < reach))
+        found.append(2 in partition(scores).by_number)
+    assert found == told["mean"]
+    assert told["mean"] not in (told["nearer"], told["farther"])
 
 
 def test_beside_as_many_groups_as_can_be_runs_may_stand_alone() -> None:
