@@ -89,7 +89,7 @@ def test_where_nothing_is_compared_with_the_base_it_is_told_why() -> None:
     def told(found: SoupReport) -> list[str]:
         return [said for said in domain_sentences(found) if "no fine-tuning" in said]
 
-    assert told(report()) == ["no base was named with --base: this may be worse than no fine-tuning"]
+    assert told(report()) == ["base unknown, since --base names none: this may be worse than no fine-tuning"]
     named = report(request=replace(REQUEST, base="base"))
     assert told(named) == [
         "the base is not of the models' architecture: this may be worse than no fine-tuning"
