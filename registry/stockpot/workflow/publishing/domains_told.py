@@ -97,7 +97,11 @@ def domain_sentences(report: SoupReport) -> Iterator[str]:
     yield from collision_sentences(report)
     if report.base is None:
         named = report.request.base is not None
-        why = "the base is not of the models' architecture" if named else "base unknown, since --base names none"
+        why = (
+            "the base is not of the models' architecture"
+            if named
+            else "base unknown, since --base names none"
+        )
         yield f"{why}: this may be worse than no fine-tuning"
 
 
