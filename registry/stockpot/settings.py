@@ -114,9 +114,12 @@ def begin_log() -> None:
 
 
 class Settings(BaseSettings):
-    """Where Stockpot keeps its things. Each is set by an environment variable ``STOCKPOT_<NAME>``."""
+    """Where Stockpot keeps its things. Each is set by an environment variable ``STOCKPOT_<NAME>``.
 
-    model_config = SettingsConfigDict(env_prefix="STOCKPOT_", frozen=True)
+    One that is empty is not set: compose files and manifests hand on so what they do not know.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STOCKPOT_", env_ignore_empty=True, frozen=True)
 
     home: _Folder = Field(default_factory=lambda: require_home("Stockpot", "STOCKPOT_HOME") / ".stockpot")
     """The folder for what has no place of its own."""

@@ -11,7 +11,7 @@ import pytest
 from stockpot.cli import main
 from stockpot.entities import SoupRequest
 from stockpot.errors import BadRequest
-from stockpot.settings import reach_loopback_directly, read_settings
+from stockpot.settings import Settings, reach_loopback_directly, read_settings
 
 DEAD = "http://127.0.0.1:9"
 """Nobody serves the port `discard`."""
@@ -111,6 +111,17 @@ def test_a_tilde_without_a_home_is_named_with_its_variable(monkeypatch: pytest.M
 def test_a_limit_is_read_with_its_unit(limit: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOCKPOT_CACHE_LIMIT", limit)
     assert read_settings().cache_limit == number
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a path would be the folder that one happens to be in, and the store another in each."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"STOCKPOT_{name}".upper(), raising=False)
+    unset = read_settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"STOCKPOT_{name}".upper(), "")
+    assert read_settings() == unset
+    assert unset.home.is_absolute()
 
 
 @pytest.mark.parametrize("limit", ["10 GBs", "much", "-1"])
