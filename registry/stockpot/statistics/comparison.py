@@ -88,7 +88,8 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
     all else                                percentile bootstrap of the origins (`resampled`)
     ======================================  =================================================
 
-    Where no origin differs from another, what so many origins leave open (`unmet`).
+    Where no origin differs from another, what so many origins leave open (`unmet`). Of metrics, too, where no
+    block makes a difference: as of shares, or within the range of the examples' own scores.
 
     Student's t and the bootstrap take the error from the differences that were drawn, and know nothing of
     rare ones that were not. Neither end is therefore nearer than Tango's, from `_of_parts`, where scores are
@@ -125,6 +126,9 @@ def compared(
             named = [split.tolist() for split in places]
             reach, method = jackknife(scores, named, level, shares), "jackknife"
             low, high = difference - reach, difference + reach
+            if reach < ROUNDING:  # no block makes a difference: others may
+                most = 1.0 if all(map(_is_share, scores)) else _range(examples)
+                low, high, method = *unmet(difference, origins.telling, most, level), "unmet"
         else:
             low, high, method = _interval(examples, origins, difference, level)
     return Comparison(name, n, difference, low, high, level, None, method), examples
@@ -146,6 +150,11 @@ def _difference(scores: tuple[Score, Score], examples: _Examples) -> float:
     if baseline.metric and challenger.metric:
         return challenger.metric.value - baseline.metric.value
     return exact_mean(examples.differences.tolist())
+
+
+def _is_share(scores: tuple[Score, Score]) -> bool:
+    """Whether the metric seems to lie between 0 and 1, as F1 and AUC do: then no difference exceeds 1."""
+    return all(0 <= score.metric.value <= 1 for score in scores if score.metric is not None)
 
 
 def _weighted(values: Sequence[float], shares: Sequence[float]) -> float:
