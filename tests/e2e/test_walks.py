@@ -318,8 +318,9 @@ def test_rebuild_refuses_an_altered_artifact_and_writes_nothing(
     place, out = Workplace(), tmp_path / "soup.safetensors"
     with pytest.raises(BadRequest, match="is a folder"):
         rebuild(outcome.soups[0].uri, place.tracker, place.supply, tmp_path)
-    with pytest.raises(BadCheckpoint, match="is not what it was"):
+    with pytest.raises(BadCheckpoint, match=r"cannot be made again: .* is not what it was") as told:
         rebuild(outcome.soups[0].uri, place.tracker, place.supply, out)
+    assert "from a backup" in told.value.mend
     assert not out.exists()
 
 

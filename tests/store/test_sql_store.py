@@ -266,7 +266,7 @@ def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Pat
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://localhost/stockpot", "cannot live in mysql"),
-        ("stockpot.db", "no database that can be opened"),
+        ("store", "no database that can be opened"),
         ("postgresql://me@localhost:port/stockpot", "no database that can be opened"),
         ("postgresql+nonsense://localhost/stockpot", "opened with postgresql.nonsense"),
     ],
@@ -280,15 +280,17 @@ def test_an_url_that_cannot_work_says_why_and_what_would(url: str, what: str) ->
 @pytest.mark.parametrize(
     ("url", "right"),
     [
+        ("/srv/stockpot.db", "set STOCKPOT_STORE_URL to sqlite:////srv/stockpot.db"),
+        ("stockpot.db", f"set STOCKPOT_STORE_URL to sqlite:///{Path.cwd()}/stockpot.db"),
         ("sqlite+aiosqlite:///x.db", "write sqlite:///x.db"),
         ("postgresql+asyncpg://u:hunter2@127.0.0.1:9/x", "write postgresql://u:***@127.0.0.1:9/x"),
         ("postgres://u:hunter2@127.0.0.1:9/x?sslpassword=hunter2", "write postgresql://u:***@127.0.0.1:9/x"),
         ("postgresql+pg8000://127.0.0.1:9/x", "write postgresql://127.0.0.1:9/x"),
     ],
 )
-def test_a_driver_that_cannot_work_is_refused_with_the_right_form_of_the_url(url: str, right: str) -> None:
+def test_an_address_that_cannot_work_is_refused_with_its_right_form(url: str, right: str) -> None:
     for use in (SqlStore, upgrade):
-        with pytest.raises(StoreError, match="cannot be opened with") as error:
+        with pytest.raises(StoreError, match=r"cannot be opened with|of a file and of no database") as error:
             use(url)
         assert error.value.mend == right
         assert "hunter2" not in str(error.value)

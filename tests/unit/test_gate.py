@@ -238,7 +238,9 @@ def test_a_policy_asks_for_domains_or_leaves_them(site: Site) -> None:
     site.register(GOOD, alias="champion")
     version = site.register(GOOD, tagged(GOOD))
     assert "domains" not in outcomes(site.judge(version, margin=-10))
-    assert outcomes(site.judge(version, margin=-10, domains=True))["domains"] == PASSED
+    decision = site.judge(version, margin=-10, domains=True)
+    assert outcomes(decision)["domains"] == PASSED
+    assert "on split test, each example alike whatever its domain, compared with" in told(decision, "score")
     assert POLICY.digest == replace(POLICY, domains=False).digest != replace(POLICY, domains=True).digest
 
 

@@ -8,6 +8,7 @@ import typer
 from stockpot.cli import terminal
 from stockpot.cli.options import Json
 from stockpot.errors import BadRequest
+from stockpot.prose import counted
 from stockpot.wiring import Workplace
 
 commands = typer.Typer()
@@ -38,7 +39,8 @@ def verify(
     found = attesting.verify(uri, place.tracker, place.supply, place.verifier, key or ())
     version, snapshot = found.version, found.snapshot
     written = attesting.write_documents(snapshot, out) if out else ()
-    told = f"{version.uri} is what its {len(snapshot.ingredients)} ingredients make: {snapshot.checkpoint}"
+    of = counted(len(snapshot.ingredients), "ingredient")
+    told = f"{version.uri} is what is made of its {of}: {snapshot.checkpoint}"
     terminal.tell(
         {
             "uri": version.uri,

@@ -83,6 +83,11 @@ def _limited(connection: Connection) -> None:
 
 
 def _parsed(url: str) -> URL:
+    if "://" not in url and (url.startswith(("/", ".", "~")) or url.endswith((".db", ".sqlite"))):
+        raise StoreError(
+            f"the store's address {url} is that of a file and of no database",
+            mend=f"set STOCKPOT_STORE_URL to sqlite:///{Path(url).expanduser().absolute()}",
+        )
     escape = "escape @, / and : in a password as %40, %2F and %3A"
     try:
         parsed = make_url(url)

@@ -3,14 +3,14 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from stockpot.documents import from_document
 from stockpot.entities import Checkpoint, ModelVersion, Snapshot, tags
-from stockpot.errors import BadRequest, RegistryConflict, StockpotError
+from stockpot.errors import BadCheckpoint, BadRequest, NotArrived, RegistryConflict, StockpotError
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.publication import COEFFICIENTS, SNAPSHOT
 from stockpot.workflow.publishing.standing import statistics_of
@@ -78,7 +78,18 @@ def rebuilt(
     supply.offer(snapshot.ingredients)
     if (coefficients := snapshot.recipe.coefficients) is not None and (model := version.model_id) is not None:
         supply.offer_content(coefficients, lambda: tracker.read_file(model, COEFFICIENTS))
-    with supply.building(snapshot.recipe, overlay) as (built, file):
+    with ExitStack() as building:
+        try:
+            built, file = building.enter_context(supply.building(snapshot.recipe, overlay))
+        except NotArrived:
+            raise
+        except BadCheckpoint as error:  # what it advises is for a sweep
+            raise BadCheckpoint(
+                f"{version.uri} cannot be made again: {error.what}",
+                faults=error.faults,
+                mend="restore that run and its files from a backup, or ask a machine whose cache still holds "
+                "them; what is registered works without them",
+            ) from error
         if built.digest != snapshot.checkpoint:
             raise RegistryConflict(
                 f"{version.uri} rebuilds to {built.digest}, but {snapshot.checkpoint} was registered",

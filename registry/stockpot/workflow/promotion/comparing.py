@@ -60,15 +60,21 @@ class Match:
             return Check("score", CheckOutcome.FAILED, broken)
         if self.champion is None:
             told = score(self.mine[split].value, self.unit)
-            return Check("score", CheckOutcome.NOT_APPLICABLE, f"{told} on split {split}; {NOBODY}")
+            return Check("score", CheckOutcome.NOT_APPLICABLE, f"{told} on {self._whole}; {NOBODY}")
         found = self.comparisons[split] = self._compare(split, 0.95)
-        told = f"{verdict.gain(found, self.unit)} on split {split} compared with {self.champion}"
+        told = f"{verdict.gain(found, self.unit)} on {self._whole} compared with {self.champion}"
         margin = verdict.margin_told(
             self.request, self.unit, self.its[split].value, f"the score of {self.champion}"
         )
         if found.low > self._margin(split):
             return Check("score", CheckOutcome.PASSED, f"{told}, and the interval lies above {margin}")
         return Check("score", CheckOutcome.FAILED, f"{told}, and the interval must lie above {margin}")
+
+    @property
+    def _whole(self) -> str:
+        """A report's score may be one of a mixture of domains: this is none."""
+        alike = ", each example alike whatever its domain," if self.domains else ""
+        return f"split {self.request.report_on}{alike}"
 
     def _by_domain(self, domains: Labels) -> Check:
         """Of several domains one may seem worse by chance: levels are Holm's, as of shifted splits. One of
