@@ -108,6 +108,18 @@ def test_a_version_without_readable_weights_is_a_conflict(
         _soup(request_)
 
 
+def test_where_a_model_was_renamed_the_new_name_is_told(
+    request_: SoupRequest, client: "MlflowClient"
+) -> None:
+    _soup(request_)
+    client.rename_registered_model("tiny", "small")
+    told = _soup(request_)
+    assert told.state is SoupState.WITHDRAWN
+    assert "is models:/small/1 now" in told.why
+    assert "--model small; " in told.why
+    assert _soup(replace(request_, model="small")).uri == "models:/small/1"
+
+
 def test_a_copy_that_was_promoted_into_another_model_is_recognised_there(
     request_: SoupRequest, client: "MlflowClient"
 ) -> None:

@@ -129,6 +129,12 @@ def test_a_version_that_a_person_deleted_is_told_and_stays_deleted(office: Offic
     assert gone.model_id in office.tracker.models_kept
 
 
+def test_a_model_that_was_renamed_is_no_discrepancy(office: Office, old: None) -> None:
+    row(office, version(office))
+    office.tracker.rename_model("birds", "finches")
+    assert office.look(really=True) == ()
+
+
 def test_a_row_of_another_mlflow_is_no_discrepancy(office: Office) -> None:
     row(office, version(office))
     assert Office(MemoryTracker(), office.store).look() == ()

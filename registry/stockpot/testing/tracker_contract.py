@@ -796,6 +796,10 @@ class TrackerContract(RegistryContract):
         found = tracker.versions_of(version.run_id)
         assert {one.uri for one in found} == {version.uri, copy.uri}
         assert [one.model_id for one in found] == [version.model_id] * 2
+        renamed = fresh("renamed")
+        backend.rename_model(version.name, renamed)
+        (there,) = (one for one in tracker.versions_of(version.run_id) if one.name == renamed)
+        assert (there.version, there.model_id, there.copy_of) == (version.version, version.model_id, None)
 
     def test_a_version_has_its_model_unless_that_is_gone(
         self, tracker: Tracker, publication: Publication

@@ -25,7 +25,7 @@ from stockpot.workflow import trails
 from stockpot.workflow.gathering.supply import Supply
 from stockpot.workflow.publishing.alias import is_earned
 from stockpot.workflow.publishing.claim import claimed
-from stockpot.workflow.publishing.standing import require_soup, standing, without_model
+from stockpot.workflow.publishing.standing import renamed, require_soup, standing, without_model
 from stockpot.workflow.trace import rebuilt
 
 DAY = 24 * 3600.0
@@ -290,7 +290,9 @@ class _Look:
         return "" if version.model_id in self._model_ids else without_model(version, self._tracker)
 
     def _why_gone(self, row: Registration) -> str:
-        """Empty where another MLflow than this one has the version."""
+        """Empty where another MLflow than this one has the version, or its model has another name now."""
+        if renamed(row, self._tracker):
+            return ""
         _, why = standing(row.model, row.recipe, row, (), self._tracker)
         return f"recipe {row.recipe}: {why}" if why else ""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from stockpot.entities import (
@@ -30,6 +31,17 @@ def is_registered_as(known: Registration, version: ModelVersion) -> bool:
     return known.state is RegistrationState.REGISTERED and same
 
 
+def renamed(known: Registration | None, tracker: "Tracker") -> ModelVersion | None:
+    """The version that was registered so, where a person gave its model another name since."""
+    if known is None or known.run_id is None:
+        return None
+    for version in tracker.versions_of(known.run_id):
+        same = is_registered_as(known, version) and version.model_id == known.model_id
+        if same and version.name != known.model and version.copy_of is None:
+            return version
+    return None
+
+
 def standing(
     model: str,
     recipe: Digest,
@@ -52,6 +64,11 @@ def standing(
                 return None, (
                     f"it is {before}, which lost its tag {tags.RECIPE}. Set that to {recipe} again; or, to "
                     "register it anew: --again"
+                )
+            if now := renamed(known, tracker):
+                return None, (
+                    f"it was {before}, and is {now.uri} now, since its model was renamed. Ask for it with "
+                    f"--model {quote(now.name)}; or, to register it anew under the old name: --again"
                 )
             return None, (
                 f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
