@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stockpot.entities import Metric, Score
-from stockpot.statistics import blocks, compare, compare_mean
+from stockpot.statistics import blocks, compare, compare_mean, compare_mixture
 from stockpot.statistics.jackknife import BLOCKS
 
 Outputs = Any
@@ -107,19 +107,62 @@ def test_the_interval_turns_with_the_sign() -> None:
     )
 
 
-@pytest.mark.parametrize(("highest", "range_"), [(1.0, 1.0), (1.5, 2.5)])
-def test_equal_metrics_on_every_block_leave_open_what_so_many_examples_leave(
-    highest: float, range_: float
+LEFT_OPEN = 1 - 0.025 ** (1 / 80)
+"""Of all examples, the share that 80 which agree leave open."""
+
+
+def of_80(value: float, *examples: float) -> Score:
+    """A metric that no block changes."""
+    return Score(examples or (0.5,) * 80, Metric(value, (value,) * 50))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "range_"),
+    [
+        (of_80(0.75), of_80(0.75), 1.0),
+        (of_80(1.5), of_80(1.5), 1.5),
+        (of_80(1.5, -1.0, 1.5, *(0.5,) * 78), of_80(1.5), 2.5),
+        (of_80(-5.0), of_80(-2.0), 5.0),
+        (of_80(-5.0), of_80(4.0), 9.0),
+        (of_80(1.5, *(math.nan,) * 80), of_80(1.5, *(math.nan,) * 80), 1.5),
+    ],
+)
+def test_equal_differences_on_every_block_leave_open_what_so_many_examples_leave(
+    before: Score, after: Score, range_: float
 ) -> None:
-    """Of 80 that agree, up to 4.5 % of all others may differ: each by 1 at most, where the metric is a share
-    as F1 is; else by no more than scores were seen to differ.
+    """Others differ by 1 at most, where the metric is a share as F1 is; else by as much as it is, or as
+    scores were seen to.
     """
-    examples = (-1.0, 1.5, *(0.5,) * 78)
-    score = Score(examples, Metric(highest, (highest,) * 50))
-    found = compare("t", score, score)
-    share = 1 - 0.025 ** (1 / 80)
+    found = compare("t", before, after)
+    gain = found.difference
     assert found.method == "unmet"
-    assert (found.difference, found.low, found.high) == pytest.approx((0.0, -share * range_, share * range_))
+    assert found.low == pytest.approx(gain - LEFT_OPEN * (range_ + gain))
+    assert found.high == pytest.approx(gain + LEFT_OPEN * (range_ - gain))
+
+
+def test_a_lost_example_never_raises_an_end() -> None:
+    right = np.ones(80)
+    ends = []
+    for lost in range(12):
+        other = np.concatenate([np.zeros(lost), np.ones(80 - lost)])
+        found = compare("t", measured(mean, right, right), measured(mean, other, other))
+        ends.append((found.low, found.high))
+    assert ends == sorted(ends, reverse=True)
+    assert ends[0] == pytest.approx((-LEFT_OPEN, LEFT_OPEN))
+
+
+def test_rare_losses_of_a_small_domain_are_not_known_from_a_large_one() -> None:
+    draw = np.random.default_rng(0)
+    small, large = np.ones(40), np.ones(1000)
+    other = (draw.random(1000) > 0.05).astype(float)
+    pairs = {
+        "small": (measured(mean, small, small), measured(mean, small, small), None),
+        "large": (measured(mean, large, large), measured(mean, other, other), None),
+    }
+    found = compare_mixture("m", pairs, {"small": 1.0, "large": 1.0})
+    assert found.difference < -0.02
+    assert found.high > 0
+    assert found.low < found.difference - (1 - 0.025 ** (1 / 40)) / 2
 
 
 @pytest.mark.parametrize(

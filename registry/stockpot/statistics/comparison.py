@@ -88,8 +88,8 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
     all else                                percentile bootstrap of the origins (`resampled`)
     ======================================  =================================================
 
-    Where no origin differs from another, what so many origins leave open (`unmet`). Of metrics, too, where no
-    block makes a difference: as of shares, or within the range of the examples' own scores.
+    Where no origin differs from another, what so many origins leave open (`unmet`). Neither end of a metric's
+    interval is nearer than that either.
 
     Student's t and the bootstrap take the error from the differences that were drawn, and know nothing of
     rare ones that were not. Neither end is therefore nearer than Tango's, from `_of_parts`, where scores are
@@ -97,7 +97,7 @@ def compare_mean(name: str, pairs: Mapping[str, Pair], *, level: float = 0.95) -
     all (`Origins.carrying`). Such an interval is called widened.
 
     Where many origins differ a little, a rare large loss that was not drawn stays unknown. So it does for
-    metrics: they have no differences of single examples, and no range that is known.
+    metrics, of which no example tells what it changes.
 
     Raises ValueError as `compare` does, or for no pairs at all.
     """
@@ -124,11 +124,8 @@ def compared(
     if math.isfinite(difference) and 2 * 0.5**origins.fewest <= 1 - level:
         if any(before.metric for before, _ in scores):
             named = [split.tolist() for split in places]
-            reach, method = jackknife(scores, named, level, shares), "jackknife"
-            low, high = difference - reach, difference + reach
-            if reach < ROUNDING:  # no block makes a difference: others may
-                most = 1.0 if all(map(_is_share, scores)) else _range(examples)
-                low, high, method = *unmet(difference, origins.telling, most, level), "unmet"
+            reach = jackknife(scores, named, level, shares)
+            low, high, method = _of_metrics(scores, examples, origins, difference, reach, level)
         else:
             low, high, method = _interval(examples, origins, difference, level)
     return Comparison(name, n, difference, low, high, level, None, method), examples
@@ -150,11 +147,6 @@ def _difference(scores: tuple[Score, Score], examples: _Examples) -> float:
     if baseline.metric and challenger.metric:
         return challenger.metric.value - baseline.metric.value
     return exact_mean(examples.differences.tolist())
-
-
-def _is_share(scores: tuple[Score, Score]) -> bool:
-    """Whether the metric seems to lie between 0 and 1, as F1 and AUC do: then no difference exceeds 1."""
-    return all(0 <= score.metric.value <= 1 for score in scores if score.metric is not None)
 
 
 def _weighted(values: Sequence[float], shares: Sequence[float]) -> float:
@@ -231,6 +223,42 @@ def _interval(
     return min(low, lowest), max(high, highest), "widened"
 
 
+def _of_metrics(
+    scores: Sequence[tuple[Score, Score]],
+    examples: Sequence[_Examples],
+    origins: Origins,
+    difference: float,
+    reach: float,
+    level: float,
+) -> tuple[float, float, str]:
+    """`reach` to both sides, and neither end nearer than what so many origins leave open of each split: the
+    replicates know nothing of rare differences that were not drawn.
+    """
+    if not math.isfinite(reach):
+        return -math.inf, math.inf, "jackknife"
+    ends = []
+    for pair, split, sizes in zip(scores, examples, origins.sizes, strict=True):
+        gain = _difference(pair, split)
+        low, high = unmet(gain, int((sizes > 0).sum()), _scale(pair, split), level)
+        ends.append((gain - low, high - gain))
+    below, above = _added_up(ends, origins)
+    low, high = difference - max(reach, below), difference + max(reach, above)
+    if reach < ROUNDING:
+        return low, high, "unmet"
+    return low, high, "jackknife" if reach >= max(below, above) else "widened"
+
+
+def _scale(pair: tuple[Score, Score], examples: _Examples) -> float:
+    """How much a metric may differ: by 1 where it seems to be a share, as F1 and AUC are; else by as much as
+    it is, or as examples' own scores do, whichever is more.
+    """
+    values = [score.metric.value for score in pair if score.metric is not None]
+    if all(0 <= value <= 1 for value in values):
+        return 1.0
+    seen = _range([examples])
+    return max(*(abs(value) for value in values), max(values) - min(values), seen if seen < math.inf else 0.0)
+
+
 def carried_by_many(part: Origins) -> bool:
     """What Student's t and the bootstrap need."""
     return part.carrying >= min(FEWEST_FOR_RESAMPLING, part.count / 2) and part.error >= ROUNDING
@@ -264,13 +292,7 @@ def _part_by_part(
     origins: Origins, examples: Sequence[_Examples], reach: float, level: float
 ) -> tuple[float, float]:
     """Of a mixture, from an interval of each domain: where few of a domain's origins carry its difference,
-    that domain alone has one of the worst scores.
-
-    Squares of the distances to the ends add up as variances do; of domains that share an origin, the
-    distances themselves, as if these were wrong together.
-
-    Source: Zou, Huang and Zhang, "A note on confidence interval estimation for a linear function of binomial
-    proportions", Computational Statistics and Data Analysis 53 (2009).
+    that domain alone has one of the worst scores. Their distances add up by `_added_up`.
     """
     import numpy as np
 
@@ -282,12 +304,26 @@ def _part_by_part(
             lowest, highest = _of_parts(part, [split], reach, level)
             low, high = min(low, lowest), max(high, highest)
         ends.append((low, high))
-    shares = origins.shares / origins.shares.sum()
-    distances = np.abs(np.array(ends).T - middles) * shares
-    together = (origins.sizes > 0) @ (origins.sizes > 0).T
-    below, above = (math.sqrt(side @ together @ side) for side in distances)
-    middle = float(shares @ middles)
+    below, above = _added_up(np.abs(np.array(ends) - middles[:, None]), origins)
+    middle = float(origins.shares @ middles / origins.shares.sum())
     return middle - below, middle + above
+
+
+def _added_up(distances: Any, origins: Origins) -> tuple[float, float]:
+    """Of the distances to both ends of each split, ``[splits, 2]``, those to the ends of their mean.
+
+    Squares of the distances add up as variances do; of splits that share an origin, the distances
+    themselves, as if these were wrong together.
+
+    Source: Zou, Huang and Zhang, "A note on confidence interval estimation for a linear function of binomial
+    proportions", Computational Statistics and Data Analysis 53 (2009).
+    """
+    import numpy as np
+
+    weighted = np.array(distances).T * (origins.shares / origins.shares.sum())
+    together = (origins.sizes > 0) @ (origins.sizes > 0).T
+    below, above = (math.sqrt(side @ together @ side) for side in weighted)
+    return below, above
 
 
 def origins_apart(pairs: Mapping[str, Pair]) -> Origins:
