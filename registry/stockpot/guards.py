@@ -26,7 +26,7 @@ def policies(file: Path, *, answers: bool) -> Iterator[Diagnosis]:
     from stockpot.wiring import open_tracker
     from stockpot.workflow.promotion.policies import read_policies
 
-    if not file.exists() and "STOCKPOT_POLICIES" not in os.environ:
+    if not file.exists() and not os.environ.get("STOCKPOT_POLICIES"):
         yield Diagnosis.ok(POLICIES, f"{file}: none yet, no alias is guarded")
         return
     read = read_policies(file)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stockpot.entities import Candidate, Checkpoint, Run, WeightsFormat, WeightsSource, digest_of_bytes
-from stockpot.errors import TrackingError
+from stockpot.errors import StockpotError, TrackingError
 from stockpot.soup import canonical_names
 from stockpot.tracking import MlflowTracker
 from stockpot.tracking.mlflow_packaging import _holds, _module_and_class
@@ -249,8 +249,9 @@ def test_a_full_disk_is_told_before_torch_would_end_the_process(
 ) -> None:
     free = SimpleNamespace(free=1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    with pytest.raises(TrackingError, match="No space left on device"):
+    with pytest.raises(StockpotError, match="No space left on device") as told:
         workshop.package(Small(), torch.rand(3, 4))
+    assert "free some space" in told.value.mend
 
 
 def test_half_precision_is_exported(workshop: Workshop) -> None:

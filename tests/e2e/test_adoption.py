@@ -113,6 +113,8 @@ def test_where_a_model_was_renamed_the_new_name_is_told(
 ) -> None:
     _soup(request_)
     client.rename_registered_model("tiny", "small")
+    client.create_registered_model("tiny")
+    client.create_model_version("tiny", source="s3://nobody/nothing")  # a stranger takes the old name
     told = _soup(request_)
     assert told.state is SoupState.WITHDRAWN
     assert "is models:/small/1 now" in told.why

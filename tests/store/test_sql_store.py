@@ -267,6 +267,8 @@ def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Pat
         ("sqlite:///:memory:", "in memory"),
         ("mysql://localhost/stockpot", "cannot live in mysql"),
         ("store", "no database that can be opened"),
+        ("sqlite:/x.db", "no database that can be opened"),
+        ("me:hunter2@127.0.0.1/x.db", "no database that can be opened"),
         ("postgresql://me@localhost:port/stockpot", "no database that can be opened"),
         ("postgresql+nonsense://localhost/stockpot", "opened with postgresql.nonsense"),
     ],
@@ -281,7 +283,7 @@ def test_an_url_that_cannot_work_says_why_and_what_would(url: str, what: str) ->
     ("url", "right"),
     [
         ("/srv/stockpot.db", "set STOCKPOT_STORE_URL to sqlite:////srv/stockpot.db"),
-        ("stockpot.db", f"set STOCKPOT_STORE_URL to sqlite:///{Path.cwd()}/stockpot.db"),
+        ("a/stockpot.sqlite3", f"set STOCKPOT_STORE_URL to sqlite:///{Path.cwd()}/a/stockpot.sqlite3"),
         ("sqlite+aiosqlite:///x.db", "write sqlite:///x.db"),
         ("postgresql+asyncpg://u:hunter2@127.0.0.1:9/x", "write postgresql://u:***@127.0.0.1:9/x"),
         ("postgres://u:hunter2@127.0.0.1:9/x?sslpassword=hunter2", "write postgresql://u:***@127.0.0.1:9/x"),

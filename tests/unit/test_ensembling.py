@@ -201,15 +201,32 @@ def test_what_cannot_be_meant_is_refused_and_leaves_nothing(place: Indoors, tmp_
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(place: Indoors, tmp_path: Path) -> None:
+class OnItsDevice(LanguageTask):
+    """Sends tokens to where the model's first parameter is, as many do."""
+
+    def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        tokens, lengths = batch
+        return super().predict(model, (tokens.to(next(model.parameters()).device), lengths))
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(
+    place: Indoors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine").write_text("mine")
-    for out, why in ((tmp_path, "not empty"), (tmp_path / "mine", "no folder")):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for out, why in (
+        (tmp_path, "not empty"),
+        (tmp_path / "mine", "no folder"),
+        (tmp_path / "link", "no folder"),
+    ):
         with pytest.raises(BadRequest, match=why):
             _written(place, out)
     with pytest.raises(BadRequest, match="cannot be written"):
         _written(place, tmp_path / "no" / "where")
     (tmp_path / "empty").mkdir()
-    _written(place, tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    place.task = OnItsDevice(n=str(N))
+    _written(place, Path())
     assert (tmp_path / "mine").read_text() == "mine"
 
 

@@ -26,6 +26,8 @@ PATIENCE = {
 }
 """Of PostgreSQL's client, in seconds but for the last one's milliseconds: a server that went away is noticed
 within half a minute, where the system's own patience is two hours."""
+FILES = (".db", ".sqlite", ".sqlite3")
+"""What names of databases in files end with."""
 _BUSY_SECONDS = 60
 """How long a SQLite connection waits for its turn; a transaction here takes milliseconds."""
 
@@ -83,7 +85,7 @@ def _limited(connection: Connection) -> None:
 
 
 def _parsed(url: str) -> URL:
-    if "://" not in url and (url.startswith(("/", ".", "~")) or url.endswith((".db", ".sqlite"))):
+    if not set(":@") & set(url) and (url.startswith(("/", ".", "~")) or url.endswith(FILES)):
         raise StoreError(
             f"the store's address {url} is that of a file and of no database",
             mend=f"set STOCKPOT_STORE_URL to sqlite:///{Path(url).expanduser().absolute()}",

@@ -112,9 +112,8 @@ def _once() -> AbstractContextManager[None]:
     The client keeps connections by such settings, of which the last one says nothing where nothing is
     retried.
     """
-    return _environment(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_BACKOFF_JITTER=str(time.monotonic())
-    )
+    jitter = 1 + time.monotonic() / 1e9  # seconds: another thread may read it beside its own retries
+    return _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_BACKOFF_JITTER=str(jitter))
 
 
 _QUIETLY = _Shared(_quiet)

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from stockpot.entities import CONFIG, MODULES, Packaged
 from stockpot.errors import Incompatible, TrackingError
 from stockpot.evaluation.weights.module_weights import stored_names
-from stockpot.soup.disk_faults import is_the_machines
+from stockpot.soup.disk_faults import disk_fault, is_the_machines
 from stockpot.tracking.mlflow_cards import EXAMPLES_KEPT, Interface, left_out, lost_flavours, taken_over
 from stockpot.tracking.mlflow_sentences import package_sentences
 from stockpot.tracking.mlflow_transformers import package_transformers
@@ -48,7 +48,7 @@ WEIGHTS_FILE = "model.safetensors"
 CODE = Path(__file__).with_name("rebuilt_model.py")
 GRAPH_CODE = Path(__file__).with_name("exported_graph.py")
 SPARE = 1 << 20
-"""Bytes of a package that are neither of its two copies of the weights."""
+"""Bytes of a package that are none of weights."""
 GRAPH_LIBRARIES = frozenset({"aten", "prim", "prims", "higher_order"})
 """Namespaces of operators that come with torch. Another one is that of the package that registers it."""
 
@@ -157,8 +157,8 @@ def _export(
     into: Path,
 ) -> str | None:
     """Save as pt2, and load it again. Why it cannot be used, if it cannot."""
+    _require_room(module, weights, into)
     try:
-        _require_room(weights, into)
         exported = _exported(module, interface, card, into)
         if operators := _operators_of(exported):
             shutil.rmtree(into)
@@ -174,10 +174,13 @@ def _export(
         return _first_line(error)
 
 
-def _require_room(weights: Path, into: Path) -> None:
-    """Raises OSError where a disk is full: torch ends the whole process where it cannot close an archive."""
-    if shutil.disk_usage(into.parent).free < 2 * weights.stat().st_size + SPARE:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(into))
+def _require_room(module: "nn.Module", weights: Path, into: Path) -> None:
+    """Raises StockpotError where a disk is full: torch ends the whole process where it cannot close an
+    archive. `weights`: a package holds them, and beside them the module's own, which may be wider.
+    """
+    held = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if shutil.disk_usage(into.parent).free < held + weights.stat().st_size + SPARE:
+        raise disk_fault(into.parent, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def _exported(module: "nn.Module", interface: Interface, card: Model, into: Path) -> "nn.Module":

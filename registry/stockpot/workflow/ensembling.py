@@ -93,6 +93,7 @@ def write_together(
     token, Incompatible where it cannot be exported, RegistryConflict where what was written answers
     otherwise.
     """
+    out = out.absolute()
     require_new(out)
     version, snapshot = snapshot_of(uri, place.tracker)
     report = snapshot.report
@@ -119,9 +120,10 @@ def write_together(
 
 def require_new(out: Path) -> None:
     """Raises BadRequest for a folder that holds something, and where none can be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    is_folder = out.is_dir() and not out.is_symlink()
+    if out.is_symlink() or (out.exists() and (not is_folder or any(out.iterdir()))):
         raise BadRequest(
-            f"{out} is {'not empty' if out.is_dir() else 'no folder'}: nothing is replaced",
+            f"{out} is {'not empty' if is_folder else 'no folder'}: nothing is replaced",
             mend="name a new folder with --out, or remove that one",
         )
     with part_of(out) as part:

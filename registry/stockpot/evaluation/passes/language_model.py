@@ -14,6 +14,8 @@ from stockpot.ports import Served
 
 IDS = "input_ids"
 """What models of transformers call them."""
+EXPORTED = 2
+"""Examples that a model is exported with."""
 CPU = torch.device("cpu")
 
 
@@ -49,13 +51,13 @@ class LanguageModel:
         self._module = module
         self._examples = examples
         self._where = where
-        inputs = task.inputs(self._batch())
+        inputs = task.inputs(self._batch([*examples][:EXPORTED]))
         named = isinstance(inputs, Mapping)
         ids = inputs.get(IDS) if isinstance(inputs, Mapping) else inputs
         if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.ndim != 2:
             raise self._other(f"its input is no tensor of ids, int64 [n, t], nor has one named {IDS}")
         self.ids = ids
-        """Of the examples, ``[n, t]``."""
+        """Of the first examples, ``[n, t]``."""
         self.next_tokens = NextTokens(module, named=named).eval()
         with task.blame("the model", where), reproducible(CPU), torch.inference_mode():
             said = self.next_tokens.asked(ids)
@@ -76,15 +78,19 @@ class LanguageModel:
         return self._sums(_InPlace(served, wraps=self._wraps).eval())
 
     def _sums(self, module: nn.Module) -> tuple[float, ...]:
-        batch, n = self._batch(), len(self._examples)
-        with reproducible(CPU), torch.inference_mode():
-            outputs = self._task.outputs(module, batch, n, self._where)
-            logs = self._task.log_likelihoods(outputs, batch, n, self._where)
-        return tuple(logs.sum(dim=1).tolist())
+        """Text by text: a vocabulary is large, and served models answer about all of it."""
+        sums = []
+        for example in self._examples:
+            batch = self._batch([example])
+            with reproducible(CPU), torch.inference_mode():
+                outputs = self._task.outputs(module, batch, 1, self._where)
+                logs = self._task.log_likelihoods(outputs, batch, 1, self._where)
+            sums.append(float(logs.sum()))
+        return tuple(sums)
 
-    def _batch(self) -> Any:
+    def _batch(self, examples: Sequence[Any]) -> Any:
         """Made anew: whoever gets one may change it."""
-        return self._task.collate([*self._examples], self._where)
+        return self._task.collate([*examples], self._where)
 
     def _other(self, what: str) -> BadTask:
         return BadTask(
@@ -100,6 +106,7 @@ class _InPlace(nn.Module):
         super().__init__()
         self._served = served
         self._wraps = wraps
+        self.nothing = nn.Parameter(torch.empty(0))  # a task may ask a model's first one where that is
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What it says to the ids alone."""

@@ -60,15 +60,15 @@ def standing(
         # Another store may have registered it, and noted that, between the two looks.
         version = tracker.reconcile(model, recipe) if before else None
         if before and version is None:
-            if _lost_its_tag(before, tracker):
-                return None, (
-                    f"it is {before}, which lost its tag {tags.RECIPE}. Set that to {recipe} again; or, to "
-                    "register it anew: --again"
-                )
             if now := renamed(known, tracker):
                 return None, (
                     f"it was {before}, and is {now.uri} now, since its model was renamed. Ask for it with "
                     f"--model {quote(now.name)}; or, to register it anew under the old name: --again"
+                )
+            if _lost_its_tag(before, tracker):
+                return None, (
+                    f"it is {before}, which lost its tag {tags.RECIPE}. Set that to {recipe} again; or, to "
+                    "register it anew: --again"
                 )
             return None, (
                 f"it was {before}, and that version was deleted, or its model was deleted or renamed. "
