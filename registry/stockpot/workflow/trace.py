@@ -25,7 +25,10 @@ def snapshot_of(uri: str, tracker: "Tracker") -> tuple[ModelVersion, Snapshot]:
     """
     version = tracker.version(uri)
     if version.tags.get(tags.ROLE) != "soup" or version.model_id is None:
-        raise BadRequest(f"{version.uri} is no soup: Stockpot did not register it")
+        raise BadRequest(
+            f"{version.uri} is no soup: Stockpot did not register it",
+            mend=f"name a version of a soup; if it is one that lost its tag, set {tags.ROLE}=soup again",
+        )
     content = tracker.read_file(version.model_id, SNAPSHOT)
     try:
         return version, _checked(from_document(Snapshot, json.loads(content)))

@@ -121,8 +121,10 @@ def statistics_of(version: ModelVersion, recipe: Recipe, tracker: "Tracker") -> 
         return None
     if (told := version.tags.get(tags.OVERLAY)) != digest_of_bytes(content):
         raise RegistryConflict(
-            f"{STATISTICS} of {version.uri} is {digest_of_bytes(content)}, the version tells of {told}",
-            mend="put back what was uploaded, from a backup of the artifact store",
+            f"{STATISTICS} of {version.uri} is {digest_of_bytes(content)}, its tag {tags.OVERLAY} is "
+            f"{told or 'missing'}",
+            mend=f"where somebody changed the tag, set it to {digest_of_bytes(content)} again; else put back "
+            "what was uploaded, from a backup of the artifact store",
         )
     return Overlay(content)
 
