@@ -260,6 +260,7 @@ def test_a_domain_of_a_metric_is_measured_as_a_whole_by_its_own_examples(site: S
     version = site.register(WORSE)
     decision = site.judge(version, margin=-100, domains=True)
     assert outcomes(decision)["domains"] == PASSED, "the margin is what may be lost, in each"
+    assert "on split test, all of it whatever its domain, compared with" in told(decision, "score")
     assert decision.champion is not None
     mine, its = ({s.split: s.value for s in of.scores} for of in (decision.version, decision.champion))
     for domain in set(task.domains("test")):

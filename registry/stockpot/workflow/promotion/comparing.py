@@ -73,8 +73,11 @@ class Match:
     @property
     def _whole(self) -> str:
         """A report's score may be one of a mixture of domains: this is none."""
-        alike = ", each example alike whatever its domain," if self.domains else ""
-        return f"split {self.request.report_on}{alike}"
+        split = self.request.report_on
+        if self.domains is None:
+            return f"split {split}"
+        how = "each example alike" if self.mine[split].metric is None else "all of it"
+        return f"split {split}, {how} whatever its domain,"
 
     def _by_domain(self, domains: Labels) -> Check:
         """Of several domains one may seem worse by chance: levels are Holm's, as of shifted splits. One of
@@ -86,7 +89,10 @@ class Match:
         if labels is None:
             broken = f"the task tells no domains of split {split}, which the policy asks for"
         elif any(whole.metric is not None and whole.parts is None for whole in (mine, its)):
-            broken = f"what was measured by a pyfunc has a metric of split {split}, and of no domain of it"
+            broken = (
+                f"what was measured by a pyfunc has a metric of split {split}, and of no domain of it: leave "
+                "domains out of the policy"
+            )
         if broken or labels is None:
             return Check("domains", CheckOutcome.FAILED, broken)
         pairs = pairs_by_domain(its, mine, labels, self.groups(split))
