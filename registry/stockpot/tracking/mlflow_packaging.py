@@ -90,18 +90,11 @@ def package(
     own = _inferred(module, example)
     interface = taken_over(theirs, module, own)
     dropped = tuple(left_out(theirs, own))
-    names = _names_in(weights, module)
-    opened = interface._replace(signature=_with_any_size(module, interface))
-    why = _export(module, weights, names, opened, _card(soup), into)
-    if why is not None and opened.signature != interface.signature:
-        # The module takes any size, its graph perhaps that of the example alone.
-        shutil.rmtree(into, ignore_errors=True)
-        why = _export(module, weights, names, interface, _card(soup), into)
+    interface, why = _exported_for_most(module, weights, interface, soup, into)
     if why is None:
         shutil.copyfile(weights, into / WEIGHTS_FILE)
         return Packaged("pt2", dropped, instead)
-    shutil.rmtree(into, ignore_errors=True)
-    interface = opened
+    names = _names_in(weights, module)
     config = {**_maker(*architecture), "names": names}
     _write_code(weights, interface, _card(soup), into, config, _modules_of(module, config["maker"]))
     _check_code(module, interface, into, why)
@@ -113,18 +106,30 @@ def exported(module: "nn.Module", weights: Path, example: Any, into: Path) -> In
 
     Raises Incompatible where it cannot be exported, and why.
     """
-    own = _inferred(module, example)
-    why = None
-    for signature in (_with_any_size(module, own), own.signature):
-        shutil.rmtree(into, ignore_errors=True)
-        interface = own._replace(signature=signature)
-        why = _export(module, weights, _names_in(weights, module), interface, Model(), into)
-        if why is None:
-            return interface
+    interface, why = _exported_for_most(module, weights, _inferred(module, example), None, into)
+    if why is None:
+        return interface
     raise Incompatible(
         f"the model cannot be exported: {why}",
         mend="change it until torch.export takes it, or serve one specialist alone, by its alias",
     )
+
+
+def _exported_for_most(
+    module: "nn.Module", weights: Path, interface: Interface, soup: "LoggedModel | None", into: Path
+) -> tuple[Interface, str | None]:
+    """Save as pt2 for inputs of any size that the module takes, else of the example's. How it is called, and
+    why it cannot be used, if it cannot: nothing is left then.
+    """
+    names = _names_in(weights, module)
+    opened = interface._replace(signature=_with_any_size(module, interface))
+    # The module takes any size, its graph perhaps that of the example alone.
+    for tried in (opened, interface) if opened.signature != interface.signature else (opened,):
+        why = _export(module, weights, names, tried, _card(soup), into)
+        if why is None:
+            return tried, None
+        shutil.rmtree(into, ignore_errors=True)
+    return opened, why
 
 
 def _first_line(error: Exception) -> str:

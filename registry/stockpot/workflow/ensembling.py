@@ -244,13 +244,14 @@ def _write(
 ) -> int:
     """Write the model, and compare what it answers. Returns the bytes of all weights."""
     prior = [member.prior for member in members]
+    first = bench.language_model(members[0].recipe, split, CHECKED)
     own: list[Sequence[float]] = []
     sizes: list[int] = []
 
     def models() -> Iterator[tuple[Any, Any, Path]]:
-        for member in members:
+        for number, member in enumerate(members):
             with place.supply.building(member.recipe) as (built, file):
-                model = bench.language_model(member.recipe, split, CHECKED)
+                model = bench.language_model(member.recipe, split, CHECKED) if number else first
                 own.append(model.log_likelihoods())
                 sizes.append(built.size)
                 yield model.next_tokens, model.ids, file
@@ -258,9 +259,8 @@ def _write(
 
     watch.start(STAGE, len(members))
     place.tracker.package_together(models(), prior, into)
-    model = bench.language_model(members[0].recipe, split, CHECKED)
     with place.tracker.served(into) as served:
-        found = model.log_likelihoods_by(served)
+        found = first.log_likelihoods_by(served)
     for compiled in [*into.rglob("__pycache__")]:
         shutil.rmtree(compiled)
     _require_same(found, together(own, prior))

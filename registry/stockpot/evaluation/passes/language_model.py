@@ -31,13 +31,17 @@ class NextTokens(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits."""
-        said = self.asked(ids)
-        logits: Tensor = said if isinstance(said, Tensor) else said.logits
+        logits: Tensor = logits_of(self.asked(ids))
         return logits
 
     def asked(self, ids: Tensor) -> Any:
         """What the module says to these ids."""
         return self.module(**{IDS: ids}) if self._named else self.module(ids)
+
+
+def logits_of(said: Any) -> Any:
+    """An answer itself, or what transformers calls its logits."""
+    return said if isinstance(said, Tensor) else said.logits
 
 
 class LanguageModel:
@@ -61,7 +65,7 @@ class LanguageModel:
         self.next_tokens = NextTokens(module, named=named).eval()
         with task.blame("the model", where), reproducible(CPU), torch.inference_mode():
             said = self.next_tokens.asked(ids)
-            logits = self.next_tokens(ids)
+            logits = logits_of(said)
         self._wraps = not isinstance(said, Tensor)
         if not isinstance(logits, Tensor) or logits.ndim != 3 or logits.shape[:2] != ids.shape:
             raise self._other("it does not give logits [n, t, vocabulary] for ids [n, t]")

@@ -1,6 +1,6 @@
 """The data that a policy judges by: opened, and versions scored on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -111,11 +111,15 @@ class Suite:
     def halved(self) -> "Suite":
         """With half as many examples in a batch, which is under other protocols."""
         self.bench.halve_batch()
-        primary, evaluator = next(iter(self.evaluators)), self.bench.evaluator
-        return Suite(
-            self.bench,
-            {split: evaluator(split) for split in self.evaluators},
-            {domain: evaluator(primary, domain=domain) for domain in self.domains},
+        return self._on(self.bench, tuple(self.evaluators), tuple(self.domains))
+
+    @classmethod
+    def _on(cls, bench: "Bench", splits: Sequence[str], domains: Sequence[str]) -> "Suite":
+        """`domains`: of the first split."""
+        return cls(
+            bench,
+            {split: bench.evaluator(split) for split in splits},
+            {domain: bench.evaluator(splits[0], domain=domain) for domain in domains},
         )
 
 
