@@ -242,6 +242,10 @@ def test_each_policy_is_looked_at_its_model_aliases_and_task(
     monkeypatch.setenv("STOCKPOT_POLICIES", str(home / "gone.toml"))
     code, found, _ = _doctor(capsys)
     assert (code, _of(found, "policies")["health"]) == (3, "fault")
+    file.unlink()
+    monkeypatch.setenv("STOCKPOT_POLICIES", "")
+    code, found, _ = _doctor(capsys)
+    assert (code, _of(found, "policies")["health"]) == (0, "ok"), "as where it is not set"
 
 
 def test_a_key_that_a_policy_asks_for_and_that_cannot_be_used_is_a_fault(

@@ -21,7 +21,7 @@ from stockpot.entities import Candidate, Checkpoint, Run, WeightsFormat, Weights
 from stockpot.errors import StockpotError, TrackingError
 from stockpot.soup import canonical_names
 from stockpot.tracking import MlflowTracker
-from stockpot.tracking.mlflow_packaging import _holds, _module_and_class
+from stockpot.tracking.mlflow_packaging import SPARE, _holds, _module_and_class, _require_room
 from stockpot.tracking.tensor_trees import resized
 
 OWN = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}"]
@@ -252,6 +252,21 @@ def test_a_full_disk_is_told_before_torch_would_end_the_process(
     with pytest.raises(StockpotError, match="No space left on device") as told:
         workshop.package(Small(), torch.rand(3, 4))
     assert "free some space" in told.value.mend
+
+
+def test_room_is_asked_for_the_modules_own_weights_beside_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module may hold 32 bits of what the file holds in 16."""
+    module = nn.Linear(100, 100)
+    file = tmp_path / "weights"
+    save_file({name: tensor.bfloat16() for name, tensor in module.state_dict().items()}, file)
+    free = SimpleNamespace(free=SPARE + 4 * 10_100 + file.stat().st_size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    _require_room(module, file, tmp_path / "package")
+    free.free -= 1
+    with pytest.raises(StockpotError, match="No space left on device"):
+        _require_room(module, file, tmp_path / "package")
 
 
 def test_half_precision_is_exported(workshop: Workshop) -> None:
